@@ -1,0 +1,16 @@
+//! The agent protocol (`proto/agent.proto`) and the set semantics of a node's configuration.
+//!
+//! A configuration is a set of entries with unique keys. Controller and agent compute the same
+//! digest over it, so a node proves what it holds by 32 bytes, and a delta that does not lead to
+//! the promised digest is refused rather than half believed.
+
+mod configuration;
+mod proto {
+    #![expect(missing_docs, reason = "generated; the .proto file documents every field")]
+    include!(concat!(env!("OUT_DIR"), "/isocast.agent.v1alpha1.rs"));
+}
+
+pub use self::{
+    configuration::{Configuration, ConfigurationError, DIGEST_BYTES, Digest},
+    proto::*,
+};

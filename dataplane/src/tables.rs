@@ -1,0 +1,104 @@
+//! What the data plane is told: one complete, validated set of tables.
+//!
+//! `agent::steer` computes a [`Tables`]; [`crate::Dataplane::apply`] makes it so or refuses it
+//! whole. Nothing here reads a clock, a socket or the kernel. Ring slots and services point at
+//! backends by position, so a set is meaningful only as a whole; it is flipped in as one
+//! generation.
+
+use std::{net::IpAddr, sync::Arc};
+
+use isocast_dataplane_common::Slot;
+
+/// Everything one node's data plane does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// What the node balances. Empty on a node without the edge role.
+    pub edge: EdgeTables,
+    /// What the node accepts out of tunnels. Empty on a node without the backend role.
+    pub decap: DecapTables,
+}
+
+/// The balancer's share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EdgeTables {
+    /// Listening points: one per (address, protocol, port).
+    pub vips: Vec<Vip>,
+    /// Rings, pointed at by [`Vip::ring`]: several VIPs of one service share one.
+    pub rings: Vec<Ring>,
+    /// Where flows go, pointed at by ring slots.
+    pub backends: Vec<Backend>,
+}
+
+/// One (address, protocol, port) that tenants' clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// The anycast address.
+    pub address: IpAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// In host byte order.
+    pub port: u16,
+    /// 24 bits; travels in the encapsulation header.
+    pub tenant: u32,
+    /// Position in [`EdgeTables::rings`].
+    pub ring: usize,
+    /// Stable identity of the service, for its counters.
+    pub service: ServiceKey,
+}
+
+/// Identity of a service in counters: survives generations.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey(pub Arc<str>);
+
+/// Identity of a backend in counters: survives generations. Its uid.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendKey(pub Arc<str>);
+
+/// A Maglev ring: [`isocast_dataplane_common::RING_SLOTS`] slots, each with the backend that
+/// new flows get and the one whose flows may still be alive
+/// ([`isocast_dataplane_common::NO_BACKEND`] for none).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// Positions in [`EdgeTables::backends`].
+    pub slots: Arc<[Slot]>,
+}
+
+/// One encapsulation target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its uid.
+    pub key: BackendKey,
+    /// Outer destination; its family is the outer family.
+    pub tunnel_address: IpAddr,
+}
+
+/// Transport protocols that are balanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// IP protocol 6.
+    Tcp,
+    /// IP protocol 17.
+    Udp,
+}
+
+/// The decapsulator's share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DecapTables {
+    /// Outer sources that are believed (edges, and backends for the second chance).
+    pub sources: Vec<IpAddr>,
+    /// What may come out of a tunnel. The distinct addresses are put on loopback.
+    pub accepts: Vec<Accept>,
+}
+
+/// One inner destination that this backend serves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Accept {
+    /// 24 bits.
+    pub tenant: u32,
+    /// The anycast address.
+    pub address: IpAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// In host byte order.
+    pub port: u16,
+}
