@@ -5,6 +5,7 @@
 //! the promised digest is refused rather than half believed.
 
 mod configuration;
+mod json;
 mod proto {
     #![expect(missing_docs, reason = "generated; the .proto file documents every field")]
     include!(concat!(env!("OUT_DIR"), "/isocast.agent.v1alpha1.rs"));

@@ -6,3 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod field;
+pub mod registry;
+
+pub use registry::ResourceKind;

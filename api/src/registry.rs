@@ -1,0 +1,98 @@
+//! [`KindDescriptor`]: everything the API server must know about a kind, declared once.
+//!
+//! The server holds no code per kind: storage, discovery, tables, OpenAPI, defaulting and
+//! validation all come from this table. Schemas are structural (no `$ref`), so one walk over them
+//! serves strict decoding, defaulting, validation and server-side apply.
+
+use serde_json::Value;
+
+pub use crate::field::{FieldError, FieldErrorReason};
+
+/// Whether objects of a kind live in a container's namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// One space of names for the whole platform.
+    Cluster,
+    /// Names are unique within a namespace.
+    Namespaced,
+}
+
+/// A column of `kubectl get`.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Heading.
+    pub name: &'static str,
+    /// `string`, `integer`, `boolean` or `date`.
+    pub kind: &'static str,
+    /// Simple JSON path into the object: `.spec.region`, `.status.conditions[?(@.type=="Ready")].status`,
+    /// `.spec.prefixes` (a list is printed as JSON).
+    pub json_path: &'static str,
+    /// 0: always shown, 1: with `-o wide`.
+    pub priority: i32,
+    /// For `kubectl explain`-like help.
+    pub description: &'static str,
+}
+
+/// The kinds, for matches; the text forms are in [`KindDescriptor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourceKind {
+    /// `organizations.resourcemanager.isocast.dev`
+    Organization,
+    /// `projects.resourcemanager.isocast.dev`
+    Project,
+    /// `datacenters.network.isocast.dev`
+    Datacenter,
+    /// `nodes.network.isocast.dev`
+    Node,
+    /// `bgppeers.network.isocast.dev`
+    BgpPeer,
+    /// `addresspools.network.isocast.dev`
+    AddressPool,
+    /// `addressclaims.network.isocast.dev`
+    AddressClaim,
+    /// `backendpools.network.isocast.dev`
+    BackendPool,
+    /// `anycastservices.network.isocast.dev`
+    AnycastService,
+}
+
+/// One kind of the API.
+#[derive(Clone, Copy, Debug)]
+pub struct KindDescriptor {
+    /// The kind, for matches.
+    pub resource_kind: ResourceKind,
+    /// API group.
+    pub group: &'static str,
+    /// API version.
+    pub version: &'static str,
+    /// `AnycastService`
+    pub kind: &'static str,
+    /// `anycastservices`
+    pub plural: &'static str,
+    /// `anycastservice`
+    pub singular: &'static str,
+    /// Short names for the command line.
+    pub short_names: &'static [&'static str],
+    /// `kubectl get <category>`
+    pub categories: &'static [&'static str],
+    /// Cluster-scoped or namespaced.
+    pub scope: Scope,
+    /// Columns after `Name`; the last one is `Age`.
+    pub columns: &'static [Column],
+    /// Paths that `--field-selector` accepts besides metadata: `spec.datacenter`.
+    pub selectable_fields: &'static [&'static str],
+    /// One paragraph for `kubectl explain`.
+    pub description: &'static str,
+    /// OpenAPI v3 structural schema of the whole object, with `x-kubernetes-*` hints.
+    pub schema: fn() -> &'static Value,
+    /// Fills the schema's defaults in; idempotent; leaves what is malformed to `validate`.
+    pub default: fn(&mut Value),
+    /// Checks a whole defaulted object; `old` is the stored one on update. Empty: valid.
+    pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
+}
+
+/// Every kind, in the order of dependence: what is named first is referred to by what follows.
+#[must_use]
+pub fn kinds() -> &'static [KindDescriptor] {
+    &[]
+}
