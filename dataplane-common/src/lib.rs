@@ -1,1 +1,17 @@
-//! Placeholder.
+//! What the kernel's programs and their host side agree on: map keys and values, limits, the flow
+//! hash, the encapsulation header and the ring.
+//!
+//! Everything here is plain data or a pure function of its arguments, compiled from one source
+//! for both sides, so that the host can compute what the kernel will do. No allocation reaches
+//! the `bpf` target; the ring filler, which only the host runs, is left out there.
+#![no_std]
+
+#[cfg(not(target_arch = "bpf"))]
+extern crate alloc;
+
+#[cfg(not(target_arch = "bpf"))]
+pub mod maglev;
+pub mod siphash;
+pub mod slot;
+
+pub use slot::{NO_BACKEND, RING_SLOTS, Slot};

@@ -1,0 +1,209 @@
+//! The weighted Maglev ring (Eisenbud et al., NSDI 2016, §3.4).
+//!
+//! A pure function of the key and the members: every edge with the same inputs fills the same
+//! ring, whatever order it learned the members in. A member's turn comes as often as its weight
+//! says; in its turn it takes the first free slot of its own permutation of the ring. Removing a
+//! member moves its slots and few others.
+
+use alloc::vec::Vec;
+
+use crate::{NO_BACKEND, siphash::siphash13};
+
+/// One candidate for the slots of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Stable identity: decides which slots it prefers.
+    pub id: [u8; 16],
+    /// Share of the slots relative to the other members; 0 takes none.
+    pub weight: u32,
+}
+
+/// Fills `ring` with positions in `members`, or with [`NO_BACKEND`] when no member has a weight.
+///
+/// The length of `ring` is a power of two: with that, any odd step visits every slot. A ring of
+/// another length gets no backends. Members beyond the 65,535th are not considered.
+pub fn fill(key: &[u64; 2], members: &[Member], ring: &mut [u16]) {
+    ring.fill(NO_BACKEND);
+    if !ring.len().is_power_of_two() {
+        return;
+    }
+    let mut turns: Vec<Turn> = members
+        .iter()
+        .zip(0..NO_BACKEND)
+        .filter(|(member, _)| member.weight > 0)
+        .map(|(member, position)| Turn::new(key, member, position))
+        .collect();
+    // By identity, not by position: the order of the caller's list must not matter.
+    turns.sort_unstable_by_key(|turn| (turn.id, turn.position));
+    let heaviest = turns.iter().map(|turn| turn.weight).max().unwrap_or(0);
+
+    let mut free = if turns.is_empty() { 0 } else { ring.len() };
+    while free > 0 {
+        for turn in &mut turns {
+            // Katran's scheme: credit grows by the weight and a slot costs the largest weight.
+            turn.credit += u64::from(turn.weight);
+            if turn.credit < u64::from(heaviest) {
+                continue;
+            }
+            turn.credit -= u64::from(heaviest);
+            turn.take_slot(ring);
+            free -= 1;
+            if free == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// A member's walk through its permutation of the ring.
+struct Turn {
+    id: [u8; 16],
+    position: u16,
+    weight: u32,
+    credit: u64,
+    next: u64,
+    step: u64,
+}
+
+impl Turn {
+    fn new(key: &[u64; 2], member: &Member, position: u16) -> Self {
+        let id = u128::from_le_bytes(member.id);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the identity")]
+        let (low, high) = (id as u64, (id >> 64) as u64);
+        Self {
+            id: member.id,
+            position,
+            weight: member.weight,
+            credit: 0,
+            next: siphash13(key, &[low, high, 0]),
+            step: siphash13(key, &[low, high, 1]) | 1,
+        }
+    }
+
+    /// Takes the first free slot. There is one: the caller counts.
+    fn take_slot(&mut self, ring: &mut [u16]) {
+        let mask = ring.len() as u64 - 1;
+        for _ in 0..ring.len() {
+            #[expect(clippy::cast_possible_truncation, reason = "masked by the ring's length")]
+            let slot = ring.get_mut((self.next & mask) as usize);
+            self.next = self.next.wrapping_add(self.step);
+            if let Some(slot) = slot
+                && *slot == NO_BACKEND
+            {
+                *slot = self.position;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use alloc::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::RING_SLOTS;
+
+    const KEY: [u64; 2] = [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321];
+
+    fn member(id: u32, weight: u32) -> Member {
+        Member { id: (u128::from(id) * 0x9e37_79b9_7f4a_7c15).to_le_bytes(), weight }
+    }
+
+    fn ring_of(members: &[Member]) -> Vec<u16> {
+        let mut ring = vec![0; RING_SLOTS];
+        fill(&KEY, members, &mut ring);
+        ring
+    }
+
+    fn owners(members: &[Member]) -> Vec<Option<[u8; 16]>> {
+        ring_of(members)
+            .into_iter()
+            .map(|position| members.get(usize::from(position)).map(|member| member.id))
+            .collect()
+    }
+
+    #[test]
+    fn nobody_gets_the_slots_of_an_empty_or_weightless_set() {
+        assert!(ring_of(&[]).iter().all(|&slot| slot == NO_BACKEND));
+        assert!(ring_of(&[member(1, 0)]).iter().all(|&slot| slot == NO_BACKEND));
+    }
+
+    #[test]
+    fn another_key_gives_another_ring() {
+        let members = [member(1, 1), member(2, 1), member(3, 1)];
+        let mut other = vec![0; RING_SLOTS];
+        fill(&[1, 2], &members, &mut other);
+
+        assert_ne!(ring_of(&members), other);
+    }
+
+    #[test]
+    fn ring_is_the_same_on_every_build() {
+        let ring = ring_of(&[member(1, 1), member(2, 2), member(3, 3)]);
+        let digest = ring.iter().fold(0u64, |digest, &slot| {
+            digest.wrapping_mul(0x0100_0000_01b3).wrapping_add(u64::from(slot))
+        });
+
+        assert_eq!(
+            digest, 0x41cc_be1c_caf4_b3cb,
+            "edges of different versions must agree; change this knowingly"
+        );
+    }
+
+    #[test]
+    fn ring_that_is_no_power_of_two_stays_empty() {
+        let mut ring = [7u16; 100];
+        fill(&KEY, &[member(1, 1)], &mut ring);
+
+        assert!(ring.iter().all(|&slot| slot == NO_BACKEND));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn slots_are_shared_by_weight(weights in prop::collection::vec(1u32..=100, 1..40)) {
+            let members: Vec<_> = (0u32..).zip(&weights).map(|(i, &w)| member(i, w)).collect();
+            let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
+            let ring = ring_of(&members);
+
+            for (position, &weight) in (0u16..).zip(&weights) {
+                let slots = ring.iter().filter(|&&slot| slot == position).count() as i64;
+                let fair = (RING_SLOTS as u64 * u64::from(weight) / total) as i64;
+                prop_assert!((slots - fair).abs() <= 2, "{slots} slots, {fair} would be fair");
+            }
+        }
+
+        #[test]
+        fn order_of_members_does_not_matter(
+            members in prop::collection::vec((any::<u32>(), 0u32..10), 1..30),
+            seed in any::<usize>(),
+        ) {
+            let members: Vec<_> = members.into_iter().map(|(i, w)| member(i, w)).collect();
+            let mut rotated = members.clone();
+            rotated.rotate_left(seed % members.len());
+            rotated.reverse();
+
+            prop_assert_eq!(owners(&members), owners(&rotated));
+        }
+
+        #[test]
+        fn removing_a_member_moves_little_else(count in 2u32..40, gone in any::<u32>()) {
+            let before: Vec<_> = (0..count).map(|i| member(i, 1)).collect();
+            let gone = before[(gone % count) as usize];
+            let after: Vec<_> = before.iter().copied().filter(|m| *m != gone).collect();
+
+            let moved = owners(&before)
+                .into_iter()
+                .zip(owners(&after))
+                .filter(|(old, new)| *old != Some(gone.id) && old != new)
+                .count();
+            prop_assert!(moved <= RING_SLOTS / 8, "{moved} slots of the others moved");
+        }
+    }
+}
