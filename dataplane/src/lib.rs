@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Host side of the XDP data plane.
+
+mod tables;
+
+pub use self::tables::{
+    Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey, Tables,
+    Vip,
+};

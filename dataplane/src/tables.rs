@@ -27,6 +27,20 @@ pub struct EdgeTables {
     pub rings: Vec<Ring>,
     /// Where flows go, pointed at by ring slots.
     pub backends: Vec<Backend>,
+    /// Which marked packets of this host are health probes, and for whom.
+    pub probes: Vec<Probe>,
+}
+
+/// Packets that this host sends with `mark` to a service's address are encapsulated to one
+/// backend, whatever the ring says. Not part of a generation: in force before the ring flips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Firewall mark (`SO_MARK`) of the probing socket.
+    pub mark: u32,
+    /// 24 bits; the isolation domain of the probed service.
+    pub tenant: u32,
+    /// Outer destination.
+    pub tunnel_address: IpAddr,
 }
 
 /// One (address, protocol, port) that tenants' clients connect to.

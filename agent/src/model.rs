@@ -1,0 +1,153 @@
+//! The node's configuration as valid types: what the rest of the agent works with.
+//!
+//! [`NodeModel::parse`] is the only way in. It takes a [`Configuration`] off the wire, a file or
+//! the last-known-good store and either returns a model in which everything holds (addresses are
+//! addresses, ports fit, references resolve) or names every entry it cannot take, so that the
+//! controller can tell their owners. Nothing behind this room meets raw text again.
+
+mod parse;
+mod service;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use isocast_api::agent::{Configuration, EntryError};
+
+pub use self::service::{
+    Backend, Check, Failover, HealthCheck, OnNoLocalBackend, Pool, Port, Protocol, Service,
+};
+
+/// Identity of an object across renames and re-creations: a Kubernetes uid or a hash.
+pub type Uid = Arc<str>;
+
+/// Everything this node is told to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeModel {
+    /// Name of the Node object.
+    pub name: String,
+    /// Datacenter the node stands in.
+    pub datacenter: String,
+    /// What the node does.
+    pub roles: Roles,
+    /// Own tunnel addresses; the first is the one others encapsulate to.
+    pub tunnel_addresses: Vec<IpAddr>,
+    /// Interfaces that carry service traffic.
+    pub uplinks: Vec<Uplink>,
+    /// Own autonomous system number.
+    pub asn: u32,
+    /// BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Shared by the cluster; every data plane key derives from it.
+    pub cluster_secret: ClusterSecret,
+    /// The export guard: nothing outside is ever announced.
+    pub announceable: Vec<IpNet>,
+    /// BGP neighbours.
+    pub peers: Vec<Peer>,
+    /// Backend pools by uid.
+    pub pools: BTreeMap<Uid, Pool>,
+    /// Services by uid.
+    pub services: BTreeMap<Uid, Service>,
+    /// Outer sources whose encapsulated packets this node believes.
+    pub sources: Vec<IpAddr>,
+}
+
+/// What a node does; at least one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// Announces addresses and balances.
+    pub edge: bool,
+    /// Takes flows out of tunnels and serves them.
+    pub backend: bool,
+}
+
+/// One interface that carries service traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name in the kernel.
+    pub interface: String,
+    /// Native with generic fallback unless told otherwise.
+    pub xdp: XdpMode,
+}
+
+/// How the XDP program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native, generic where the driver has none.
+    Auto,
+    /// In the stack, for drivers without XDP.
+    Generic,
+    /// In the driver or not at all.
+    Native,
+}
+
+/// 32 secret bytes; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterSecret(pub [u8; 32]);
+
+/// One BGP neighbour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Uid of the BGPPeer object.
+    pub uid: Uid,
+    /// Its name, for people.
+    pub name: String,
+    /// Where the neighbour is.
+    pub address: IpAddr,
+    /// Its autonomous system.
+    pub peer_asn: u32,
+    /// Source of the session, if not the kernel's choice.
+    pub local_address: Option<IpAddr>,
+    /// Next hop of IPv4 routes, if not the session's own address.
+    pub next_hop_ipv4: Option<IpAddr>,
+    /// Next hop of IPv6 routes, if not the session's own address or the uplink's.
+    pub next_hop_ipv6: Option<IpAddr>,
+    /// Families offered.
+    pub families: Families,
+    /// Hold time offered, at least 3 s (RFC 4271 §4.2).
+    pub hold_time: Duration,
+    /// Restart time offered; `None`: graceful restart is not offered.
+    pub graceful_restart: Option<Duration>,
+}
+
+/// Address families of a session; at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4 unicast.
+    pub ipv4: bool,
+    /// IPv6 unicast.
+    pub ipv6: bool,
+}
+
+/// What this agent is willing to take on, whatever it is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most services.
+    pub services: usize,
+}
+
+// === impl NodeModel ===
+
+impl NodeModel {
+    /// Parses a whole configuration.
+    ///
+    /// # Errors
+    /// Every entry that cannot be taken, with a reason for its owner. Nothing is taken by halves.
+    pub fn parse(configuration: &Configuration, limits: Limits) -> Result<Self, Vec<EntryError>> {
+        parse::parse(configuration, limits)
+    }
+}
+
+// === impl ClusterSecret ===
+
+impl std::fmt::Debug for ClusterSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClusterSecret(…)")
+    }
+}

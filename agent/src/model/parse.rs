@@ -1,0 +1,276 @@
+//! From entries to a [`NodeModel`]: the one place where text from outside becomes types.
+
+use std::{collections::BTreeMap, net::IpAddr, str::FromStr, time::Duration};
+
+use isocast_api::agent::{
+    self as wire, AddressFamily, Configuration, Entry, EntryError, Role, entry::Value,
+};
+
+use super::{
+    Backend, Check, ClusterSecret, Failover, Families, HealthCheck, Limits, NodeModel,
+    OnNoLocalBackend, Peer, Pool, Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
+};
+
+/// Lowest hold time that is not "never" (RFC 4271 §4.2).
+const HOLD_TIME_S_MIN: u32 = 3;
+/// Tenant ids travel in 24 bits of the encapsulation header.
+const TENANT_ID_MAX: u32 = (1 << 24) - 1;
+
+/// Why one entry is refused: a sentence for its owner.
+type Refusal = String;
+
+pub(super) fn parse(
+    configuration: &Configuration,
+    limits: Limits,
+) -> Result<NodeModel, Vec<EntryError>> {
+    let mut parsing = Parsing::default();
+    for entry in configuration.entries() {
+        parsing.entry(entry);
+    }
+    parsing.finish(limits)
+}
+
+/// What has been read so far; errors are collected, so that all owners hear at once.
+#[derive(Default)]
+struct Parsing {
+    node: Option<NodeModel>,
+    peers: Vec<Peer>,
+    pools: BTreeMap<Uid, Pool>,
+    services: BTreeMap<Uid, (String, Service)>,
+    sources: Vec<IpAddr>,
+    errors: Vec<EntryError>,
+}
+
+impl Parsing {
+    fn entry(&mut self, entry: &Entry) {
+        let outcome = match &entry.value {
+            Some(Value::Node(it)) => node(it).map(|it| self.node = Some(it)),
+            Some(Value::BgpPeer(it)) => peer(it).map(|it| self.peers.push(it)),
+            Some(Value::Pool(it)) => pool(it).map(|(uid, it)| drop(self.pools.insert(uid, it))),
+            Some(Value::Service(it)) => service(it).map(|it| {
+                self.services.insert(it.uid.clone(), (entry.key.clone(), it));
+            }),
+            Some(Value::Source(it)) => {
+                address(&it.address, "address").map(|it| self.sources.push(it))
+            }
+            None => Err("the entry has a kind this agent does not know".into()),
+        };
+        if let Err(message) = outcome {
+            self.refuse(&entry.key, "Invalid", message);
+        }
+    }
+
+    fn finish(mut self, limits: Limits) -> Result<NodeModel, Vec<EntryError>> {
+        let over: Vec<_> =
+            self.services.values().skip(limits.services).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            let message = format!("this node takes at most {} services", limits.services);
+            self.refuse(&key, "TooManyServices", message);
+        }
+        let Some(mut model) = self.node else {
+            if self.errors.is_empty() {
+                self.errors.push(refusal("node", "Missing", "there is no node entry".into()));
+            }
+            return Err(self.errors);
+        };
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        model.peers = self.peers;
+        model.pools = self.pools;
+        model.services = self.services.into_iter().map(|(uid, (_, it))| (uid, it)).collect();
+        model.sources = self.sources;
+        Ok(model)
+    }
+
+    fn refuse(&mut self, key: &str, reason: &str, message: String) {
+        self.errors.push(refusal(key, reason, message));
+    }
+}
+
+fn refusal(key: &str, reason: &str, message: String) -> EntryError {
+    EntryError { key: key.to_owned(), reason: reason.to_owned(), message }
+}
+
+fn node(wire: &wire::Node) -> Result<NodeModel, Refusal> {
+    let roles = Roles {
+        edge: wire.roles().any(|role| role == Role::Edge),
+        backend: wire.roles().any(|role| role == Role::Backend),
+    };
+    if !roles.edge && !roles.backend {
+        return Err("roles: at least one of Edge and Backend".into());
+    }
+    let secret = wire.cluster_secret.as_slice().try_into();
+    let secret = secret
+        .map_err(|_| format!("cluster_secret: 32 bytes, not {}", wire.cluster_secret.len()))?;
+    Ok(NodeModel {
+        name: wire.name.clone(),
+        datacenter: filled(&wire.datacenter, "datacenter")?,
+        roles,
+        tunnel_addresses: addresses(&wire.tunnel_addresses, "tunnel_addresses")?,
+        uplinks: wire.uplinks.iter().map(uplink).collect::<Result<_, _>>()?,
+        asn: wire.asn,
+        router_id: parsed(&wire.router_id, "router_id")?,
+        cluster_secret: ClusterSecret(secret),
+        announceable: wire
+            .announceable_prefixes
+            .iter()
+            .map(|text| parsed(text, "announceable_prefixes"))
+            .collect::<Result<_, _>>()?,
+        peers: Vec::new(),
+        pools: BTreeMap::new(),
+        services: BTreeMap::new(),
+        sources: Vec::new(),
+    })
+}
+
+fn uplink(wire: &wire::Uplink) -> Result<Uplink, Refusal> {
+    let xdp = match wire.xdp_mode() {
+        wire::XdpMode::Unspecified => XdpMode::Auto,
+        wire::XdpMode::Native => XdpMode::Native,
+        wire::XdpMode::Generic => XdpMode::Generic,
+    };
+    Ok(Uplink { interface: filled(&wire.interface, "uplinks.interface")?, xdp })
+}
+
+fn peer(wire: &wire::BgpPeer) -> Result<Peer, Refusal> {
+    let families = Families {
+        ipv4: wire.families().any(|family| family == AddressFamily::Ipv4Unicast),
+        ipv6: wire.families().any(|family| family == AddressFamily::Ipv6Unicast),
+    };
+    if !families.ipv4 && !families.ipv6 {
+        return Err("families: at least one".into());
+    }
+    if wire.hold_time_s < HOLD_TIME_S_MIN {
+        return Err(format!("hold_time_s: at least {HOLD_TIME_S_MIN}, not {}", wire.hold_time_s));
+    }
+    let restart = wire.graceful_restart_s;
+    Ok(Peer {
+        uid: filled(&wire.uid, "uid")?.into(),
+        name: wire.name.clone(),
+        address: address(&wire.address, "address")?,
+        peer_asn: wire.peer_asn,
+        local_address: optional(&wire.local_address, "local_address")?,
+        next_hop_ipv4: optional(&wire.next_hop_ipv4, "next_hop_ipv4")?,
+        next_hop_ipv6: optional(&wire.next_hop_ipv6, "next_hop_ipv6")?,
+        families,
+        hold_time: Duration::from_secs(wire.hold_time_s.into()),
+        graceful_restart: (restart > 0).then(|| Duration::from_secs(restart.into())),
+    })
+}
+
+fn pool(wire: &wire::BackendPool) -> Result<(Uid, Pool), Refusal> {
+    let backends = wire.backends.iter().map(backend).collect::<Result<_, _>>()?;
+    Ok((filled(&wire.uid, "uid")?.into(), Pool { backends }))
+}
+
+fn backend(wire: &wire::Backend) -> Result<Backend, Refusal> {
+    Ok(Backend {
+        uid: filled(&wire.uid, "backends.uid")?.into(),
+        name: wire.name.clone(),
+        datacenter: wire.datacenter.clone(),
+        node: wire.node.clone(),
+        tunnel_address: address(&wire.tunnel_address, "backends.tunnel_address")?,
+        weight: wire.weight.max(1),
+    })
+}
+
+fn service(wire: &wire::Service) -> Result<Service, Refusal> {
+    if wire.tenant_id > TENANT_ID_MAX {
+        return Err(format!("tenant_id: {} does not fit 24 bits", wire.tenant_id));
+    }
+    let check = wire.health_check.as_ref().ok_or("health_check: missing")?;
+    let failover = wire.failover.clone().unwrap_or_default();
+    Ok(Service {
+        uid: filled(&wire.uid, "uid")?.into(),
+        name: format!("{}/{}", wire.namespace, wire.name),
+        generation: wire.generation,
+        tenant: wire.tenant_id,
+        addresses: addresses(&wire.addresses, "addresses")?,
+        ports: wire.ports.iter().map(port).collect::<Result<_, _>>()?,
+        pool: (!wire.pool_uid.is_empty()).then(|| Uid::from(wire.pool_uid.as_str())),
+        health: health_check(check)?,
+        failover: Failover {
+            on_no_local_backend: match failover.on_no_local_backend() {
+                wire::OnNoLocalBackend::Unspecified
+                | wire::OnNoLocalBackend::ForwardOverBackbone => {
+                    OnNoLocalBackend::ForwardOverBackbone
+                }
+                wire::OnNoLocalBackend::Withdraw => OnNoLocalBackend::Withdraw,
+                wire::OnNoLocalBackend::ServeAnyway => OnNoLocalBackend::ServeAnyway,
+            },
+            min_healthy: usize::try_from(failover.min_healthy_backends)
+                .unwrap_or(usize::MAX)
+                .max(1),
+            preference: failover.datacenter_preference,
+        },
+        communities: wire.communities.clone(),
+    })
+}
+
+fn port(wire: &wire::Port) -> Result<Port, Refusal> {
+    let protocol = match wire.protocol() {
+        wire::Protocol::Tcp => Protocol::Tcp,
+        wire::Protocol::Udp => Protocol::Udp,
+        wire::Protocol::Unspecified => return Err("ports.protocol: missing".into()),
+    };
+    Ok(Port { protocol, port: port_number(wire.port, "ports.port")? })
+}
+
+fn health_check(wire: &wire::HealthCheck) -> Result<HealthCheck, Refusal> {
+    let positive = |value: u32, field: &str| match value {
+        0 => Err(format!("health_check.{field}: must be positive")),
+        value => Ok(value),
+    };
+    let millis =
+        |value: u32, field: &str| positive(value, field).map(|ms| Duration::from_millis(ms.into()));
+    Ok(HealthCheck {
+        check: match &wire.http {
+            Some(http) if !http.path.starts_with('/') => {
+                return Err(format!("health_check.http.path: {:?} must start with /", http.path));
+            }
+            Some(http) => Check::Http {
+                path: http.path.clone(),
+                host: (!http.host.is_empty()).then(|| http.host.clone()),
+            },
+            None => Check::TcpConnect,
+        },
+        port: port_number(wire.port, "health_check.port")?,
+        interval: millis(wire.interval_ms, "interval_ms")?,
+        fast_interval: millis(wire.fast_interval_ms, "fast_interval_ms")?,
+        timeout: millis(wire.timeout_ms, "timeout_ms")?,
+        rise: positive(wire.rise, "rise")?,
+        fall: positive(wire.fall, "fall")?,
+    })
+}
+
+fn port_number(value: u32, field: &str) -> Result<u16, Refusal> {
+    match u16::try_from(value) {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(format!("{field}: {value} is not in 1–65535")),
+    }
+}
+
+fn filled(text: &str, field: &str) -> Result<String, Refusal> {
+    if text.is_empty() { Err(format!("{field}: missing")) } else { Ok(text.to_owned()) }
+}
+
+fn addresses(texts: &[String], field: &str) -> Result<Vec<IpAddr>, Refusal> {
+    texts.iter().map(|text| address(text, field)).collect()
+}
+
+fn address(text: &str, field: &str) -> Result<IpAddr, Refusal> {
+    parsed(text, field)
+}
+
+fn optional(text: &str, field: &str) -> Result<Option<IpAddr>, Refusal> {
+    if text.is_empty() { Ok(None) } else { address(text, field).map(Some) }
+}
+
+fn parsed<T>(text: &str, field: &str) -> Result<T, Refusal>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error| format!("{field}: {text:?}: {error}"))
+}

@@ -1,0 +1,121 @@
+//! Services, pools and health checks as the agent understands them.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::Uid;
+
+/// One anycast service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Uid of the AnycastService object.
+    pub uid: Uid,
+    /// `namespace/name`, for people.
+    pub name: String,
+    /// metadata.generation this comes from.
+    pub generation: i64,
+    /// 24-bit isolation domain.
+    pub tenant: u32,
+    /// Anycast addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Listening ports.
+    pub ports: Vec<Port>,
+    /// Its backends; `None` while the pool does not exist.
+    pub pool: Option<Uid>,
+    /// How backends are judged.
+    pub health: HealthCheck,
+    /// What happens when the datacenter has too few healthy backends.
+    pub failover: Failover,
+    /// BGP communities of its routes, in text form.
+    pub communities: Vec<String>,
+}
+
+/// A listening port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Never 0.
+    pub port: u16,
+}
+
+/// The data plane's own notion serves: there is no other kind of port.
+pub type Protocol = isocast_dataplane::Protocol;
+
+/// How a backend of a service is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub check: Check,
+    /// TCP port asked.
+    pub port: u16,
+    /// Time between probes while the verdict stands.
+    pub interval: Duration,
+    /// Time between probes while it is being formed or contradicted.
+    pub fast_interval: Duration,
+    /// A probe without an answer by then has failed.
+    pub timeout: Duration,
+    /// Successes in a row that make a backend healthy.
+    pub rise: u32,
+    /// Failures in a row that make it unhealthy.
+    pub fall: u32,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// GET; a status of 200–399 passes.
+    Http {
+        /// Origin-form request target.
+        path: String,
+        /// Host header; `None`: the service's address.
+        host: Option<String>,
+    },
+    /// A completed handshake passes.
+    TcpConnect,
+}
+
+/// What happens when the datacenter has too few healthy backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// The policy.
+    pub on_no_local_backend: OnNoLocalBackend,
+    /// Fewer healthy backends than this and a datacenter does not count. At least 1.
+    pub min_healthy: usize,
+    /// Order in which other datacenters are tried; those not named come after, by name.
+    pub preference: Vec<String>,
+}
+
+/// Policy for a datacenter with too few healthy backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNoLocalBackend {
+    /// Carry flows to another datacenter over the private backbone.
+    ForwardOverBackbone,
+    /// As above, and with no healthy backend anywhere, use the local ones regardless.
+    ServeAnyway,
+    /// Take the route away, so that anycast moves the clients.
+    Withdraw,
+}
+
+/// A set of backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Members in the order given.
+    pub backends: Vec<Backend>,
+}
+
+/// One member of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Hash of the pool's uid and its node's uid or address.
+    pub uid: Uid,
+    /// For people.
+    pub name: String,
+    /// Where it stands.
+    pub datacenter: String,
+    /// Node it runs on; empty for a plain address.
+    pub node: String,
+    /// Where encapsulated packets go.
+    pub tunnel_address: IpAddr,
+    /// Share of new flows relative to the others. At least 1.
+    pub weight: u32,
+}

@@ -1,0 +1,78 @@
+//! A small world for tests: one service over two datacenters with two backends each.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use super::{
+    Backend, Check, ClusterSecret, Failover, HealthCheck, NodeModel, OnNoLocalBackend, Pool, Port,
+    Protocol, Roles, Service,
+};
+
+pub(crate) const SERVICE: &str = "service-uid";
+pub(crate) const POOL: &str = "pool-uid";
+
+/// Seen from an edge in `ams`.
+pub(crate) fn two_datacenters() -> NodeModel {
+    let backends = vec![
+        backend("ams-1", "ams", 1),
+        backend("ams-2", "ams", 2),
+        backend("fra-1", "fra", 3),
+        backend("fra-2", "fra", 4),
+    ];
+    NodeModel {
+        name: "edge-ams-1".into(),
+        datacenter: "ams".into(),
+        roles: Roles { edge: true, backend: false },
+        tunnel_addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100))],
+        uplinks: Vec::new(),
+        asn: 65010,
+        router_id: Ipv4Addr::new(10, 0, 0, 100),
+        cluster_secret: ClusterSecret([7; 32]),
+        announceable: vec!["203.0.113.0/24".parse().unwrap()],
+        peers: Vec::new(),
+        pools: BTreeMap::from([(POOL.into(), Pool { backends })]),
+        services: BTreeMap::from([(SERVICE.into(), service())]),
+        sources: Vec::new(),
+    }
+}
+
+pub(crate) fn backend(name: &str, datacenter: &str, last: u8) -> Backend {
+    Backend {
+        uid: name.into(),
+        name: name.into(),
+        datacenter: datacenter.into(),
+        node: format!("node-{name}"),
+        tunnel_address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)),
+        weight: 1,
+    }
+}
+
+pub(crate) fn service() -> Service {
+    Service {
+        uid: SERVICE.into(),
+        name: "web-prod/www".into(),
+        generation: 1,
+        tenant: 5,
+        addresses: vec!["203.0.113.10".parse().unwrap(), "2001:db8:f::10".parse().unwrap()],
+        ports: vec![Port { protocol: Protocol::Tcp, port: 80 }],
+        pool: Some(POOL.into()),
+        health: HealthCheck {
+            check: Check::TcpConnect,
+            port: 80,
+            interval: Duration::from_millis(500),
+            fast_interval: Duration::from_millis(100),
+            timeout: Duration::from_millis(300),
+            rise: 2,
+            fall: 3,
+        },
+        failover: Failover {
+            on_no_local_backend: OnNoLocalBackend::ForwardOverBackbone,
+            min_healthy: 1,
+            preference: Vec::new(),
+        },
+        communities: vec!["65010:100".into()],
+    }
+}

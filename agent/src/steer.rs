@@ -1,0 +1,134 @@
+//! Steering: the agent's one decision, as one pure function.
+//!
+//! [`steer`] takes the model, the health view and what was decided before, and returns what the
+//! data plane shall hold and what may be announced. It reads no clock, no socket and no random
+//! source, so the same inputs give the same plan on every edge of a datacenter, in a test and in
+//! the simulator.
+//!
+//! **Invariant:** an address is leased for announcement only if every flow that arrives for it
+//! has a backend in the plan's tables.
+//! **Invariant:** a backend that is known to be dead leaves the ring at once; one that is new
+//! waits until the picture has been steady for [`SETTLE`], so that a datacenter that comes back
+//! costs each flow one move and not one per backend.
+
+mod members;
+mod memory;
+mod ring;
+mod tables;
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+pub use self::{
+    members::{Placement, Selection},
+    memory::{Epoch, Member, Memory, ServiceMemory},
+};
+use crate::{
+    health::{HealthView, Marks},
+    model::{NodeModel, Uid},
+};
+use isocast_dataplane::Tables;
+
+/// How long a picture with new members must be steady before flows move to them.
+pub const SETTLE: Duration = Duration::from_secs(1);
+/// How long the backends of an earlier ring keep their claim on the flows they had.
+pub const TRANSITION: Duration = Duration::from_secs(300);
+/// Earlier rings remembered per service.
+pub const EPOCHS_MAX: usize = 8;
+
+/// Milliseconds since the Unix epoch; passed in, never read here.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Deserialize,
+    serde::Serialize,
+)]
+pub struct UnixMs(pub u64);
+
+/// All that a decision depends on.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The configuration in force, or the one on trial.
+    pub model: &'a NodeModel,
+    /// What the probes found.
+    pub health: &'a HealthView,
+    /// Marks under which the data plane shall encapsulate probes.
+    pub marks: &'a Marks,
+    /// What earlier decisions left behind.
+    pub memory: &'a Memory,
+    /// The time of the decision.
+    pub now: UnixMs,
+}
+
+/// A decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What the data plane shall hold.
+    pub tables: Tables,
+    /// What may be announced once the tables are in force.
+    pub leases: Vec<Lease>,
+    /// Per service, why it is steered as it is.
+    pub services: BTreeMap<Uid, ServicePlan>,
+    /// To be handed to the next decision.
+    pub memory: Memory,
+    /// When to decide again even if nothing happens.
+    pub wake_at: Option<UnixMs>,
+}
+
+/// The right to announce one address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lease {
+    /// A service address; announced as /32 or /128.
+    pub address: IpAddr,
+    /// In text form, as configured.
+    pub communities: Vec<String>,
+    /// The service that owns it.
+    pub service: Uid,
+}
+
+/// How one service is steered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePlan {
+    /// Where its new flows go, and why.
+    pub placement: Placement,
+    /// A sentence for its owner.
+    pub message: Arc<str>,
+}
+
+/// Decides.
+#[must_use]
+pub fn steer(inputs: &Inputs<'_>) -> Plan {
+    let mut tables = tables::Builder::new(inputs);
+    let mut leases = Vec::new();
+    let mut services = BTreeMap::new();
+    let mut memory = Memory::default();
+    let mut wake_at: Option<UnixMs> = None;
+    for (uid, service) in &inputs.model.services {
+        let selection = members::select(inputs.model, service, inputs.health);
+        let past = inputs.memory.services.get(uid).cloned().unwrap_or_default();
+        let (now_remembered, wake) = past.follow(&selection.members, &selection.urgent, inputs.now);
+        wake_at = [wake_at, wake].into_iter().flatten().min();
+        if inputs.model.roles.edge {
+            tables.add_service(service, &now_remembered);
+            if !now_remembered.members.is_empty() {
+                leases.extend(service.addresses.iter().map(|address| Lease {
+                    address: *address,
+                    communities: service.communities.clone(),
+                    service: uid.clone(),
+                }));
+            }
+        }
+        let plan = ServicePlan { placement: selection.placement, message: selection.message };
+        services.insert(uid.clone(), plan);
+        memory.services.insert(uid.clone(), now_remembered);
+    }
+    Plan { tables: tables.finish(), leases, services, memory, wake_at }
+}
+
+#[cfg(test)]
+mod tests;

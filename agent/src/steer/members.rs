@@ -1,0 +1,155 @@
+//! Which backends should get a service's new flows.
+//!
+//! Own datacenter first; then, where the policy allows it, the first other datacenter in order
+//! of preference with enough healthy backends; health is ignored only when no eligible
+//! datacenter has enough, and only with `ServeAnyway`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::Member;
+use crate::{
+    health::{HealthView, TargetId, Verdict},
+    model::{Backend, NodeModel, OnNoLocalBackend, Service, Uid},
+};
+
+/// Where new flows should go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Backends in order of uid.
+    pub members: Vec<Member>,
+    /// Backends that must leave the ring without waiting: dead, or no longer in the pool.
+    pub urgent: BTreeSet<Uid>,
+    /// Where that is, and why.
+    pub placement: Placement,
+    /// A sentence for the service's owner.
+    pub message: Arc<str>,
+}
+
+/// Where a service's new flows go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// To healthy backends of this datacenter.
+    Local,
+    /// Nowhere: no backend is good enough.
+    Nowhere {
+        /// CamelCase, for a condition.
+        reason: &'static str,
+    },
+    /// Over the backbone to that datacenter.
+    Remote {
+        /// Its name.
+        datacenter: String,
+    },
+    /// To the local backends although none is healthy.
+    Regardless,
+}
+
+/// Selects the members of a service's ring.
+pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) -> Selection {
+    let Some(pool) = service.pool.as_ref().and_then(|uid| model.pools.get(uid)) else {
+        return nowhere("UnknownBackendPool", "the backend pool does not exist", None);
+    };
+    let verdict = |backend: &Backend| {
+        let service = service.uid.clone();
+        health.verdict(&TargetId { service, backend: backend.uid.clone() })
+    };
+    let mut by_datacenter: BTreeMap<&str, Vec<&Backend>> = BTreeMap::new();
+    for backend in &pool.backends {
+        by_datacenter.entry(&backend.datacenter).or_default().push(backend);
+    }
+    let healthy_in = |datacenter: &str| -> Vec<&Backend> {
+        let all = by_datacenter.get(datacenter).into_iter().flatten().copied();
+        all.filter(|backend| verdict(backend) == Verdict::Healthy).collect()
+    };
+    let here = model.datacenter.as_str();
+    let dead: BTreeSet<Uid> = pool
+        .backends
+        .iter()
+        .filter(|backend| verdict(backend) == Verdict::Unhealthy)
+        .map(|backend| backend.uid.clone())
+        .collect();
+    let known: BTreeSet<Uid> = pool.backends.iter().map(|backend| backend.uid.clone()).collect();
+
+    let chosen = |backends: &[&Backend], placement: Placement, message: String| Selection {
+        members: members(backends),
+        urgent: dead.clone(),
+        placement,
+        message: message.into(),
+    };
+    let min = service.failover.min_healthy;
+    let local = healthy_in(here);
+    let total = by_datacenter.get(here).map_or(0, Vec::len);
+    if local.len() >= min {
+        let message = format!("{} of {total} backends in {here} are healthy", local.len());
+        return chosen(&local, Placement::Local, message);
+    }
+    let policy = service.failover.on_no_local_backend;
+    if policy != OnNoLocalBackend::Withdraw {
+        for datacenter in others(here, &service.failover.preference, by_datacenter.keys()) {
+            let healthy = healthy_in(&datacenter);
+            if healthy.len() >= min {
+                let message = format!(
+                    "{} of {total} backends in {here} are healthy: served by {} in {datacenter}",
+                    local.len(),
+                    healthy.len(),
+                );
+                return chosen(&healthy, Placement::Remote { datacenter }, message);
+            }
+        }
+    }
+    if policy == OnNoLocalBackend::ServeAnyway
+        && let Some(all) = by_datacenter.get(here)
+    {
+        let message = format!("no backend is healthy anywhere: all {total} in {here} are used");
+        return Selection {
+            urgent: BTreeSet::new(),
+            ..chosen(all, Placement::Regardless, message)
+        };
+    }
+    let message =
+        format!("{} of {total} backends in {here} are healthy, {min} needed", local.len());
+    nowhere("NoHealthyBackend", &message, Some(known))
+}
+
+/// Other datacenters with backends: the preferred ones in their order, then the rest by name.
+fn others<'a>(
+    here: &str,
+    preference: &[String],
+    present: impl Iterator<Item = &'a &'a str>,
+) -> Vec<String> {
+    let present: BTreeSet<&str> = present.copied().filter(|name| *name != here).collect();
+    let mut order: Vec<&str> = Vec::with_capacity(present.len());
+    let preferred = preference.iter().map(String::as_str).filter(|name| present.contains(name));
+    for name in preferred.chain(present.iter().copied()) {
+        if !order.contains(&name) {
+            order.push(name);
+        }
+    }
+    order.into_iter().map(str::to_owned).collect()
+}
+
+fn members(backends: &[&Backend]) -> Vec<Member> {
+    let mut members: Vec<_> = backends
+        .iter()
+        .map(|backend| Member {
+            uid: backend.uid.clone(),
+            tunnel_address: backend.tunnel_address,
+            weight: backend.weight,
+        })
+        .collect();
+    members.sort();
+    members
+}
+
+/// Nothing to steer to: whatever was in the ring has to go at once.
+fn nowhere(reason: &'static str, message: &str, urgent: Option<BTreeSet<Uid>>) -> Selection {
+    Selection {
+        members: Vec::new(),
+        urgent: urgent.unwrap_or_default(),
+        placement: Placement::Nowhere { reason },
+        message: message.into(),
+    }
+}

@@ -1,0 +1,109 @@
+//! From decisions to [`Tables`]: numbering, probes and the backend's own list.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use isocast_dataplane::{
+    Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey,
+    Tables, Vip,
+};
+use isocast_dataplane_common::NO_BACKEND;
+
+use super::{
+    Inputs, Member, ServiceMemory,
+    ring::{self, RingKey},
+};
+use crate::{
+    health,
+    model::{NodeModel, Service, Uid},
+};
+
+/// Collects the edge's share service by service.
+pub(super) struct Builder<'a> {
+    inputs: &'a Inputs<'a>,
+    edge: EdgeTables,
+    numbers: BTreeMap<Uid, u16>,
+}
+
+// === impl Builder ===
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(inputs: &'a Inputs<'a>) -> Self {
+        Self { inputs, edge: EdgeTables::default(), numbers: BTreeMap::new() }
+    }
+
+    /// Adds a service with the ring that its memory says. One without backends gets a ring that
+    /// drops, never an absent VIP: its packets must not reach the edge's own stack.
+    pub(super) fn add_service(&mut self, service: &Service, memory: &ServiceMemory) {
+        let model = self.inputs.model;
+        let key = RingKey::derive(&model.cluster_secret, &service.uid, &model.datacenter);
+        let slots = ring::slots(key, memory, |member| self.number(member));
+        let ring = self.edge.rings.len();
+        self.edge.rings.push(Ring { slots: slots.into() });
+        for address in &service.addresses {
+            self.edge.vips.extend(service.ports.iter().map(|port| Vip {
+                address: *address,
+                protocol: port.protocol,
+                port: port.port,
+                tenant: service.tenant,
+                ring,
+                service: ServiceKey(Arc::clone(&service.uid)),
+            }));
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Tables {
+        if self.inputs.model.roles.edge {
+            self.edge.probes = probes(self.inputs);
+        }
+        let backend = self.inputs.model.roles.backend;
+        let decap = if backend { decap(self.inputs.model) } else { DecapTables::default() };
+        Tables { edge: self.edge, decap }
+    }
+
+    /// The backend's position in the tables; backends of several rings appear once.
+    fn number(&mut self, member: &Member) -> u16 {
+        if let Some(number) = self.numbers.get(&member.uid) {
+            return *number;
+        }
+        // A backend beyond the last number gets no flows; the data plane refuses such tables.
+        let number = u16::try_from(self.edge.backends.len()).unwrap_or(NO_BACKEND);
+        let key = BackendKey(Arc::clone(&member.uid));
+        self.edge.backends.push(Backend { key, tunnel_address: member.tunnel_address });
+        self.numbers.insert(member.uid.clone(), number);
+        number
+    }
+}
+
+fn probes(inputs: &Inputs<'_>) -> Vec<Probe> {
+    let marked = |(id, target): (health::TargetId, health::Target)| {
+        let (mark, tunnel_address) = (inputs.marks.mark(&id)?, target.tunnel?);
+        Some(Probe { mark, tenant: target.tenant, tunnel_address })
+    };
+    health::targets(inputs.model).into_iter().filter_map(marked).collect()
+}
+
+/// What this node serves: the services whose pools name it. The check's port is let in too, for
+/// probes come the same way; clients cannot reach it, no edge has a VIP for it.
+fn decap(model: &NodeModel) -> DecapTables {
+    let serves = |service: &&Service| {
+        let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
+        pool.is_some_and(|pool| pool.backends.iter().any(|backend| backend.node == model.name))
+    };
+    let mut accepts = BTreeSet::new();
+    for service in model.services.values().filter(serves) {
+        let checked = (Protocol::Tcp, service.health.port);
+        let ports = service.ports.iter().map(|port| (port.protocol, port.port));
+        for (protocol, port) in ports.chain([checked]) {
+            accepts.extend(service.addresses.iter().map(|address| Accept {
+                tenant: service.tenant,
+                address: *address,
+                protocol,
+                port,
+            }));
+        }
+    }
+    DecapTables { sources: model.sources.clone(), accepts: accepts.into_iter().collect() }
+}
