@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The Isocast control plane: a Kubernetes-style API over one revision log, and the channel that
+//! configures the nodes.
+//!
+//! Owns the platform's desired state. Must never be needed by a packet: nodes go on without it.
+
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod authz;
+pub mod error;
+mod limits;
+pub mod store;

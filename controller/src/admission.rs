@@ -1,0 +1,94 @@
+//! [`Admission`]: what may change or refuse a write while it holds its place in the order.
+//!
+//! The sequencer asks each admission in turn, with the exact state the change will follow; so a
+//! check of uniqueness or the allocation of an address needs no lock and cannot race. An admission
+//! is pure: it reads the view and the change, and must not block, sleep or do I/O, for every writer
+//! waits behind it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    authz::Identity,
+    error::ApiError,
+    store::{Key, Object, View},
+};
+
+/// Judges changes in the transaction that makes them.
+pub trait Admission: Send + Sync {
+    /// Lets `change` pass, changes it, adds to it, or refuses it.
+    ///
+    /// `view` is the state just before the change. Objects written by [`ProposedChange::also`] are
+    /// not admitted again.
+    ///
+    /// # Errors
+    /// The refusal, as the client will see it.
+    fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError>;
+}
+
+/// One write, before it happens.
+#[derive(Debug)]
+pub struct ProposedChange {
+    /// Who asks.
+    pub actor: Identity,
+    /// `create`, `update`, `patch` or `delete`.
+    pub verb: &'static str,
+    /// `status`, or none for the object itself.
+    pub subresource: Option<&'static str>,
+    /// When the change happens.
+    pub now: Timestamp,
+    /// Where the object lives.
+    pub key: Key,
+    /// The object as stored; none when it is created.
+    pub old: Option<Object>,
+    /// The object as it will be; none when it goes for good. A deletion that waits for finalizers
+    /// is an update that sets `metadata.deletionTimestamp`.
+    pub new: Option<Value>,
+    also: Vec<(Key, Option<Value>)>,
+}
+
+impl ProposedChange {
+    /// A change that adds nothing yet.
+    pub fn new(
+        actor: Identity,
+        verb: &'static str,
+        subresource: Option<&'static str>,
+        now: Timestamp,
+        key: Key,
+        (old, new): (Option<Object>, Option<Value>),
+    ) -> Self {
+        Self { actor, verb, subresource, now, key, old, new, also: Vec::new() }
+    }
+
+    /// The stored object's value.
+    pub fn old_value(&self) -> Option<&Arc<Value>> {
+        self.old.as_ref().map(|object| &object.value)
+    }
+
+    /// Writes `value` to `key` in the same change-set; none deletes. The later of two writes to a
+    /// key wins.
+    pub fn also(&mut self, key: Key, value: Option<Value>) {
+        self.also.retain(|(other, _)| *other != key);
+        self.also.push((key, value));
+    }
+
+    /// The object at `key` as the change will leave it.
+    pub fn pending<'a>(&'a self, view: &'a View, key: &Key) -> Option<&'a Value> {
+        if *key == self.key {
+            return self.new.as_ref();
+        }
+        match self.also.iter().find(|(other, _)| other == key) {
+            Some((_, value)) => value.as_ref(),
+            None => view.get(key).map(|object| &*object.value),
+        }
+    }
+
+    /// What was added, and the change itself.
+    pub(crate) fn into_writes(self) -> Vec<(Key, Option<Value>)> {
+        let mut writes = vec![(self.key, self.new)];
+        writes.extend(self.also);
+        writes
+    }
+}

@@ -1,0 +1,199 @@
+//! [`Key`]: where an object lives: (resource, container, name).
+//!
+//! The container is the namespace of the object, or none for what is cluster-scoped. The order of
+//! keys is resource, container, name, so that one resource of the whole platform is one range and
+//! so is its share in one container. A key never changes while its object lives.
+
+use std::{fmt, ops::Bound, sync::Arc};
+
+/// A resource by its qualified name, `anycastservices.network.isocast.dev`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Resource(Arc<str>);
+
+/// Where an object lives.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    resource: Resource,
+    /// Empty for cluster-scoped objects, which sorts them first.
+    container: Arc<str>,
+    name: Arc<str>,
+}
+
+/// The share of the platform a listing or a watch covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// Every object there is.
+    Everything,
+    /// All objects of a resource.
+    Resource(Resource),
+    /// The objects of a resource in one container.
+    Container(Resource, Arc<str>),
+    /// One object.
+    Object(Key),
+}
+
+// === impl Resource ===
+
+impl Resource {
+    /// The resource `plural` of `group`; the core group is empty.
+    pub fn new(plural: &str, group: &str) -> Self {
+        if group.is_empty() {
+            Self(plural.into())
+        } else {
+            Self(format!("{plural}.{group}").into())
+        }
+    }
+
+    /// `anycastservices`.
+    pub fn plural(&self) -> &str {
+        self.0.split_once('.').map_or(&self.0, |(plural, _)| plural)
+    }
+
+    /// `network.isocast.dev`, empty for the core group.
+    pub fn group(&self) -> &str {
+        self.0.split_once('.').map_or("", |(_, group)| group)
+    }
+
+    /// The qualified name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// The key of `name` in `container`, or of a cluster-scoped object.
+    pub fn new(resource: Resource, container: Option<&str>, name: &str) -> Self {
+        Self { resource, container: container.unwrap_or_default().into(), name: name.into() }
+    }
+
+    /// The resource.
+    pub fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
+    /// The namespace, none for cluster-scoped objects.
+    pub fn container(&self) -> Option<&str> {
+        if self.container.is_empty() { None } else { Some(&self.container) }
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key as the ordered text that is its row's key on disk; NUL cannot occur in any part.
+    pub(super) fn to_row(&self) -> String {
+        format!("{}\0{}\0{}", self.resource.0, self.container, self.name)
+    }
+
+    /// Reads [`Self::to_row`] back.
+    pub(super) fn from_row(row: &str) -> Option<Self> {
+        let mut parts = row.splitn(3, '\0');
+        let (resource, container, name) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self {
+            resource: Resource(resource.into()),
+            container: container.into(),
+            name: name.into(),
+        })
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.container() {
+            Some(container) => write!(f, "{}/{container}/{}", self.resource, self.name),
+            None => write!(f, "{}/{}", self.resource, self.name),
+        }
+    }
+}
+
+// === impl Range ===
+
+impl Range {
+    /// Whether `key` lies within.
+    pub fn contains(&self, key: &Key) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Resource(resource) => key.resource == *resource,
+            Self::Container(resource, container) => {
+                key.resource == *resource && key.container == *container
+            }
+            Self::Object(only) => key == only,
+        }
+    }
+
+    /// Whether everything within `other` lies within.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Everything, _) => true,
+            (Self::Resource(mine), Self::Resource(other) | Self::Container(other, _)) => {
+                mine == other
+            }
+            (_, Self::Object(key)) => self.contains(key),
+            _ => self == other,
+        }
+    }
+
+    /// The first key that can lie within; later keys do as long as [`Self::contains`] holds.
+    pub(super) fn start(&self) -> Bound<Key> {
+        let first = |resource: &Resource, container: &Arc<str>| {
+            Bound::Included(Key {
+                resource: resource.clone(),
+                container: Arc::clone(container),
+                name: "".into(),
+            })
+        };
+        match self {
+            Self::Everything => Bound::Unbounded,
+            Self::Resource(resource) => first(resource, &"".into()),
+            Self::Container(resource, container) => first(resource, container),
+            Self::Object(key) => Bound::Included(key.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_reads_back_as_its_key() {
+        for container in [None, Some("web-prod")] {
+            let key = Key::new(Resource::new("nodes", "network.isocast.dev"), container, "ams-1");
+
+            assert_eq!(Key::from_row(&key.to_row()), Some(key));
+        }
+        assert_eq!(Key::from_row("nodes.network.isocast.dev\0ams"), None);
+    }
+
+    #[test]
+    fn a_resource_splits_into_plural_and_group() {
+        let resource = Resource::new("nodes", "network.isocast.dev");
+        assert_eq!((resource.plural(), resource.group()), ("nodes", "network.isocast.dev"));
+
+        let core = Resource::new("namespaces", "");
+        assert_eq!((core.plural(), core.group()), ("namespaces", ""));
+    }
+
+    #[test]
+    fn a_range_covers_what_it_contains_and_nothing_else() {
+        let pools = Resource::new("backendpools", "network.isocast.dev");
+        let key = Key::new(pools.clone(), Some("web"), "www");
+        let container = Range::Container(pools.clone(), "web".into());
+
+        assert!(Range::Everything.covers(&container));
+        assert!(Range::Resource(pools.clone()).covers(&container));
+        assert!(container.covers(&Range::Object(key.clone())));
+        assert!(!container.covers(&Range::Resource(pools.clone())));
+        assert!(!Range::Container(pools, "shop".into()).contains(&key));
+        assert!(!Range::Object(key).covers(&container));
+    }
+}

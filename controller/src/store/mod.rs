@@ -1,0 +1,239 @@
+//! The store: one revision log, and the objects as the log leaves them.
+//!
+//! Reads are snapshots in memory ([`View`]); writes go through one sequencer and are answered once
+//! durable; watchers are cursors over the log. Every call asks for an [`Authorized`] value. The
+//! store knows keys and JSON, never a kind's meaning; rules come in as [`Admission`]s.
+
+mod backend;
+mod change;
+mod codec;
+mod key;
+mod metrics;
+mod redb;
+mod sequencer;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use arc_swap::ArcSwap;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::{
+    backend::{Backend, BackendError, Extent},
+    change::{Audit, Change, ChangeSet, Object, Operation, Revision},
+    key::{Key, Range, Resource},
+    metrics::StoreMetrics,
+    redb::RedbBackend,
+    tail::{Cursor, Event},
+    view::View,
+};
+use self::{
+    sequencer::{Request, Sequencer},
+    tail::{Commit, Tail},
+};
+use crate::{
+    admission::Admission,
+    authz::{Authorized, Verb, WriteVerb, verb},
+    error::{ApiError, Reason},
+    limits,
+};
+
+/// What the API says when a write was based on an older state.
+pub(crate) const STALE: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+/// The platform's state.
+pub struct Store {
+    published: Arc<ArcSwap<View>>,
+    tail: Arc<Tail>,
+    queue: Option<mpsc::Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a writer wants.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// What must be there now.
+    pub expect: Expect,
+    /// The whole object as it shall be, or none to remove it.
+    pub value: Option<Value>,
+    /// `status`, or none for the object itself.
+    pub subresource: Option<&'static str>,
+    /// Field manager or user agent, for the audit record.
+    pub agent: String,
+    /// Whether it is meant.
+    pub persistence: Persistence,
+}
+
+/// What a write finds, or it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing.
+    Absent,
+    /// The object as of its last change at this revision.
+    At(Revision),
+}
+
+/// Whether a write is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It goes through every check and is then dropped.
+    DryRun,
+    /// It is answered once it is on disk.
+    Durable,
+}
+
+impl Store {
+    /// Loads the objects and starts the sequencer.
+    ///
+    /// # Errors
+    /// When the backend cannot be read, or no thread can be started.
+    pub fn open(
+        backend: impl Backend + 'static,
+        admissions: Vec<Arc<dyn Admission>>,
+        metrics: Arc<StoreMetrics>,
+    ) -> Result<Self, OpenError> {
+        let extent = backend.extent()?;
+        let view = View::new(extent.head, backend.objects()?);
+        let tail = Arc::new(Tail::new(extent.head, recent(&backend, extent)?));
+        metrics.opened(extent.head);
+        let published = Arc::new(ArcSwap::from_pointee(view));
+        let (sender, queue) = mpsc::channel(limits::WRITE_QUEUE);
+        let sequencer = Sequencer {
+            backend: Box::new(backend),
+            admissions,
+            published: Arc::clone(&published),
+            tail: Arc::clone(&tail),
+            metrics,
+        };
+        let thread = thread::Builder::new()
+            .name("sequencer".into())
+            .spawn(move || sequencer.run(queue))
+            .map_err(OpenError::Thread)?;
+        Ok(Self { published, tail, queue: Some(sender), thread: Some(thread) })
+    }
+
+    /// The newest object of the proof's key.
+    pub fn get(&self, proof: &Authorized<verb::Get, Key>) -> Option<Object> {
+        self.published.load().get(proof.resource()).cloned()
+    }
+
+    /// The newest state of the proof's range.
+    pub fn view(&self, proof: &Authorized<verb::List, Range>) -> View {
+        self.published.load().within(proof.resource().clone())
+    }
+
+    /// Follows the proof's range: what happens after `from`.
+    ///
+    /// # Errors
+    /// `Expired` when the log in memory no longer reaches back to `from`, `Timeout` when `from` lies
+    /// in the future.
+    pub fn watch(
+        &self,
+        proof: &Authorized<verb::Watch, Range>,
+        from: Revision,
+    ) -> Result<Cursor, ApiError> {
+        self.tail.cursor(proof.resource().clone(), from)
+    }
+
+    /// The newest revision, and a receiver that wakes up when it grows. It says that something
+    /// happened, not what.
+    pub fn revisions(&self) -> watch::Receiver<Revision> {
+        self.tail.subscribe()
+    }
+
+    /// Writes the object of the proof's key, and returns it once it is durable.
+    ///
+    /// # Errors
+    /// When the object is not as expected, an admission refuses, or the log cannot be written.
+    pub async fn write<V: Verb + WriteVerb>(
+        &self,
+        proof: &Authorized<V, Key>,
+        write: Write,
+    ) -> Result<Object, ApiError> {
+        let closed = || ApiError::new(Reason::ServiceUnavailable, "the store is closed");
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            actor: proof.actor().clone(),
+            verb: V::NAME,
+            key: proof.resource().clone(),
+            write,
+            reply,
+        };
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        queue.send(request).await.map_err(|_closed| closed())?;
+        answer.await.map_err(|_closed| closed())?
+    }
+}
+
+impl Drop for Store {
+    /// Waits until the writes that were accepted are on disk.
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the sequencer panicked");
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("revision", &self.published.load().revision()).finish()
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The sequencer's thread cannot be started.
+    #[error("cannot start the sequencer")]
+    Thread(#[source] std::io::Error),
+}
+
+/// The log's last commits, as watchers want them, so that a restart does not expire their position.
+fn recent(backend: &impl Backend, extent: Extent) -> Result<VecDeque<Arc<Commit>>, BackendError> {
+    let reach = limits::WATCH_TAIL_COMMITS as u64;
+    let from = extent.floor.max(Revision(extent.head.next().0.saturating_sub(reach)));
+    let mut last: HashMap<Key, Arc<Value>> = HashMap::new();
+    let mut commits = VecDeque::new();
+    for (revision, set) in backend.read(from, limits::WATCH_TAIL_COMMITS)? {
+        let events = set.changes.into_iter().map(|change| {
+            let known = last.insert(change.key.clone(), Arc::clone(&change.value));
+            // Before the tail the past is in the log, as far as it reaches.
+            let old = match known {
+                _ if change.previous == Revision(0) => None,
+                Some(value) => Some(value),
+                None if change.previous < extent.floor => None,
+                None => backend
+                    .read(change.previous, 1)?
+                    .into_iter()
+                    .flat_map(|(_, set)| set.changes)
+                    .find(|past| past.key == change.key)
+                    .map(|past| past.value),
+            };
+            Ok(Event {
+                key: change.key,
+                revision,
+                operation: change.operation,
+                old,
+                value: change.value,
+            })
+        });
+        let events = events.collect::<Result<Vec<_>, BackendError>>()?;
+        commits.push_back(Arc::new(Commit { revision, events }));
+    }
+    Ok(commits)
+}

@@ -1,0 +1,232 @@
+//! The log's recent past in memory, and the cursors that follow it.
+//!
+//! A watcher is a position and a range: no buffer of its own, no polling. A slow one lags; one that
+//! lags beyond the tail is told that its position expired, and lists again.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::RwLock;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{Key, Operation, Range, Revision};
+use crate::{
+    error::{ApiError, Reason},
+    limits,
+};
+
+/// One object's change, as watchers see it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Which object.
+    pub key: Key,
+    /// When.
+    pub revision: Revision,
+    /// What became of it.
+    pub operation: Operation,
+    /// The object before; none when it is new, or when its past is no longer known.
+    pub old: Option<Arc<Value>>,
+    /// The object after; for a deletion, its last state.
+    pub value: Arc<Value>,
+}
+
+/// Follows a range of the platform from a revision on.
+#[derive(Debug)]
+pub struct Cursor {
+    tail: Arc<Tail>,
+    head: watch::Receiver<Revision>,
+    position: Revision,
+    range: Range,
+}
+
+#[derive(Debug)]
+pub(super) struct Tail {
+    commits: RwLock<VecDeque<Arc<Commit>>>,
+    head: watch::Sender<Revision>,
+}
+
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) revision: Revision,
+    pub(super) events: Vec<Event>,
+}
+
+// === impl Tail ===
+
+impl Tail {
+    /// A tail that ends at `head`; `commits` are consecutive.
+    pub(super) fn new(head: Revision, commits: VecDeque<Arc<Commit>>) -> Self {
+        Self { commits: RwLock::new(commits), head: watch::Sender::new(head) }
+    }
+
+    /// Adds commits, without telling anybody yet.
+    pub(super) fn extend(&self, new: impl IntoIterator<Item = Commit>) {
+        let mut commits = self.commits.write();
+        for commit in new {
+            if commits.len() >= limits::WATCH_TAIL_COMMITS {
+                commits.pop_front();
+            }
+            commits.push_back(Arc::new(commit));
+        }
+    }
+
+    /// Wakes the cursors up.
+    pub(super) fn announce(&self, head: Revision) {
+        self.head.send_replace(head);
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.head.subscribe()
+    }
+
+    /// A cursor that gives what happened after `position`.
+    pub(super) fn cursor(
+        self: &Arc<Self>,
+        range: Range,
+        position: Revision,
+    ) -> Result<Cursor, ApiError> {
+        let head = self.head.subscribe();
+        let newest = *head.borrow();
+        if position > newest {
+            let message = format!("Too large resource version: {position}, current: {newest}");
+            return Err(ApiError::new(Reason::Timeout, message).with_retry_after(1));
+        }
+        let cursor = Cursor { tail: Arc::clone(self), head, position, range };
+        cursor.tail.after(position, 0)?;
+        Ok(cursor)
+    }
+
+    /// At most `limit` commits after `position`.
+    fn after(&self, position: Revision, limit: usize) -> Result<Vec<Arc<Commit>>, ApiError> {
+        let commits = self.commits.read();
+        let wanted = position.next();
+        let Some(first) = commits.front() else {
+            let head = *self.head.borrow();
+            return if position == head {
+                Ok(Vec::new())
+            } else {
+                Err(ApiError::expired(position, head))
+            };
+        };
+        if wanted < first.revision {
+            return Err(ApiError::expired(position, first.revision));
+        }
+        let skip = usize::try_from(wanted.0 - first.revision.0).unwrap_or(usize::MAX);
+        Ok(commits.iter().skip(skip).take(limit).map(Arc::clone).collect())
+    }
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    /// The next events within the range, oldest first; waits until there are some.
+    ///
+    /// Cancel-safe: what a dropped call had not returned, the next call returns.
+    ///
+    /// # Errors
+    /// `Expired` when the cursor lagged beyond the tail, `ServiceUnavailable` when the store closed.
+    pub async fn next(&mut self) -> Result<Vec<Event>, ApiError> {
+        loop {
+            let commits = self.tail.after(self.position, limits::WATCH_BATCH_COMMITS)?;
+            if let Some(last) = commits.last() {
+                self.position = last.revision;
+                let events: Vec<Event> = commits
+                    .iter()
+                    .flat_map(|commit| &commit.events)
+                    .filter(|event| self.range.contains(&event.key))
+                    .cloned()
+                    .collect();
+                if !events.is_empty() {
+                    return Ok(events);
+                }
+                continue;
+            }
+            let position = self.position;
+            if self.head.wait_for(|head| *head > position).await.is_err() {
+                return Err(ApiError::new(Reason::ServiceUnavailable, "the store is closed"));
+            }
+        }
+    }
+
+    /// Everything up to here has been returned, or lies outside the range.
+    pub fn position(&self) -> Revision {
+        self.position
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::Resource;
+
+    fn commit(revision: u64, name: &str) -> Commit {
+        let event = Event {
+            key: Key::new(Resource::new("nodes", "x"), None, name),
+            revision: Revision(revision),
+            operation: Operation::Put,
+            old: None,
+            value: Arc::new(json!({})),
+        };
+        Commit { revision: Revision(revision), events: vec![event] }
+    }
+
+    fn full_tail() -> Arc<Tail> {
+        let tail = Arc::new(Tail::new(Revision(0), VecDeque::new()));
+        let count = limits::WATCH_TAIL_COMMITS as u64;
+        tail.extend((1..=count).map(|revision| commit(revision, "a")));
+        tail.announce(Revision(count));
+        tail
+    }
+
+    #[tokio::test]
+    async fn a_cursor_within_the_tail_gets_every_event() {
+        let tail = full_tail();
+        let mut cursor = tail.cursor(Range::Everything, Revision(0)).expect("in the tail");
+
+        let mut next = 1;
+        while next <= limits::WATCH_TAIL_COMMITS as u64 {
+            for event in cursor.next().await.expect("not expired") {
+                assert_eq!(event.revision, Revision(next));
+                next += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn a_position_one_beyond_the_tail_is_expired() {
+        let tail = full_tail();
+        let count = limits::WATCH_TAIL_COMMITS as u64;
+        tail.extend([commit(count + 1, "a")]);
+        tail.announce(Revision(count + 1));
+
+        let refusal = tail.cursor(Range::Everything, Revision(0)).err();
+
+        assert_eq!(refusal.map(|error| error.code()), Some(410));
+        assert!(tail.cursor(Range::Everything, Revision(1)).is_ok());
+    }
+
+    #[test]
+    fn a_position_in_the_future_is_refused() {
+        let tail = full_tail();
+
+        let refusal = tail.cursor(Range::Everything, Revision(u64::MAX)).err();
+
+        assert_eq!(refusal.map(|error| error.code()), Some(504));
+    }
+
+    #[tokio::test]
+    async fn a_cursor_skips_other_ranges_and_still_moves_on() {
+        let tail = Arc::new(Tail::new(Revision(0), VecDeque::new()));
+        let only = Key::new(Resource::new("nodes", "x"), None, "b");
+        let mut cursor = tail.cursor(Range::Object(only), Revision(0)).expect("at the head");
+        tail.extend([commit(1, "a"), commit(2, "b")]);
+        tail.announce(Revision(2));
+
+        let events = cursor.next().await.expect("not expired");
+
+        assert_eq!(events.len(), 1);
+        assert_eq!(cursor.position(), Revision(2));
+    }
+}
