@@ -83,3 +83,129 @@ impl fmt::Display for FieldError {
         Ok(())
     }
 }
+
+/// Where in an object: `spec.ports[0].port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldPath(String);
+
+impl FieldPath {
+    /// The object itself.
+    #[must_use]
+    pub const fn root() -> Self {
+        Self(String::new())
+    }
+
+    /// The object's `spec`.
+    #[must_use]
+    pub fn spec() -> Self {
+        Self("spec".to_owned())
+    }
+
+    /// A field of this one.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Self {
+        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+    }
+
+    /// An item of this list.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// A value of this map.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        Self(format!("{}[{key}]", self.0))
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The errors of one object, as they are found.
+#[derive(Debug, Default)]
+pub struct Errors(Vec<FieldError>);
+
+/// An object with more errors than this has the rest left out: nobody reads them.
+const ERRORS_MAX: usize = 64;
+
+impl Errors {
+    /// Adds an error.
+    pub fn push(
+        &mut self,
+        path: &FieldPath,
+        reason: FieldErrorReason,
+        message: String,
+        bad_value: Option<String>,
+    ) {
+        if self.0.len() < ERRORS_MAX {
+            self.0.push(FieldError { field: path.to_string(), reason, message, bad_value });
+        }
+    }
+
+    /// `value` is not acceptable.
+    pub fn invalid(
+        &mut self,
+        path: &FieldPath,
+        value: impl fmt::Display,
+        message: impl Into<String>,
+    ) {
+        let value = format!("\"{}\"", value.to_string().escape_debug());
+        self.push(path, FieldErrorReason::Invalid, message.into(), Some(value));
+    }
+
+    /// The field may not be set.
+    pub fn forbidden(&mut self, path: &FieldPath, message: impl Into<String>) {
+        self.push(path, FieldErrorReason::Forbidden, message.into(), None);
+    }
+
+    /// The field is missing.
+    pub fn required(&mut self, path: &FieldPath, message: impl Into<String>) {
+        self.push(path, FieldErrorReason::Required, message.into(), None);
+    }
+
+    /// `value` was there before.
+    pub fn duplicate(&mut self, path: &FieldPath, value: impl fmt::Display) {
+        let value = format!("\"{}\"", value.to_string().escape_debug());
+        self.push(path, FieldErrorReason::Duplicate, String::new(), Some(value));
+    }
+
+    /// The field may not change once set.
+    pub fn immutable<T: PartialEq>(&mut self, path: &FieldPath, new: &T, old: Option<&T>) {
+        if old.is_some_and(|old| old != new) {
+            let message = "is immutable: delete the object and create it again".to_owned();
+            self.push(path, FieldErrorReason::Immutable, message, None);
+        }
+    }
+
+    /// Whether nothing was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<FieldError> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_beyond_the_limit_are_left_out() {
+        let mut errors = Errors::default();
+        for _ in 0..=ERRORS_MAX {
+            errors.required(&FieldPath::spec(), "");
+        }
+
+        assert_eq!(errors.into_vec().len(), ERRORS_MAX);
+    }
+}

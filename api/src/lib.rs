@@ -7,6 +7,12 @@
 
 pub mod agent;
 pub mod field;
+pub mod meta;
+pub mod network;
+pub mod object;
 pub mod registry;
+pub mod resourcemanager;
+pub mod schema;
+pub mod text;
 
 pub use registry::ResourceKind;

@@ -7,6 +7,14 @@
 use serde_json::Value;
 
 pub use crate::field::{FieldError, FieldErrorReason};
+use crate::{
+    network::{
+        AddressClaimSpec, AddressPoolSpec, AnycastServiceSpec, BackendPoolSpec, BgpPeerSpec,
+        DatacenterSpec, NodeSpec,
+    },
+    object::descriptor,
+    resourcemanager::{OrganizationSpec, ProjectSpec},
+};
 
 /// Whether objects of a kind live in a container's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +40,40 @@ pub struct Column {
     /// For `kubectl explain`-like help.
     pub description: &'static str,
 }
+
+impl Column {
+    /// A column that is always shown.
+    #[must_use]
+    pub const fn new(
+        name: &'static str,
+        kind: &'static str,
+        json_path: &'static str,
+        description: &'static str,
+    ) -> Self {
+        Self { name, kind, json_path, priority: 0, description }
+    }
+
+    /// The same, shown with `-o wide` only.
+    #[must_use]
+    pub const fn wide(self) -> Self {
+        Self { priority: 1, ..self }
+    }
+}
+
+/// Version of every kind.
+pub const VERSION: &str = "v1alpha1";
+
+/// The column every table ends with.
+pub(crate) const AGE: Column =
+    Column::new("Age", "date", ".metadata.creationTimestamp", "Time since creation");
+
+/// The column for the condition that sums an object up.
+pub(crate) const READY: Column = Column::new(
+    "Ready",
+    "string",
+    ".status.conditions[?(@.type==\"Ready\")].status",
+    "Whether everything is as wanted",
+);
 
 /// The kinds, for matches; the text forms are in [`KindDescriptor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,5 +136,16 @@ pub struct KindDescriptor {
 /// Every kind, in the order of dependence: what is named first is referred to by what follows.
 #[must_use]
 pub fn kinds() -> &'static [KindDescriptor] {
-    &[]
+    const KINDS: &[KindDescriptor] = &[
+        descriptor::<OrganizationSpec>(),
+        descriptor::<ProjectSpec>(),
+        descriptor::<DatacenterSpec>(),
+        descriptor::<NodeSpec>(),
+        descriptor::<BgpPeerSpec>(),
+        descriptor::<AddressPoolSpec>(),
+        descriptor::<AddressClaimSpec>(),
+        descriptor::<BackendPoolSpec>(),
+        descriptor::<AnycastServiceSpec>(),
+    ];
+    KINDS
 }
