@@ -8,5 +8,7 @@
 pub mod admission;
 pub mod authz;
 pub mod error;
+mod files;
 mod limits;
+pub mod pki;
 pub mod store;
