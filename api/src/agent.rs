@@ -4,7 +4,10 @@
 //! digest over it, so a node proves what it holds by 32 bytes, and a delta that does not lead to
 //! the promised digest is refused rather than half believed.
 
+mod channel;
 mod configuration;
+mod frame;
+mod join_token;
 mod json;
 mod proto {
     #![expect(missing_docs, reason = "generated; the .proto file documents every field")]
@@ -12,6 +15,12 @@ mod proto {
 }
 
 pub use self::{
+    channel::{
+        ALPN_ENROLL, ALPN_SESSION, CONFIGURATION_BYTES_MAX, CONTROLLER_NAME, CloseCode,
+        ENROLL_BYTES_MAX, NODE_URI_PREFIX, STATUS_BYTES_MAX,
+    },
     configuration::{Configuration, ConfigurationError, DIGEST_BYTES, Digest},
+    frame::{FrameDecoder, FrameError, frame},
+    join_token::{CaFingerprint, JoinToken, JoinTokenError},
     proto::*,
 };
