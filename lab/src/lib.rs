@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Topologies of real routers and hosts in network namespaces, faults, load, and the demo.
+//!
+//! Reads containerlab topology files and realises them on one Linux machine without containers.
+
+pub mod command;
+pub mod inspect;
+pub mod lab;
+pub mod netns;
+pub mod plan;
+pub mod process;
+pub mod programs;
+pub mod routers;
+pub mod state;
+pub mod tools;
+pub mod topology;

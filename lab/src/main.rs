@@ -1,3 +1,175 @@
-//! Entry point.
+//! `isocast-lab`: the lab's command line.
 
-fn main() {}
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use isocast_lab::{
+    inspect,
+    lab::Lab,
+    state::State,
+    tools::{Tools, check_root},
+    topology::Topology,
+};
+
+/// Networks of real routers and hosts on one machine, and what happens to them when things break.
+#[derive(Debug, Parser)]
+#[command(name = "isocast-lab", version, propagate_version = true)]
+struct Options {
+    /// Folder of isocast, isocast-agent and isocast-controller [default: where this program is]
+    #[arg(long, global = true, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+    /// kubectl [default: $ISOCAST_TOOLS/kubectl, else kubectl]
+    #[arg(long, global = true, value_name = "FILE")]
+    kubectl: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a topology's nodes and links, and start what runs on them
+    Up {
+        /// containerlab topology file
+        topology: PathBuf,
+        /// Agents read a file instead of asking a controller
+        #[arg(long = "static")]
+        is_static: bool,
+    },
+    /// Remove a lab, also what is left of one that crashed
+    Down {
+        /// Topology file or name of the lab [default: every lab there is]
+        topology: Option<String>,
+    },
+    /// Run a command on a node
+    #[command(visible_alias = "run")]
+    Exec {
+        /// Name of the node
+        node: String,
+        /// Command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+        /// Name of the lab [default: the only one there is]
+        #[arg(long)]
+        lab: Option<String>,
+    },
+    /// List the nodes of the labs there are
+    Inspect {
+        /// Form of the list
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Print a shell's completion script
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    match run(options) {
+        Ok(code) => code,
+        Err(error) => {
+            // The last resort when even standard error is closed is the exit code.
+            let _closed = writeln!(std::io::stderr(), "isocast-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let tools = tools(options.bin_dir, options.kubectl)?;
+    let mut out = std::io::stdout().lock();
+    match options.command {
+        Command::Up { topology, is_static } => {
+            check_root()?;
+            let lab = Lab::create(&topology, tools, is_static)?;
+            for node in lab.topology.nodes.keys() {
+                lab.start(node)?;
+            }
+            write!(out, "{}", inspect::table(&inspect::nodes(&lab)?))?;
+        }
+        Command::Down { topology } => {
+            check_root()?;
+            for name in names(topology)? {
+                Lab::down(&name).with_context(|| format!("lab {name} is not wholly removed"))?;
+                writeln!(out, "removed {name}")?;
+            }
+        }
+        Command::Exec { node, command, lab } => {
+            check_root()?;
+            let lab = Lab::open(&the_lab(lab)?, tools)?;
+            return exec(&lab, &node, &command);
+        }
+        Command::Inspect { output } => {
+            let mut nodes = Vec::new();
+            for name in State::all() {
+                nodes.extend(inspect::nodes(&Lab::open(&name, tools.clone())?)?);
+            }
+            match output {
+                Output::Table => write!(out, "{}", inspect::table(&nodes))?,
+                Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?,
+            }
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Options::command(), "isocast-lab", &mut out);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command on a node and hands on its exit code.
+fn exec(lab: &Lab, node: &str, command: &[String]) -> anyhow::Result<ExitCode> {
+    lab.node(node)?;
+    let (program, arguments) = command.split_first().context("no command")?;
+    let mut child = lab.topology.node_namespace(node).command(program);
+    let status = child.args(arguments).status().with_context(|| format!("cannot run {program}"))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn tools(bin_dir: Option<PathBuf>, kubectl: Option<PathBuf>) -> anyhow::Result<Tools> {
+    let own = std::env::current_exe().context("where is this program?")?;
+    let beside = own.parent().map(PathBuf::from).unwrap_or_default();
+    let from_tools =
+        || std::env::var_os("ISOCAST_TOOLS").map(|dir| PathBuf::from(dir).join("kubectl"));
+    Ok(Tools {
+        programs: bin_dir.unwrap_or(beside),
+        kubectl: kubectl.or_else(from_tools).unwrap_or_else(|| "kubectl".into()),
+    })
+}
+
+/// Names of the labs that `down` is about: of a file, by name, or all.
+fn names(topology: Option<String>) -> anyhow::Result<Vec<String>> {
+    let Some(topology) = topology else { return Ok(State::all()) };
+    if topology.ends_with(".yml") || topology.ends_with(".yaml") {
+        return Ok(vec![Topology::read(topology.as_ref())?.name]);
+    }
+    Ok(vec![topology])
+}
+
+fn the_lab(name: Option<String>) -> anyhow::Result<String> {
+    if let Some(name) = name {
+        return Ok(name);
+    }
+    match State::all().as_slice() {
+        [only] => Ok(only.clone()),
+        [] => anyhow::bail!("there is no lab; `isocast-lab up FILE` makes one"),
+        several => {
+            anyhow::bail!("there are several labs, choose with --lab: {}", several.join(", "))
+        }
+    }
+}
