@@ -9,9 +9,16 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate alloc;
 
+pub mod directory;
+pub mod encap;
+pub mod flow;
+pub mod limits;
 #[cfg(not(target_arch = "bpf"))]
 pub mod maglev;
+pub mod outcome;
 pub mod siphash;
 pub mod slot;
+pub mod tables;
 
+pub use outcome::Outcome;
 pub use slot::{NO_BACKEND, RING_SLOTS, Slot};

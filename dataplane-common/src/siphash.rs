@@ -6,7 +6,7 @@
 //! use, which takes the place of the length byte of the byte-wise definition; the test compares
 //! against that definition.
 
-/// Hashes `words` under `key`. Two uses with different word counts must not share a key.
+/// Hashes `words` under `key`.
 #[inline(always)]
 #[must_use]
 pub fn siphash13<const N: usize>(key: &[u64; 2], words: &[u64; N]) -> u64 {

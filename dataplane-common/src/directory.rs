@@ -1,0 +1,116 @@
+//! The directory: everything that a packet's addresses can mean, in one perfect hash table.
+//!
+//! A key is an address with what qualifies it, in one of several spaces; a lookup reads one
+//! displacement and one place, whatever the number of entries, and never probes further. The host
+//! chooses displacements such that no two keys meet (Belazzougui et al., "Hash, displace, and
+//! compress"). Each generation has a directory of its own; it is the root from which rings,
+//! targets and services are reached, so replacing it replaces everything at once.
+
+use crate::limits::{DIRECTORY_BUCKETS, DIRECTORY_PLACES};
+
+/// What kind of question a key asks.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// (destination, protocol, port) → a service's ring, or the tunnel's end.
+    Listener = 1,
+    /// destination → it is a VIP that this node balances.
+    Vip = 2,
+    /// outer source → a node that is believed; its target.
+    Source = 3,
+    /// (tenant, inner destination, protocol, port) → may leave the tunnel here.
+    Accept = 4,
+    /// mark of a local socket → the target its packets are sent to.
+    Probe = 5,
+}
+
+/// An address as four words in network order; IPv4 is mapped (RFC 4291 §2.5.5.2).
+pub type Address = [u32; 4];
+
+/// An IPv4 address, given in network order, as [`Address`].
+#[inline(always)]
+#[must_use]
+pub const fn mapped(ipv4: u32) -> Address {
+    [0, 0, 0x0000_ffff_u32.to_be(), ipv4]
+}
+
+/// A key, in a form that compares and hashes word by word (an array would compare by `memcmp`,
+/// which the kernel's verifier does not follow).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(u64, u64, u64);
+
+impl Key {
+    /// `scope` is a tenant or a mark, `port` is in network order; both are 0 where the space has
+    /// none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(space: Space, address: &Address, scope: u32, protocol: u8, port: u16) -> Self {
+        Self(
+            pair(address[0], address[1]),
+            pair(address[2], address[3]),
+            pair(scope, (port as u32) << 16 | (protocol as u32) << 8 | space as u32),
+        )
+    }
+
+    #[inline(always)]
+    const fn hash(&self) -> u64 {
+        let mut hash = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= self.1.wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+        hash ^= hash >> 32;
+        hash = (hash ^ self.2).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        hash ^ hash >> 32
+    }
+
+    /// Which displacement belongs to this key.
+    #[expect(clippy::cast_possible_truncation, reason = "masked to the table's size")]
+    #[inline(always)]
+    #[must_use]
+    pub const fn bucket(&self) -> u32 {
+        (self.hash() >> 32) as u32 & (DIRECTORY_BUCKETS as u32 - 1)
+    }
+
+    /// The place of this key under a displacement.
+    #[expect(clippy::cast_possible_truncation, reason = "masked to the table's size")]
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(&self, displacement: u32) -> u32 {
+        let mixed = (self.hash() ^ displacement as u64).wrapping_mul(0xa076_1d64_78bd_642f);
+        (mixed >> 40) as u32 & (DIRECTORY_PLACES as u32 - 1)
+    }
+}
+
+/// What a key leads to. Which fields count depends on the key's space.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Value {
+    /// A ring (services) or a target (sources, probes).
+    pub index: u16,
+    /// The service's counters.
+    pub service: u16,
+    /// The tenant, 24 bits; [`Value::TUNNEL`] where a listener is the end of the tunnel.
+    pub tenant: u32,
+}
+
+impl Value {
+    /// In place of a tenant: this listener is the tunnel's end, not a service.
+    pub const TUNNEL: u32 = u32::MAX;
+}
+
+/// One place of the directory. An all-zero key is an empty place: no space is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Compared with what was asked: a place may belong to another key.
+    pub key: Key,
+    /// The answer.
+    pub value: Value,
+}
+
+#[inline(always)]
+const fn pair(low: u32, high: u32) -> u64 {
+    (high as u64) << 32 | low as u64
+}
+
+const _: () = assert!(size_of::<Key>() == 24);
+const _: () = assert!(size_of::<Entry>() == 32);

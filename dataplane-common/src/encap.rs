@@ -1,0 +1,61 @@
+//! The encapsulation header: GUE variant 0 over UDP (draft-ietf-intarea-gue-09 §3), zero UDP
+//! checksum (RFC 6935).
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +---+-+---------+---------------+-------------------------------+
+//! | 0 |0|  Hlen   | 4 or 41       |            flags = 0          |
+//! +---+-+---------+---------------+---------------+---------------+
+//! |                tenant                         | packet flags  |
+//! +-----------------------------------------------+---------------+
+//! |                         key tag                               |
+//! +---------------------------------------------------------------+
+//! |  a further hop: one address of the outer family, or nothing   |
+//! +---------------------------------------------------------------+
+//! ```
+//! A host that has no socket for the flow passes the packet on to the further hop.
+
+/// UDP destination port (IANA: gue).
+pub const PORT: u16 = 6080;
+/// Ethernet header.
+pub const ETHERNET_LEN: usize = 14;
+/// UDP header.
+pub const UDP_LEN: usize = 8;
+/// GUE header with the private words, without a further hop.
+pub const GUE_LEN: usize = 12;
+/// Outer headers above Ethernet over IPv4.
+pub const OUTER_V4_LEN: usize = 20 + UDP_LEN + GUE_LEN;
+/// Outer headers above Ethernet over IPv6.
+pub const OUTER_V6_LEN: usize = 40 + UDP_LEN + GUE_LEN;
+
+/// Hlen of a header with `hop` bytes of further hop: 32-bit words after the first.
+#[expect(clippy::cast_possible_truncation, reason = "a hop has at most 16 bytes")]
+#[inline(always)]
+#[must_use]
+pub const fn hlen(hop: usize) -> u8 {
+    ((GUE_LEN - 4 + hop) / 4) as u8
+}
+
+/// Packet flag: sent by a health check.
+pub const FLAG_PROBE: u8 = 1;
+/// Packet flag: already passed on once; the receiver keeps it.
+pub const FLAG_SECOND_HOP: u8 = 2;
+
+/// A tenant and flags as the second word of the header, in network order.
+#[inline(always)]
+#[must_use]
+pub const fn tenant_word(tenant: u32, flags: u8) -> u32 {
+    (tenant << 8 | flags as u32).to_be()
+}
+
+/// Source port of the outer UDP header, in network order: the dynamic range, so that routers
+/// spread flows over equal paths and hosts over queues.
+#[inline(always)]
+#[must_use]
+pub const fn entropy_port(hash: u64) -> u16 {
+    ((hash >> 48) as u16 | 0xc000).to_be()
+}
+
+const _: () = assert!(OUTER_V4_LEN == 40 && OUTER_V6_LEN == 60);
+const _: () = assert!(hlen(0) == 2 && hlen(4) == 3 && hlen(16) == 6);

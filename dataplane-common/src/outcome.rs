@@ -1,0 +1,79 @@
+//! What became of a packet that the programs took responsibility for.
+
+macro_rules! outcomes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $drop:literal;)*) => {
+        /// Each is counted per CPU. Packets that are none of the data plane's business are not.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Outcome {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Outcome {
+            /// All of them, by number.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Name in metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// Whether the packet was dropped.
+            #[must_use]
+            pub const fn is_drop(self) -> bool {
+                match self { $(Self::$name => $drop,)* }
+            }
+        }
+    };
+}
+
+outcomes! {
+    /// Sent to a backend.
+    Encapsulated = 0, "encapsulated", false;
+    /// The backend is this node.
+    DeliveredHere = 1, "delivered_here", false;
+    /// Taken out of the tunnel and handed to the host.
+    Decapsulated = 2, "decapsulated", false;
+    /// Passed on to the further hop: the flow is not this host's.
+    SecondChance = 3, "second_chance", false;
+    /// Echo request to a VIP answered.
+    EchoAnswered = 4, "echo_answered", false;
+    /// A health check's packet sent into the tunnel.
+    ProbeSent = 5, "probe_sent", false;
+    /// Lengths that contradict each other, or a header that is cut off.
+    Malformed = 6, "malformed", true;
+    /// Fragment to or for a VIP.
+    Fragment = 7, "fragment", true;
+    /// IPv4 options to or for a VIP.
+    IpOptions = 8, "ip_options", true;
+    /// IPv6 extension header to or for a VIP.
+    ExtensionHeader = 9, "extension_header", true;
+    /// Neither TCP nor UDP nor an echo request.
+    UnlistedProtocol = 10, "unlisted_protocol", true;
+    /// The VIP has no such port.
+    UnlistedPort = 11, "unlisted_port", true;
+    /// The service has no backend.
+    NoBackend = 12, "no_backend", true;
+    /// The next hop towards the target is not known.
+    NextHopUnresolved = 13, "next_hop_unresolved", true;
+    /// No room for the outer header.
+    NoHeadroom = 14, "no_headroom", true;
+    /// Tunnel header of a version or shape that is not spoken here.
+    UnknownEncap = 15, "unknown_encap", true;
+    /// Tunnel packet from a node that is not on the list.
+    UnlistedSource = 16, "unlisted_source", true;
+    /// Tunnel packet without a valid key tag.
+    WrongKey = 17, "wrong_key", true;
+    /// Tunnel packet for a (tenant, address, protocol, port) that is not served here.
+    UnlistedDestination = 18, "unlisted_destination", true;
+    /// Further hop that is not on the list of nodes.
+    UnlistedHop = 19, "unlisted_hop", true;
+    /// Congestion experienced on the way by a flow that cannot be told (RFC 6040 §4.2).
+    CongestionUnmarkable = 20, "congestion_unmarkable", true;
+    /// The tables contradict themselves: a fault of this program.
+    TablesInconsistent = 21, "tables_inconsistent", true;
+}
+
+/// Number of outcomes.
+pub const OUTCOMES: usize = Outcome::ALL.len();

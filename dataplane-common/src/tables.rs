@@ -1,0 +1,91 @@
+//! Values of the kernel maps.
+
+use crate::{Slot, directory::Address, limits::MAX_NAME_LEN};
+
+/// What one generation has besides its directory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Root {
+    /// Key of the flow hash.
+    pub flow_key: [u64; 2],
+    /// Key tags that are believed, in network order: the one in use, and the next.
+    pub key_tags: [u32; 2],
+}
+
+/// Slots that share a cache line.
+pub const SLOTS_PER_LINE: usize = 16;
+/// Lines of one ring.
+pub const LINES_PER_RING: usize = crate::RING_SLOTS / SLOTS_PER_LINE;
+
+/// One cache line of a ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingLine {
+    /// Slots whose numbers differ in the low four bits.
+    pub slots: [Slot; SLOTS_PER_LINE],
+}
+
+/// Where encapsulated packets go: two cache lines, the first holds the ready-made header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Ethernet, IP, UDP and GUE, with zeros where the packet decides.
+    pub header: [u64; 12],
+    /// Sum of the 16-bit words of the outer IPv4 header as it stands in `header`.
+    pub ipv4_sum: u32,
+    /// Interface the packet leaves by.
+    pub interface: u32,
+    /// Bits of [`Target::READY`] and the following.
+    pub flags: u32,
+    /// Keeps the next field aligned.
+    pub reserved: u32,
+    /// The tunnel address itself, as it travels in the word of a further hop.
+    pub address: Address,
+}
+
+impl Target {
+    /// The next hop is known: the header may be used.
+    pub const READY: u32 = 1;
+    /// The target is this node: deliver, do not encapsulate.
+    pub const LOCAL: u32 = 2;
+    /// The outer family is IPv6.
+    pub const IPV6: u32 = 4;
+}
+
+/// Target whose Ethernet header answers to IPv4 echo requests take: the default route.
+pub const ECHO_V4: u16 = 0;
+/// The same for IPv6.
+pub const ECHO_V6: u16 = 1;
+/// First number of a target that stands for a node.
+pub const FIRST_TARGET: u16 = 2;
+
+/// Packets and their bytes, by IP length before encapsulation.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Whose a number is: lets a new process learn what its predecessor meant.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// Bytes in use; a number without an owner has [`Name::FREE`].
+    pub len: u32,
+    /// UTF-8.
+    pub bytes: [u8; MAX_NAME_LEN],
+}
+
+impl Name {
+    /// Length of the name of a number that nobody has.
+    pub const FREE: u32 = 0;
+}
+
+const _: () = assert!(size_of::<Root>() == 24);
+const _: () = assert!(size_of::<RingLine>() == 64);
+const _: () = assert!(size_of::<Target>() == 128);
+const _: () = assert!(size_of::<Counter>() == 16);
+const _: () = assert!(size_of::<Name>() == 128);

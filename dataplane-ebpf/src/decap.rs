@@ -1,0 +1,223 @@
+//! The tunnel's end: believes only listed nodes with a valid key tag, and only what they send to
+//! a destination that is served here.
+//!
+//! A TCP packet within a connection that this host does not know goes on to the further hop that
+//! its header names (the second chance), if that hop is a listed node too.
+
+use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
+use isocast_dataplane_common::{
+    Outcome,
+    directory::{Address, Key, Space, mapped},
+    encap::{ETHERNET_LEN, FLAG_SECOND_HOP, GUE_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, hlen},
+};
+
+use crate::{
+    header::{self, Outer, adjust, fold},
+    maps::{self, Generation},
+    packet::{
+        ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, IPIP, IPV6, Ip, TCP, UDP, destination_port, ip_len,
+        opens_connection,
+    },
+    socket,
+};
+
+#[inline(always)]
+pub fn run<const V6: bool>(
+    ctx: &XdpContext,
+    frame: Frame,
+    generation: Generation,
+    ip: &Ip,
+) -> Result<u32, Outcome> {
+    let gue = ETHERNET_LEN + ip_len::<V6>() + UDP_LEN;
+    if !frame.has(gue + GUE_LEN) {
+        return Err(Outcome::Malformed);
+    }
+    if generation.find(&Key::new(Space::Source, &ip.source, 0, 0, 0)).is_none() {
+        return Err(Outcome::UnlistedSource);
+    }
+    let root = generation.root()?;
+    // SAFETY: asked for above.
+    let (shape, protocol, flags, tag) = unsafe {
+        (
+            frame.read::<u8>(gue),
+            frame.read::<u8>(gue + 1),
+            frame.read::<u16>(gue + 2),
+            frame.read::<u32>(gue + 8),
+        )
+    };
+    if tag != root.key_tags[0] && tag != root.key_tags[1] {
+        return Err(Outcome::WrongKey);
+    }
+    if flags != 0 {
+        return Err(Outcome::UnknownEncap);
+    }
+    // The first byte holds version, control bit and Hlen: version 0, data, none or one hop.
+    let hop = if V6 { 16 } else { 4 };
+    let none = shape == hlen(0);
+    if !none && shape != hlen(hop) {
+        return Err(Outcome::UnknownEncap);
+    }
+    match (none, protocol) {
+        (true, IPIP) => inner::<V6, false, false>(ctx, frame, generation, ip),
+        (true, IPV6) => inner::<V6, false, true>(ctx, frame, generation, ip),
+        (false, IPIP) => inner::<V6, true, false>(ctx, frame, generation, ip),
+        (false, IPV6) => inner::<V6, true, true>(ctx, frame, generation, ip),
+        _ => Err(Outcome::UnknownEncap),
+    }
+}
+
+#[inline(always)]
+fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
+    ctx: &XdpContext,
+    frame: Frame,
+    generation: Generation,
+    outer: &Ip,
+) -> Result<u32, Outcome> {
+    let hop_at = ETHERNET_LEN + if OUTER6 { OUTER_V6_LEN } else { OUTER_V4_LEN };
+    let at = hop_at
+        + if !HOP {
+            0
+        } else if OUTER6 {
+            16
+        } else {
+            4
+        };
+    let transport = at + ip_len::<INNER6>();
+    if !frame.has(transport + 8) {
+        return Err(Outcome::Malformed);
+    }
+    // SAFETY: asked for right above.
+    let (ip, ports, tenant) = unsafe {
+        (Ip::read::<INNER6>(frame, at), frame.read::<u32>(transport), frame.read::<u32>(hop_at - 8))
+    };
+    if let Some(oddity) = ip.oddity {
+        return Err(oddity);
+    }
+    if !ip.fits(frame, at) {
+        return Err(Outcome::Malformed);
+    }
+    if ip.protocol != TCP && ip.protocol != UDP {
+        return Err(Outcome::UnlistedProtocol);
+    }
+    let accept = Key::new(
+        Space::Accept,
+        &ip.destination,
+        u32::from_be(tenant) >> 8,
+        ip.protocol,
+        destination_port(ports),
+    );
+    if generation.find(&accept).is_none() {
+        return Err(Outcome::UnlistedDestination);
+    }
+    if HOP
+        && ip.protocol == TCP
+        && !opens_connection(frame, transport)
+        && !socket::owns::<INNER6>(ctx, &ip, ports)
+    {
+        // SAFETY: the further hop lies before the inner header, which is within bounds.
+        let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };
+        return pass_on::<OUTER6, INNER6>(ctx, frame, generation, outer, &ip, hop);
+    }
+    propagate_congestion::<INNER6>(frame, at, outer.traffic_class, ip.traffic_class)?;
+
+    // SAFETY: the frame has an Ethernet header.
+    let (to, from) = unsafe { (frame.read::<[u16; 3]>(0), frame.read::<[u16; 3]>(6)) };
+    adjust(ctx, (at - ETHERNET_LEN) as i32)?;
+    let frame = Frame::of(ctx);
+    if !frame.has(ETHERNET_LEN) {
+        return Err(Outcome::Malformed);
+    }
+    // SAFETY: asked for right above.
+    unsafe {
+        frame.write(0, to);
+        frame.write(6, from);
+        frame.write(12, if INNER6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
+    }
+    maps::count(Outcome::Decapsulated);
+    Ok(XDP_PASS)
+}
+
+/// Sends the packet to the further hop, under a header of this node's own without one.
+#[inline(always)]
+fn pass_on<const OUTER6: bool, const INNER6: bool>(
+    ctx: &XdpContext,
+    frame: Frame,
+    generation: Generation,
+    outer: &Ip,
+    inner: &Ip,
+    hop: Address,
+) -> Result<u32, Outcome> {
+    let listed =
+        generation.find(&Key::new(Space::Source, &hop, 0, 0, 0)).ok_or(Outcome::UnlistedHop)?;
+    let target = maps::ready_target(listed.index)?;
+    let udp = ETHERNET_LEN + ip_len::<OUTER6>();
+    // SAFETY: the outer headers are within bounds: the caller read what follows them.
+    let (entropy, tenant) =
+        unsafe { (frame.read::<u16>(udp), frame.read::<u32>(udp + UDP_LEN + 4)) };
+    let outer = Outer {
+        entropy,
+        flow_label: u32::from(u16::from_be(entropy)),
+        traffic_class: outer.traffic_class,
+        inner_protocol: if INNER6 { IPV6 } else { IPIP },
+        inner_len: inner.len,
+        tenant: tenant | u32::from(FLAG_SECOND_HOP).to_be(),
+    };
+    // The new header is shorter by the word of the hop.
+    adjust(ctx, if OUTER6 { 16 } else { 4 })?;
+    let frame = Frame::of(ctx);
+    if !frame.has(ETHERNET_LEN + if OUTER6 { OUTER_V6_LEN } else { OUTER_V4_LEN }) {
+        return Err(Outcome::Malformed);
+    }
+    maps::count(Outcome::SecondChance);
+    Ok(if OUTER6 {
+        header::push_v6::<0>(ctx, frame, target, &outer)
+    } else {
+        header::push_v4::<0>(ctx, frame, target, &outer)
+    })
+}
+
+#[inline(always)]
+unsafe fn read_hop<const OUTER6: bool>(frame: Frame, at: usize) -> Address {
+    // SAFETY: the caller's promise: 16 or 4 bytes.
+    unsafe {
+        if OUTER6 {
+            [frame.read(at), frame.read(at + 4), frame.read(at + 8), frame.read(at + 12)]
+        } else {
+            mapped(frame.read(at))
+        }
+    }
+}
+
+/// RFC 6040 §4.2: congestion experienced in the tunnel is told to the flow; a flow that cannot be
+/// told loses the packet.
+#[inline(always)]
+fn propagate_congestion<const V6: bool>(
+    frame: Frame,
+    at: usize,
+    outer_class: u8,
+    inner_class: u8,
+) -> Result<(), Outcome> {
+    const CE: u8 = 3;
+    if outer_class & CE != CE || inner_class & CE == CE {
+        return Ok(());
+    }
+    if inner_class & CE == 0 {
+        return Err(Outcome::CongestionUnmarkable);
+    }
+    let marked = inner_class | CE;
+    // SAFETY: the caller read this header.
+    unsafe {
+        if V6 {
+            let first = u16::from_be(frame.read::<u16>(at));
+            frame.write(at, (first & 0xf00f | u16::from(marked) << 4).to_be());
+        } else {
+            // RFC 1624, equation 3, on the word {version, class}.
+            let old = frame.read::<u16>(at);
+            frame.write(at + 1, marked);
+            let new = frame.read::<u16>(at);
+            let sum = u32::from(!frame.read::<u16>(at + 10)) + u32::from(!old) + u32::from(new);
+            frame.write(at + 10, !fold(sum));
+        }
+    }
+    Ok(())
+}

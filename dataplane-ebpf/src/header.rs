@@ -1,0 +1,148 @@
+//! Writing the outer header from a target's ready-made one.
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_REDIRECT, XDP_TX},
+    helpers::generated::{bpf_redirect, bpf_xdp_adjust_head},
+    programs::XdpContext,
+};
+use isocast_dataplane_common::{
+    Outcome,
+    encap::{ETHERNET_LEN, GUE_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, hlen},
+    tables::Target,
+};
+
+use crate::packet::Frame;
+
+/// What the packet decides of its outer header.
+pub struct Outer {
+    /// In network order.
+    pub entropy: u16,
+    pub flow_label: u32,
+    pub traffic_class: u8,
+    pub inner_protocol: u8,
+    pub inner_len: u16,
+    /// Second word of the tunnel header, in network order.
+    pub tenant: u32,
+}
+
+/// Moves the start of the packet by `delta` bytes.
+#[inline(always)]
+pub fn adjust(ctx: &XdpContext, delta: i32) -> Result<(), Outcome> {
+    // SAFETY: the context is the kernel's; all packet pointers are taken anew afterwards.
+    match unsafe { bpf_xdp_adjust_head(ctx.ctx, delta) } {
+        0 => Ok(()),
+        _ => Err(Outcome::NoHeadroom),
+    }
+}
+
+/// Sends the frame to the target's next hop: out of the interface it came from, or another.
+#[inline(always)]
+pub fn transmit(ctx: &XdpContext, target: &Target) -> u32 {
+    if target.interface as usize == ctx.ingress_ifindex() {
+        return XDP_TX;
+    }
+    // Since Linux 5.6 this helper batches as a devmap does, and it needs no map to keep.
+    // SAFETY: no pointers are involved.
+    match unsafe { bpf_redirect(target.interface, 0) } as u32 {
+        XDP_REDIRECT => XDP_REDIRECT,
+        other => other,
+    }
+}
+
+/// Writes the outer IPv4 header with `HOP` bytes of further hop.
+#[inline(always)]
+pub fn push_v4<const HOP: usize>(
+    ctx: &XdpContext,
+    frame: Frame,
+    target: &Target,
+    outer: &Outer,
+) -> u32 {
+    write_v4::<HOP>(frame, target, outer);
+    transmit(ctx, target)
+}
+
+/// Writes the outer IPv6 header with `HOP` bytes of further hop.
+#[inline(always)]
+pub fn push_v6<const HOP: usize>(
+    ctx: &XdpContext,
+    frame: Frame,
+    target: &Target,
+    outer: &Outer,
+) -> u32 {
+    write_v6::<HOP>(frame, target, outer);
+    transmit(ctx, target)
+}
+
+/// Fills in Ethernet, IPv4, UDP and GUE; the caller checked the room.
+#[inline(always)]
+pub fn write_v4<const HOP: usize>(frame: Frame, target: &Target, outer: &Outer) {
+    const UDP: usize = ETHERNET_LEN + 20;
+    const GUE: usize = UDP + UDP_LEN;
+    let total = outer.inner_len + (OUTER_V4_LEN + HOP) as u16;
+    let class = u16::from_ne_bytes([0, outer.traffic_class]);
+    let sum = target.ipv4_sum + u32::from(class) + u32::from(total.to_be());
+    // SAFETY: the caller checked for ETHERNET_LEN + OUTER_V4_LEN + HOP bytes.
+    unsafe {
+        for word in 0..6 {
+            frame.write(word * 8, target.header[word]);
+        }
+        frame.write(48, target.header[6] as u32);
+        frame.write(52, (target.header[6] >> 32) as u16);
+        frame.write(ETHERNET_LEN + 1, outer.traffic_class);
+        frame.write(ETHERNET_LEN + 2, total.to_be());
+        frame.write(ETHERNET_LEN + 10, !fold(sum));
+        frame.write(UDP, outer.entropy);
+        frame.write(UDP + 4, (total - 20).to_be());
+        frame.write(GUE, [hlen(HOP), outer.inner_protocol]);
+        frame.write(GUE + 4, outer.tenant);
+    }
+}
+
+/// Fills in Ethernet, IPv6, UDP and GUE; the caller checked the room.
+#[inline(always)]
+pub fn write_v6<const HOP: usize>(frame: Frame, target: &Target, outer: &Outer) {
+    const UDP: usize = ETHERNET_LEN + 40;
+    const GUE: usize = UDP + UDP_LEN;
+    let payload = outer.inner_len + (OUTER_V6_LEN - 40 + HOP) as u16;
+    // RFC 6438: the flow label carries the entropy for routers that look no deeper.
+    let first = 6 << 28 | u32::from(outer.traffic_class) << 20 | outer.flow_label;
+    // SAFETY: the caller checked for ETHERNET_LEN + OUTER_V6_LEN + HOP bytes.
+    unsafe {
+        for word in 0..9 {
+            frame.write(word * 8, target.header[word]);
+        }
+        frame.write(72, target.header[9] as u16);
+        frame.write(ETHERNET_LEN, first.to_be());
+        frame.write(ETHERNET_LEN + 4, payload.to_be());
+        frame.write(UDP, outer.entropy);
+        frame.write(UDP + 4, payload.to_be());
+        frame.write(GUE, [hlen(HOP), outer.inner_protocol]);
+        frame.write(GUE + 4, outer.tenant);
+    }
+}
+
+/// Writes the word of the further hop; the caller checked the room.
+#[inline(always)]
+pub fn push_hop_v4(frame: Frame, hop: &Target) {
+    // SAFETY: the caller checked for the bytes after the tunnel header.
+    unsafe { frame.write(ETHERNET_LEN + OUTER_V4_LEN, hop.address[3]) };
+}
+
+/// Writes the word of the further hop; the caller checked the room.
+#[inline(always)]
+pub fn push_hop_v6(frame: Frame, hop: &Target) {
+    for word in 0..4 {
+        // SAFETY: the caller checked for the bytes after the tunnel header.
+        unsafe { frame.write(ETHERNET_LEN + OUTER_V6_LEN + word * 4, hop.address[word]) };
+    }
+}
+
+/// Folds a sum of 16-bit words (RFC 1071).
+#[inline(always)]
+pub const fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+const _: () = assert!(ETHERNET_LEN + OUTER_V4_LEN == 54 && ETHERNET_LEN + OUTER_V6_LEN == 74);
+const _: () = assert!(GUE_LEN == 12);

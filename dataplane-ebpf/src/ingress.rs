@@ -1,0 +1,66 @@
+//! What arrives: is it for a service, for the tunnel's end, for a VIP in a way that is not
+//! served, or none of our business?
+
+use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
+use isocast_dataplane_common::{
+    Outcome,
+    directory::{Key, Space, Value},
+    encap::ETHERNET_LEN,
+};
+
+use crate::{
+    decap, echo, edge,
+    maps::Generation,
+    packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, Ip, TCP, UDP, ip_len},
+};
+
+#[inline(always)]
+pub fn run(ctx: &XdpContext) -> Result<u32, Outcome> {
+    let frame = Frame::of(ctx);
+    if !frame.has(ETHERNET_LEN + ip_len::<false>()) {
+        return Ok(XDP_PASS);
+    }
+    // SAFETY: within the 34 bytes.
+    match unsafe { frame.read::<u16>(12) } {
+        ETHERTYPE_IPV4 => family::<false>(ctx, frame),
+        ETHERTYPE_IPV6 if frame.has(ETHERNET_LEN + ip_len::<true>()) => family::<true>(ctx, frame),
+        _ => Ok(XDP_PASS),
+    }
+}
+
+#[inline(always)]
+fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome> {
+    // SAFETY: `run` asked for the fixed header.
+    let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
+    let generation = Generation::in_force()?;
+
+    let transport = ETHERNET_LEN + ip_len::<V6>();
+    if ip.oddity.is_none() && (ip.protocol == TCP || ip.protocol == UDP) && frame.has(transport + 8)
+    {
+        // SAFETY: asked for right here.
+        let ports: u32 = unsafe { frame.read(transport) };
+        let port = crate::packet::destination_port(ports);
+        let key = Key::new(Space::Listener, &ip.destination, 0, ip.protocol, port);
+        if let Some(listener) = generation.find(&key) {
+            if !ip.fits(frame, ETHERNET_LEN) {
+                return Err(Outcome::Malformed);
+            }
+            return if listener.tenant == Value::TUNNEL {
+                decap::run::<V6>(ctx, frame, generation, &ip)
+            } else {
+                edge::run::<V6>(ctx, frame, generation, &ip, ports, listener)
+            };
+        }
+    }
+    if generation.find(&Key::new(Space::Vip, &ip.destination, 0, 0, 0)).is_none() {
+        return Ok(XDP_PASS);
+    }
+    match (ip.oddity, ip.protocol) {
+        (Some(oddity), _) => Err(oddity),
+        (None, ICMP) if !V6 => echo::run_v4(ctx, frame),
+        (None, ICMPV6) if V6 => echo::run_v6(ctx, frame),
+        (None, TCP | UDP) if frame.has(transport + 8) => Err(Outcome::UnlistedPort),
+        (None, TCP | UDP) => Err(Outcome::Malformed),
+        _ => Err(Outcome::UnlistedProtocol),
+    }
+}

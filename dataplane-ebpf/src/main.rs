@@ -1,0 +1,62 @@
+//! The data plane's programs: one XDP program for both roles of a node, one tc program that sends
+//! health checks the way traffic goes.
+//!
+//! Which role a node plays is decided by its directory alone: a listener that is a service is
+//! balanced ([`edge`]), one that is the tunnel's end is taken out of the tunnel ([`decap`]), and
+//! everything that the directory does not know passes untouched. A packet to a VIP never passes
+//! up the stack of an edge: it is forwarded, answered or dropped with a counted reason.
+//!
+//! Packet fields are read and written through plain pointers: the target has no unaligned access
+//! of its own, so `read_unaligned` would become one load per byte. The verifier proves each bound.
+#![no_std]
+#![no_main]
+
+mod decap;
+mod echo;
+mod edge;
+mod header;
+mod ingress;
+mod maps;
+mod packet;
+mod probe;
+mod socket;
+
+use aya_ebpf::{
+    bindings::xdp_action,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+
+/// Balances and decapsulates.
+#[xdp]
+pub fn isocast(ctx: XdpContext) -> u32 {
+    match ingress::run(&ctx) {
+        Ok(action) => action,
+        Err(reason) => {
+            maps::count(reason);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+/// Encapsulates the packets of marked local sockets.
+#[classifier]
+pub fn isocast_probe(ctx: TcContext) -> i32 {
+    match probe::run(&ctx) {
+        Ok(action) => action,
+        Err(reason) => {
+            maps::count(reason);
+            probe::TC_ACT_SHOT
+        }
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// The helpers that look up sockets are for programs under a licence compatible with the GPL.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
