@@ -10,8 +10,13 @@
 //! [`runtime`] is the only room that knows all others. [`model`], [`steer`] and the cores below
 //! [`health`] and [`bgp`] decide; everything else moves bytes.
 
+pub mod admin;
 pub mod bgp;
+pub mod config_file;
 pub mod health;
+pub mod memory_file;
 pub mod model;
+pub mod options;
+pub mod status;
 pub mod steer;
 pub mod sync;

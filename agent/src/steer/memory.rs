@@ -76,7 +76,8 @@ impl ServiceMemory {
             return (self.succeed(wanted.to_vec(), now), Some(after(now, TRANSITION)));
         }
         let since = match self.pending.take() {
-            Some((members, since)) if members == wanted => since,
+            // A clock that was set back must not stretch the wait.
+            Some((members, since)) if members == wanted && since <= now => since,
             _ => now,
         };
         let settled = after(since, SETTLE);

@@ -1,0 +1,78 @@
+//! What the agent answers about itself: Prometheus metrics over TCP, and status over a local
+//! socket for the operator of this host.
+//!
+//! Read-only; whoever may open the socket (mode 0600) may know everything the agent knows.
+
+use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use isocast_api::agent::NodeStatus;
+use prometheus_client::registry::Registry;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+};
+
+/// The content type of the OpenMetrics text format.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the endpoints show.
+#[derive(Clone, Debug)]
+pub struct Views {
+    /// The node's own statement.
+    pub status: watch::Receiver<Arc<NodeStatus>>,
+    /// Every metric of the agent.
+    pub metrics: Arc<Registry>,
+}
+
+/// Serves metrics until the future is dropped.
+///
+/// # Errors
+/// An address that cannot be listened on.
+pub async fn serve_metrics(address: SocketAddr, views: Views) -> io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    let routes = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .with_state(views);
+    axum::serve(listener, routes).await
+}
+
+/// Serves status and metrics on a local socket until the future is dropped.
+///
+/// # Errors
+/// A path that cannot be listened on. A socket that a killed agent left behind is replaced.
+pub async fn serve_local(path: PathBuf, views: Views) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let routes = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/v1/status", get(status))
+        .with_state(views);
+    axum::serve(listener, routes).await
+}
+
+async fn status(State(views): State<Views>) -> Json<NodeStatus> {
+    Json(NodeStatus::clone(&views.status.borrow()))
+}
+
+async fn metrics(State(views): State<Views>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &views.metrics) {
+        Ok(()) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

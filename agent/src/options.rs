@@ -1,0 +1,120 @@
+//! The command line of `isocast-agent`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Announces anycast addresses, balances their flows and takes them out of tunnels.
+#[derive(Debug, Parser)]
+#[command(name = "isocast-agent", version, propagate_version = true)]
+pub struct Options {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent.
+    Run(RunOptions),
+    /// Check what the kernel offers: every need, ok or missing, and what a missing one costs.
+    Preflight(PreflightOptions),
+    /// Take this host's data plane out of the kernel. The agent must not be running.
+    Detach(DetachOptions),
+    /// Print a completion script.
+    Completion {
+        /// For this shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration comes from, and where state goes.
+#[derive(Args, Debug)]
+pub struct RunOptions {
+    /// Configuration from a file (YAML or JSON), without a controller.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["controller", "join_token_file"])]
+    pub config: Option<PathBuf>,
+    /// Controller to take the configuration from.
+    #[arg(long, value_name = "HOST:PORT", requires = "node", required_unless_present = "config")]
+    pub controller: Option<String>,
+    /// Name of this host's Node object.
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Identity, last-known-good configuration and steering memory are kept here.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/isocast")]
+    pub state: PathBuf,
+    /// One-time token for joining (`isocast node token NAME`); not needed once joined.
+    #[arg(long, value_name = "FILE")]
+    pub join_token_file: Option<PathBuf>,
+    /// Where programs and maps are pinned; one directory per agent on a host.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+    /// Refuse configurations with more services than this.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub max_services: usize,
+    /// Serve Prometheus metrics here.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+    /// Answer `isocast` on this socket.
+    #[arg(long, value_name = "PATH", default_value = "/run/isocast/agent.sock")]
+    pub admin_socket: PathBuf,
+    /// Form of the log on standard error; RUST_LOG sets the level.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Options of `preflight`.
+#[derive(Args, Debug)]
+pub struct PreflightOptions {
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+}
+
+/// Options of `detach`.
+#[derive(Args, Debug)]
+pub struct DetachOptions {
+    /// Where programs and maps are pinned.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For programs.
+    Json,
+    /// For people.
+    Table,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+const DEFAULT_BPFFS: &str = "/sys/fs/bpf/isocast";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_source_of_configuration_is_required() {
+        let refused = Options::try_parse_from(["isocast-agent", "run"]).unwrap_err();
+
+        assert!(refused.to_string().contains("--controller"), "{refused}");
+    }
+}

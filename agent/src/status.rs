@@ -1,0 +1,150 @@
+//! What this node says of itself: a pure function of what is in force.
+//!
+//! Each status is the whole truth, so a lost one is repaired by the next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use isocast_api::agent::{BackendHealth, NodeStatus, PeerStatus, ServiceStatus, Verdict};
+
+use crate::{
+    health::{self, HealthView, TargetId},
+    model::{NodeModel, Service},
+    steer::{Placement, Plan},
+};
+
+/// All that a status depends on.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// Revision of the configuration in force.
+    pub revision: u64,
+    /// The configuration in force.
+    pub model: &'a NodeModel,
+    /// The plan in force.
+    pub plan: &'a Plan,
+    /// What the probes found.
+    pub health: &'a HealthView,
+    /// Addresses that at least one established session announces.
+    pub announced: &'a BTreeSet<IpAddr>,
+    /// The sessions.
+    pub peers: &'a [PeerStatus],
+    /// Generation of tables in the kernel.
+    pub generation: u32,
+}
+
+/// Composes the status.
+#[must_use]
+pub fn compose(facts: &Facts<'_>) -> NodeStatus {
+    NodeStatus {
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+        revision: facts.revision,
+        services: facts.model.services.values().map(|service| of_service(facts, service)).collect(),
+        peers: facts.peers.to_vec(),
+        dataplane_generation: facts.generation.into(),
+    }
+}
+
+fn of_service(facts: &Facts<'_>, service: &Service) -> ServiceStatus {
+    let programmed = format!("generation {} of the tables is in force", facts.generation);
+    ServiceStatus {
+        uid: service.uid.to_string(),
+        generation: service.generation,
+        programmed: Some(verdict(true, "Programmed", programmed)),
+        announced: Some(announced(facts, service)),
+        healthy: Some(healthy(facts, service)),
+        announced_prefixes: service
+            .addresses
+            .iter()
+            .filter(|address| facts.announced.contains(address))
+            .map(|address| host_prefix(*address))
+            .collect(),
+        backends: backends(facts, service),
+    }
+}
+
+fn announced(facts: &Facts<'_>, service: &Service) -> Verdict {
+    if !facts.model.roles.edge {
+        return verdict(false, "NotAnEdge", "backends announce nothing".into());
+    }
+    let leased: BTreeSet<_> = facts.plan.leases.iter().map(|lease| lease.address).collect();
+    let missing: Vec<_> = service
+        .addresses
+        .iter()
+        .filter(|address| !facts.announced.contains(address))
+        .map(|address| host_prefix(*address))
+        .collect();
+    if service.addresses.is_empty() {
+        verdict(false, "NoAddress", "the service has no allocated address".into())
+    } else if missing.is_empty() {
+        let sessions = facts.peers.iter().filter(|peer| peer.state == "Established").count();
+        verdict(true, "Announced", format!("{sessions} established sessions"))
+    } else if service.addresses.iter().any(|address| leased.contains(address)) {
+        verdict(false, "NoSession", format!("no session announces {}", missing.join(", ")))
+    } else {
+        verdict(false, "NoHealthyBackend", "nothing is announced without a backend".into())
+    }
+}
+
+fn healthy(facts: &Facts<'_>, service: &Service) -> Verdict {
+    let Some(plan) = facts.plan.services.get(&service.uid) else {
+        return verdict(false, "Unknown", "the service is not steered yet".into());
+    };
+    let (status, reason) = match &plan.placement {
+        Placement::Local => (true, "LocalBackends"),
+        Placement::Remote { .. } => (true, "RemoteBackends"),
+        Placement::Regardless => (false, "ServingAnyway"),
+        Placement::Nowhere { reason } => (false, *reason),
+    };
+    verdict(status, reason, plan.message.to_string())
+}
+
+fn backends(facts: &Facts<'_>, service: &Service) -> Vec<BackendHealth> {
+    let pool = service.pool.as_ref().and_then(|uid| facts.model.pools.get(uid));
+    let members = pool.into_iter().flat_map(|pool| &pool.backends);
+    let health_of = |backend: &crate::model::Backend| {
+        let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
+        BackendHealth {
+            uid: backend.uid.to_string(),
+            datacenter: backend.datacenter.clone(),
+            healthy: facts.health.verdict(&target) == health::Verdict::Healthy,
+            reason: facts.health.reason(&target).to_string(),
+        }
+    };
+    if facts.model.roles.edge { members.map(health_of).collect() } else { Vec::new() }
+}
+
+/// Addresses announced by at least one established session that carries their family.
+#[must_use]
+pub fn announced_addresses(plan: &Plan, sessions: &BTreeMap<Family, usize>) -> BTreeSet<IpAddr> {
+    let carried = |address: &IpAddr| sessions.get(&Family::of(*address)).is_some_and(|n| *n > 0);
+    plan.leases.iter().map(|lease| lease.address).filter(carried).collect()
+}
+
+/// An address family of routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4 unicast.
+    Ipv4,
+    /// IPv6 unicast.
+    Ipv6,
+}
+
+// === impl Family ===
+
+impl Family {
+    /// The family an address belongs to.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+}
+
+fn host_prefix(address: IpAddr) -> String {
+    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+}
+
+fn verdict(status: bool, reason: &str, message: String) -> Verdict {
+    Verdict { status, reason: reason.into(), message }
+}
