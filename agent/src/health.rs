@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use self::{
     checker::{Checker, Pace, Verdict},
     prober::{Prober, Report},
-    targets::{Marks, Target, TargetId, targets},
+    targets::{Marks, TARGETS_MAX, Target, TargetId, targets},
 };
 
 /// What is known of every target, and why.

@@ -101,8 +101,9 @@ fn node(wire: &wire::Node) -> Result<NodeModel, Refusal> {
         return Err("roles: at least one of Edge and Backend".into());
     }
     let secret = wire.cluster_secret.as_slice().try_into();
-    let secret = secret
-        .map_err(|_| format!("cluster_secret: 32 bytes, not {}", wire.cluster_secret.len()))?;
+    let secret = secret.map_err(|_length| {
+        format!("cluster_secret: 32 bytes, not {}", wire.cluster_secret.len())
+    })?;
     Ok(NodeModel {
         name: wire.name.clone(),
         datacenter: filled(&wire.datacenter, "datacenter")?,
