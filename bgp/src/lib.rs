@@ -1,1 +1,22 @@
-//! Placeholder.
+//! A BGP-4 speaker without sockets and without a clock.
+//!
+//! - [`wire`] reads and writes messages; faults carry what RFC 7606 makes of them in their type.
+//! - [`fsm`] runs the session with one peer: connections, timers, negotiation, the reasons it ends.
+//! - [`adj_out`] keeps what a peer should be told, [`guard`] what it may be told, [`adj_in`] what it
+//!   told us, which by default is nothing.
+//! - [`types`] and [`limits`] are what all share.
+//!
+//! Invariant: nothing here reads a clock, a socket or a random source. Callers pass `now`, bytes
+//! and a seed, and carry out the actions that come back.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![warn(clippy::arithmetic_side_effects)]
+
+pub mod adj_in;
+pub mod adj_out;
+pub mod fsm;
+pub mod guard;
+pub mod limits;
+pub mod types;
+pub mod wire;

@@ -1,0 +1,148 @@
+//! What a peer has told us (the collector's side).
+//!
+//! Import is denied unless the session says otherwise (RFC 8212): then nothing is kept and no event
+//! is made, whatever the peer sends. With import allowed, events report changes only: a prefix
+//! announced again with the same attributes is none, nor is a withdrawal of an unknown prefix.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::types::{Asn, Family};
+use crate::wire::attribute::PathAttributes;
+use crate::wire::next_hop::NextHop;
+use crate::wire::update::Update;
+
+/// What to do with a peer's routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImportPolicy {
+    /// Accept nothing.
+    #[default]
+    DenyAll,
+    /// Accept everything, up to this many prefixes.
+    AcceptAll {
+        /// One more ends the session.
+        prefixes_max: usize,
+    },
+}
+
+/// A change of one route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteChange {
+    /// The prefix is reached this way now.
+    Announced {
+        /// The prefix.
+        prefix: IpNet,
+        /// How it is reached.
+        route: Arc<Route>,
+    },
+    /// The prefix is no longer reached through this peer.
+    Withdrawn {
+        /// The prefix.
+        prefix: IpNet,
+    },
+}
+
+/// How a prefix is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where packets go.
+    pub next_hop: NextHop,
+    /// Everything else.
+    pub attributes: PathAttributes,
+}
+
+/// More prefixes than the policy allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {prefixes_max} prefixes")]
+pub struct PrefixLimit {
+    /// The limit.
+    pub prefixes_max: usize,
+}
+
+/// The routes of one peer.
+#[derive(Debug, Default)]
+pub struct AdjIn {
+    policy: ImportPolicy,
+    routes: BTreeMap<IpNet, Arc<Route>>,
+}
+
+impl AdjIn {
+    /// No routes yet.
+    #[must_use]
+    pub const fn new(policy: ImportPolicy) -> Self {
+        Self { policy, routes: BTreeMap::new() }
+    }
+
+    /// Takes what an UPDATE says; changes are appended to `changes`. `local_asn` is ours: a route
+    /// that came through us is a loop (RFC 4271 §9.1.2).
+    ///
+    /// # Errors
+    /// The policy's limit.
+    pub fn apply(
+        &mut self,
+        update: Update,
+        local_asn: Asn,
+        changes: &mut Vec<RouteChange>,
+    ) -> Result<(), PrefixLimit> {
+        let ImportPolicy::AcceptAll { prefixes_max } = self.policy else { return Ok(()) };
+        let Update { withdrawn, reach, attributes, disabled, .. } = update;
+        for family in disabled.iter() {
+            self.drop_family(family, changes);
+        }
+        self.withdraw(withdrawn, changes);
+        let looped = attributes.as_path.0.contains(&local_asn);
+        for reach in reach {
+            if looped {
+                self.withdraw(reach.prefixes, changes);
+                continue;
+            }
+            let next_hop = reach.next_hop;
+            let route = Arc::new(Route { next_hop, attributes: attributes.clone() });
+            for prefix in reach.prefixes {
+                if self.routes.get(&prefix) == Some(&route) {
+                    continue;
+                }
+                let known = self.routes.insert(prefix, Arc::clone(&route)).is_some();
+                if !known && self.routes.len() > prefixes_max {
+                    return Err(PrefixLimit { prefixes_max });
+                }
+                changes.push(RouteChange::Announced { prefix, route: Arc::clone(&route) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The session is over: every route of it is gone.
+    pub fn clear(&mut self, changes: &mut Vec<RouteChange>) {
+        let routes = std::mem::take(&mut self.routes);
+        changes.extend(routes.into_keys().map(|prefix| RouteChange::Withdrawn { prefix }));
+    }
+
+    /// Number of prefixes held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether no prefix is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    fn drop_family(&mut self, family: Family, changes: &mut Vec<RouteChange>) {
+        let lost: Vec<_> =
+            self.routes.keys().filter(|prefix| Family::of(prefix) == family).copied().collect();
+        self.withdraw(lost, changes);
+    }
+
+    fn withdraw(&mut self, prefixes: Vec<IpNet>, changes: &mut Vec<RouteChange>) {
+        for prefix in prefixes {
+            if self.routes.remove(&prefix).is_some() {
+                changes.push(RouteChange::Withdrawn { prefix });
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The finite state machine of a session (RFC 4271 §8), sans-IO.
+//!
+//! A driver feeds [`Input`]s with the time they happened and carries out the [`Action`]s that come
+//! back; [`Session::transmit`] yields bytes whenever a connection can take some, and
+//! [`Session::next_deadline`] says when to call again though nothing happened.
+//!
+//! | connection \ input | OPEN | KEEPALIVE | UPDATE, REFRESH | NOTIFICATION, close | deadline |
+//! |---|---|---|---|---|---|
+//! | Connecting | – | – | – | retry | retry |
+//! | OpenSent | OpenConfirm, or refused (2/x), or collision (6/7) | 5/1 | 5/1 | retry | 4/0 |
+//! | OpenConfirm | 5/2 | Established | 5/2 | retry | hold 4/0, keepalive |
+//! | Established | 5/3 | hold restarts | routes, resend | retry | hold 4/0, keepalive |
+//!
+//! Between connections a session is Active (waiting to try again, or for the peer) while started,
+//! and Idle while stopped.
+
+mod backoff;
+mod config;
+mod connection;
+mod end;
+mod negotiated;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+pub use self::config::{ConfigError, ConnectMode, RestartState, SessionConfig};
+pub use self::connection::{ConnectionId, LocalEndpoint};
+pub use self::end::{EndReason, OpenRefusal};
+pub use self::negotiated::Negotiated;
+pub use self::session::Session;
+use crate::adj_in::RouteChange;
+use crate::types::Family;
+use crate::wire::fault::Fault;
+
+/// States by their RFC names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Stopped.
+    #[default]
+    Idle,
+    /// TCP is being established.
+    Connect,
+    /// Waiting for the next attempt, or for the peer's.
+    Active,
+    /// Our OPEN is out.
+    OpenSent,
+    /// OPENs are exchanged.
+    OpenConfirm,
+    /// Routes flow.
+    Established,
+}
+
+/// How a session is to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// For good: the peer is told, and drops our routes at once.
+    Drain {
+        /// Shutdown communication for the peer's operator.
+        text: String,
+    },
+    /// The peer is no longer configured.
+    Deconfigure,
+    /// To come back: the peer is told nothing, and keeps our routes as graceful restart allows.
+    Preserve,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Be up.
+    Start,
+    /// Be down.
+    Stop(Stop),
+    /// The connection asked for by [`Action::Connect`] is there.
+    Connected {
+        /// Which.
+        id: ConnectionId,
+        /// Our end.
+        local: LocalEndpoint,
+    },
+    /// The connection asked for by [`Action::Connect`] cannot be had.
+    ConnectFailed {
+        /// Which.
+        id: ConnectionId,
+        /// Why.
+        error: String,
+    },
+    /// Bytes arrived.
+    Received {
+        /// Where.
+        id: ConnectionId,
+        /// In order.
+        bytes: &'a [u8],
+    },
+    /// The peer closed or reset a connection.
+    Closed {
+        /// Which.
+        id: ConnectionId,
+    },
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// What the driver is to do, or may want to know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Open a TCP connection; answer with `Connected` or `ConnectFailed`.
+    Connect(ConnectionId),
+    /// Close a connection (or stop opening it), after writing the farewell if there is one.
+    Close {
+        /// Which.
+        id: ConnectionId,
+        /// A NOTIFICATION. Without one the peer may take the close for a restart.
+        farewell: Option<Vec<u8>>,
+    },
+    /// The session is up.
+    Established,
+    /// A session or an attempt at one ended.
+    Ended {
+        /// How far it had come.
+        state: State,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Routes of the peer changed.
+    Routes(Vec<RouteChange>),
+    /// The peer has sent all its routes of a family.
+    EndOfRib(Family),
+    /// An UPDATE had a fault that the session survived.
+    Fault(Fault),
+}
+
+impl State {
+    /// Subcode of a finite state machine error in this state (RFC 6608).
+    pub(crate) const fn error_subcode(self) -> u8 {
+        match self {
+            Self::OpenSent => 1,
+            Self::OpenConfirm => 2,
+            Self::Established => 3,
+            Self::Idle | Self::Connect | Self::Active => 0,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,528 @@
+//! The session with one peer. See the [parent module](super).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backoff::Backoff;
+use super::config::{ConfigError, ConnectMode, RestartState, SessionConfig};
+use super::connection::{
+    Connection, ConnectionId, Established, Expired, LocalEndpoint, Opener, Peering, Phase, Timers,
+};
+use super::end::EndReason;
+use super::negotiated::{self, Negotiated};
+use super::{Action, Input, State, Stop};
+use crate::adj_in::AdjIn;
+use crate::adj_out::{AdjOut, Desired, SessionTerms};
+use crate::guard::ExportGuard;
+use crate::limits::{CONNECT_WAIT, CONNECTIONS_MAX, INITIAL_SET_WAIT, OPEN_WAIT, TRANSMIT_BYTES};
+use crate::types::{Family, FamilySet, PerFamily};
+use crate::wire::encode;
+use crate::wire::header::{Message, MessageType};
+use crate::wire::next_hop::NextHop;
+use crate::wire::notification::Notification;
+use crate::wire::open::Open;
+use crate::wire::reader::Reader;
+use crate::wire::refresh::RouteRefresh;
+use crate::wire::update;
+
+/// See the [parent module](super).
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    restart: RestartState,
+    running: bool,
+    connections: Vec<Connection>,
+    next_id: u64,
+    retry_at: Option<Instant>,
+    /// Until when End-of-RIB waits for the first complete set; nothing: it does not.
+    initial_set_until: Option<Instant>,
+    backoff: Backoff,
+    adj_out: AdjOut,
+    adj_in: AdjIn,
+}
+
+impl Session {
+    /// A stopped session. `seed` spreads its timers.
+    ///
+    /// # Errors
+    /// See [`SessionConfig::validate`].
+    pub fn new(
+        now: Instant,
+        config: SessionConfig,
+        restart: RestartState,
+        seed: u64,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            restart,
+            running: false,
+            connections: Vec::new(),
+            next_id: 0,
+            retry_at: None,
+            initial_set_until: now.checked_add(INITIAL_SET_WAIT),
+            backoff: Backoff::new(seed),
+            adj_out: AdjOut::default(),
+            adj_in: AdjIn::new(config.import),
+            config,
+        })
+    }
+
+    /// How far the session is: the furthest of its connections.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let idle = if self.running { State::Active } else { State::Idle };
+        // An attempt of ours is "Connect", though that sorts before "Active".
+        self.connections.iter().map(Connection::state).max().unwrap_or(idle)
+    }
+
+    /// What the peer has been told.
+    #[must_use]
+    pub const fn adj_out(&self) -> &AdjOut {
+        &self.adj_out
+    }
+
+    /// What was agreed with the peer, while established.
+    #[must_use]
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.established().map(|established| &established.peering.terms)
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub const fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
+    /// When to feed [`Input::Tick`] though nothing happened.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let connections = self.connections.iter().filter_map(Connection::deadline);
+        connections.chain(self.retry_at).chain(self.initial_set_until).min()
+    }
+
+    /// Replaces the set of wanted announcements.
+    pub fn set_desired(&mut self, desired: Arc<Desired>) {
+        self.adj_out.set_desired(desired);
+    }
+
+    /// Replaces the export guard.
+    pub fn set_guard(&mut self, guard: Arc<ExportGuard>) {
+        self.adj_out.set_guard(guard);
+    }
+
+    /// Whether forwarding outlives us from here on: the F bit of the next OPEN.
+    pub const fn set_forwarding_preserved(&mut self, preserved: bool) {
+        self.restart.forwarding_preserved = preserved;
+    }
+
+    /// The desired set is complete for the first time: End-of-RIB need not wait any longer.
+    pub const fn initial_set_complete(&mut self) {
+        self.initial_set_until = None;
+    }
+
+    /// Replaces the configuration. Only what the peer must agree to costs a session.
+    ///
+    /// # Errors
+    /// The new configuration is not valid; the old one stays.
+    pub fn reconfigure(
+        &mut self,
+        now: Instant,
+        config: SessionConfig,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ConfigError> {
+        config.validate()?;
+        let reset = self.config.needs_reset(&config);
+        self.config = config;
+        if reset {
+            self.end_all(now, &EndReason::Reconfigured, actions);
+            self.adj_in = AdjIn::new(self.config.import);
+            self.retry_at = Some(now);
+        }
+        if let Some(local) = self.connections.iter().find(|c| c.established().is_some()) {
+            let next_hops = self.next_hops(local.local);
+            self.adj_out.set_next_hops(next_hops);
+        }
+        self.handle(now, Input::Tick, actions);
+        Ok(())
+    }
+
+    /// Takes a connection that the peer opened; nothing if it is not wanted.
+    pub fn incoming(&mut self, now: Instant, local: LocalEndpoint) -> Option<ConnectionId> {
+        let wanted = self.running && self.config.connect != ConnectMode::Active;
+        if !wanted || self.connections.len() >= CONNECTIONS_MAX {
+            return None;
+        }
+        let id = self.fresh_id();
+        let give_up_at = after(now, OPEN_WAIT);
+        self.connections.push(Connection::new(id, Opener::Peer, Phase::OpenSent { give_up_at }));
+        self.greet(id, local);
+        Some(id)
+    }
+
+    /// Takes what happened; what is to be done is appended to `actions`.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>, actions: &mut Vec<Action>) {
+        match input {
+            Input::Start => {
+                if !self.running {
+                    self.running = true;
+                    self.retry_at = Some(now);
+                    self.tick(now, actions);
+                }
+            }
+            Input::Stop(stop) => {
+                self.running = false;
+                self.retry_at = None;
+                let reason = match stop {
+                    Stop::Drain { text } => EndReason::Drained { text },
+                    Stop::Deconfigure => EndReason::Deconfigured,
+                    Stop::Preserve => EndReason::Preserved,
+                };
+                self.end_all(now, &reason, actions);
+            }
+            Input::Connected { id, local } => self.connected(now, id, local),
+            Input::ConnectFailed { id, error } => {
+                self.end(now, id, EndReason::ConnectFailed(error), actions);
+            }
+            Input::Received { id, bytes } => self.received(now, id, bytes, actions),
+            Input::Closed { id } => self.end(now, id, EndReason::ConnectionLost, actions),
+            Input::Tick => self.tick(now, actions),
+        }
+    }
+
+    /// Appends what connection `id` should carry next, about [`TRANSMIT_BYTES`] at most; nothing
+    /// if there is nothing to say. To be called when all that came before has been written.
+    pub fn transmit(&mut self, id: ConnectionId, out: &mut Vec<u8>) {
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
+        out.append(&mut connection.greeting);
+        if connection.timers_mut().is_some_and(Timers::take_keepalive) {
+            encode::keepalive(out);
+        }
+        let Some(established) = connection.established_mut() else { return };
+        while out.len() < TRANSMIT_BYTES && self.adj_out.transmit(out) {}
+        if self.initial_set_until.is_none() {
+            for family in established.end_of_rib_owed.iter() {
+                if self.adj_out.is_settled(family) {
+                    encode::end_of_rib(family, out);
+                    *established.end_of_rib_owed.get_mut(family) = false;
+                }
+            }
+            if established.end_of_rib_owed.is_empty() {
+                // RFC 4724 §4.1: the restart is over.
+                self.restart.restarting = false;
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.initial_set_until.is_some_and(|until| until <= now) {
+            self.initial_set_until = None;
+        }
+        let ids: Vec<_> = self.connections.iter().map(|connection| connection.id).collect();
+        for id in ids {
+            if let Some(reason) = self.tick_connection(now, id) {
+                self.end(now, id, reason, actions);
+            }
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.connect(now, actions);
+        }
+    }
+
+    fn tick_connection(&mut self, now: Instant, id: ConnectionId) -> Option<EndReason> {
+        let backoff = &mut self.backoff;
+        let connection = self.connections.iter_mut().find(|c| c.id == id)?;
+        match connection.phase {
+            Phase::Connecting { give_up_at } if give_up_at <= now => {
+                return Some(EndReason::ConnectTimeout);
+            }
+            Phase::OpenSent { give_up_at } if give_up_at <= now => {
+                return Some(EndReason::HoldTimerExpired);
+            }
+            _ => {}
+        }
+        let expired = connection.timers_mut()?.tick(now, |period| backoff.spread(period)).err()?;
+        Some(match expired {
+            Expired::Hold => EndReason::HoldTimerExpired,
+            Expired::SendHold => EndReason::SendHoldTimerExpired,
+        })
+    }
+
+    fn connect(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let ours = self.running && self.config.connect != ConnectMode::Passive;
+        if !ours || !self.connections.is_empty() {
+            return;
+        }
+        let id = self.fresh_id();
+        let give_up_at = after(now, CONNECT_WAIT);
+        self.connections.push(Connection::new(id, Opener::Us, Phase::Connecting { give_up_at }));
+        actions.push(Action::Connect(id));
+    }
+
+    fn connected(&mut self, now: Instant, id: ConnectionId, local: LocalEndpoint) {
+        let connecting = self
+            .connections
+            .iter_mut()
+            .find(|c| c.id == id && matches!(c.phase, Phase::Connecting { .. }));
+        if let Some(connection) = connecting {
+            connection.phase = Phase::OpenSent { give_up_at: after(now, OPEN_WAIT) };
+            self.greet(id, local);
+        }
+    }
+
+    fn greet(&mut self, id: ConnectionId, local: LocalEndpoint) {
+        let open = negotiated::offer(&self.config, self.restart);
+        if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
+            connection.local = Some(local);
+            open.encode(&mut connection.greeting);
+        }
+    }
+
+    fn received(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        bytes: &[u8],
+        actions: &mut Vec<Action>,
+    ) {
+        let mut reader = Reader::new(bytes);
+        // Each round takes a message or ends; a message may end the connection.
+        while let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
+            let outcome = match connection.deframer.next(&mut reader) {
+                Ok(None) => return,
+                Ok(Some(message)) => self.message(now, id, message, actions),
+                Err(fault) => Err(EndReason::Header(fault)),
+            };
+            if let Err(reason) = outcome {
+                self.end(now, id, reason, actions);
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        Message { kind, body }: Message,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), EndReason> {
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else {
+            return Ok(());
+        };
+        let state = connection.state();
+        match (kind, state) {
+            (MessageType::Notification, _) => {
+                let told = Notification::decode(&body).unwrap_or(Notification::new(0, 0));
+                Err(EndReason::PeerNotification(told))
+            }
+            (MessageType::Open, State::OpenSent) => {
+                let open = Open::decode(&body).map_err(EndReason::Open)?;
+                self.opened(now, id, &open, actions)
+            }
+            (MessageType::Keepalive, State::OpenConfirm) => {
+                self.establish(now, id, actions);
+                Ok(())
+            }
+            (_, State::Established) if kind != MessageType::Open => {
+                if let Some(timers) = connection.timers_mut() {
+                    timers.heard(now);
+                }
+                match kind {
+                    MessageType::Update => self.updated(id, &body, actions),
+                    MessageType::RouteRefresh => {
+                        self.refresh_requested(&body);
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                }
+            }
+            // RFC 6608: anything else has no place here.
+            (message, state) => Err(EndReason::Unexpected { message, state }),
+        }
+    }
+
+    fn opened(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        open: &Open,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), EndReason> {
+        let terms = negotiated::accept(&self.config, open).map_err(EndReason::OpenRefused)?;
+        self.resolve_collision(now, id, &terms, actions)?;
+        let timers = Timers::start(now, terms.hold_time);
+        if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
+            connection.phase = Phase::OpenConfirm(Peering { terms, timers });
+        }
+        self.tick(now, actions);
+        Ok(())
+    }
+
+    /// RFC 4271 §6.8. Ends every connection that must give way; an error ends `id` itself.
+    fn resolve_collision(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        terms: &Negotiated,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), EndReason> {
+        let peer_wins = match self.config.router_id.cmp(&terms.peer_router_id) {
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Greater => false,
+            // RFC 6286 §2.3.
+            std::cmp::Ordering::Equal => self.config.local_asn < self.config.peer_asn,
+        };
+        let winner = if peer_wins { Opener::Peer } else { Opener::Us };
+        let opener = self.connections.iter().find(|c| c.id == id).map(|c| c.opener);
+        let mut losers = Vec::new();
+        for other in self.connections.iter().filter(|other| other.id != id) {
+            match &other.phase {
+                Phase::Connecting { .. } | Phase::OpenSent { .. } => {}
+                Phase::OpenConfirm(_) if opener == Some(other.opener) || opener == Some(winner) => {
+                    losers.push((other.id, EndReason::Collision));
+                }
+                Phase::OpenConfirm(_) => return Err(EndReason::Collision),
+                Phase::Established(established) => {
+                    // RFC 4724 §5: the R bit tells a restart from a late duplicate.
+                    let restarted = terms.peer_restart.is_some_and(|restart| restart.restarted);
+                    if !restarted || established.peering.terms.peer_restart.is_none() {
+                        return Err(EndReason::Collision);
+                    }
+                    losers.push((other.id, EndReason::PeerRestarted));
+                }
+            }
+        }
+        for (loser, reason) in losers {
+            self.end(now, loser, reason, actions);
+        }
+        Ok(())
+    }
+
+    fn establish(&mut self, now: Instant, id: ConnectionId, actions: &mut Vec<Action>) {
+        let Some(at) = self.connections.iter().position(|c| c.id == id) else { return };
+        let mut connection = self.connections.swap_remove(at);
+        let Phase::OpenConfirm(mut peering) = connection.phase else { return };
+        peering.timers.heard(now);
+        let codec = peering.terms.codec;
+        let next_hops = self.next_hops(connection.local);
+        let end_of_rib_owed = codec.families;
+        connection.phase = Phase::Established(Established { peering, since: now, end_of_rib_owed });
+        self.connections.push(connection);
+        let local_asn = self.config.local_asn;
+        self.adj_out.session_up(SessionTerms { codec, local_asn, next_hops });
+        actions.push(Action::Established);
+    }
+
+    fn updated(
+        &mut self,
+        id: ConnectionId,
+        body: &[u8],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), EndReason> {
+        let connection = self.connections.iter_mut().find(|c| c.id == id);
+        let Some(established) = connection.and_then(Connection::established_mut) else {
+            return Ok(());
+        };
+        let codec = &mut established.peering.terms.codec;
+        let update = update::decode(body, codec).map_err(EndReason::Update)?;
+        actions.extend(update.faults.iter().copied().map(Action::Fault));
+        actions.extend(update.end_of_rib.map(Action::EndOfRib));
+        for family in update.disabled.iter() {
+            *codec.families.get_mut(family) = false;
+        }
+        let mut changes = Vec::new();
+        let outcome = self.adj_in.apply(update, self.config.local_asn, &mut changes);
+        if !changes.is_empty() {
+            actions.push(Action::Routes(changes));
+        }
+        outcome.map_err(EndReason::PrefixLimit)
+    }
+
+    fn refresh_requested(&mut self, body: &[u8]) {
+        let requested = RouteRefresh::decode(body).ok().and_then(RouteRefresh::requested);
+        if let Some(family) = requested {
+            self.adj_out.resend(family);
+        }
+    }
+
+    fn end_all(&mut self, now: Instant, reason: &EndReason, actions: &mut Vec<Action>) {
+        let ids: Vec<_> = self.connections.iter().map(|connection| connection.id).collect();
+        for id in ids {
+            self.end(now, id, reason.clone(), actions);
+        }
+    }
+
+    fn end(&mut self, now: Instant, id: ConnectionId, reason: EndReason, out: &mut Vec<Action>) {
+        let Some(at) = self.connections.iter().position(|c| c.id == id) else { return };
+        let connection = self.connections.swap_remove(at);
+        let state = connection.state();
+        let farewell = reason.notification().filter(|_| state != State::Connect).map(|told| {
+            let mut message = Vec::new();
+            // Whoever is told must have been greeted: an OPEN not written yet goes first.
+            message.extend_from_slice(&connection.greeting);
+            told.encode(&mut message);
+            message
+        });
+        out.push(Action::Close { id, farewell });
+        let mut lasted = Duration::ZERO;
+        if let Some(established) = connection.established() {
+            lasted = now.saturating_duration_since(established.since);
+            self.adj_out.session_down();
+            let mut changes = Vec::new();
+            self.adj_in.clear(&mut changes);
+            if !changes.is_empty() {
+                out.push(Action::Routes(changes));
+            }
+        }
+        out.push(Action::Ended { state, reason });
+        if self.running && self.connections.is_empty() && self.retry_at.is_none() {
+            self.retry_at = now.checked_add(self.backoff.after(lasted));
+        }
+    }
+
+    /// The configured next hop of each family, else the session's own address, else, for IPv6, the
+    /// interface's. Never an IPv4-mapped one: routers accept it and install nothing.
+    fn next_hops(&self, local: Option<LocalEndpoint>) -> PerFamily<Option<NextHop>> {
+        let own = local.map(|local| local.address.to_canonical());
+        let global = own.filter(|address| !is_link_local(address));
+        let interface = local.and_then(|local| local.interface_ipv6).map(IpAddr::V6);
+        let candidates = [global, interface, own];
+        let mut next_hops = self.config.next_hops;
+        for family in Family::ALL {
+            let derived = || {
+                let hops = candidates.into_iter().flatten().filter_map(NextHop::new);
+                hops.into_iter().find(|hop| hop.family() == family)
+            };
+            let next_hop = next_hops.get_mut(family);
+            *next_hop = next_hop.or_else(derived);
+        }
+        next_hops
+    }
+
+    fn established(&self) -> Option<&Established> {
+        self.connections.iter().find_map(Connection::established)
+    }
+
+    const fn fresh_id(&mut self) -> ConnectionId {
+        self.next_id = self.next_id.wrapping_add(1);
+        ConnectionId(self.next_id)
+    }
+
+    /// Families whose End-of-RIB is still owed to the peer.
+    #[must_use]
+    pub fn end_of_rib_owed(&self) -> FamilySet {
+        self.established().map(|established| established.end_of_rib_owed).unwrap_or_default()
+    }
+}
+
+const fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+fn after(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait).unwrap_or(now)
+}

@@ -1,0 +1,313 @@
+//! The attributes of one UPDATE while it is read.
+//!
+//! Collects values and faults in any order, then decides once, in [`AttributeSet::finish`]: so the
+//! order of attributes never matters, and a half-read message never becomes a route.
+
+use std::net::Ipv4Addr;
+
+use ipnet::IpNet;
+
+use super::as_path::{AsPath, AsnWidth};
+use super::attribute::{Aggregator, OpaqueAttribute, Origin, PathAttributes, flag, type_code};
+use super::community::{Community, ExtendedCommunity, LargeCommunity};
+use super::fault::{Disposition, Fault, UpdateError};
+use super::next_hop::NextHop;
+use super::nlri;
+use super::reader::{Reader, Short};
+use super::update::{Codec, Reach, Update};
+use crate::types::{Asn, Family, FamilySet, PeerKind};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct AttributeSet {
+    codec: Codec,
+    seen: [bool; 256],
+    attributes: PathAttributes,
+    origin: Option<Origin>,
+    as_path: Option<AsPath>,
+    as4_path: Option<AsPath>,
+    as4_aggregator: Option<Aggregator>,
+    next_hop: Option<Ipv4Addr>,
+    /// MP_REACH of a family of the session.
+    reach: Option<Reach>,
+    /// MP_REACH of any family was there, so the message is about reachable routes.
+    reach_seen: bool,
+    unreach: Option<(Family, Vec<IpNet>)>,
+    disabled: FamilySet,
+    faults: Vec<Fault>,
+}
+
+impl AttributeSet {
+    pub(super) fn new(codec: Codec) -> Self {
+        Self {
+            codec,
+            seen: [false; 256],
+            attributes: PathAttributes::default(),
+            origin: None,
+            as_path: None,
+            as4_path: None,
+            as4_aggregator: None,
+            next_hop: None,
+            reach: None,
+            reach_seen: false,
+            unreach: None,
+            disabled: FamilySet::default(),
+            faults: Vec::new(),
+        }
+    }
+
+    pub(super) const fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Marks an attribute as seen; whether it had been already.
+    pub(super) fn is_duplicate(&mut self, code: u8) -> bool {
+        self.seen.get_mut(usize::from(code)).is_some_and(|seen| std::mem::replace(seen, true))
+    }
+
+    /// Notes a fault that does not end the session.
+    pub(super) fn fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    /// Notes a fault; one that ends the session comes back as an error.
+    pub(super) fn record(&mut self, fault: Fault) -> Result<(), Fault> {
+        match fault.disposition {
+            Disposition::Reset => return Err(fault),
+            // RFC 7606 §2: with one family there is nothing left that a mere disable would save.
+            Disposition::ResetFamily(family)
+                if self.codec.families.iter().all(|other| other == family) =>
+            {
+                return Err(Fault { disposition: Disposition::Reset, ..fault });
+            }
+            Disposition::ResetFamily(family) => *self.disabled.get_mut(family) = true,
+            Disposition::Discard | Disposition::TreatAsWithdraw => {}
+        }
+        self.faults.push(fault);
+        Ok(())
+    }
+
+    /// Keeps an attribute that this speaker does not know. RFC 4271 §9: a transitive one is marked
+    /// partial when passed on, any other one goes no further.
+    pub(super) fn opaque(&mut self, flags: u8, code: u8, value: &[u8]) {
+        if flags & flag::TRANSITIVE != 0 {
+            let flags = (flags | flag::PARTIAL) & !flag::EXTENDED_LENGTH & 0xf0;
+            self.attributes.opaque.push(OpaqueAttribute { flags, code, value: value.to_vec() });
+        }
+    }
+
+    /// Takes the value of an attribute whose length is right.
+    pub(super) fn take(&mut self, code: u8, value: &[u8]) -> Result<(), UpdateError> {
+        let mut reader = Reader::new(value);
+        let length = |_: Short| UpdateError::Length;
+        match code {
+            type_code::ORIGIN => self.origin = Some(origin(&mut reader)?),
+            type_code::AS_PATH => {
+                let path = AsPath::decode(value, self.codec.asn_width);
+                self.as_path = Some(path.map_err(|_error| UpdateError::AsPath)?);
+            }
+            type_code::NEXT_HOP => {
+                self.next_hop = Some(reader.array::<4>().map_err(length)?.into());
+            }
+            type_code::MED => self.attributes.med = Some(reader.u32().map_err(length)?),
+            type_code::LOCAL_PREF => {
+                self.attributes.local_pref = Some(reader.u32().map_err(length)?);
+            }
+            type_code::ATOMIC_AGGREGATE => self.attributes.atomic_aggregate = true,
+            type_code::AGGREGATOR => {
+                self.attributes.aggregator = Some(aggregator(value, self.codec.asn_width)?);
+            }
+            type_code::COMMUNITIES => {
+                while let Ok(word) = reader.u32() {
+                    self.attributes.communities.standard.insert(Community(word));
+                }
+            }
+            type_code::MP_REACH => return self.take_reach(&mut reader),
+            type_code::MP_UNREACH => return self.take_unreach(&mut reader),
+            type_code::EXTENDED_COMMUNITIES => {
+                while let Ok(octets) = reader.array::<8>() {
+                    self.attributes.communities.extended.insert(ExtendedCommunity(octets));
+                }
+            }
+            type_code::AS4_PATH => {
+                let path = AsPath::decode(value, AsnWidth::Four);
+                self.as4_path = Some(path.map_err(|_error| UpdateError::OptionalAttribute)?);
+            }
+            type_code::AS4_AGGREGATOR => {
+                self.as4_aggregator = Some(aggregator(value, AsnWidth::Four)?);
+            }
+            type_code::LARGE_COMMUNITIES => {
+                while let (Ok(global), Ok(local_1), Ok(local_2)) =
+                    (reader.u32(), reader.u32(), reader.u32())
+                {
+                    let large = LargeCommunity { global, local_1, local_2 };
+                    self.attributes.communities.large.insert(large);
+                }
+            }
+            type_code::ONLY_TO_CUSTOMER => {
+                self.attributes.only_to_customer = Some(Asn(reader.u32().map_err(length)?));
+            }
+            // ORIGINATOR_ID and CLUSTER_LIST matter to route reflectors alone.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_reach(&mut self, reader: &mut Reader<'_>) -> Result<(), UpdateError> {
+        let optional = |_: Short| UpdateError::OptionalAttribute;
+        self.reach_seen = true;
+        let (afi, safi) = (reader.u16().map_err(optional)?, reader.u8().map_err(optional)?);
+        let next_hop_bytes = reader.u8().map_err(optional)?;
+        let next_hop = reader.take(usize::from(next_hop_bytes)).map_err(optional)?;
+        let _reserved = reader.u8().map_err(optional)?;
+        let Some(family) = self.negotiated(afi, safi) else { return Ok(()) };
+        // RFC 7606 §7.11: a next hop of the wrong length puts all that follows it in doubt.
+        let next_hop = NextHop::decode(next_hop, family).ok_or(UpdateError::OptionalAttribute)?;
+        match nlri::decode(*reader, family) {
+            Ok(prefixes) => self.reach = Some(Reach { next_hop, prefixes }),
+            Err(_) => self.disable(type_code::MP_REACH, family)?,
+        }
+        Ok(())
+    }
+
+    fn take_unreach(&mut self, reader: &mut Reader<'_>) -> Result<(), UpdateError> {
+        let optional = |_: Short| UpdateError::OptionalAttribute;
+        let (afi, safi) = (reader.u16().map_err(optional)?, reader.u8().map_err(optional)?);
+        let Some(family) = self.negotiated(afi, safi) else { return Ok(()) };
+        match nlri::decode(*reader, family) {
+            Ok(prefixes) => self.unreach = Some((family, prefixes)),
+            Err(_) => self.disable(type_code::MP_UNREACH, family)?,
+        }
+        Ok(())
+    }
+
+    /// RFC 7606 §5.3: prefixes that cannot be read cost their family, and the session if it is
+    /// the only one.
+    fn disable(&mut self, code: u8, family: Family) -> Result<(), UpdateError> {
+        let fault = Fault::of(code, Disposition::ResetFamily(family), UpdateError::AttributeList);
+        self.record(fault).map_err(|fault| fault.error)
+    }
+
+    fn negotiated(&self, afi: u16, safi: u8) -> Option<Family> {
+        Family::from_codes(afi, safi).filter(|family| self.codec.families.contains(*family))
+    }
+
+    /// Whether an MP_UNREACH without prefixes is all there is: End-of-RIB (RFC 4724 §2).
+    pub(super) fn is_empty_unreach_alone(&self) -> bool {
+        self.faults.is_empty()
+            && self.seen.iter().filter(|seen| **seen).count() == 1
+            && self.unreach.as_ref().is_some_and(|(_, prefixes)| prefixes.is_empty())
+    }
+
+    pub(super) fn unreach_family(&self) -> Option<Family> {
+        self.unreach.as_ref().map(|(family, _)| *family)
+    }
+
+    /// Decides what the message means.
+    pub(super) fn finish(
+        mut self,
+        mut withdrawn: Vec<IpNet>,
+        announced: Vec<IpNet>,
+    ) -> Result<Update, Fault> {
+        let families = self.codec.families;
+        let reachable = self.reach_seen || !announced.is_empty();
+        let mut reach = Vec::new();
+        reach.extend(self.reach.take().filter(|reach| !reach.prefixes.is_empty()));
+        if reachable {
+            self.check_mandatory(&announced, &reach);
+        }
+        if !families.ipv4 {
+            withdrawn.clear();
+        }
+        withdrawn.extend(self.unreach.take().into_iter().flat_map(|(_, prefixes)| prefixes));
+
+        let worst = self.faults.iter().find(|f| f.disposition == Disposition::TreatAsWithdraw);
+        if let Some(fault) = worst {
+            // RFC 7606 §5.2: without reachable prefixes nobody knows what the message was about.
+            if !reachable {
+                return Err(Fault { disposition: Disposition::Reset, ..*fault });
+            }
+            let lost = reach.drain(..).flat_map(|reach| reach.prefixes);
+            withdrawn.extend(lost.chain(announced).filter(|p| families.contains(Family::of(p))));
+        } else if let (true, Some(address), false) =
+            (families.ipv4, self.next_hop, announced.is_empty())
+        {
+            reach.push(Reach { next_hop: NextHop::V4(address), prefixes: announced });
+        }
+        let disabled = self.disabled;
+        let faults = std::mem::take(&mut self.faults);
+        let attributes = self.into_attributes();
+        Ok(Update { withdrawn, reach, attributes, end_of_rib: None, disabled, faults })
+    }
+
+    /// RFC 7606 §3 (d): a missing well-known mandatory attribute is treat-as-withdraw.
+    fn check_mandatory(&mut self, announced: &[IpNet], reach: &[Reach]) {
+        let mut withdraw = |code, error| {
+            self.faults.push(Fault::of(code, Disposition::TreatAsWithdraw, error));
+        };
+        if self.origin.is_none() {
+            withdraw(type_code::ORIGIN, UpdateError::MissingWellKnown);
+        }
+        match &self.as_path {
+            None => withdraw(type_code::AS_PATH, UpdateError::MissingWellKnown),
+            // RFC 4271 §5.1.2: a peer in another AS prepends its own, so the path is never empty.
+            Some(path) if path.0.is_empty() && self.codec.peer_kind == PeerKind::External => {
+                withdraw(type_code::AS_PATH, UpdateError::AsPath);
+            }
+            Some(_) => {}
+        }
+        match self.next_hop {
+            _ if announced.is_empty() => {}
+            None => withdraw(type_code::NEXT_HOP, UpdateError::MissingWellKnown),
+            Some(address) if !NextHop::V4(address).is_usable() => {
+                withdraw(type_code::NEXT_HOP, UpdateError::NextHop);
+            }
+            Some(_) => {}
+        }
+        if reach.iter().any(|reach| !reach.next_hop.is_usable()) {
+            withdraw(type_code::MP_REACH, UpdateError::NextHop);
+        }
+    }
+
+    fn into_attributes(self) -> PathAttributes {
+        let mut attributes = self.attributes;
+        attributes.origin = self.origin.unwrap_or_default();
+        attributes.as_path = self.as_path.unwrap_or_default();
+        // RFC 6793 §4.2.3: only old speakers send the shadows; AS_TRANS marks where they apply.
+        if self.codec.asn_width == AsnWidth::Two {
+            let trans = attributes.aggregator.is_none_or(|a| a.asn == Asn::TRANS);
+            if trans {
+                attributes.aggregator = self.as4_aggregator.or(attributes.aggregator);
+            }
+            if let (true, Some(tail)) = (trans, &self.as4_path) {
+                attributes.as_path = attributes.as_path.merged(tail);
+            }
+        }
+        attributes
+    }
+}
+
+fn origin(reader: &mut Reader<'_>) -> Result<Origin, UpdateError> {
+    match reader.u8() {
+        Ok(0) => Ok(Origin::Igp),
+        Ok(1) => Ok(Origin::Egp),
+        Ok(2) => Ok(Origin::Incomplete),
+        _ => Err(UpdateError::Origin),
+    }
+}
+
+fn aggregator(value: &[u8], width: AsnWidth) -> Result<Aggregator, UpdateError> {
+    let mut reader = Reader::new(value);
+    let asn = match width {
+        AsnWidth::Two => reader.u16().map(u32::from),
+        AsnWidth::Four => reader.u32(),
+    };
+    let address = asn.and_then(|asn| Ok((Asn(asn), reader.array::<4>()?)));
+    match address {
+        // RFC 7607 §2: AS 0 makes the attribute malformed.
+        Ok((asn, address)) if asn != Asn(0) && reader.is_empty() => {
+            Ok(Aggregator { asn, address: address.into() })
+        }
+        _ => Err(UpdateError::Length),
+    }
+}

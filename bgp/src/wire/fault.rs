@@ -1,0 +1,77 @@
+//! What is wrong with an UPDATE, and what RFC 7606 makes of it.
+//!
+//! The disposition is part of the fault: no code path can see the one without the other.
+
+use super::notification::{Notification, code};
+use crate::types::Family;
+
+/// What a fault costs, mildest first (RFC 7606 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Disposition {
+    /// The attribute is dropped, the route is used without it.
+    Discard,
+    /// The routes of the message are handled as withdrawn.
+    TreatAsWithdraw,
+    /// Routes of this family are dropped and ignored from here on (RFC 4760 §7).
+    ResetFamily(Family),
+    /// The session ends.
+    Reset,
+}
+
+/// Subcodes of an UPDATE message error (RFC 4271 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum UpdateError {
+    /// Malformed attribute list.
+    AttributeList = 1,
+    /// Unrecognized well-known attribute.
+    UnrecognizedWellKnown = 2,
+    /// Missing well-known attribute.
+    MissingWellKnown = 3,
+    /// Attribute flags error.
+    Flags = 4,
+    /// Attribute length error.
+    Length = 5,
+    /// Invalid ORIGIN attribute.
+    Origin = 6,
+    /// Invalid NEXT_HOP attribute.
+    NextHop = 8,
+    /// Optional attribute error.
+    OptionalAttribute = 9,
+    /// Invalid network field.
+    Network = 10,
+    /// Malformed AS_PATH.
+    AsPath = 11,
+}
+
+/// One fault of an UPDATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error:?}{}: {disposition:?}", attribute_text(*attribute))]
+pub struct Fault {
+    /// What it costs.
+    pub disposition: Disposition,
+    /// What it is.
+    pub error: UpdateError,
+    /// The attribute at fault, if it is one.
+    pub attribute: Option<u8>,
+}
+
+impl Fault {
+    pub(super) const fn new(disposition: Disposition, error: UpdateError) -> Self {
+        Self { disposition, error, attribute: None }
+    }
+
+    pub(super) const fn of(attribute: u8, disposition: Disposition, error: UpdateError) -> Self {
+        Self { disposition, error, attribute: Some(attribute) }
+    }
+
+    /// What the peer is told if this ends the session.
+    #[must_use]
+    pub const fn notification(&self) -> Notification {
+        Notification::new(code::UPDATE, self.error as u8)
+    }
+}
+
+fn attribute_text(attribute: Option<u8>) -> String {
+    attribute.map(|code| format!(" in attribute {code}")).unwrap_or_default()
+}

@@ -1,0 +1,144 @@
+//! UPDATE, received (RFC 4271 §4.3, RFC 4760, RFC 7606).
+//!
+//! Sections are framed first and parsed second: withdrawn routes, attributes and NLRI get readers
+//! of their own before a byte of any of them is looked at. [`Update`] is what may be acted upon:
+//! treat-as-withdraw has been applied already, so no caller can use a route of a broken message.
+
+use ipnet::IpNet;
+
+use super::as_path::AsnWidth;
+use super::attribute::{PathAttributes, Rule, flag, type_code};
+use super::attribute_set::AttributeSet;
+use super::fault::{Disposition, Fault, UpdateError};
+use super::next_hop::NextHop;
+use super::nlri;
+use super::reader::{Reader, Short};
+use crate::types::{Family, FamilySet, PeerKind};
+
+/// What was agreed in the OPENs and changes how an UPDATE is read and written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codec {
+    /// Width of AS numbers.
+    pub asn_width: AsnWidth,
+    /// Families of the session; others are ignored.
+    pub families: FamilySet,
+    /// Whether the peer is in our AS.
+    pub peer_kind: PeerKind,
+}
+
+/// Prefixes of one family that share a next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Where packets go.
+    pub next_hop: NextHop,
+    /// Prefixes reached.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// What an UPDATE says, after its faults took effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Prefixes no longer reached, also those of a message that is treated as withdraw.
+    pub withdrawn: Vec<IpNet>,
+    /// Prefixes reached, at most one entry a family.
+    pub reach: Vec<Reach>,
+    /// Attributes of everything in `reach`.
+    pub attributes: PathAttributes,
+    /// End-of-RIB of this family (RFC 4724 §2).
+    pub end_of_rib: Option<Family>,
+    /// Families to drop and ignore from here on.
+    pub disabled: FamilySet,
+    /// Everything that was wrong, for the log and the counters.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads the body of an UPDATE.
+///
+/// # Errors
+/// A fault that ends the session. Milder ones have taken effect in the result.
+pub fn decode(body: &[u8], codec: &Codec) -> Result<Update, Fault> {
+    let malformed = |_: Short| Fault::new(Disposition::Reset, UpdateError::AttributeList);
+    let bad_network = |_| Fault::new(Disposition::Reset, UpdateError::Network);
+
+    let mut reader = Reader::new(body);
+    let withdrawn_bytes = reader.u16().map_err(malformed)?;
+    let withdrawn = reader.sub(usize::from(withdrawn_bytes)).map_err(malformed)?;
+    let attribute_bytes = reader.u16().map_err(malformed)?;
+    let attributes = reader.sub(usize::from(attribute_bytes)).map_err(malformed)?;
+    if body == [0; 4] {
+        let end_of_rib = codec.families.ipv4.then_some(Family::Ipv4Unicast);
+        return Ok(Update { end_of_rib, ..Update::default() });
+    }
+
+    // RFC 7606 §5.3: routes that cannot be read cannot be treated as withdrawn either.
+    let withdrawn = nlri::decode(withdrawn, Family::Ipv4Unicast).map_err(bad_network)?;
+    let announced = nlri::decode(reader, Family::Ipv4Unicast).map_err(bad_network)?;
+    let mut set = AttributeSet::new(*codec);
+    decode_attributes(attributes, &mut set)?;
+    if withdrawn.is_empty() && announced.is_empty() && set.is_empty_unreach_alone() {
+        return Ok(Update { end_of_rib: set.unreach_family(), ..Update::default() });
+    }
+    set.finish(withdrawn, announced)
+}
+
+fn decode_attributes(mut section: Reader<'_>, set: &mut AttributeSet) -> Result<(), Fault> {
+    while !section.is_empty() {
+        // RFC 7606 §4: an attribute that reaches past the list ends it; what came before counts.
+        let Ok((flags, code, value)) = next_attribute(&mut section) else {
+            set.fault(Fault::new(Disposition::TreatAsWithdraw, UpdateError::AttributeList));
+            return Ok(());
+        };
+        if set.is_duplicate(code) {
+            // RFC 7606 §3 (g).
+            let multiprotocol = matches!(code, type_code::MP_REACH | type_code::MP_UNREACH);
+            let cost = if multiprotocol { Disposition::Reset } else { Disposition::Discard };
+            set.record(Fault::of(code, cost, UpdateError::AttributeList))?;
+            continue;
+        }
+        decode_attribute(flags, code, value, set)?;
+    }
+    Ok(())
+}
+
+fn decode_attribute(
+    flags: u8,
+    code: u8,
+    value: &[u8],
+    set: &mut AttributeSet,
+) -> Result<(), Fault> {
+    let Some(rule) = Rule::find(code) else {
+        if flags & flag::OPTIONAL == 0 {
+            // RFC 4271 §6.3 resets; under RFC 7606 §3 the route goes and the session stays.
+            let (cost, error) = (Disposition::TreatAsWithdraw, UpdateError::UnrecognizedWellKnown);
+            return set.record(Fault::of(code, cost, error));
+        }
+        set.opaque(flags, code, value);
+        return Ok(());
+    };
+    if rule.internal_only && set.codec().peer_kind == PeerKind::External {
+        return set.record(Fault::of(code, Disposition::Discard, UpdateError::AttributeList));
+    }
+    let kind = flags & (flag::OPTIONAL | flag::TRANSITIVE);
+    let partial_allowed = rule.flags == flag::OPTIONAL | flag::TRANSITIVE;
+    if kind != rule.flags || (flags & flag::PARTIAL != 0 && !partial_allowed) {
+        // RFC 7606 §3 (c). The value is still read: it may hold the prefixes to withdraw.
+        set.fault(Fault::of(code, Disposition::TreatAsWithdraw, UpdateError::Flags));
+    }
+    if !rule.length.allows(value.len()) {
+        return set.record(Fault::of(code, rule.malformed, UpdateError::Length));
+    }
+    match set.take(code, value) {
+        Ok(()) => Ok(()),
+        Err(error) => set.record(Fault::of(code, rule.malformed, error)),
+    }
+}
+
+fn next_attribute<'a>(section: &mut Reader<'a>) -> Result<(u8, u8, &'a [u8]), Short> {
+    let (flags, code) = (section.u8()?, section.u8()?);
+    let length = if flags & flag::EXTENDED_LENGTH != 0 {
+        usize::from(section.u16()?)
+    } else {
+        usize::from(section.u8()?)
+    };
+    Ok((flags, code, section.take(length)?))
+}
