@@ -10,5 +10,6 @@ pub mod authz;
 pub mod error;
 mod files;
 mod limits;
+pub mod managers;
 pub mod pki;
 pub mod store;

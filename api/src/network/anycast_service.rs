@@ -212,6 +212,15 @@ impl Spec for AnycastServiceSpec {
     }
 }
 
+impl std::fmt::Display for TransportProtocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
 impl AnycastServiceSpec {
     /// The port that health checks connect to: as given, else the service's first TCP port.
     #[must_use]

@@ -19,7 +19,7 @@ pub struct View {
 
 impl View {
     /// All of `objects`, at `revision`.
-    pub(super) fn new(revision: Revision, objects: Vec<Object>) -> Self {
+    pub(crate) fn new(revision: Revision, objects: Vec<Object>) -> Self {
         let mut map = RedBlackTreeMapSync::new_sync();
         for object in objects {
             map.insert_mut(object.key.clone(), object);

@@ -1,0 +1,28 @@
+//! Managers: what each product's objects mean, decided in the transaction that writes them.
+//!
+//! A manager here is an [`Admission`]: pure, over the state the write will follow, so that an
+//! address is given once and a name taken once without locks. They never wait and never do I/O.
+
+mod ipam;
+mod lookup;
+mod resourcemanager;
+mod services;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+pub use self::{
+    ipam::Ipam,
+    lookup::organization_of,
+    resourcemanager::{ResourceManager, SYSTEM_NAMESPACE},
+    services::Services,
+};
+use crate::admission::Admission;
+
+/// Every manager, in the order that writes pass them.
+#[must_use]
+pub fn admissions() -> Vec<Arc<dyn Admission>> {
+    // Containers first: what lives in one that does not exist concerns nobody else.
+    vec![Arc::new(ResourceManager), Arc::new(Ipam), Arc::new(Services)]
+}

@@ -1,0 +1,376 @@
+//! [`Ipam`]: address pools and the claims on them.
+//!
+//! A claim gets its address in the transaction that creates it, and keeps it until it is gone.
+//! Invariants: no two claims hold one address; pools do not overlap; an address that was released
+//! rests for its pool's `reuseAfter`; a claim that a service uses, and a pool that holds claims,
+//! are not deleted.
+
+mod space;
+
+use isocast_api::{
+    meta::{ConditionStatus, Finding, set_condition},
+    network::{
+        AddressClaim, AddressClaimSpec, AddressPool, AddressPoolSpec, AnycastServiceSpec, Family,
+        RELEASED_MAX, ReleasedAddress,
+    },
+    text::HostAddress,
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use self::space::{Holder, Space, Taken};
+use super::lookup::{self, Step, organization_of, text};
+use crate::{
+    admission::{Admission, ProposedChange},
+    error::{ApiError, Cause, Reason},
+    store::{Key, View},
+};
+
+/// Gives out addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Ipam;
+
+/// Named in a refusal to delete or shrink a pool.
+const CLAIMS_SHOWN: usize = 5;
+
+impl Admission for Ipam {
+    fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
+        let resource = change.key.resource();
+        if *resource == lookup::resource::<AddressPoolSpec>() {
+            return admit_pool(view, change);
+        }
+        if *resource != lookup::resource::<AddressClaimSpec>() {
+            return Ok(());
+        }
+        let step = Step::of(change);
+        if step.asks_for_deletion() {
+            expect_unused(view, &change.key)?;
+        }
+        if step.removes() {
+            return release(view, change);
+        }
+        match step {
+            Step::Create => allocate(view, change),
+            _ => keep_address(change),
+        }
+    }
+}
+
+// === pools ===
+
+fn admit_pool(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
+    let step = Step::of(change);
+    let key = change.key.clone();
+    if step.asks_for_deletion() {
+        return expect_no_claims(view, &key, "delete", |_| true);
+    }
+    let Some(new) = &change.new else { return Ok(()) };
+    let mut pool: AddressPool = lookup::decode(new)?;
+    expect_no_overlap(view, &key, &pool)?;
+    let inside = |address: HostAddress| {
+        pool.spec.prefixes.iter().any(|prefix| prefix.contains(address.get()))
+    };
+    expect_no_claims(view, &key, "shrink", |address| !inside(address))?;
+    // What is held and what rests is known here alone, whatever a writer of the status says.
+    if let Some(old) = change.old_value() {
+        let old: AddressPool = lookup::decode(old)?;
+        pool.status.allocated = old.status.allocated;
+        pool.status.released = old.status.released;
+    } else {
+        pool.status = <_>::default();
+    }
+    write_pool(view, change, key, pool)
+}
+
+fn expect_no_overlap(view: &View, key: &Key, pool: &AddressPool) -> Result<(), ApiError> {
+    for other in view.range(&lookup::all::<AddressPoolSpec>()).filter(|other| other.key != *key) {
+        let other: AddressPool = lookup::decode(&other.value)?;
+        for (index, prefix) in pool.spec.prefixes.iter().enumerate() {
+            let Some(theirs) = other.spec.prefixes.iter().find(|theirs| theirs.overlaps(*prefix))
+            else {
+                continue;
+            };
+            let field = format!("spec.prefixes[{index}]");
+            let message = format!("{prefix} overlaps {theirs} of pool {:?}", other.name());
+            let cause = cause("FieldValueInvalid", &field, &message);
+            let message = format!("addresspool {:?}: {field}: {message}", key.name());
+            return Err(ApiError::about(Reason::Conflict, key, message).with_causes(vec![cause]));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to `verb` a pool while claims hold addresses that `concerns` names.
+fn expect_no_claims(
+    view: &View,
+    pool: &Key,
+    verb: &str,
+    concerns: impl Fn(HostAddress) -> bool,
+) -> Result<(), ApiError> {
+    let space = Space::of(view, pool.name());
+    let holders: Vec<_> = space
+        .held()
+        .filter(|(address, _)| HostAddress::try_from(*address).is_ok_and(&concerns))
+        .map(|(address, holder)| format!("{address} by {holder}"))
+        .collect();
+    if holders.is_empty() {
+        return Ok(());
+    }
+    let mut shown: Vec<_> = holders.iter().take(CLAIMS_SHOWN).cloned().collect();
+    if holders.len() > CLAIMS_SHOWN {
+        shown.push(format!("{} more", holders.len() - CLAIMS_SHOWN));
+    }
+    let message = format!(
+        "cannot {verb} addresspool {:?} while claims hold its addresses: {}",
+        pool.name(),
+        shown.join(", "),
+    );
+    Err(ApiError::about(Reason::Conflict, pool, message))
+}
+
+/// Writes a pool's status with what follows from it.
+fn write_pool(
+    view: &View,
+    change: &mut ProposedChange,
+    key: Key,
+    mut pool: AddressPool,
+) -> Result<(), ApiError> {
+    let now = change.now;
+    pool.status.released.retain(|released| released.reusable_at.timestamp() > now);
+    let ready = Finding::new("Ready", ConditionStatus::True, "Available", "");
+    set_condition(&mut pool.status.conditions, ready, pool.metadata.generation, now);
+    if change.key == key {
+        return match &mut change.new {
+            Some(new) => lookup::set_status::<AddressPoolSpec>(new, &pool.status),
+            None => Ok(()),
+        };
+    }
+    let Some(stored) = view.get(&key) else { return Ok(()) };
+    let mut value = Value::clone(&stored.value);
+    lookup::set_status::<AddressPoolSpec>(&mut value, &pool.status)?;
+    change.also(key, Some(value));
+    Ok(())
+}
+
+// === claims ===
+
+fn allocate(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
+    let key = change.key.clone();
+    let Some(new) = &mut change.new else { return Ok(()) };
+    let mut claim: AddressClaim = lookup::decode(new)?;
+    let (pool_key, mut pool) = granted_pool(view, &key, &claim)?;
+    let space = Space::of(view, pool.name()).resting(&pool.status.released, change.now);
+    let request = Request { view, key: &key, pool: &pool, space: &space };
+    let address = match (claim.spec.address, claim.spec.family) {
+        (Some(address), _) => request.exactly(address)?,
+        (None, Some(family)) => request.lowest(family)?,
+        (None, None) => return Err(ApiError::internal("a claim for nothing passed validation")),
+    };
+    let message = format!("{address} of pool {:?}", pool.name());
+    let allocated = Finding::new("Allocated", ConditionStatus::True, "Allocated", message);
+    claim.status = <_>::default();
+    claim.status.address = Some(address);
+    let generation = claim.metadata.generation;
+    set_condition(&mut claim.status.conditions, allocated, generation, change.now);
+    lookup::set_status::<AddressClaimSpec>(new, &claim.status)?;
+    pool.status.allocated += 1;
+    write_pool(view, change, pool_key, pool)
+}
+
+/// An address stays the claim's, whatever a writer of the status says.
+fn keep_address(change: &mut ProposedChange) -> Result<(), ApiError> {
+    let Some(old) = change.old_value() else { return Ok(()) };
+    let old: AddressClaim = lookup::decode(old)?;
+    let Some(new) = &mut change.new else { return Ok(()) };
+    let mut claim: AddressClaim = lookup::decode(new)?;
+    if claim.status.address == old.status.address {
+        return Ok(());
+    }
+    claim.status.address = old.status.address;
+    lookup::set_status::<AddressClaimSpec>(new, &claim.status)
+}
+
+fn release(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
+    let Some(old) = change.old_value() else { return Ok(()) };
+    let claim: AddressClaim = lookup::decode(old)?;
+    let pool_key = lookup::key::<AddressPoolSpec>(claim.spec.pool.as_str());
+    let (Some(address), Some(mut pool)) =
+        (claim.status.address, lookup::find::<AddressPoolSpec>(view, &pool_key)?)
+    else {
+        return Ok(());
+    };
+    let now = change.now;
+    let released = &mut pool.status.released;
+    released.retain(|released| released.reusable_at.timestamp() > now);
+    if let Some(first) = released.iter().map(|released| released.reusable_at).min()
+        && released.len() >= RELEASED_MAX
+    {
+        let wait_s = now.duration_until(first.timestamp()).as_secs().max(1);
+        let message = format!(
+            "addresspool {:?} has {RELEASED_MAX} released addresses at rest already; the next \
+             one ends its rest at {first}",
+            pool.name(),
+        );
+        let refusal = ApiError::about(Reason::TooManyRequests, &change.key, message);
+        return Err(refusal.with_retry_after(u32::try_from(wait_s).unwrap_or(u32::MAX)));
+    }
+    let reuse_after = SignedDuration::from_millis(
+        i64::try_from(pool.spec.reuse_after.as_millis()).unwrap_or(i64::MAX),
+    );
+    let reusable_at = now.checked_add(reuse_after).unwrap_or(Timestamp::MAX);
+    released.push(ReleasedAddress { address: address.get(), reusable_at: reusable_at.into() });
+    pool.status.allocated = pool.status.allocated.saturating_sub(1);
+    write_pool(view, change, pool_key, pool)
+}
+
+fn expect_unused(view: &View, claim: &Key) -> Result<(), ApiError> {
+    let Some(namespace) = claim.container() else { return Ok(()) };
+    let services = lookup::within::<AnycastServiceSpec>(namespace);
+    let uses = |service: &&crate::store::Object| {
+        let addresses = service.value.pointer("/spec/addresses").and_then(|it| it.as_array());
+        let claims = addresses.into_iter().flatten();
+        claims.filter_map(|address| text(address, "/claim")).any(|name| name == claim.name())
+    };
+    let Some(service) = view.range(&services).find(uses) else { return Ok(()) };
+    let message = format!(
+        "addressclaim {:?} is in use by anycastservice {:?}: delete that first",
+        claim.name(),
+        service.key.name(),
+    );
+    Err(ApiError::about(Reason::Conflict, claim, message))
+}
+
+/// The pool of `claim`, if it may be claimed from.
+fn granted_pool(
+    view: &View,
+    key: &Key,
+    claim: &AddressClaim,
+) -> Result<(Key, AddressPool), ApiError> {
+    let name = claim.spec.pool.as_str();
+    let pool_key = lookup::key::<AddressPoolSpec>(name);
+    let Some(pool) = lookup::find::<AddressPoolSpec>(view, &pool_key)? else {
+        let message = format!("there is no addresspool {name:?}");
+        let cause = cause("FieldValueNotFound", "spec.pool", &message);
+        let message = format!("AddressClaim {:?} is invalid: spec.pool: {message}", key.name());
+        return Err(ApiError::about(Reason::Invalid, key, message).with_causes(vec![cause]));
+    };
+    match organization_of(view, claim.namespace()) {
+        Some(organization) if is_granted(&pool, &organization) => Ok((pool_key, pool)),
+        Some(organization) => Err(ApiError::forbidden(
+            key,
+            &format!("addresspool {name:?} is not granted to organization {organization:?}"),
+        )),
+        None => {
+            let message = format!("namespace {:?} belongs to no organization", claim.namespace());
+            Err(ApiError::forbidden(key, &message))
+        }
+    }
+}
+
+fn is_granted(pool: &AddressPool, organization: &str) -> bool {
+    pool.spec.grants.iter().any(|grant| grant.organization.as_str() == organization)
+}
+
+/// A claim's request for an address of a pool.
+struct Request<'a> {
+    view: &'a View,
+    key: &'a Key,
+    pool: &'a AddressPool,
+    space: &'a Space,
+}
+
+impl Request<'_> {
+    fn exactly(&self, address: HostAddress) -> Result<HostAddress, ApiError> {
+        let name = self.pool.name();
+        if !self.pool.spec.prefixes.iter().any(|prefix| prefix.contains(address.get())) {
+            let message = format!(
+                "{address} is outside addresspool {name:?}, which has {}",
+                self.prefixes(|_| true),
+            );
+            return Err(ApiError::forbidden(self.key, &message));
+        }
+        let why = match self.space.taken(address.get()) {
+            None => return Ok(address),
+            Some(Taken::Held(holder)) if self.may_see(holder) => format!("held by {holder}"),
+            Some(Taken::Held(_)) => "held by another organization".to_owned(),
+            Some(Taken::Resting(until)) => format!("released and at rest until {until}"),
+        };
+        let family = Family::of(address.get());
+        let free = match self.space.lowest_free(&self.pool.spec.prefixes, family) {
+            Some(free) => format!("the lowest free {family} address is {free}"),
+            None => format!("no {family} address is free"),
+        };
+        let message = format!("{address} of addresspool {name:?} is {why}; {free}");
+        Err(self.conflict("spec.address", message))
+    }
+
+    fn lowest(&self, family: Family) -> Result<HostAddress, ApiError> {
+        let name = self.pool.name();
+        let free = self.space.lowest_free(&self.pool.spec.prefixes, family);
+        if let Some(free) = free.and_then(|address| HostAddress::try_from(address).ok()) {
+            return Ok(free);
+        }
+        let mine = self.prefixes(|prefix| prefix == family);
+        let message = if mine.is_empty() {
+            format!("addresspool {name:?} has no {family} addresses")
+        } else {
+            format!("no {family} address of addresspool {name:?} ({mine}) is free")
+        };
+        let others = self.others_with(family)?;
+        let message = if others.is_empty() {
+            message
+        } else {
+            format!("{message}; free ones are in {}", others.join(", "))
+        };
+        Err(self.conflict("spec.pool", message))
+    }
+
+    /// Other pools granted to the claim's organization that have a free address.
+    fn others_with(&self, family: Family) -> Result<Vec<String>, ApiError> {
+        let namespace = self.key.container().unwrap_or_default();
+        let Some(organization) = organization_of(self.view, namespace) else {
+            return Ok(Vec::new());
+        };
+        let mut others = Vec::new();
+        for other in self.view.range(&lookup::all::<AddressPoolSpec>()) {
+            let other: AddressPool = lookup::decode(&other.value)?;
+            // Released ones count as taken: what is offered must be there.
+            let space =
+                Space::of(self.view, other.name()).resting(&other.status.released, Timestamp::MIN);
+            if other.name() != self.pool.name()
+                && is_granted(&other, &organization)
+                && space.lowest_free(&other.spec.prefixes, family).is_some()
+            {
+                others.push(format!("{:?}", other.name()));
+            }
+        }
+        Ok(others)
+    }
+
+    /// Whether the holder ("namespace/name") belongs to the claim's own organization.
+    fn may_see(&self, holder: &Holder) -> bool {
+        let mine = organization_of(self.view, self.key.container().unwrap_or_default());
+        mine.is_some() && organization_of(self.view, &holder.namespace) == mine
+    }
+
+    fn prefixes(&self, wanted: impl Fn(Family) -> bool) -> String {
+        let prefixes = self.pool.spec.prefixes.iter();
+        let texts = prefixes
+            .filter(|prefix| wanted(Family::of(prefix.get().addr())))
+            .map(ToString::to_string);
+        texts.collect::<Vec<_>>().join(", ")
+    }
+
+    fn conflict(&self, field: &str, message: String) -> ApiError {
+        let cause = cause("FieldValueInvalid", field, &message);
+        let message = format!("addressclaim {:?}: {message}", self.key.name());
+        ApiError::about(Reason::Conflict, self.key, message).with_causes(vec![cause])
+    }
+}
+
+fn cause(reason: &str, field: &str, message: &str) -> Cause {
+    Cause { reason: reason.to_owned(), message: message.to_owned(), field: field.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;
