@@ -1,5 +1,8 @@
 //! Host side of the XDP data plane.
 
+mod bpf;
+mod netlink;
+pub mod pass;
 mod tables;
 
 pub use self::tables::{
