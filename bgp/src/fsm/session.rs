@@ -135,9 +135,8 @@ impl Session {
         let reset = self.config.needs_reset(&config);
         self.config = config;
         if reset {
-            self.end_all(now, &EndReason::Reconfigured, actions);
+            self.reset(now, actions);
             self.adj_in = AdjIn::new(self.config.import);
-            self.retry_at = Some(now);
         }
         if let Some(local) = self.connections.iter().find(|c| c.established().is_some()) {
             let next_hops = self.next_hops(local.local);
@@ -145,6 +144,13 @@ impl Session {
         }
         self.handle(now, Input::Tick, actions);
         Ok(())
+    }
+
+    /// Ends the session because the configuration changed, and starts a new one at once.
+    pub fn reset(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.end_all(now, &EndReason::Reconfigured, actions);
+        self.retry_at = self.running.then_some(now);
+        self.tick(now, actions);
     }
 
     /// Takes a connection that the peer opened; nothing if it is not wanted.
