@@ -20,7 +20,10 @@ use rustls_pki_types::{
     CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject,
 };
 use thiserror::Error;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::{
+    oid_registry::OID_X509_SERIALNUMBER,
+    prelude::{FromDer, GeneralName, X509Certificate},
+};
 
 use crate::{authz::Identity, files};
 
@@ -29,6 +32,8 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const CA_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// A server's certificate is made anew at every start and lives in memory only.
 const SERVER_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// X.520 serialNumber, the attribute of a subject that tells bearers of one name apart.
+const SERIAL_NUMBER: [u64; 4] = [2, 5, 4, 5];
 /// Certificates begin a little earlier, for clocks that run late.
 const BACKDATE: Duration = Duration::from_secs(300);
 
@@ -143,7 +148,8 @@ impl Pki {
     }
 
     /// The certificate chain for a node's own key. Of the request only the key counts: names and
-    /// uses are ours to say.
+    /// uses are ours to say. `uid` is that of the node's object: a certificate is not good for a
+    /// later node of the same name.
     ///
     /// # Errors
     /// When the request is malformed or not signed by its key.
@@ -151,12 +157,14 @@ impl Pki {
         &self,
         csr_der: &[u8],
         node: &str,
+        uid: &str,
         ttl: Duration,
         now: SystemTime,
     ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
         let request = CertificateSigningRequestDer::from(csr_der);
         let public_key = CertificateSigningRequestParams::from_der(&request)?.public_key;
         let mut params = subject(node, now, ttl);
+        params.distinguished_name.push(DnType::CustomDnType(SERIAL_NUMBER.to_vec()), uid);
         params.subject_alt_names = vec![spiffe("node", node)?];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&public_key, &self.issuer)?;
@@ -221,11 +229,19 @@ pub fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
     }
 }
 
+/// The uid of the node that a node's certificate was issued to.
+pub fn node_uid(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let uid = parsed.subject().iter_by_oid(&OID_X509_SERIALNUMBER).next()?;
+    Some(uid.as_str().ok()?.to_owned())
+}
+
 fn subject(name: &str, now: SystemTime, life: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    params.not_before = (now - BACKDATE).into();
+    // Short lives are not drawn out: renewal is due at two thirds of them.
+    params.not_before = (now - BACKDATE.min(life / 10)).into();
     params.not_after = (now + life).into();
     params.use_authority_key_identifier_extension = true;
     params
@@ -278,10 +294,13 @@ mod tests {
         let request = asked.serialize_request(&key).expect("a request");
 
         let ttl = Duration::from_secs(3600);
-        let chain = pki.issue_node(request.der(), "ams-1", ttl, SystemTime::now()).expect("issued");
+        let chain = pki
+            .issue_node(request.der(), "ams-1", "a uid", ttl, SystemTime::now())
+            .expect("issued");
 
         let leaf = chain.first().expect("a certificate");
         assert_eq!(identity(leaf), Some(Identity::Node { name: "ams-1".into() }));
+        assert_eq!(node_uid(leaf).as_deref(), Some("a uid"));
     }
 
     #[test]

@@ -102,6 +102,11 @@ impl From<ConnectionError> for LinkError {
         let refusals =
             [ALERT_CERTIFICATE_EXPIRED, ALERT_UNKNOWN_CA].map(TransportErrorCode::crypto);
         match error {
+            ConnectionError::ConnectionClosed(close)
+                if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+            {
+                Self::Closed(CloseCode::Overloaded)
+            }
             ConnectionError::ConnectionClosed(close) if refusals.contains(&close.error_code) => {
                 Self::CertificateRefused
             }

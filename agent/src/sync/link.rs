@@ -195,7 +195,7 @@ impl Link {
 
     /// Waits until renewal is due, and tries until it succeeds.
     async fn renewal(&self, address: SocketAddr, identity: &Identity) -> Identity {
-        let mut wait = Duration::ZERO;
+        let mut wait = RENEWAL_INTERVAL_MIN;
         loop {
             sleep(wait.max(until_renewal(identity.validity(), SystemTime::now()))).await;
             if SystemTime::now() < identity.validity().renew_at() {
@@ -290,6 +290,9 @@ const ENROLL_TIME: Duration = Duration::from_secs(10);
 const STATUS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Whatever lives the controller grants, renewals do not follow one another at once.
+const RENEWAL_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 const RENEWAL_RETRY_MAX: Duration = Duration::from_secs(60);
 

@@ -1,0 +1,146 @@
+//! From objects to configurations: what each node shall run.
+//!
+//! Pure: the same objects give the same entries, byte for byte, so an unchanged node sees an
+//! unchanged digest. References are resolved once for all nodes; what does not resolve becomes a
+//! [`Finding`] for its owner and never an error, for one tenant's mistake must not hold up
+//! another's change.
+//!
+//! | a node with the role | gets |
+//! |---|---|
+//! | any | its own entry |
+//! | Edge | its BGP peers, every service that has an address, and those services' pools |
+//! | Backend | the services whose pools name it, their pools, and the sources to believe |
+
+mod entries;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use isocast_api::{
+    agent::{Configuration, EncapSource, Entry, entry::Value},
+    meta::Finding,
+    network::{BgpPeer, DatacenterState, Node, NodeRole},
+};
+
+use self::resolve::ResolvedService;
+pub use self::world::World;
+
+/// What all nodes shall run.
+#[derive(Debug)]
+pub struct Compilation {
+    world: Arc<World>,
+    services: Vec<ResolvedService>,
+}
+
+impl Compilation {
+    /// Resolves everything that nodes share.
+    #[must_use]
+    pub fn new(world: Arc<World>) -> Self {
+        let services = world.services.values().map(|service| resolve::service(&world, service));
+        Self { services: services.collect(), world }
+    }
+
+    /// The objects it was made of.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// What `node` shall run; none if there is no such node.
+    #[must_use]
+    pub fn configuration(&self, node: &str) -> Option<Configuration> {
+        let node = self.world.nodes.get(node)?;
+        let services: Vec<_> =
+            self.services.iter().filter(|service| service.concerns(node)).collect();
+        let mut entries = BTreeMap::new();
+        let announceable = self.announceable(node, &services);
+        let own = entries::node(node, &self.world.cluster_secret, &announceable);
+        entries.insert("node".to_owned(), Value::Node(own));
+        for peer in self.peers(node) {
+            let key = format!("bgppeer/{}", peer.metadata.uid);
+            entries.insert(key, Value::BgpPeer(entries::bgp_peer(peer)));
+        }
+        for service in &services {
+            let wire = service.wire.clone();
+            entries.insert(format!("service/{}", wire.uid), Value::Service(wire));
+            if let Some(pool) = &service.pool {
+                entries.insert(format!("pool/{}", pool.uid), Value::Pool(pool.clone()));
+            }
+        }
+        for source in self.sources(node, &services) {
+            entries.insert(format!("source/{}", source.address), Value::Source(source));
+        }
+        let entries = entries.into_iter().map(|(key, value)| Entry { key, value: Some(value) });
+        // Keys of a map are unique, and none of these is empty.
+        Configuration::from_entries(entries).ok()
+    }
+
+    /// What is wrong with what a service refers to; none if nothing is.
+    #[must_use]
+    pub fn problem(&self, service_uid: &str) -> Option<&Finding> {
+        let service = self.services.iter().find(|service| service.wire.uid == service_uid)?;
+        service.problem.as_ref()
+    }
+
+    /// Names of the nodes that carry a service, as edges or backends.
+    #[must_use]
+    pub fn carriers(&self, service_uid: &str) -> Vec<&Node> {
+        let service = self.services.iter().find(|service| service.wire.uid == service_uid);
+        let carries = |node: &&Node| service.is_some_and(|service| service.concerns(node));
+        self.world.nodes.values().filter(carries).collect()
+    }
+
+    /// The routers that `node` speaks with.
+    fn peers(&self, node: &Node) -> impl Iterator<Item = &BgpPeer> {
+        let speaks = node.spec.has_role(NodeRole::Edge);
+        self.world.peers.values().filter(move |peer| speaks && speaks_with(node, peer))
+    }
+
+    /// The host routes that `node` may announce at all.
+    fn announceable(&self, node: &Node, services: &[&ResolvedService]) -> BTreeSet<IpNet> {
+        let datacenter = self.world.datacenters.get(node.spec.datacenter.as_str());
+        let is_active = datacenter.is_some_and(|it| it.spec.state == DatacenterState::Active);
+        if !is_active || !node.spec.has_role(NodeRole::Edge) {
+            return BTreeSet::new();
+        }
+        services.iter().flat_map(|service| &service.addresses).map(|it| it.host_route()).collect()
+    }
+
+    /// Whose encapsulated packets `node` believes: every edge's, and those of backends that may
+    /// hand it a flow that was its own before a ring changed.
+    fn sources(&self, node: &Node, services: &[&ResolvedService]) -> Vec<EncapSource> {
+        if !node.spec.has_role(NodeRole::Backend) {
+            return Vec::new();
+        }
+        let shares_pool = |other: &Node| {
+            services.iter().any(|service| {
+                service.is_served_by(node.name()) && service.is_served_by(other.name())
+            })
+        };
+        self.world
+            .nodes
+            .values()
+            .filter(|other| other.name() != node.name())
+            .filter(|other| other.spec.has_role(NodeRole::Edge) || shares_pool(other))
+            .flat_map(entries::sources)
+            .collect()
+    }
+}
+
+/// Whether `peer` names or selects `node`.
+fn speaks_with(node: &Node, peer: &BgpPeer) -> bool {
+    match &peer.spec.node_selector {
+        Some(selector) => selector
+            .match_labels
+            .iter()
+            .all(|(key, value)| node.metadata.labels.get(key) == Some(value)),
+        None => peer.spec.nodes.iter().any(|name| name.as_str() == node.name()),
+    }
+}

@@ -1,0 +1,192 @@
+//! From one object's words to those of the agent protocol.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use ipnet::IpNet;
+use isocast_api::{
+    agent as wire,
+    network::{
+        AnycastService, BackendPool, BgpPeer, Family, GracefulRestartMode, Node, NodeRole,
+        OnNoLocalBackend, TransportProtocol, XdpMode,
+    },
+    text::{Duration, HostAddress},
+};
+
+pub(super) fn node(
+    node: &Node,
+    cluster_secret: &[u8],
+    announceable: &BTreeSet<IpNet>,
+) -> wire::Node {
+    let spec = &node.spec;
+    let role = |role: &NodeRole| match role {
+        NodeRole::Backend => wire::Role::Backend,
+        NodeRole::Edge => wire::Role::Edge,
+    };
+    let xdp_mode = |mode| match mode {
+        XdpMode::Auto => wire::XdpMode::Unspecified,
+        XdpMode::Generic => wire::XdpMode::Generic,
+        XdpMode::Native => wire::XdpMode::Native,
+    };
+    let uplinks = spec.uplinks.iter().map(|uplink| wire::Uplink {
+        interface: uplink.interface.clone(),
+        mtu: uplink.mtu.unwrap_or_default(),
+        xdp_mode: xdp_mode(uplink.xdp_mode).into(),
+    });
+    wire::Node {
+        name: node.name().to_owned(),
+        datacenter: spec.datacenter.to_string(),
+        roles: spec.roles.iter().map(|it| role(it).into()).collect(),
+        tunnel_addresses: spec.tunnel_addresses.iter().map(ToString::to_string).collect(),
+        uplinks: uplinks.collect(),
+        asn: spec.asn.unwrap_or_default(),
+        router_id: spec.router_id().unwrap_or(Ipv4Addr::UNSPECIFIED).to_string(),
+        cluster_secret: cluster_secret.to_vec(),
+        announceable_prefixes: announceable.iter().map(ToString::to_string).collect(),
+    }
+}
+
+pub(super) fn bgp_peer(peer: &BgpPeer) -> wire::BgpPeer {
+    let spec = &peer.spec;
+    let family = |family: &Family| match family {
+        Family::IPv4 => wire::AddressFamily::Ipv4Unicast,
+        Family::IPv6 => wire::AddressFamily::Ipv6Unicast,
+    };
+    let restart = &spec.graceful_restart;
+    wire::BgpPeer {
+        uid: peer.metadata.uid.clone(),
+        name: peer.name().to_owned(),
+        generation: peer.metadata.generation,
+        address: spec.address.to_string(),
+        peer_asn: spec.peer_asn,
+        local_address: text(spec.local_address),
+        next_hop_ipv4: text(spec.next_hop_ipv4),
+        next_hop_ipv6: text(spec.next_hop_ipv6),
+        families: spec.families.iter().map(|it| family(it).into()).collect(),
+        hold_time_s: seconds(spec.hold_time),
+        graceful_restart_s: match restart.mode {
+            GracefulRestartMode::Disabled => 0,
+            GracefulRestartMode::Enabled => seconds(restart.restart_time),
+        },
+    }
+}
+
+pub(super) fn service(
+    service: &AnycastService,
+    tenant: Option<u32>,
+    addresses: &[HostAddress],
+    pool: Option<&wire::BackendPool>,
+) -> wire::Service {
+    let spec = &service.spec;
+    let ports = spec.ports.iter().map(|port| wire::Port {
+        name: text(port.name.as_ref()),
+        protocol: match port.protocol {
+            TransportProtocol::Tcp => wire::Protocol::Tcp,
+            TransportProtocol::Udp => wire::Protocol::Udp,
+        }
+        .into(),
+        port: port.port.into(),
+    });
+    wire::Service {
+        uid: service.metadata.uid.clone(),
+        namespace: service.namespace().to_owned(),
+        name: service.name().to_owned(),
+        generation: service.metadata.generation,
+        tenant_id: tenant.unwrap_or_default(),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        ports: ports.collect(),
+        pool_uid: pool.map(|pool| pool.uid.clone()).unwrap_or_default(),
+        health_check: Some(health_check(service)),
+        failover: Some(failover(service)),
+        communities: spec.communities.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn health_check(service: &AnycastService) -> wire::HealthCheck {
+    let spec = &service.spec.health_check;
+    wire::HealthCheck {
+        http: spec.http.as_ref().map(|http| wire::HttpCheck {
+            path: http.path.clone(),
+            host: http.host.clone().unwrap_or_default(),
+        }),
+        port: service.spec.probe_port().unwrap_or_default().into(),
+        interval_ms: millis(spec.interval),
+        fast_interval_ms: millis(spec.fast_interval),
+        timeout_ms: millis(spec.timeout),
+        rise: spec.rise,
+        fall: spec.fall,
+    }
+}
+
+fn failover(service: &AnycastService) -> wire::Failover {
+    let spec = &service.spec.failover;
+    wire::Failover {
+        on_no_local_backend: match spec.on_no_local_backend {
+            OnNoLocalBackend::ForwardOverBackbone => wire::OnNoLocalBackend::ForwardOverBackbone,
+            OnNoLocalBackend::ServeAnyway => wire::OnNoLocalBackend::ServeAnyway,
+            OnNoLocalBackend::Withdraw => wire::OnNoLocalBackend::Withdraw,
+        }
+        .into(),
+        min_healthy_backends: spec.min_healthy_backends,
+        datacenter_preference: spec.datacenter_preference.iter().map(ToString::to_string).collect(),
+    }
+}
+
+pub(super) fn node_backend(pool: &BackendPool, node: &Node, weight: u32) -> wire::Backend {
+    let tunnel_address = node.spec.tunnel_addresses.first().map(ToString::to_string);
+    wire::Backend {
+        uid: backend_uid(pool, "node", &node.metadata.uid),
+        name: node.name().to_owned(),
+        datacenter: node.spec.datacenter.to_string(),
+        node: node.name().to_owned(),
+        tunnel_address: tunnel_address.unwrap_or_default(),
+        weight,
+    }
+}
+
+pub(super) fn address_backend(
+    pool: &BackendPool,
+    address: HostAddress,
+    datacenter: &str,
+    weight: u32,
+) -> wire::Backend {
+    wire::Backend {
+        uid: backend_uid(pool, "address", &address.to_string()),
+        name: address.to_string(),
+        datacenter: datacenter.to_owned(),
+        node: String::new(),
+        tunnel_address: address.to_string(),
+        weight,
+    }
+}
+
+/// The addresses that `node` sends encapsulated packets from.
+pub(super) fn sources(node: &Node) -> impl Iterator<Item = wire::EncapSource> {
+    node.spec.tunnel_addresses.iter().map(|address| wire::EncapSource {
+        address: address.to_string(),
+        node: node.name().to_owned(),
+    })
+}
+
+/// Identity of a backend: a re-created pool or node gives another one.
+fn backend_uid(pool: &BackendPool, what: &str, identity: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in [&pool.metadata.uid, what, identity] {
+        hasher.update(part.as_bytes());
+        hasher.update(&[0]);
+    }
+    let mut uid = [0; 16];
+    hasher.finalize_xof().fill(&mut uid);
+    uid.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn text(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn seconds(duration: Duration) -> u32 {
+    millis(duration) / 1000
+}

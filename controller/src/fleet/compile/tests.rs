@@ -1,0 +1,243 @@
+use isocast_api::agent as wire;
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::fleet::testing::{self, node, objects, uid};
+
+fn compile(objects: &[Json]) -> Compilation {
+    Compilation::new(Arc::new(testing::world(objects)))
+}
+
+fn entry(compilation: &Compilation, node: &str, key: &str) -> Option<Value> {
+    let configuration = compilation.configuration(node).unwrap();
+    let found = configuration.entries().find(|entry| entry.key == key).cloned();
+    found.and_then(|entry| entry.value)
+}
+
+fn keys(compilation: &Compilation, node: &str) -> Vec<String> {
+    let configuration = compilation.configuration(node).unwrap();
+    configuration.entries().map(|entry| entry.key.clone()).collect()
+}
+
+fn own(compilation: &Compilation, node: &str) -> wire::Node {
+    match entry(compilation, node, "node") {
+        Some(Value::Node(node)) => node,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn service(compilation: &Compilation, node: &str) -> Option<wire::Service> {
+    match entry(compilation, node, &format!("service/{}", uid("www"))) {
+        Some(Value::Service(service)) => Some(service),
+        None => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn pool(compilation: &Compilation, node: &str) -> wire::BackendPool {
+    match entry(compilation, node, &format!("pool/{}", uid("backends"))) {
+        Some(Value::Pool(pool)) => pool,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The objects with one of them changed.
+fn with(name: &str, change: impl FnOnce(&mut Json)) -> Vec<Json> {
+    let mut objects = objects();
+    change(objects.iter_mut().find(|object| object["metadata"]["name"] == name).unwrap());
+    objects
+}
+
+fn without(name: &str) -> Vec<Json> {
+    objects().into_iter().filter(|object| object["metadata"]["name"] != name).collect()
+}
+
+#[test]
+fn an_edge_gets_its_peers_every_service_and_their_pools() {
+    let compilation = compile(&objects());
+
+    let expected = [
+        format!("bgppeer/{}", uid("bor-ams")),
+        "node".to_owned(),
+        format!("pool/{}", uid("backends")),
+        format!("service/{}", uid("www")),
+    ];
+    assert_eq!(keys(&compilation, "edge-ams"), expected);
+    let own = own(&compilation, "edge-ams");
+    assert_eq!(own.announceable_prefixes, ["203.0.113.10/32"]);
+    assert_eq!((own.asn, own.router_id.as_str()), (65010, "10.1.0.1"));
+    assert_eq!(own.cluster_secret, [7; 32]);
+    let service = service(&compilation, "edge-ams").unwrap();
+    assert_eq!((service.tenant_id, service.generation), (0x00a1_b2c3, 4));
+    assert_eq!(service.addresses, ["203.0.113.10"]);
+    assert_eq!(service.health_check.unwrap().port, 443);
+    assert_eq!(service.communities, ["65010:100"]);
+}
+
+#[test]
+fn a_backend_gets_what_it_serves_and_the_sources_to_believe() {
+    let compilation = compile(&objects());
+
+    let sources = ["10.1.0.1", "10.1.0.12", "10.2.0.1", "fd00:1::1"];
+    let mut expected = vec![
+        "node".to_owned(),
+        format!("pool/{}", uid("backends")),
+        format!("service/{}", uid("www")),
+    ];
+    expected.extend(sources.map(|address| format!("source/{address}")));
+    expected.sort();
+    assert_eq!(keys(&compilation, "be-ams-1"), expected);
+    assert_eq!(own(&compilation, "be-ams-1").announceable_prefixes, [""; 0]);
+}
+
+#[test]
+fn a_backend_in_no_pool_serves_nothing_and_believes_edges_only() {
+    let compilation = compile(&objects());
+
+    let expected = ["node", "source/10.1.0.1", "source/10.2.0.1", "source/fd00:1::1"];
+    assert_eq!(keys(&compilation, "be-idle"), expected);
+}
+
+#[test]
+fn backends_carry_their_nodes_address_and_datacenter_and_are_in_no_order_of_the_list() {
+    let compilation = compile(&objects());
+    let backwards = with("backends", |pool| {
+        pool["spec"]["backends"].as_array_mut().unwrap().reverse();
+    });
+
+    let backends = pool(&compilation, "edge-ams").backends;
+
+    let mut seen: Vec<_> = backends
+        .iter()
+        .map(|it| (it.name.as_str(), it.datacenter.as_str(), it.tunnel_address.as_str(), it.weight))
+        .collect();
+    seen.sort_unstable();
+    let expected = [
+        ("198.51.100.9", "fra", "198.51.100.9", 50),
+        ("be-ams-1", "ams", "10.1.0.11", 100),
+        ("be-ams-2", "ams", "10.1.0.12", 100),
+    ];
+    assert_eq!(seen, expected);
+    let same = compile(&backwards);
+    let digest =
+        |compilation: &Compilation| compilation.configuration("edge-ams").unwrap().digest();
+    assert_eq!(digest(&same), digest(&compilation));
+}
+
+#[test]
+fn a_re_created_node_or_pool_is_another_backend() {
+    let uids = |objects: &[Json]| -> BTreeSet<String> {
+        let pool = pool_of_any_uid(&compile(objects));
+        pool.backends.into_iter().map(|backend| backend.uid).collect()
+    };
+    let before = uids(&objects());
+    let node = uids(&with("be-ams-1", |node| node["metadata"]["uid"] = json!("another")));
+    let pool = uids(&with("backends", |pool| pool["metadata"]["uid"] = json!("another")));
+
+    assert_eq!(before.intersection(&node).count(), 2);
+    assert_eq!(before.intersection(&pool).count(), 0);
+}
+
+fn pool_of_any_uid(compilation: &Compilation) -> wire::BackendPool {
+    let configuration = compilation.configuration("edge-ams").unwrap();
+    let pools = configuration.entries().filter_map(|entry| match &entry.value {
+        Some(Value::Pool(pool)) => Some(pool.clone()),
+        _ => None,
+    });
+    pools.last().unwrap()
+}
+
+#[test]
+fn what_does_not_resolve_is_said_and_the_rest_goes_on() {
+    let cases = [
+        (without("backends"), "BackendPoolNotFound", "there is no backendpool \"backends\"", true),
+        (without("www-v4"), "AddressClaimNotFound", "there is no addressclaim \"www-v4\"", false),
+        (
+            with("www-v4", |claim| claim["status"] = json!({})),
+            "AddressNotAllocated",
+            "addressclaim \"www-v4\" has no address",
+            false,
+        ),
+        (
+            with("vips", |pool| pool["spec"]["grants"] = json!([])),
+            "AddressPoolNotGranted",
+            "addresspool \"vips\" of addressclaim \"www-v4\" is not granted to the organization",
+            false,
+        ),
+        (
+            without("be-ams-2"),
+            "NodeNotFound",
+            "backendpool \"backends\": there is no node \"be-ams-2\"",
+            true,
+        ),
+        (
+            with("be-ams-2", |node| node["spec"]["roles"] = json!(["Edge"])),
+            "NodeNotABackend",
+            "backendpool \"backends\": node \"be-ams-2\" does not have the role Backend",
+            true,
+        ),
+        (without("web"), "TenantNotFound", "namespace \"web\" belongs to no organization", false),
+    ];
+    for (objects, reason, message, is_carried) in cases {
+        let compilation = compile(&objects);
+
+        let problem = compilation.problem(&uid("www")).unwrap();
+        assert_eq!((problem.reason.as_str(), problem.message.as_str()), (reason, message));
+        assert_eq!(service(&compilation, "edge-ams").is_some(), is_carried, "{reason}");
+        let announceable = own(&compilation, "edge-ams").announceable_prefixes;
+        assert_eq!(!announceable.is_empty(), is_carried, "{reason}");
+    }
+    assert_eq!(compile(&objects()).problem(&uid("www")), None);
+}
+
+#[test]
+fn a_draining_or_unknown_datacenter_announces_nothing_and_serves_on() {
+    let draining = with("ams", |datacenter| datacenter["spec"]["state"] = json!("Draining"));
+    for objects in [draining, without("ams")] {
+        let compilation = compile(&objects);
+
+        assert_eq!(own(&compilation, "edge-ams").announceable_prefixes, [""; 0]);
+        assert!(service(&compilation, "edge-ams").is_some());
+        assert_eq!(own(&compilation, "edge-fra").announceable_prefixes, ["203.0.113.10/32"]);
+    }
+}
+
+#[test]
+fn a_service_that_is_being_deleted_is_nowhere() {
+    let objects = with("www", |service| {
+        service["metadata"]["deletionTimestamp"] = json!("2026-11-22T02:00:00Z");
+    });
+
+    assert_eq!(service(&compile(&objects), "edge-ams"), None);
+}
+
+#[test]
+fn peers_are_selected_by_label_too() {
+    let mut objects = with("bor-ams", |peer| {
+        let spec = peer["spec"].as_object_mut().unwrap();
+        spec.remove("nodes");
+        spec.insert("nodeSelector".into(), json!({"matchLabels": {"rack": "r1"}}));
+    });
+    let peer = format!("bgppeer/{}", uid("bor-ams"));
+    assert!(!keys(&compile(&objects), "edge-ams").contains(&peer));
+
+    for object in &mut objects {
+        object["metadata"]["labels"] = json!({"rack": "r1"});
+    }
+
+    assert!(keys(&compile(&objects), "edge-ams").contains(&peer));
+    assert!(!keys(&compile(&objects), "be-ams-1").contains(&peer));
+}
+
+#[test]
+fn two_nodes_with_one_address_do_not_break_a_third() {
+    let mut objects = objects();
+    objects.push(node("edge-twin", "ams", &["Edge"], &["10.1.0.1"]));
+
+    assert!(compile(&objects).configuration("be-ams-1").is_some());
+}
+
+#[test]
+fn an_unknown_node_has_no_configuration() {
+    assert_eq!(compile(&objects()).configuration("nobody"), None);
+}

@@ -1,0 +1,101 @@
+//! [`World`]: the objects that configurations are made of, decoded.
+
+use std::{collections::BTreeMap, fmt};
+
+use isocast_api::{
+    network::{
+        AddressClaim, AddressClaimSpec, AddressPool, AddressPoolSpec, AnycastService,
+        AnycastServiceSpec, BackendPool, BackendPoolSpec, BgpPeer, BgpPeerSpec, Datacenter,
+        DatacenterSpec, Node, NodeSpec,
+    },
+    object::{DecodeError, Object, Spec},
+    resourcemanager::{Organization, OrganizationSpec, Project, ProjectSpec},
+};
+use serde_json::Value;
+
+/// Every object that concerns nodes, at one revision of the store.
+#[derive(Clone, Default)]
+pub struct World {
+    /// 32 bytes, the same on every node.
+    pub cluster_secret: Vec<u8>,
+    /// By name.
+    pub organizations: BTreeMap<String, Organization>,
+    /// By name.
+    pub projects: BTreeMap<String, Project>,
+    /// By name.
+    pub datacenters: BTreeMap<String, Datacenter>,
+    /// By name.
+    pub nodes: BTreeMap<String, Node>,
+    /// By name.
+    pub peers: BTreeMap<String, BgpPeer>,
+    /// By name.
+    pub address_pools: BTreeMap<String, AddressPool>,
+    /// By namespace and name.
+    pub claims: BTreeMap<(String, String), AddressClaim>,
+    /// By namespace and name.
+    pub backend_pools: BTreeMap<(String, String), BackendPool>,
+    /// By namespace and name.
+    pub services: BTreeMap<(String, String), AnycastService>,
+}
+
+impl World {
+    /// An empty world.
+    #[must_use]
+    pub fn new(cluster_secret: &[u8; 32]) -> Self {
+        Self { cluster_secret: cluster_secret.to_vec(), ..Self::default() }
+    }
+
+    /// Adds an object; one of a kind that does not concern nodes is passed over.
+    ///
+    /// # Errors
+    /// The object does not decode: the world is without it.
+    pub fn insert(&mut self, value: &Value) -> Result<(), DecodeError> {
+        match value.get("kind").and_then(Value::as_str).unwrap_or_default() {
+            it if it == OrganizationSpec::KIND.kind => add(&mut self.organizations, value),
+            it if it == ProjectSpec::KIND.kind => add(&mut self.projects, value),
+            it if it == DatacenterSpec::KIND.kind => add(&mut self.datacenters, value),
+            it if it == NodeSpec::KIND.kind => add(&mut self.nodes, value),
+            it if it == BgpPeerSpec::KIND.kind => add(&mut self.peers, value),
+            it if it == AddressPoolSpec::KIND.kind => add(&mut self.address_pools, value),
+            it if it == AddressClaimSpec::KIND.kind => add_namespaced(&mut self.claims, value),
+            it if it == BackendPoolSpec::KIND.kind => {
+                add_namespaced(&mut self.backend_pools, value)
+            }
+            it if it == AnycastServiceSpec::KIND.kind => add_namespaced(&mut self.services, value),
+            _ => Ok(()),
+        }
+    }
+
+    /// The organization that `namespace` belongs to.
+    #[must_use]
+    pub fn organization_of(&self, namespace: &str) -> Option<&Organization> {
+        let project = self.projects.get(namespace);
+        let name = project.map_or(namespace, |project| project.spec.parent.name.as_str());
+        self.organizations.get(name)
+    }
+}
+
+impl fmt::Debug for World {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("nodes", &self.nodes.len())
+            .field("services", &self.services.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn add<S: Spec>(map: &mut BTreeMap<String, Object<S>>, value: &Value) -> Result<(), DecodeError> {
+    let object = Object::<S>::decode(value)?;
+    map.insert(object.name().to_owned(), object);
+    Ok(())
+}
+
+fn add_namespaced<S: Spec>(
+    map: &mut BTreeMap<(String, String), Object<S>>,
+    value: &Value,
+) -> Result<(), DecodeError> {
+    let object = Object::<S>::decode(value)?;
+    map.insert((object.namespace().to_owned(), object.name().to_owned()), object);
+    Ok(())
+}

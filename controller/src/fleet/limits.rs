@@ -1,0 +1,30 @@
+//! Every bound of the fleet, by name.
+
+use std::time::Duration;
+
+/// Agents connected at once; also bounds handshakes under way.
+pub(super) const CONNECTIONS_MAX: usize = 4096;
+/// Connections admitted at once, and then per second.
+pub(super) const ADMISSION_BURST: u32 = 1000;
+pub(super) const ADMISSION_PER_SECOND: u32 = 500;
+/// Join tokens kept, used and expired ones included.
+pub(super) const TOKENS_MAX: usize = 4096;
+/// How long a token that is of no more use is remembered, so that its refusal can say why.
+pub(super) const TOKEN_MEMORY: Duration = Duration::from_secs(24 * 3600);
+/// Longest and default life of a join token.
+pub(super) const TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const TOKEN_TTL: Duration = Duration::from_secs(3600);
+/// Requests for a snapshot that an agent may make without acknowledging one.
+pub(super) const RESYNCS_MAX: u32 = 8;
+/// Time a peer has to finish its handshake and open its first stream.
+pub(super) const OPENING_TIME: Duration = Duration::from_secs(10);
+/// How long after its end a certificate may still be renewed.
+pub(super) const RENEWAL_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Changes of the store this close to one another are compiled together.
+pub(super) const COMPILE_DELAY: Duration = Duration::from_millis(5);
+/// A silent node's statements count for this long.
+pub(super) const STATUS_LIFE: Duration = Duration::from_secs(10);
+/// Least time between two status writes; an object is written at most once a round.
+pub(super) const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// What is read from a stream at once.
+pub(super) const CHUNK_BYTES: usize = 64 << 10;

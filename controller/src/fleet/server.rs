@@ -1,0 +1,171 @@
+//! [`Fleet`]: listens for agents.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use isocast_api::agent::{CaFingerprint, CloseCode};
+use quinn::{Endpoint, Incoming, VarInt};
+use thiserror::Error;
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bucket::TokenBucket,
+    connection::{Context, serve},
+    enroll::Enroller,
+    limits::{ADMISSION_BURST, ADMISSION_PER_SECOND, CONNECTIONS_MAX, OPENING_TIME},
+    metrics::Metrics,
+    nodes::Nodes,
+    source::Source,
+    tls::{TlsError, server_config},
+    tokens::{Tokens, TokensError},
+};
+use crate::pki::Pki;
+
+/// What the fleet needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Where to listen for agents.
+    pub listen: SocketAddr,
+    /// The controller's data folder.
+    pub data: &'a Path,
+    /// Life of a node's certificate.
+    pub certificate_ttl: Duration,
+}
+
+/// The listening side of the channel.
+pub struct Fleet {
+    endpoint: Endpoint,
+    context: Context,
+    tokens: Arc<Tokens>,
+}
+
+/// Why the fleet cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FleetError {
+    /// The address cannot be listened on.
+    #[error("cannot listen for agents on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The join tokens cannot be loaded.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+}
+
+impl Fleet {
+    /// Loads the join tokens and starts to listen.
+    ///
+    /// # Errors
+    /// The address is taken, or the data folder cannot be used.
+    pub fn bind(
+        options: Options<'_>,
+        pki: Arc<Pki>,
+        source: &dyn Source,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, FleetError> {
+        let Options { listen, data, certificate_ttl } = options;
+        let ca = CaFingerprint::of(pki.certificate());
+        let tokens = Arc::new(Tokens::open(&data.join("join-tokens.json"), ca)?);
+        let config = server_config(&pki, SystemTime::now())?;
+        let endpoint = Endpoint::server(config, listen)
+            .map_err(|source| FleetError::Listen { address: listen, source })?;
+        let enroller = Enroller { pki, tokens: Arc::clone(&tokens), certificate_ttl };
+        let nodes = Arc::new(Nodes::default());
+        let context = Context { desired: source.desired(), nodes, enroller, metrics };
+        Ok(Self { endpoint, context, tokens })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// What the agents say.
+    #[must_use]
+    pub fn nodes(&self) -> Arc<Nodes> {
+        Arc::clone(&self.context.nodes)
+    }
+
+    /// The join tokens.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&self.tokens)
+    }
+
+    /// Serves agents until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { endpoint, context, .. } = self;
+        let mut desired = context.desired.clone();
+        let mut bucket = TokenBucket::new(ADMISSION_BURST, ADMISSION_PER_SECOND, Instant::now());
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                incoming = endpoint.accept() => {
+                    let Some(incoming) = incoming else { break };
+                    let has_room = connections.len() < CONNECTIONS_MAX;
+                    if has_room && bucket.take(Instant::now()) {
+                        connections.spawn(accept(incoming, context.clone()));
+                    } else {
+                        context.metrics.turned_away.inc();
+                        incoming.refuse();
+                    }
+                }
+                Some(ended) = connections.join_next() => {
+                    if ended.is_err_and(|error| error.is_panic()) {
+                        tracing::error!("a connection's task panicked");
+                    }
+                }
+                Ok(()) = desired.changed() => {
+                    let desired = Arc::clone(&desired.borrow_and_update());
+                    context.nodes.retain(|node| desired.node_uid(node).is_some());
+                }
+            }
+        }
+        endpoint.close(VarInt::from_u32(CloseCode::ShuttingDown.code()), b"");
+        let farewell = async {
+            while connections.join_next().await.is_some() {}
+            endpoint.wait_idle().await;
+        };
+        tokio::select! {
+            () = farewell => {}
+            () = sleep(FAREWELL_TIME) => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+async fn accept(incoming: Incoming, context: Context) {
+    let remote = incoming.remote_address();
+    match timeout(OPENING_TIME, incoming).await {
+        Ok(Ok(connection)) => serve(connection, context).await,
+        Ok(Err(error)) => tracing::info!(%remote, %error, "handshake failed"),
+        Err(_elapsed) => tracing::info!(%remote, "handshake took too long"),
+    }
+}
+
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
