@@ -1,0 +1,199 @@
+//! FRR and BIRD as an operator would run them at a border.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use nix::unistd::User;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::net::{BIRD_V6, EDGE_TO_FRR_V4, Lab, eventually, run};
+
+pub(crate) const FRR_ASN: u32 = 64_601;
+pub(crate) const BIRD_ASN: u32 = 64_602;
+
+/// A running router; killed with its namespace's test.
+#[derive(Debug)]
+pub(crate) struct Router {
+    pub(crate) name: &'static str,
+    namespace: String,
+    control: PathBuf,
+    daemons: Vec<Child>,
+}
+
+/// The kernel's route events in a router's namespace.
+#[derive(Debug)]
+pub(crate) struct RouteLog {
+    namespace: String,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// Killed when dropped.
+    _monitor: Child,
+}
+
+impl Router {
+    pub(crate) async fn frr(lab: &Lab) -> Self {
+        let dir = lab.dir.path().join("frr");
+        let user = User::from_name("frr").unwrap().expect("FRR is needed: no user frr");
+        let own = |path: &std::path::Path| {
+            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+        };
+        fs::create_dir(&dir).unwrap();
+        own(lab.dir.path());
+        own(&dir);
+        let edge = EDGE_TO_FRR_V4;
+        let bgp = format!(
+            "router bgp {FRR_ASN}\n bgp router-id 10.99.1.2\n no bgp ebgp-requires-policy\n \
+             no bgp default ipv4-unicast\n bgp graceful-restart\n neighbor {edge} remote-as 65010\n \
+             neighbor {edge} timers 1 3\n neighbor {edge} timers connect 1\n \
+             address-family ipv4 unicast\n  neighbor {edge} activate\n exit-address-family\n \
+             address-family ipv6 unicast\n  neighbor {edge} activate\n exit-address-family\n"
+        );
+        fs::write(dir.join("zebra.conf"), "hostname frr\n").unwrap();
+        fs::write(dir.join("bgpd.conf"), bgp).unwrap();
+        for conf in ["zebra.conf", "bgpd.conf"] {
+            own(&dir.join(conf));
+        }
+        let mut router =
+            Self { name: "FRR", namespace: lab.frr.clone(), control: dir, daemons: Vec::new() };
+        router.start_frr_daemon("zebra").await;
+        router.start_frr_daemon("bgpd").await;
+        router
+    }
+
+    pub(crate) async fn bird(lab: &Lab) -> Self {
+        let dir = lab.dir.path();
+        let (conf, control) = (dir.join("bird.conf"), dir.join("bird.ctl"));
+        let text = format!(
+            "router id 10.99.2.2;\nprotocol device {{}}\nprotocol direct {{ ipv4; ipv6; }}\n\
+             protocol kernel k4 {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}\n\
+             protocol kernel k6 {{ ipv6 {{ import none; export where source = RTS_BGP; }}; }}\n\
+             protocol bgp edge {{ local {BIRD_V6} as {BIRD_ASN}; neighbor 2001:db8:92::1 as 65010;\n\
+             passive on; hold time 3; keepalive time 1; connect delay time 1; connect retry time 1;\n\
+             error wait time 1,2; graceful restart aware;\n\
+             ipv4 {{ import all; export none; }}; ipv6 {{ import all; export none; }}; }}\n"
+        );
+        fs::write(&conf, text).unwrap();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &lab.bird, "bird", "-f", "-c"]).arg(&conf);
+        command.arg("-s").arg(&control).arg("-P").arg(dir.join("bird.pid"));
+        let daemons = vec![spawn(command)];
+        let router = Self { name: "BIRD", namespace: lab.bird.clone(), control, daemons };
+        let socket = router.control.clone();
+        eventually("BIRD answers", async || socket.exists()).await;
+        router
+    }
+
+    async fn start_frr_daemon(&mut self, daemon: &str) {
+        let path = |file: String| self.control.join(file).into_os_string();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, &format!("/usr/lib/frr/{daemon}")]);
+        command.arg("-f").arg(path(format!("{daemon}.conf")));
+        command.arg("-i").arg(path(format!("{daemon}.pid")));
+        command.arg("-z").arg(path("zserv".into()));
+        command.arg("--vty_socket").arg(&self.control).args(["-P", "0"]);
+        if daemon == "zebra" {
+            // Otherwise each change of an IPv6 route is a removal and an addition.
+            command.arg("--v6-rr-semantics");
+        }
+        self.daemons.push(spawn(command));
+        let socket = self.control.join(format!("{daemon}.vty"));
+        eventually("FRR answers", async || socket.exists()).await;
+    }
+
+    /// Whether the kernel of the router has the prefix, by BGP.
+    pub(crate) async fn has_route(&self, prefix: &str) -> bool {
+        let family = if prefix.contains(':') { "-6" } else { "-4" };
+        let shown = run("ip", &["-n", &self.namespace, family, "route", "show", prefix], "").await;
+        shown.contains("proto bgp") || shown.contains("proto bird")
+    }
+
+    /// What the router knows of a prefix.
+    pub(crate) async fn show(&self, prefix: &str) -> String {
+        if self.name == "BIRD" {
+            return self.birdc(&format!("show route {prefix} all")).await;
+        }
+        let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
+        self.vtysh(&format!("show bgp {family} unicast {prefix}")).await
+    }
+
+    pub(crate) async fn show_neighbor(&self) -> String {
+        self.vtysh(&format!("show bgp neighbors {EDGE_TO_FRR_V4}")).await
+    }
+
+    pub(crate) async fn is_established(&self) -> bool {
+        if self.name == "BIRD" {
+            return self.birdc("show protocols edge").await.contains("Established");
+        }
+        self.show_neighbor().await.contains("BGP state = Established")
+    }
+
+    /// UPDATEs that FRR counted on its session with us.
+    pub(crate) async fn updates_received(&self) -> u64 {
+        let shown = self.vtysh(&format!("show bgp neighbors {EDGE_TO_FRR_V4} json")).await;
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        shown[EDGE_TO_FRR_V4.to_string()]["messageStats"]["updatesRecv"].as_u64().unwrap()
+    }
+
+    pub(crate) async fn vtysh(&self, command: &str) -> String {
+        let socket = self.control.to_str().unwrap();
+        run("vtysh", &["--vty_socket", socket, "-c", command], "").await
+    }
+
+    async fn birdc(&self, command: &str) -> String {
+        let socket = self.control.to_str().unwrap();
+        let arguments: Vec<_> = ["-s", socket].into_iter().chain(command.split(' ')).collect();
+        run("birdc", &arguments, "").await
+    }
+}
+
+impl RouteLog {
+    /// Follows all route events from now on.
+    pub(crate) async fn start(router: &Router) -> Self {
+        let namespace = router.namespace.clone();
+        let mut command = Command::new("ip");
+        command.args(["-n", &namespace, "monitor", "route"]).stdout(Stdio::piped());
+        let mut monitor = command.kill_on_drop(true).spawn().unwrap();
+        let lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
+        let mut log = Self { namespace, lines, _monitor: monitor };
+        log.mark("192.0.2.254").await;
+        log
+    }
+
+    /// All events since the start, in order.
+    pub(crate) async fn stop(mut self) -> String {
+        self.mark("192.0.2.255").await
+    }
+
+    /// Makes an event and reads up to it: what came before it is all there was.
+    async fn mark(&mut self, address: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mark = ["-n", &self.namespace, "route", "replace", "blackhole", address];
+            run("ip", &mark, "").await;
+            // The monitor may not listen yet: mark again until it does.
+            let wait = std::time::Duration::from_millis(200);
+            while let Ok(line) = tokio::time::timeout(wait, self.lines.next_line()).await {
+                let line = line.unwrap().expect("ip monitor ended");
+                if line.contains(address) {
+                    return seen;
+                }
+                seen.push_str(&line);
+                seen.push('\n');
+            }
+        }
+    }
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.kill_on_drop(true).spawn().unwrap()
+}
+
+impl fmt::Display for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
