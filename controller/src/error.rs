@@ -71,6 +71,7 @@ struct Facts {
     causes: Vec<Cause>,
     retry_after_s: Option<u32>,
     continue_token: Option<String>,
+    stale: bool,
 }
 
 impl ApiError {
@@ -85,6 +86,7 @@ impl ApiError {
             causes: Vec::new(),
             retry_after_s: None,
             continue_token: None,
+            stale: false,
         }))
     }
 
@@ -110,6 +112,22 @@ impl ApiError {
         let message =
             format!("Operation cannot be fulfilled on {} {:?}: {why}", key.resource(), key.name());
         Self::about(Reason::Conflict, key, message)
+    }
+
+    /// The write to `key` was based on an older state; a newer base may succeed.
+    pub fn stale(key: &Key) -> Self {
+        let mut error = Self::conflict(
+            key,
+            "the object has been modified; please apply your changes to the latest version and \
+             try again",
+        );
+        error.0.stale = true;
+        error
+    }
+
+    /// Whether it is [`Self::stale`], as opposed to a conflict that a newer base does not solve.
+    pub fn is_stale(&self) -> bool {
+        self.0.stale
     }
 
     /// The caller may not do `verb` to `key`.

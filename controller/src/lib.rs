@@ -6,10 +6,17 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod apiserver;
 pub mod authz;
+pub mod controller;
 pub mod error;
+mod exporter;
 mod files;
+pub mod fleet;
+mod kubeconfig;
 mod limits;
 pub mod managers;
+pub mod options;
 pub mod pki;
+pub mod registry;
 pub mod store;

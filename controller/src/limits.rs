@@ -1,5 +1,7 @@
 //! Every bound of the control plane, by name.
 
+use std::time::Duration;
+
 /// Writes that wait for the sequencer; further writers wait in their own tasks.
 pub(crate) const WRITE_QUEUE: usize = 1024;
 /// Writes that become durable together.
@@ -12,3 +14,39 @@ pub(crate) const WATCH_BATCH_COMMITS: usize = 256;
 pub(crate) const LOG_REVISIONS: u64 = 1_000_000;
 /// Revisions forgotten at once, so that no writer waits long behind it.
 pub(crate) const LOG_TRUNCATE_SLICE: u64 = 256;
+/// Times a write is tried again when somebody was faster.
+pub(crate) const WRITE_ATTEMPTS: usize = 16;
+/// Times a generated name is drawn again when it is taken.
+pub(crate) const NAME_ATTEMPTS: usize = 8;
+/// Operations of a JSON patch.
+pub(crate) const JSON_PATCH_OPERATIONS: usize = 1000;
+/// Past states kept for listings that go on page by page.
+pub(crate) const LIST_PAGES: usize = 64;
+/// Objects a listing gives at once when the client names no limit.
+pub(crate) const LIST_ITEMS: usize = 100_000;
+/// Time between bookmarks of a quiet watch.
+pub(crate) const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Events are sent in frames of about this size.
+pub(crate) const WATCH_FRAME_BYTES: usize = 64 << 10;
+/// How long a watch lasts at most.
+pub(crate) const WATCH_LASTS: Duration = Duration::from_secs(3600);
+/// Watches at a time.
+pub(crate) const WATCHES: usize = 16_384;
+/// Requests at a time, watches apart.
+pub(crate) const REQUESTS_IN_FLIGHT: usize = 1024;
+/// Connections at a time.
+pub(crate) const CONNECTIONS: usize = 16_384;
+/// Size of a request's body.
+pub(crate) const BODY_BYTES: usize = 3 << 20;
+/// Size of a request's head.
+pub(crate) const HEADER_BYTES: usize = 64 << 10;
+/// Time in which a request is answered, watches apart.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time in which a client sends a request's head, or finishes its TLS handshake.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that requests get to finish when the server stops.
+pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Time between pings of an HTTP/2 connection: finds clients that are gone.
+pub(crate) const HTTP2_PING: Duration = Duration::from_secs(30);
+/// Connections to the metrics endpoint at a time.
+pub(crate) const SCRAPERS: usize = 16;

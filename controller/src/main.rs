@@ -1,3 +1,76 @@
-//! Entry point.
+//! `isocast-controller`: parses the command line and starts the library.
 
-fn main() {}
+use std::{io, process::ExitCode};
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use isocast_controller::{
+    controller::Controller,
+    options::{Command, LogFormat, Options, RunOptions},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = match (options.command, options.run) {
+        (Some(Command::Completion { shell }), _) => {
+            let mut command = Options::command();
+            clap_complete::generate(shell, &mut command, "isocast-controller", &mut io::stdout());
+            Ok(())
+        }
+        (None, Some(run)) => serve(&run),
+        (None, None) => Err(anyhow::anyhow!("--data is required")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the one place where the program gives up")]
+            {
+                eprintln!("isocast-controller: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: &RunOptions) -> anyhow::Result<()> {
+    log(options.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
+        let controller = Controller::start(options).await?;
+        greet(&controller);
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(controller.run(shutdown.clone()));
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = shutdown.cancelled() => {}
+        }
+        tracing::info!("stopping");
+        shutdown.cancel();
+        running.await.context("the control plane failed")
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "tells whoever starts it how to reach it")]
+fn greet(controller: &Controller) {
+    println!("The API is at {}", controller.url());
+    println!("  export KUBECONFIG={}", controller.kubeconfig().display());
+    println!("  kubectl api-resources");
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.init(),
+    }
+}

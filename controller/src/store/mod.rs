@@ -47,10 +47,6 @@ use crate::{
     limits,
 };
 
-/// What the API says when a write was based on an older state.
-pub(crate) const STALE: &str =
-    "the object has been modified; please apply your changes to the latest version and try again";
-
 /// The platform's state.
 pub struct Store {
     published: Arc<ArcSwap<View>>,
@@ -124,6 +120,11 @@ impl Store {
 
     /// The newest object of the proof's key.
     pub fn get(&self, proof: &Authorized<verb::Get, Key>) -> Option<Object> {
+        self.published.load().get(proof.resource()).cloned()
+    }
+
+    /// The newest object of the proof's key, to base a write on.
+    pub fn current<V: Verb + WriteVerb>(&self, proof: &Authorized<V, Key>) -> Option<Object> {
         self.published.load().get(proof.resource()).cloned()
     }
 

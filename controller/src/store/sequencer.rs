@@ -197,7 +197,7 @@ fn expected(view: &View, key: &Key, expect: Expect) -> Result<Option<Object>, Ap
         (Some(object), Expect::At(revision)) if object.revision == revision => {
             Ok(Some(object.clone()))
         }
-        (Some(_), Expect::At(_)) => Err(ApiError::conflict(key, super::STALE)),
+        (Some(_), Expect::At(_)) => Err(ApiError::stale(key)),
     }
 }
 

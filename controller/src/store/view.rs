@@ -61,6 +61,12 @@ impl View {
         Self { revision: self.revision, objects: self.objects.clone(), range }
     }
 
+    /// The same moment without bounds. Only for keeping: what is shown of it is bounded again by
+    /// the proof of whoever asks.
+    pub(crate) fn everything(&self) -> Self {
+        self.within(Range::Everything)
+    }
+
     /// Moves on to `revision`, which made `changes`.
     pub(super) fn advance(&mut self, revision: Revision, changes: &[Change]) {
         self.revision = revision;

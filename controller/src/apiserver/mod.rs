@@ -1,0 +1,228 @@
+//! The API server: HTTP over TLS 1.3, by Kubernetes' conventions.
+//!
+//! A thin driver around the registry: accepts connections, says who is on the other end, keeps
+//! limits and turns requests into calls. Nobody gets further than health and version without a
+//! client certificate of the platform's authority.
+
+mod discovery;
+mod metrics;
+mod openapi;
+mod request;
+mod resources;
+mod respond;
+mod service;
+mod view;
+mod watch;
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
+
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use isocast_api::ResourceKind;
+use rustls::{
+    ServerConfig,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use serde_json::Value;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::metrics::Metrics;
+use self::{openapi::OpenApi, service::Service};
+use crate::{
+    authz::Identity,
+    error::ApiError,
+    limits,
+    pki::{self, Credential, Pki},
+    registry::Registry,
+    store::Object,
+};
+
+/// Serves the registry.
+#[derive(Debug)]
+pub struct ApiServer {
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    service: Arc<Service>,
+}
+
+/// A subresource that another part of the controller serves, `nodes/{name}/token` for one. It is
+/// only ever POSTed to.
+#[derive(Clone)]
+pub struct Extension {
+    /// The kind it belongs to.
+    pub kind: ResourceKind,
+    /// Its name.
+    pub name: &'static str,
+    /// Answers; may block.
+    pub serve: Serve,
+}
+
+/// From the object and the body of a request to the answer.
+pub type Serve = Arc<dyn Fn(&Object, &Value) -> Result<Value, ApiError> + Send + Sync>;
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificate and its key do not fit TLS.
+    #[error("cannot set TLS up")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl ApiServer {
+    /// Listens on `address`; nothing is served before [`Self::run`].
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or the credential does not fit TLS.
+    pub async fn bind(
+        address: SocketAddr,
+        pki: &Pki,
+        credential: &Credential,
+        registry: Arc<Registry>,
+        extensions: Vec<Extension>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ServerError> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| ServerError::Listen { address, source })?;
+        let tls = Arc::new(tls(pki, credential).map_err(ServerError::Tls)?);
+        let service = Arc::new(Service {
+            openapi: OpenApi::new(&registry),
+            registry,
+            extensions,
+            metrics,
+            shutdown: CancellationToken::new(),
+        });
+        Ok(Self { listener, tls, service })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`, then lets requests finish.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, or a client that gave up; either passes.
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(under_way) = self.service.metrics.begin_connection() else {
+                tracing::warn!(%peer, "too many connections");
+                continue;
+            };
+            let tls = TlsAcceptor::from(Arc::clone(&self.tls));
+            let service = Arc::clone(&self.service);
+            connections.spawn(async move {
+                if let Err(error) = serve(tls, service, stream).await {
+                    tracing::debug!(%peer, error = &*error, "connection failed");
+                }
+                drop(under_way);
+            });
+        }
+        drop(self.listener);
+        self.service.shutdown.cancel();
+        connections.close();
+        if timeout(limits::SHUTDOWN_GRACE, connections.wait()).await.is_err() {
+            tracing::warn!("requests were still under way when the server stopped");
+        }
+    }
+}
+
+impl fmt::Debug for Extension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extension").field("kind", &self.kind).field("name", &self.name).finish()
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves one connection.
+async fn serve(tls: TlsAcceptor, service: Arc<Service>, stream: TcpStream) -> Result<(), BoxError> {
+    stream.set_nodelay(true)?;
+    let stream = timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
+    let identity: Option<Arc<Identity>> = identity(&stream).map(Arc::new);
+    let shutdown = service.shutdown.clone();
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let (service, identity) = (Arc::clone(&service), identity.clone());
+        async move {
+            Ok::<_, std::convert::Infallible>(service.answer(identity.as_deref(), request).await)
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HANDSHAKE_TIMEOUT)
+        .max_buf_size(limits::HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(limits::HTTP2_PING);
+    let connection = builder.serve_connection(TokioIo::new(stream), answer);
+    tokio::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+/// Who the client's certificate, verified by TLS, says it is.
+fn identity(stream: &TlsStream<TcpStream>) -> Option<Identity> {
+    let (_, session) = stream.get_ref();
+    session.peer_certificates()?.first().and_then(pki::identity)
+}
+
+fn tls(pki: &Pki, credential: &Credential) -> Result<ServerConfig, BoxError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients: Arc<dyn ClientCertVerifier> =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(pki.roots()), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(credential.chain.clone(), credential.key.clone_key())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// After a failure to accept.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const HEADER_LIST_BYTES: u32 = 64 << 10;
+/// Streams of one HTTP/2 connection.
+const STREAMS: u32 = 250;

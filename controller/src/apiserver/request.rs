@@ -1,0 +1,335 @@
+//! What a request asks for: its path, its query and the form it wants the answer in.
+//!
+//! Parsed once at the edge into types; nothing further in looks at a URL or a header.
+
+use std::{borrow::Cow, collections::HashMap, time::Duration};
+
+use hyper::{HeaderMap, header};
+use jiff::Timestamp;
+
+use crate::{
+    error::{ApiError, Reason},
+    registry::{
+        FieldValidation, ListOptions, VersionMatch, WatchOptions, WatchStart, WriteOptions,
+        table::IncludeObject,
+    },
+    store::{Persistence, Revision},
+};
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// `/api`
+    CoreVersions,
+    /// `/api/v1`
+    CoreResources,
+    /// `/api/v1/events`, also in a namespace
+    Events { name: Option<String> },
+    /// `/apis`
+    Groups,
+    /// `/apis/{group}`
+    Group { group: String },
+    /// `/apis/{group}/{version}`
+    GroupVersion { group: String, version: String },
+    /// `/healthz`, `/livez`, `/readyz`
+    Health,
+    /// `/api/v1/namespaces`
+    Namespaces { name: Option<String> },
+    /// Objects.
+    Objects(ObjectPath),
+    /// `/openapi/v3`
+    OpenApi,
+    /// `/openapi/v3/apis/{group}/{version}`, `/openapi/v3/api/v1`
+    OpenApiGroup { path: String },
+    /// `/version`
+    Version,
+}
+
+/// `/apis/{group}/{version}[/namespaces/{namespace}]/{plural}[/{name}[/{subresource}]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ObjectPath {
+    pub(super) group: String,
+    pub(super) version: String,
+    pub(super) namespace: Option<String>,
+    pub(super) plural: String,
+    pub(super) name: Option<String>,
+    pub(super) subresource: Option<String>,
+}
+
+/// The query parameters.
+#[derive(Debug)]
+pub(super) struct Query<'a>(HashMap<Cow<'a, str>, Cow<'a, str>>);
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Object,
+    Partial,
+    Table(IncludeObject),
+}
+
+// === impl Route ===
+
+impl Route {
+    /// What `path` names, if anything can.
+    pub(super) fn parse(path: &str) -> Option<Self> {
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let owned = |part: &&str| (*part).to_owned();
+        Some(match &*parts {
+            ["healthz" | "livez" | "readyz"] => Self::Health,
+            ["version"] => Self::Version,
+            ["api"] => Self::CoreVersions,
+            ["api", "v1"] => Self::CoreResources,
+            ["api", "v1", "namespaces"] => Self::Namespaces { name: None },
+            ["api", "v1", "namespaces", name] => Self::Namespaces { name: Some(owned(name)) },
+            ["api", "v1", "events"] | ["api", "v1", "namespaces", _, "events"] => {
+                Self::Events { name: None }
+            }
+            ["api", "v1", "namespaces", _, "events", name] => {
+                Self::Events { name: Some(owned(name)) }
+            }
+            ["apis"] => Self::Groups,
+            ["apis", group] => Self::Group { group: owned(group) },
+            ["apis", group, version] => {
+                Self::GroupVersion { group: owned(group), version: owned(version) }
+            }
+            ["apis", group, version, "namespaces", namespace, plural, rest @ ..] => {
+                Self::objects([group, version, plural], Some(namespace), rest)?
+            }
+            ["apis", group, version, plural, rest @ ..] => {
+                Self::objects([group, version, plural], None, rest)?
+            }
+            ["openapi", "v3"] => Self::OpenApi,
+            ["openapi", "v3", rest @ ..] => Self::OpenApiGroup { path: rest.join("/") },
+            _ => return None,
+        })
+    }
+
+    fn objects(names: [&str; 3], namespace: Option<&str>, rest: &[&str]) -> Option<Self> {
+        let [group, version, plural] = names.map(str::to_owned);
+        let (name, subresource) = match rest {
+            [] => (None, None),
+            [name] => (Some(*name), None),
+            [name, subresource] => (Some(*name), Some(*subresource)),
+            _ => return None,
+        };
+        Some(Self::Objects(ObjectPath {
+            group,
+            version,
+            namespace: namespace.map(str::to_owned),
+            plural,
+            name: name.map(str::to_owned),
+            subresource: subresource.map(str::to_owned),
+        }))
+    }
+}
+
+// === impl Query ===
+
+impl<'a> Query<'a> {
+    pub(super) fn parse(query: &'a str) -> Self {
+        Self(form_urlencoded::parse(query.as_bytes()).collect())
+    }
+
+    /// A parameter, empty when absent.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", |value| value)
+    }
+
+    pub(super) fn is_watch(&self) -> bool {
+        self.flag("watch")
+    }
+
+    pub(super) fn bookmarks(&self) -> bool {
+        self.flag("allowWatchBookmarks")
+    }
+
+    /// Whether the end of what exists is marked.
+    pub(super) fn marks_initial_events(&self) -> bool {
+        self.flag("sendInitialEvents")
+    }
+
+    /// How long a watch lasts at most.
+    pub(super) fn timeout(&self) -> Result<Option<Duration>, ApiError> {
+        Ok(self.number("timeoutSeconds")?.map(Duration::from_secs))
+    }
+
+    pub(super) fn list_options(&self) -> Result<ListOptions, ApiError> {
+        let limit = self.number("limit")?;
+        Ok(ListOptions {
+            limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            token: Some(self.text("continue")).filter(|text| !text.is_empty()).map(str::to_owned),
+            revision: self.revision()?,
+            version_match: match self.text("resourceVersionMatch") {
+                "" | "NotOlderThan" => VersionMatch::NotOlderThan,
+                "Exact" => VersionMatch::Exact,
+                other => return Err(malformed("resourceVersionMatch", other)),
+            },
+        })
+    }
+
+    pub(super) fn watch_options(&self) -> Result<WatchOptions, ApiError> {
+        if self.marks_initial_events() && self.text("resourceVersionMatch") != "NotOlderThan" {
+            let message = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            return Err(ApiError::new(Reason::Invalid, message));
+        }
+        let start = match self.revision()? {
+            Some(revision) if revision != Revision(0) && !self.marks_initial_events() => {
+                WatchStart::After(revision)
+            }
+            _ => WatchStart::Existing,
+        };
+        Ok(WatchOptions { start })
+    }
+
+    /// Options of a write; `agent` stands in for a missing field manager.
+    pub(super) fn write_options(&self, agent: &str) -> Result<WriteOptions, ApiError> {
+        let manager = match self.text("fieldManager") {
+            "" => agent.split('/').next().unwrap_or_default(),
+            manager if manager.len() > MANAGER_BYTES => {
+                return Err(malformed("fieldManager", "more than 128 bytes"));
+            }
+            manager => manager,
+        };
+        Ok(WriteOptions {
+            manager: manager.chars().take(MANAGER_BYTES / 4).collect(),
+            persistence: match self.text("dryRun") {
+                "" => Persistence::Durable,
+                "All" => Persistence::DryRun,
+                other => return Err(malformed("dryRun", other)),
+            },
+            validation: match self.text("fieldValidation") {
+                "Ignore" => FieldValidation::Ignore,
+                "" | "Warn" => FieldValidation::Warn,
+                "Strict" => FieldValidation::Strict,
+                other => return Err(malformed("fieldValidation", other)),
+            },
+            force: self.flag("force"),
+        })
+    }
+
+    /// The form to answer in: the first one the client accepts that there is.
+    pub(super) fn form(&self, headers: &HeaderMap) -> Result<Form, ApiError> {
+        let accepted = headers.get(header::ACCEPT).map_or("", |value| value.to_str().unwrap_or(""));
+        if accepted.is_empty() {
+            return Ok(Form::Object);
+        }
+        let form = accepted.split(',').find_map(|range| {
+            let mut parameters = range.split(';').map(str::trim);
+            let media = parameters.next()?;
+            if !["application/json", "application/*", "*/*"].contains(&media) {
+                return None;
+            }
+            let parameters: HashMap<&str, &str> =
+                parameters.filter_map(|parameter| parameter.split_once('=')).collect();
+            let is_meta_v1 =
+                parameters.get("g") == Some(&"meta.k8s.io") && parameters.get("v") == Some(&"v1");
+            match parameters.get("as").copied() {
+                None => Some(Form::Object),
+                Some("Table") if is_meta_v1 => Some(Form::Table(self.include_object())),
+                Some("PartialObjectMetadata" | "PartialObjectMetadataList") if is_meta_v1 => {
+                    Some(Form::Partial)
+                }
+                Some(_) => None,
+            }
+        });
+        form.ok_or_else(|| {
+            let message = "only the following media types are accepted: application/json";
+            ApiError::new(Reason::NotAcceptable, message)
+        })
+    }
+
+    fn include_object(&self) -> IncludeObject {
+        match self.text("includeObject") {
+            "None" => IncludeObject::None,
+            "Object" => IncludeObject::Object,
+            _ => IncludeObject::Metadata,
+        }
+    }
+
+    fn revision(&self) -> Result<Option<Revision>, ApiError> {
+        Ok(self.number("resourceVersion")?.map(Revision))
+    }
+
+    fn number(&self, name: &'static str) -> Result<Option<u64>, ApiError> {
+        match self.text(name) {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_not_a_number| malformed(name, text)),
+        }
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        matches!(self.text(name), "true" | "1")
+    }
+}
+
+/// How long a watch lasts when the client does not say: spread, so that watchers that came together
+/// do not return together.
+pub(super) fn default_watch_timeout(now: Timestamp) -> Duration {
+    let spread = u64::from(now.subsec_nanosecond().unsigned_abs()) % 1800;
+    Duration::from_secs(1800 + spread)
+}
+
+fn malformed(name: &str, value: &str) -> ApiError {
+    ApiError::bad_request(format!("invalid value of {name}: {value:?}"))
+}
+
+/// Length of a field manager's name.
+const MANAGER_BYTES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_what_kubernetes_says_they_do() {
+        let path = "/apis/network.isocast.dev/v1alpha1/namespaces/web/anycastservices/www/status";
+        let Some(Route::Objects(objects)) = Route::parse(path) else { panic!("objects") };
+        assert_eq!(objects.namespace.as_deref(), Some("web"));
+        assert_eq!(objects.plural, "anycastservices");
+        assert_eq!(objects.name.as_deref(), Some("www"));
+        assert_eq!(objects.subresource.as_deref(), Some("status"));
+
+        let Some(Route::Objects(objects)) = Route::parse("/apis/g/v/nodes/") else {
+            panic!("objects");
+        };
+        assert_eq!((objects.namespace, objects.name), (None, None));
+
+        assert_eq!(Route::parse("/version/"), Some(Route::Version));
+        assert_eq!(Route::parse("/openapi/v2"), None);
+        assert_eq!(Route::parse("/apis/g/v/nodes/a/b/c"), None);
+    }
+
+    #[test]
+    fn the_first_form_that_there_is_wins() {
+        let form = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, header::HeaderValue::from_static(accept));
+            Query::parse("").form(&headers).map_err(|error| error.code())
+        };
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+        assert_eq!(form(table), Ok(Form::Table(IncludeObject::Metadata)));
+        assert_eq!(form("application/json;as=Table;v=v9;g=meta.k8s.io,*/*"), Ok(Form::Object));
+        assert_eq!(form("application/vnd.kubernetes.protobuf,application/json"), Ok(Form::Object));
+        assert_eq!(form("application/vnd.kubernetes.protobuf"), Err(406));
+    }
+
+    #[test]
+    fn malformed_parameters_are_bad_requests() {
+        for query in ["limit=x", "resourceVersion=-1", "resourceVersionMatch=Newest"] {
+            let refusal = Query::parse(query).list_options().map_err(|error| error.code()).err();
+            assert_eq!(refusal, Some(400), "{query}");
+        }
+        for query in ["dryRun=Some", "fieldValidation=Maybe"] {
+            let refusal =
+                Query::parse(query).write_options("x").map_err(|error| error.code()).err();
+            assert_eq!(refusal, Some(400), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_user_agent_is_the_manager_when_none_is_named() {
+        let options = Query::parse("").write_options("kubectl/v1.37 (linux)").expect("well-formed");
+        assert_eq!(options.manager, "kubectl");
+    }
+}

@@ -1,0 +1,404 @@
+//! Objects over HTTP: which verb a request is, and what it is answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::{HeaderMap, Method, Response, StatusCode, header};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Extension, Metrics,
+    request::{Form, ObjectPath, Query, default_watch_timeout},
+    respond::{self, Body},
+    view::{Collection, render_list, render_one},
+    watch::WatchStream,
+};
+use crate::{
+    authz::{Identity, verb},
+    error::{ApiError, Reason},
+    limits,
+    registry::{
+        DeleteOptions, Kind, Listing, Patch, Registry, Selector, Subresource, WriteOptions,
+        Written, namespaces,
+    },
+    store::{Persistence, Range},
+};
+
+/// A request, as far as objects are concerned.
+pub(super) struct Call<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) extensions: &'a [Extension],
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) shutdown: &'a CancellationToken,
+    pub(super) identity: &'a Identity,
+    pub(super) method: &'a Method,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) query: Query<'a>,
+    pub(super) body: Bytes,
+}
+
+impl Call<'_> {
+    /// Serves declared kinds.
+    pub(super) async fn objects(&self, path: &ObjectPath) -> Result<Response<Body>, ApiError> {
+        let kind = self
+            .registry
+            .kind(&path.group, &path.version, &path.plural)
+            .ok_or_else(unknown_resource)?;
+        let namespace = path.namespace.as_deref();
+        let Some(name) = path.name.as_deref() else {
+            return self.collection(kind, namespace).await;
+        };
+        let subresource = match path.subresource.as_deref() {
+            None => Subresource::None,
+            Some("status") => Subresource::Status,
+            Some(other) => return self.extension(kind, namespace, name, other).await,
+        };
+        self.object(kind, namespace, name, subresource).await
+    }
+
+    /// Serves the namespaces.
+    pub(super) fn namespaces(&self, name: Option<&str>) -> Result<Response<Body>, ApiError> {
+        self.read_only()?;
+        if let Some(name) = name {
+            let proof =
+                self.registry.authorize::<verb::List, _>(self.identity, Range::Everything)?;
+            let namespace = namespaces::get(&self.registry.store().view(&proof), name)?;
+            return self.one(&Collection::Namespaces, &namespace);
+        }
+        self.read(Collection::Namespaces, None)
+    }
+
+    /// Serves the events, of which there are none yet.
+    pub(super) fn events(&self, name: Option<&str>) -> Result<Response<Body>, ApiError> {
+        self.read_only()?;
+        match name {
+            Some(name) => {
+                let message = format!("events {name:?} not found");
+                Err(ApiError::new(Reason::NotFound, message).of("events", "", name))
+            }
+            None => self.read(Collection::Events, None),
+        }
+    }
+
+    async fn collection(
+        &self,
+        kind: &Arc<Kind>,
+        namespace: Option<&str>,
+    ) -> Result<Response<Body>, ApiError> {
+        if namespace.is_some() {
+            // A cluster-scoped kind has no place in a namespace.
+            kind.key(namespace, "")?;
+        }
+        match *self.method {
+            Method::GET => self.read(Collection::Objects(Arc::clone(kind)), namespace),
+            Method::POST => {
+                let options = self.write_options()?;
+                let body = self.whole_object()?;
+                let written =
+                    self.registry.create(self.identity, kind, namespace, body, &options).await?;
+                self.written(kind, &written)
+            }
+            Method::DELETE => self.delete_collection(kind, namespace).await,
+            _ => Err(not_allowed()),
+        }
+    }
+
+    async fn object(
+        &self,
+        kind: &Arc<Kind>,
+        namespace: Option<&str>,
+        name: &str,
+        subresource: Subresource,
+    ) -> Result<Response<Body>, ApiError> {
+        let key = kind.key(namespace, name)?;
+        match *self.method {
+            Method::GET => {
+                let proof = self.registry.authorize::<verb::Get, _>(self.identity, key)?;
+                let object = self.registry.store().get(&proof);
+                let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
+                self.one(&Collection::Objects(Arc::clone(kind)), &object.value)
+            }
+            Method::PUT => {
+                let proof = self.registry.authorize::<verb::Update, _>(self.identity, key)?;
+                let options = self.write_options()?;
+                let body = self.whole_object()?;
+                let written =
+                    self.registry.update(&proof, kind, subresource, body, &options).await?;
+                self.written(kind, &written)
+            }
+            Method::PATCH => {
+                let proof = self.registry.authorize::<verb::Patch, _>(self.identity, key)?;
+                let (patch, options) = self.patch()?;
+                let written =
+                    self.registry.patch(&proof, kind, subresource, patch, &options).await?;
+                self.written(kind, &written)
+            }
+            Method::DELETE if subresource == Subresource::None => {
+                let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
+                let (delete, options) = self.delete_options()?;
+                let last = self.registry.delete(&proof, &delete.preconditions, &options).await?;
+                Ok(self.deleted(kind, &last))
+            }
+            _ => Err(not_allowed()),
+        }
+    }
+
+    async fn delete_collection(
+        &self,
+        kind: &Arc<Kind>,
+        namespace: Option<&str>,
+    ) -> Result<Response<Body>, ApiError> {
+        let collection = Collection::Objects(Arc::clone(kind));
+        let selector = self.selector(&collection)?;
+        let range = collection.range(namespace);
+        let proof = self.registry.authorize::<verb::List, _>(self.identity, range)?;
+        let (delete, options) = self.delete_options()?;
+        let listing = self.registry.list(&proof, &selector, &self.query.list_options()?)?;
+        let mut items = Vec::new();
+        for object in &listing.items {
+            let text = |field: &str| {
+                let metadata = object.get("metadata");
+                metadata.and_then(|meta| meta.get(field)).and_then(Value::as_str)
+            };
+            let key = kind.key(text("namespace"), text("name").unwrap_or_default())?;
+            let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
+            match self.registry.delete(&proof, &delete.preconditions, &options).await {
+                Ok(last) => items.push(last),
+                Err(gone) if gone.reason() == Reason::NotFound => {}
+                Err(other) => return Err(other),
+            }
+        }
+        let listing = Listing { items, ..listing };
+        let list = render_list(&collection, Form::Object, &listing, Timestamp::now());
+        Ok(respond::json(StatusCode::OK, &list))
+    }
+
+    async fn extension(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        name: &str,
+        subresource: &str,
+    ) -> Result<Response<Body>, ApiError> {
+        let served = self.extensions.iter().find(|extension| {
+            extension.kind == kind.descriptor().resource_kind && extension.name == subresource
+        });
+        let extension = served.ok_or_else(unknown_resource)?;
+        if *self.method != Method::POST {
+            return Err(not_allowed());
+        }
+        let key = kind.key(namespace, name)?;
+        let proof = self.registry.authorize::<verb::Create, _>(self.identity, key)?;
+        let object = self.registry.store().current(&proof);
+        let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
+        let body: Value = if self.body.is_empty() {
+            json!({})
+        } else {
+            serde_json::from_slice(&self.body)
+                .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?
+        };
+        let serve = Arc::clone(&extension.serve);
+        let answer = tokio::task::spawn_blocking(move || serve(&object, &body)).await;
+        let answer = answer.map_err(|_panic| ApiError::internal("the subresource failed"))??;
+        Ok(respond::json(StatusCode::CREATED, &answer))
+    }
+
+    /// Lists or watches.
+    fn read(
+        &self,
+        collection: Collection,
+        namespace: Option<&str>,
+    ) -> Result<Response<Body>, ApiError> {
+        let form = self.query.form(self.headers)?;
+        let selector = self.selector(&collection)?;
+        let range = collection.range(namespace);
+        let list = self.registry.authorize::<verb::List, _>(self.identity, range)?;
+        if self.query.is_watch() {
+            return self.watch(collection, selector, form, &list);
+        }
+        let options = self.query.list_options()?;
+        let listing = match &collection {
+            Collection::Objects(_) => self.registry.list(&list, &selector, &options)?,
+            Collection::Namespaces | Collection::Events => {
+                let view = self.registry.store().view(&list);
+                let mut items = existing(&collection, &view);
+                items.retain(|item| selector.matches(item));
+                Listing { revision: view.revision(), items, next: None, remaining: None }
+            }
+        };
+        let rendered = render_list(&collection, form, &listing, Timestamp::now());
+        Ok(respond::json(StatusCode::OK, &rendered))
+    }
+
+    fn watch(
+        &self,
+        collection: Collection,
+        selector: Selector,
+        form: Form,
+        list: &crate::authz::Authorized<verb::List, Range>,
+    ) -> Result<Response<Body>, ApiError> {
+        let guard = self.metrics.begin_watch().ok_or_else(|| {
+            ApiError::new(Reason::TooManyRequests, "too many watches").with_retry_after(5)
+        })?;
+        let range = list.resource().clone();
+        let proof = self.registry.authorize::<verb::Watch, _>(self.identity, range)?;
+        let watched = self.registry.watch(list, &proof, self.query.watch_options()?)?;
+        let (mut items, mark) = match &watched.existing {
+            Some(view) => {
+                let mark = self.query.marks_initial_events().then(|| view.revision());
+                (existing(&collection, view), mark)
+            }
+            None => (Vec::new(), None),
+        };
+        items.retain(|item| selector.matches(item));
+        let asked = self.query.timeout()?.filter(|timeout| !timeout.is_zero());
+        let lasts = asked.unwrap_or_else(|| default_watch_timeout(Timestamp::now()));
+        let watch = WatchStream {
+            collection,
+            selector,
+            form,
+            existing: items,
+            mark,
+            bookmarks: self.query.bookmarks(),
+            cursor: watched.cursor,
+            lasts: lasts.min(limits::WATCH_LASTS),
+            shutdown: self.shutdown.clone(),
+            under_way: guard,
+        };
+        Ok(watch.into_response())
+    }
+
+    fn one(&self, collection: &Collection, object: &Value) -> Result<Response<Body>, ApiError> {
+        let form = self.query.form(self.headers)?;
+        Ok(match form {
+            Form::Object => respond::json(StatusCode::OK, object),
+            form => {
+                let rendered = render_one(collection, form, object, Timestamp::now());
+                respond::json(StatusCode::OK, &rendered)
+            }
+        })
+    }
+
+    fn written(&self, kind: &Arc<Kind>, written: &Written) -> Result<Response<Body>, ApiError> {
+        let mut response = self.one(&Collection::Objects(Arc::clone(kind)), &written.object)?;
+        if written.created {
+            *response.status_mut() = StatusCode::CREATED;
+        }
+        respond::warn(response.headers_mut(), &written.warnings);
+        Ok(response)
+    }
+
+    /// An object that is marked is returned; of one that is gone, who it was.
+    fn deleted(&self, kind: &Kind, last: &Value) -> Response<Body> {
+        let has_finalizers = last.pointer("/metadata/finalizers").is_some();
+        if has_finalizers && last.pointer("/metadata/deletionTimestamp").is_some() {
+            return respond::json(StatusCode::OK, last);
+        }
+        let status = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "details": {
+                "name": last.pointer("/metadata/name"),
+                "group": kind.descriptor().group,
+                "kind": kind.descriptor().plural,
+                "uid": last.pointer("/metadata/uid"),
+            },
+        });
+        respond::json(StatusCode::OK, &status)
+    }
+
+    fn selector(&self, collection: &Collection) -> Result<Selector, ApiError> {
+        let (labels, fields) = (self.query.text("labelSelector"), self.query.text("fieldSelector"));
+        Selector::parse(labels, fields, collection.selectable())
+    }
+
+    fn write_options(&self) -> Result<WriteOptions, ApiError> {
+        let agent = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        self.query.write_options(agent.unwrap_or("unknown"))
+    }
+
+    fn delete_options(&self) -> Result<(DeleteOptions, WriteOptions), ApiError> {
+        let mut options = self.write_options()?;
+        let delete = if self.body.is_empty() {
+            DeleteOptions::default()
+        } else {
+            serde_json::from_slice(&self.body).map_err(|error| {
+                ApiError::bad_request(format!("the body is not DeleteOptions: {error}"))
+            })?
+        };
+        match delete.dry_run.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => {}
+            ["All"] => options.persistence = Persistence::DryRun,
+            _ => return Err(ApiError::bad_request("dryRun: only \"All\" is supported")),
+        }
+        Ok((delete, options))
+    }
+
+    /// The body of a create or an update.
+    fn whole_object(&self) -> Result<&[u8], ApiError> {
+        match self.content_type() {
+            "" | "application/json" | "application/yaml" => Ok(&self.body),
+            other => Err(unsupported(other, "application/json, application/yaml")),
+        }
+    }
+
+    fn patch(&self) -> Result<(Patch<'_>, WriteOptions), ApiError> {
+        let mut options = self.write_options()?;
+        let patch = match self.content_type() {
+            "application/apply-patch+yaml" => {
+                // An apply says who applies; a guess would own fields nobody can give up.
+                if self.query.text("fieldManager").is_empty() {
+                    options.manager = String::new();
+                }
+                Patch::Apply(&self.body)
+            }
+            "application/json-patch+json" => Patch::Json(&self.body),
+            "application/merge-patch+json" => Patch::Merge(&self.body),
+            other => {
+                let known = "application/json-patch+json, application/merge-patch+json, \
+                             application/apply-patch+yaml";
+                return Err(unsupported(other, known));
+            }
+        };
+        Ok((patch, options))
+    }
+
+    fn content_type(&self) -> &str {
+        let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        value.and_then(|value| value.split(';').next()).unwrap_or_default().trim()
+    }
+
+    fn read_only(&self) -> Result<(), ApiError> {
+        if *self.method == Method::GET { Ok(()) } else { Err(not_allowed()) }
+    }
+}
+
+/// Everything of a collection at one moment.
+fn existing(collection: &Collection, view: &crate::store::View) -> Vec<Arc<Value>> {
+    match collection {
+        Collection::Events => Vec::new(),
+        Collection::Namespaces => namespaces::list(view).into_iter().map(Arc::new).collect(),
+        Collection::Objects(_) => view.iter().map(|object| Arc::clone(&object.value)).collect(),
+    }
+}
+
+pub(super) fn unknown_resource() -> ApiError {
+    ApiError::new(Reason::NotFound, "the server could not find the requested resource")
+}
+
+fn not_allowed() -> ApiError {
+    let message = "the server does not allow this method on the requested resource";
+    ApiError::new(Reason::MethodNotAllowed, message)
+}
+
+fn unsupported(given: &str, known: &str) -> ApiError {
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: {known}; \
+         given: {given:?}"
+    );
+    ApiError::new(Reason::UnsupportedMediaType, message)
+}

@@ -1,0 +1,65 @@
+//! Answers: bodies, content types and the `Status` of a refusal.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::{
+    HeaderMap, Response, StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+
+use crate::error::ApiError;
+
+/// The body of an answer, whole or streamed.
+pub(super) type Body = BoxBody<Bytes, Infallible>;
+
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A JSON answer.
+pub(super) fn json(code: StatusCode, value: &Value) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => bytes(code, JSON, body),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot encode an answer");
+            bytes(StatusCode::INTERNAL_SERVER_ERROR, JSON, Vec::new())
+        }
+    }
+}
+
+/// An answer of any type.
+pub(super) fn bytes(
+    code: StatusCode,
+    content_type: HeaderValue,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed());
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// A refusal.
+pub(super) fn refusal(error: &ApiError) -> Response<Body> {
+    let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(code, &error.to_status());
+    if let Some(seconds) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Adds `Warning` headers, RFC 7234 §5.5.
+pub(super) fn warn(headers: &mut HeaderMap, warnings: &[String]) {
+    for warning in warnings.iter().take(WARNINGS_MAX) {
+        let text: String = warning.chars().filter(|c| !c.is_control()).take(256).collect();
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            headers.append(HeaderName::from_static("warning"), value);
+        }
+    }
+}
+
+/// Warnings that fit into a reasonable header.
+const WARNINGS_MAX: usize = 16;

@@ -1,0 +1,190 @@
+//! [`Service`]: from a request to its answer: who asks, within which limits, and what was said.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Extension, Metrics, discovery,
+    openapi::OpenApi,
+    request::{Query, Route},
+    resources::{Call, unknown_resource},
+    respond::{self, Body, JSON},
+};
+use crate::{
+    authz::Identity,
+    error::{ApiError, Reason},
+    limits,
+    registry::Registry,
+};
+
+/// Everything a request needs.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) registry: Arc<Registry>,
+    pub(super) openapi: OpenApi,
+    pub(super) extensions: Vec<Extension>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Service {
+    /// Answers one request of `identity`.
+    pub(super) async fn answer(
+        &self,
+        identity: Option<&Identity>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let uri = request.uri().clone();
+        let query = Query::parse(uri.query().unwrap_or_default());
+        let is_watch = query.is_watch();
+        let agent = request.headers().get(header::USER_AGENT).cloned();
+        let result = match self.metrics.begin_request() {
+            Some(_under_way) => {
+                let answered = self.dispatch(identity, request, query);
+                let late = ApiError::new(Reason::Timeout, "the request took too long");
+                tokio::time::timeout(limits::REQUEST_TIMEOUT, answered)
+                    .await
+                    .unwrap_or_else(|_elapsed| Err(late))
+            }
+            None => Err(ApiError::new(Reason::TooManyRequests, "too many requests at once")
+                .with_retry_after(1)),
+        };
+        let response = result.unwrap_or_else(|error| respond::refusal(&error));
+        let code = response.status().as_u16();
+        let elapsed = started.elapsed();
+        self.metrics.answered(known(&method), code, (!is_watch).then_some(elapsed));
+        tracing::info!(
+            target: "isocast_controller::access",
+            actor = identity.map_or_else(|| "anonymous".to_owned(), ToString::to_string),
+            %method,
+            path = uri.path(),
+            query = uri.query().unwrap_or_default(),
+            code,
+            elapsed_us = micros(elapsed),
+            agent = agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
+            "answered"
+        );
+        response
+    }
+
+    async fn dispatch(
+        &self,
+        identity: Option<&Identity>,
+        request: Request<Incoming>,
+        query: Query<'_>,
+    ) -> Result<Response<Body>, ApiError> {
+        let (head, body) = request.into_parts();
+        let route = Route::parse(head.uri.path());
+        match route {
+            Some(Route::Health) => {
+                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+                return Ok(respond::bytes(StatusCode::OK, plain, "ok"));
+            }
+            Some(Route::Version) => return Ok(respond::json(StatusCode::OK, &version())),
+            _ => {}
+        }
+        let identity =
+            identity.ok_or_else(|| ApiError::new(Reason::Unauthorized, "Unauthorized"))?;
+        let route = route.ok_or_else(unknown_resource)?;
+        let call = Call {
+            registry: &self.registry,
+            extensions: &self.extensions,
+            metrics: &self.metrics,
+            shutdown: &self.shutdown,
+            identity,
+            method: &head.method,
+            headers: &head.headers,
+            query,
+            body: read(body).await?,
+        };
+        match &route {
+            Route::Objects(path) => call.objects(path).await,
+            Route::Namespaces { name } => call.namespaces(name.as_deref()),
+            Route::Events { name } => call.events(name.as_deref()),
+            _ if head.method != Method::GET => {
+                Err(ApiError::new(Reason::MethodNotAllowed, "this path can only be read"))
+            }
+            Route::CoreVersions => Ok(discovery::core(&head.headers)),
+            Route::CoreResources => Ok(found(Some(discovery::core_resources()))?),
+            Route::Groups => Ok(discovery::groups(&self.registry, &head.headers)),
+            Route::Group { group } => found(discovery::group(&self.registry, group)),
+            Route::GroupVersion { group, version } => {
+                found(discovery::resources(&self.registry, group, version))
+            }
+            Route::OpenApi => Ok(respond::json(StatusCode::OK, self.openapi.index())),
+            Route::OpenApiGroup { path } => self.document(path, call.query.text("hash")),
+            Route::Health | Route::Version => Err(unknown_resource()),
+        }
+    }
+
+    fn document(&self, path: &str, hash: &str) -> Result<Response<Body>, ApiError> {
+        let document = self.openapi.document(path).ok_or_else(unknown_resource)?;
+        let mut response = respond::bytes(StatusCode::OK, JSON, document.body.clone());
+        let headers = response.headers_mut();
+        if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", document.hash)) {
+            headers.insert(header::ETAG, tag);
+        }
+        // The hash is in the address: what it leads to never changes.
+        let cache = if hash == document.hash { "public, immutable" } else { "no-cache, private" };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+        Ok(response)
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    match Limited::new(body, limits::BODY_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is larger than {} bytes", limits::BODY_BYTES);
+            Err(ApiError::new(Reason::RequestEntityTooLarge, message))
+        }
+        Err(error) => Err(ApiError::bad_request(format!("the body cannot be read: {error}"))),
+    }
+}
+
+fn found(value: Option<Value>) -> Result<Response<Body>, ApiError> {
+    value.map(|value| respond::json(StatusCode::OK, &value)).ok_or_else(unknown_resource)
+}
+
+/// `/version`: the Kubernetes API whose conventions are followed, and what this is.
+fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": "37",
+        "gitVersion": concat!("v1.37.0+isocast-", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": concat!("linux/", "amd64"),
+    })
+}
+
+/// A method as a label: few values, whatever clients send.
+fn known(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
+            method.as_str()
+        }
+        _ => "other",
+    }
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,168 @@
+//! [`Collection`]: what can be listed and watched, and how it is shown.
+//!
+//! Declared kinds, the namespaces that are a view of containers, and the empty events: to the wire
+//! all three are the same.
+
+use std::sync::{Arc, LazyLock};
+
+use isocast_api::registry::Column;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::request::Form;
+use crate::{
+    registry::{
+        Kind, Listing, namespaces,
+        table::{self, Columns},
+    },
+    store::{Key, Range},
+};
+
+/// Something to list and watch.
+#[derive(Clone, Debug)]
+pub(super) enum Collection {
+    /// core/v1 Events: none yet.
+    Events,
+    /// core/v1 Namespaces.
+    Namespaces,
+    /// The objects of a kind.
+    Objects(Arc<Kind>),
+}
+
+impl Collection {
+    pub(super) fn kind(&self) -> &str {
+        match self {
+            Self::Events => "Event",
+            Self::Namespaces => "Namespace",
+            Self::Objects(kind) => kind.descriptor().kind,
+        }
+    }
+
+    pub(super) fn api_version(&self) -> &str {
+        match self {
+            Self::Events | Self::Namespaces => "v1",
+            Self::Objects(kind) => kind.api_version(),
+        }
+    }
+
+    pub(super) fn columns(&self) -> &Columns {
+        match self {
+            Self::Events => &EVENT_COLUMNS,
+            Self::Namespaces => &NAMESPACE_COLUMNS,
+            Self::Objects(kind) => kind.columns(),
+        }
+    }
+
+    /// Fields to select by, besides name and namespace.
+    pub(super) fn selectable(&self) -> &'static [&'static str] {
+        match self {
+            Self::Events => &[
+                "involvedObject.apiVersion",
+                "involvedObject.kind",
+                "involvedObject.name",
+                "involvedObject.namespace",
+                "involvedObject.uid",
+                "reason",
+                "type",
+            ],
+            Self::Namespaces => &["status.phase"],
+            Self::Objects(kind) => kind.descriptor().selectable_fields,
+        }
+    }
+
+    /// The share of the store it is made from.
+    pub(super) fn range(&self, namespace: Option<&str>) -> Range {
+        match self {
+            Self::Events | Self::Namespaces => Range::Everything,
+            Self::Objects(kind) => kind.range(namespace),
+        }
+    }
+
+    /// Whether a stored object shows in it.
+    pub(super) fn covers(&self, key: &Key) -> bool {
+        match self {
+            Self::Events => false,
+            Self::Namespaces => {
+                namespaces::containers().any(|resource| resource == *key.resource())
+            }
+            Self::Objects(_) => true,
+        }
+    }
+
+    /// A stored object as it shows.
+    pub(super) fn project(&self, stored: &Arc<Value>) -> Arc<Value> {
+        match self {
+            Self::Namespaces => Arc::new(namespaces::of(stored)),
+            Self::Events | Self::Objects(_) => Arc::clone(stored),
+        }
+    }
+}
+
+/// A listing in the form that was asked for.
+pub(super) fn render_list(
+    collection: &Collection,
+    form: Form,
+    listing: &Listing,
+    now: Timestamp,
+) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("resourceVersion".into(), json!(listing.revision.to_string()));
+    if let Some(token) = &listing.next {
+        metadata.insert("continue".into(), json!(token));
+    }
+    if let Some(remaining) = listing.remaining {
+        metadata.insert("remainingItemCount".into(), json!(remaining));
+    }
+    let metadata = Value::Object(metadata);
+    let items = listing.items.iter().map(|item| &**item);
+    match form {
+        Form::Table(include) => collection.columns().table(&metadata, items, include, now),
+        Form::Partial => json!({
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": metadata,
+            "items": items.map(table::partial).collect::<Vec<_>>(),
+        }),
+        Form::Object => json!({
+            "kind": format!("{}List", collection.kind()),
+            "apiVersion": collection.api_version(),
+            "metadata": metadata,
+            "items": items.collect::<Vec<_>>(),
+        }),
+    }
+}
+
+/// An object in the form that was asked for.
+pub(super) fn render_one(
+    collection: &Collection,
+    form: Form,
+    object: &Value,
+    now: Timestamp,
+) -> Value {
+    match form {
+        Form::Table(include) => {
+            let revision = object.pointer("/metadata/resourceVersion").cloned();
+            let metadata = json!({"resourceVersion": revision});
+            collection.columns().table(&metadata, [object], include, now)
+        }
+        Form::Partial => table::partial(object),
+        Form::Object => object.clone(),
+    }
+}
+
+static NAMESPACE_COLUMNS: LazyLock<Columns> = LazyLock::new(|| {
+    Columns::new(&[
+        Column::new("Status", "string", ".status.phase", "Active or Terminating"),
+        Column::new("Age", "date", ".metadata.creationTimestamp", "Time since creation"),
+    ])
+});
+
+static EVENT_COLUMNS: LazyLock<Columns> = LazyLock::new(|| {
+    Columns::new(&[
+        Column::new("Last Seen", "date", ".lastTimestamp", "When it happened last"),
+        Column::new("Type", "string", ".type", "Normal or Warning"),
+        Column::new("Reason", "string", ".reason", "Why, in one word"),
+        Column::new("Object", "string", ".involvedObject.name", "What it is about"),
+        Column::new("Message", "string", ".message", "What happened"),
+    ])
+});

@@ -1,0 +1,208 @@
+//! Watches on the wire: a stream of JSON lines that goes on as fast as its reader reads.
+//!
+//! A watch has no buffer: the stream asks its cursor for more only when what it gave is on its way.
+//! Objects that enter or leave a selection appear as ADDED and DELETED.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::{
+    Response, StatusCode,
+    body::Frame,
+    header::{self, HeaderValue},
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    metrics::UnderWay,
+    request::Form,
+    respond::Body,
+    view::{Collection, render_one},
+};
+use crate::{
+    error::ApiError,
+    limits,
+    registry::Selector,
+    store::{Cursor, Event, Operation, Revision},
+};
+
+/// A watch about to be served.
+pub(super) struct WatchStream {
+    pub(super) collection: Collection,
+    pub(super) selector: Selector,
+    pub(super) form: Form,
+    /// What exists, sent first.
+    pub(super) existing: Vec<Arc<Value>>,
+    /// Whether the end of what exists is marked, and at which revision.
+    pub(super) mark: Option<Revision>,
+    pub(super) bookmarks: bool,
+    pub(super) cursor: Cursor,
+    pub(super) lasts: Duration,
+    pub(super) shutdown: CancellationToken,
+    /// Held while the watch lasts.
+    pub(super) under_way: UnderWay,
+}
+
+/// A stream between two frames.
+struct Running {
+    watch: WatchStream,
+    pending: VecDeque<Bytes>,
+    deadline: Instant,
+    bookmark: tokio::time::Interval,
+    ended: bool,
+}
+
+impl WatchStream {
+    /// The answer that streams it.
+    pub(super) fn into_response(mut self) -> Response<Body> {
+        let deadline = Instant::now() + self.lasts;
+        let mut pending = VecDeque::new();
+        for object in std::mem::take(&mut self.existing) {
+            pending.push_back(self.line("ADDED", &object));
+        }
+        if let Some(revision) = self.mark {
+            pending.push_back(self.bookmark(revision, true));
+        }
+        let mut bookmark = interval(limits::BOOKMARK_EVERY);
+        bookmark.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        bookmark.reset();
+        let running = Running { watch: self, pending, deadline, bookmark, ended: false };
+        let frames = stream::unfold(running, |mut running| async move {
+            let bytes = running.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(bytes)), running))
+        });
+        let mut response = Response::new(StreamBody::new(frames).boxed());
+        *response.status_mut() = StatusCode::OK;
+        let content_type = HeaderValue::from_static("application/json;stream=watch");
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+    }
+
+    /// What an event means to somebody who sees the selection only.
+    fn translate(&self, event: &Event) -> Option<Bytes> {
+        if !self.collection.covers(&event.key) {
+            return None;
+        }
+        let project = |value: &Arc<Value>| self.collection.project(value);
+        let new = project(&event.value);
+        let selects = |value: &Value| self.selector.matches(value);
+        let now = event.operation == Operation::Put && selects(&new);
+        let before = event.old.as_ref().map(|old| selects(&project(old)));
+        let kind = match (before, now) {
+            (Some(true), true) => "MODIFIED",
+            (_, true) => "ADDED",
+            (Some(true), false) => "DELETED",
+            // The past is unknown: it may have been selected.
+            (None, false) if event.operation == Operation::Delete && selects(&new) => "DELETED",
+            (_, false) => return None,
+        };
+        Some(self.line(kind, &new))
+    }
+
+    fn line(&self, kind: &str, object: &Arc<Value>) -> Bytes {
+        let object = match self.form {
+            Form::Object => return line(kind, object),
+            form => render_one(&self.collection, form, object, Timestamp::now()),
+        };
+        line(kind, &object)
+    }
+
+    fn bookmark(&self, revision: Revision, ends_existing: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if ends_existing && let Some(fields) = metadata.as_object_mut() {
+            fields.insert("annotations".into(), json!({"k8s.io/initial-events-end": "true"}));
+        }
+        let object = match self.form {
+            Form::Table(include) => self.collection.columns().table(
+                &metadata,
+                std::iter::empty(),
+                include,
+                Timestamp::now(),
+            ),
+            _ => json!({
+                "kind": self.collection.kind(),
+                "apiVersion": self.collection.api_version(),
+                "metadata": metadata,
+            }),
+        };
+        line("BOOKMARK", &object)
+    }
+}
+
+impl Running {
+    /// The next bytes to send, none when the watch is over.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if !self.pending.is_empty() {
+                return Some(self.take());
+            }
+            if self.ended {
+                return None;
+            }
+            tokio::select! {
+                () = self.watch.shutdown.cancelled() => return None,
+                () = sleep_until(self.deadline) => return None,
+                events = self.watch.cursor.next() => match events {
+                    Ok(events) => {
+                        let watch = &self.watch;
+                        self.pending.extend(events.iter().filter_map(|e| watch.translate(e)));
+                    }
+                    Err(error) => {
+                        self.ended = true;
+                        self.pending.push_back(failure(&error));
+                    }
+                },
+                _ = self.bookmark.tick(), if self.watch.bookmarks => {
+                    let position = self.watch.cursor.position();
+                    self.pending.push_back(self.watch.bookmark(position, false));
+                }
+            }
+        }
+    }
+
+    /// As many lines as make a reasonable frame.
+    fn take(&mut self) -> Bytes {
+        let Some(first) = self.pending.pop_front() else { return Bytes::new() };
+        if self.pending.is_empty() {
+            return first;
+        }
+        let mut frame = BytesMut::from(&*first);
+        while frame.len() < limits::WATCH_FRAME_BYTES
+            && let Some(next) = self.pending.pop_front()
+        {
+            frame.extend_from_slice(&next);
+        }
+        frame.freeze()
+    }
+}
+
+impl std::fmt::Debug for WatchStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WatchStream").field("collection", &self.collection).finish_non_exhaustive()
+    }
+}
+
+fn failure(error: &ApiError) -> Bytes {
+    line("ERROR", &error.to_status())
+}
+
+/// One event: `{"type":"ADDED","object":{…}}` and a line feed.
+fn line(kind: &str, object: &Value) -> Bytes {
+    let mut line = BytesMut::with_capacity(1024);
+    line.extend_from_slice(b"{\"type\":\"");
+    line.extend_from_slice(kind.as_bytes());
+    line.extend_from_slice(b"\",\"object\":");
+    let mut line = line.writer();
+    if let Err(error) = serde_json::to_writer(&mut line, object) {
+        tracing::error!(error = &error as &dyn std::error::Error, "cannot encode an event");
+        return Bytes::new();
+    }
+    let mut line = line.into_inner();
+    line.extend_from_slice(b"}\n");
+    line.freeze()
+}

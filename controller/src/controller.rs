@@ -1,0 +1,204 @@
+//! [`Controller`]: the parts of the control plane, put together.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apiserver::{self, ApiServer, ServerError},
+    authz::Authorizer,
+    exporter::Exporter,
+    files, kubeconfig,
+    managers::{self, SYSTEM_NAMESPACE},
+    options::RunOptions,
+    pki::{Pki, PkiError},
+    registry::Registry,
+    store::{BackendError, OpenError, RedbBackend, Store},
+};
+
+/// A control plane that listens but does not serve yet.
+#[derive(Debug)]
+pub struct Controller {
+    server: ApiServer,
+    exporter: Option<Exporter>,
+    registry: Arc<Registry>,
+    kubeconfig: PathBuf,
+    url: String,
+}
+
+/// Why the control plane cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The database cannot be opened.
+    #[error("cannot open {}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: BackendError,
+    },
+    /// A file or folder cannot be used.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The metrics endpoint cannot be served.
+    #[error("cannot serve metrics on {address}")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificate authority failed.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The API cannot be served.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+}
+
+impl Controller {
+    /// Opens the data folder, makes what a first start needs, and starts to listen.
+    ///
+    /// # Errors
+    /// When the data folder cannot be used, or an address cannot be listened on.
+    pub async fn start(options: &RunOptions) -> Result<Self, StartError> {
+        let now = SystemTime::now();
+        make_private(&options.data)?;
+        let pki = Pki::open(&options.data.join("pki"), now)?;
+        let mut figures = prometheus_client::registry::Registry::default();
+
+        let path = options.data.join("isocast.redb");
+        let backend =
+            RedbBackend::open(&path).map_err(|source| StartError::Database { path, source })?;
+        let store_metrics = Arc::default();
+        let store = Store::open(backend, managers::admissions(), Arc::clone(&store_metrics))?;
+        store_metrics.register(&mut figures);
+        let registry = Arc::new(Registry::new(Arc::new(store), Authorizer));
+
+        let metrics: Arc<apiserver::Metrics> = Arc::default();
+        metrics.register(&mut figures);
+        let credential = pki.issue_server(&names(options), now)?;
+        let server = ApiServer::bind(
+            options.listen,
+            &pki,
+            &credential,
+            Arc::clone(&registry),
+            Vec::new(),
+            metrics,
+        )
+        .await?;
+        let exporter = match options.metrics {
+            Some(address) => Some(
+                Exporter::bind(address, figures)
+                    .await
+                    .map_err(|source| StartError::Metrics { address, source })?,
+            ),
+            None => None,
+        };
+
+        let url = url(options, &server)?;
+        let kubeconfig = options.data.join("admin.kubeconfig");
+        write_kubeconfig(&kubeconfig, &url, &pki, now)?;
+        Ok(Self { server, exporter, registry, kubeconfig, url })
+    }
+
+    /// The registry behind the API.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The administrator's credential.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Where the API is reached.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Serves until `shutdown`, then finishes what is under way.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut parts = JoinSet::new();
+        parts.spawn(self.server.run(shutdown.clone()));
+        if let Some(exporter) = self.exporter {
+            parts.spawn(exporter.run(shutdown.clone()));
+        }
+        while let Some(ended) = parts.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(error = &error as &dyn std::error::Error, "a part failed");
+                shutdown.cancel();
+            }
+        }
+    }
+}
+
+/// Everything the server's certificate is good for.
+fn names(options: &RunOptions) -> Vec<String> {
+    let mut names = vec![
+        "localhost".to_owned(),
+        Ipv4Addr::LOCALHOST.to_string(),
+        Ipv6Addr::LOCALHOST.to_string(),
+    ];
+    for address in [options.listen.ip(), options.agent_listen.ip()] {
+        if !address.is_unspecified() {
+            names.push(address.to_string());
+        }
+    }
+    names.extend(options.advertise.clone());
+    names.extend(options.san.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn url(options: &RunOptions, server: &ApiServer) -> Result<String, ServerError> {
+    let address = options.listen;
+    let bound = server.local_addr().map_err(|source| ServerError::Listen { address, source })?;
+    let port = bound.port();
+    Ok(match &options.advertise {
+        Some(host) if host.contains(':') => format!("https://[{host}]:{port}"),
+        Some(host) => format!("https://{host}:{port}"),
+        None if address.ip().is_unspecified() => format!("https://localhost:{port}"),
+        None => format!("https://{bound}"),
+    })
+}
+
+/// Written anew at every start, so that it never expires on a controller that is kept up to date.
+fn write_kubeconfig(path: &Path, url: &str, pki: &Pki, now: SystemTime) -> Result<(), StartError> {
+    let credential = pki.issue_administrator("admin", now)?;
+    let config = kubeconfig::of(url, pki.certificate_pem(), &credential, SYSTEM_NAMESPACE);
+    files::replace_secret(path, format!("{config:#}\n").as_bytes())
+        .map_err(|source| StartError::File { path: path.to_owned(), source })
+}
+
+/// Makes the data folder, for its owner alone.
+fn make_private(folder: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| StartError::File { path: folder.to_owned(), source })
+}

@@ -1,0 +1,247 @@
+//! Listings and the beginning of watches.
+//!
+//! A listing is one state of the platform, also page by page: the state of a first page is kept for
+//! the pages after it, as long as it is among the last few.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Registry, Selector};
+use crate::{
+    authz::{Authorized, verb},
+    error::{ApiError, Reason},
+    limits,
+    store::{Cursor, Key, Range, Resource, Revision, View},
+};
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// At most so many objects.
+    pub limit: Option<usize>,
+    /// Where the page before ended.
+    pub token: Option<String>,
+    /// The revision the client knows of.
+    pub revision: Option<Revision>,
+    /// How the listing relates to it.
+    pub version_match: VersionMatch,
+}
+
+/// How a listing relates to a revision (`resourceVersionMatch`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VersionMatch {
+    /// It is the state at that revision.
+    Exact,
+    /// It is the state at that revision or later.
+    #[default]
+    NotOlderThan,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// The state it shows.
+    pub revision: Revision,
+    /// The objects.
+    pub items: Vec<Arc<Value>>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<String>,
+    /// How many objects follow, when that is known.
+    pub remaining: Option<usize>,
+}
+
+/// What to watch.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchOptions {
+    /// From where on.
+    pub start: WatchStart,
+}
+
+/// Where a watch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchStart {
+    /// With what exists, as if it were created now.
+    Existing,
+    /// With what happens after a revision.
+    After(Revision),
+}
+
+/// The beginning of a watch.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// What exists, if asked for.
+    pub(crate) existing: Option<View>,
+    /// What happens then.
+    pub(crate) cursor: Cursor,
+}
+
+/// States of listings that are read page by page.
+#[derive(Debug, Default)]
+pub(super) struct Pages(Mutex<VecDeque<View>>);
+
+/// A position in a listing; opaque to clients.
+#[derive(Debug, Serialize, Deserialize)]
+struct Token {
+    #[serde(rename = "rv")]
+    revision: Revision,
+    resource: String,
+    namespace: Option<String>,
+    name: String,
+}
+
+impl Registry {
+    /// Lists the objects of the proof's range.
+    ///
+    /// # Errors
+    /// `Expired` when the state of an earlier page is gone; its token goes on with the newest state.
+    /// `Timeout` when the client has seen a newer revision than there is.
+    pub(crate) fn list(
+        &self,
+        proof: &Authorized<verb::List, Range>,
+        selector: &Selector,
+        options: &ListOptions,
+    ) -> Result<Listing, ApiError> {
+        let newest = self.store().view(proof);
+        let token = options.token.as_deref().map(Token::parse).transpose()?;
+        let view = match &token {
+            Some(token) if token.revision != Revision(0) => self.page(token, &newest)?,
+            Some(_) => newest,
+            None => self.at(options, newest)?,
+        };
+        let range = proof.resource();
+        let limit = options.limit.filter(|limit| *limit > 0).unwrap_or(limits::LIST_ITEMS);
+        let after = token.as_ref().map(Token::key);
+        let mut matching: Box<dyn Iterator<Item = _>> = match &after {
+            Some(key) => Box::new(view.range_after(range, key)),
+            None => Box::new(view.range(range)),
+        };
+        let mut items = Vec::new();
+        let mut last = None;
+        let mut next = None;
+        let mut remaining = None;
+        for object in matching.by_ref().filter(|object| selector.matches(&object.value)) {
+            if items.len() == limit {
+                next = last.map(|key| Token::at(view.revision(), key).encode());
+                // As Kubernetes does: a selected listing does not say how much follows.
+                remaining = selector.is_everything().then(|| matching.count() + 1);
+                break;
+            }
+            last = Some(&object.key);
+            items.push(Arc::clone(&object.value));
+        }
+        let revision = view.revision();
+        if next.is_some() {
+            self.pages.keep(&view);
+        }
+        Ok(Listing { revision, items, next, remaining })
+    }
+
+    /// Begins to watch the proof's range.
+    ///
+    /// # Errors
+    /// `Expired` when the log no longer reaches back to the start, `Timeout` when the start lies in
+    /// the future.
+    pub(crate) fn watch(
+        &self,
+        list: &Authorized<verb::List, Range>,
+        watch: &Authorized<verb::Watch, Range>,
+        options: WatchOptions,
+    ) -> Result<Watched, ApiError> {
+        match options.start {
+            WatchStart::After(revision) => {
+                Ok(Watched { existing: None, cursor: self.store().watch(watch, revision)? })
+            }
+            WatchStart::Existing => {
+                let view = self.store().view(list);
+                let cursor = self.store().watch(watch, view.revision())?;
+                Ok(Watched { existing: Some(view), cursor })
+            }
+        }
+    }
+
+    fn at(&self, options: &ListOptions, newest: View) -> Result<View, ApiError> {
+        let head = newest.revision();
+        let Some(revision) = options.revision.filter(|revision| *revision != Revision(0)) else {
+            return Ok(newest);
+        };
+        if revision > head {
+            let message = format!("Too large resource version: {revision}, current: {head}");
+            return Err(ApiError::new(Reason::Timeout, message).with_retry_after(1));
+        }
+        match options.version_match {
+            VersionMatch::NotOlderThan => Ok(newest),
+            VersionMatch::Exact if revision == head => Ok(newest),
+            VersionMatch::Exact => {
+                self.pages.find(revision).ok_or_else(|| ApiError::expired(revision, head))
+            }
+        }
+    }
+
+    fn page(&self, token: &Token, newest: &View) -> Result<View, ApiError> {
+        if token.revision == newest.revision() {
+            return Ok(newest.clone());
+        }
+        self.pages.find(token.revision).ok_or_else(|| {
+            let newer = Token::at(Revision(0), &token.key());
+            let message = "The provided continue parameter is too old to display a consistent list \
+                           result. You can start a new list without the continue parameter, or use \
+                           the continue token in this response to retrieve the remainder of the \
+                           results. Continuing with the provided token results in an inconsistent \
+                           list.";
+            ApiError::new(Reason::Expired, message).with_continue(newer.encode())
+        })
+    }
+}
+
+// === impl Pages ===
+
+impl Pages {
+    fn keep(&self, view: &View) {
+        let mut views = self.0.lock();
+        if views.iter().any(|kept| kept.revision() == view.revision()) {
+            return;
+        }
+        if views.len() >= limits::LIST_PAGES {
+            views.pop_front();
+        }
+        views.push_back(view.everything());
+    }
+
+    fn find(&self, revision: Revision) -> Option<View> {
+        self.0.lock().iter().find(|view| view.revision() == revision).cloned()
+    }
+}
+
+// === impl Token ===
+
+impl Token {
+    fn at(revision: Revision, key: &Key) -> Self {
+        Self {
+            revision,
+            resource: key.resource().to_string(),
+            namespace: key.container().map(str::to_owned),
+            name: key.name().to_owned(),
+        }
+    }
+
+    fn key(&self) -> Key {
+        let (plural, group) = self.resource.split_once('.').unwrap_or((&self.resource, ""));
+        Key::new(Resource::new(plural, group), self.namespace.as_deref(), &self.name)
+    }
+
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn parse(token: &str) -> Result<Self, ApiError> {
+        URL_SAFE_NO_PAD
+            .decode(token)
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .ok_or_else(|| ApiError::bad_request("continue key is not valid"))
+    }
+}

@@ -1,0 +1,90 @@
+//! The generic registry: every verb for every kind, from the kinds' declarations.
+//!
+//! Between the wire and the store: decodes strictly, keeps metadata and field ownership, defaults,
+//! validates, and turns verbs into writes. It knows no kind by name.
+
+mod apply;
+mod decode;
+mod delete;
+mod fields;
+mod json_path;
+mod kind;
+mod list;
+mod managed;
+mod metadata;
+pub(crate) mod namespaces;
+mod selector;
+mod structure;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::{fmt, sync::Arc};
+
+use isocast_api::registry::kinds;
+
+pub(crate) use self::selector::Selector;
+pub use self::{
+    delete::{DeleteOptions, Preconditions},
+    kind::{FieldValidation, Kind},
+    list::{ListOptions, Listing, VersionMatch, WatchOptions, WatchStart},
+    write::{Patch, Subresource, WriteOptions, Written},
+};
+use crate::{
+    authz::{Authorized, Authorizer, Identity, Target, Verb},
+    error::ApiError,
+    store::Store,
+};
+
+/// Every kind, and the store behind them.
+pub struct Registry {
+    store: Arc<Store>,
+    authorizer: Authorizer,
+    kinds: Vec<Arc<Kind>>,
+    pages: list::Pages,
+}
+
+impl Registry {
+    /// The declared kinds over `store`.
+    pub fn new(store: Arc<Store>, authorizer: Authorizer) -> Self {
+        let kinds = kinds().iter().map(|descriptor| Arc::new(Kind::new(descriptor))).collect();
+        Self { store, authorizer, kinds, pages: list::Pages::default() }
+    }
+
+    /// Every kind, in the order of declaration.
+    pub fn kinds(&self) -> &[Arc<Kind>] {
+        &self.kinds
+    }
+
+    /// The kind served as `plural` in `group` and `version`.
+    pub fn kind(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
+        self.kinds.iter().find(|kind| {
+            let declared = kind.descriptor();
+            declared.plural == plural && declared.group == group && declared.version == version
+        })
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Asks whether `identity` may do `V` to `resource`.
+    ///
+    /// # Errors
+    /// `Forbidden` when it may not.
+    pub fn authorize<V: Verb, R: Target>(
+        &self,
+        identity: &Identity,
+        resource: R,
+    ) -> Result<Authorized<V, R>, ApiError> {
+        self.authorizer.authorize(identity, resource)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("store", &self.store).finish_non_exhaustive()
+    }
+}

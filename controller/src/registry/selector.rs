@@ -1,0 +1,199 @@
+//! [`Selector`]: label and field selectors of listings and watches.
+//!
+//! Grammar: Kubernetes API concepts, "Labels and Selectors" and "Field Selectors". Pure.
+
+use serde_json::Value;
+
+use super::json_path::JsonPath;
+use crate::error::ApiError;
+
+/// Requirements that all have to hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Selector {
+    labels: Vec<LabelRequirement>,
+    fields: Vec<FieldRequirement>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct LabelRequirement {
+    key: String,
+    test: LabelTest,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum LabelTest {
+    Absent,
+    Exists,
+    In(Vec<String>),
+    NotIn(Vec<String>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct FieldRequirement {
+    path: JsonPath,
+    value: String,
+    equal: bool,
+}
+
+impl Selector {
+    /// Reads the two query parameters; `selectable` names the fields besides name and namespace.
+    pub(crate) fn parse(labels: &str, fields: &str, selectable: &[&str]) -> Result<Self, ApiError> {
+        let labels = split(labels).map(label_requirement).collect::<Result<_, _>>()?;
+        let fields = fields
+            .split(',')
+            .filter(|term| !term.trim().is_empty())
+            .map(|term| field_requirement(term, selectable))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { labels, fields })
+    }
+
+    /// Whether every object is selected.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Whether `object` is selected.
+    pub(crate) fn matches(&self, object: &Value) -> bool {
+        let labels = object.pointer("/metadata/labels");
+        self.labels.iter().all(|requirement| {
+            let value = labels.and_then(|labels| labels.get(&requirement.key)?.as_str());
+            match &requirement.test {
+                LabelTest::Absent => value.is_none(),
+                LabelTest::Exists => value.is_some(),
+                LabelTest::In(values) => {
+                    value.is_some_and(|value| values.iter().any(|other| other == value))
+                }
+                // An object without the label is not in the set either.
+                LabelTest::NotIn(values) => {
+                    value.is_none_or(|value| values.iter().all(|other| other != value))
+                }
+            }
+        }) && self.fields.iter().all(|requirement| {
+            let value = requirement.path.text(object).unwrap_or_default();
+            (value == requirement.value) == requirement.equal
+        })
+    }
+}
+
+/// Splits at commas outside parentheses.
+fn split(selector: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_u32;
+    selector
+        .split(move |c| {
+            match c {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        })
+        .map(str::trim)
+        .filter(|term| !term.is_empty())
+}
+
+fn label_requirement(term: &str) -> Result<LabelRequirement, ApiError> {
+    let malformed = || {
+        ApiError::bad_request(format!("unable to parse requirement of label selector: {term:?}"))
+    };
+    let requirement = |key: &str, test| {
+        let key = key.trim();
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        if key.is_empty() || !key.chars().all(legal) {
+            return Err(malformed());
+        }
+        Ok(LabelRequirement { key: key.to_owned(), test })
+    };
+    if let Some(list) = term.strip_suffix(')') {
+        let (head, values) = list.split_once('(').ok_or_else(malformed)?;
+        let values = values.split(',').map(|value| value.trim().to_owned()).collect();
+        let (key, operator) = head.trim().rsplit_once(char::is_whitespace).ok_or_else(malformed)?;
+        return match operator {
+            "in" => requirement(key, LabelTest::In(values)),
+            "notin" => requirement(key, LabelTest::NotIn(values)),
+            _ => Err(malformed()),
+        };
+    }
+    let one = |value: &str| vec![value.trim().to_owned()];
+    if let Some((key, value)) = term.split_once("!=") {
+        requirement(key, LabelTest::NotIn(one(value)))
+    } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
+        requirement(key, LabelTest::In(one(value)))
+    } else if let Some(key) = term.strip_prefix('!') {
+        requirement(key, LabelTest::Absent)
+    } else {
+        requirement(term, LabelTest::Exists)
+    }
+}
+
+fn field_requirement(term: &str, selectable: &[&str]) -> Result<FieldRequirement, ApiError> {
+    let (field, value, equal) = if let Some((field, value)) = term.split_once("!=") {
+        (field, value, false)
+    } else if let Some((field, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
+        (field, value, true)
+    } else {
+        return Err(ApiError::bad_request(format!("invalid field selector: {term:?}")));
+    };
+    let field = field.trim();
+    if !["metadata.name", "metadata.namespace"].contains(&field) && !selectable.contains(&field) {
+        return Err(ApiError::bad_request(format!("field label not supported: {field}")));
+    }
+    let path = JsonPath::parse(&format!(".{field}"))
+        .ok_or_else(|| ApiError::bad_request(format!("field label not supported: {field}")))?;
+    Ok(FieldRequirement { path, value: value.trim().to_owned(), equal })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn matches(labels: &str, fields: &str) -> bool {
+        let object = json!({
+            "metadata": {"name": "www", "namespace": "web",
+                "labels": {"tier": "edge", "team": "a"}},
+            "spec": {"backendPool": "www"},
+        });
+        let selector = Selector::parse(labels, fields, &["spec.backendPool"]);
+        selector.expect("well-formed").matches(&object)
+    }
+
+    #[test]
+    fn label_selectors_follow_the_grammar() {
+        for yes in [
+            "",
+            "tier",
+            "!absent",
+            "tier=edge",
+            "tier==edge,team=a",
+            "tier!=core",
+            "absent!=x",
+            "tier in (core, edge),team notin (b,c)",
+            "absent notin (x)",
+        ] {
+            assert!(matches(yes, ""), "{yes}");
+        }
+        for no in
+            ["absent", "!tier", "tier=core", "tier in (core)", "tier notin (edge)", "tier!=edge"]
+        {
+            assert!(!matches(no, ""), "{no}");
+        }
+    }
+
+    #[test]
+    fn field_selectors_know_names_and_what_the_kind_declares() {
+        assert!(matches("", "metadata.name=www,metadata.namespace=web"));
+        assert!(matches("", "spec.backendPool==www"));
+        assert!(!matches("", "metadata.name!=www"));
+    }
+
+    #[test]
+    fn malformed_selectors_are_bad_requests() {
+        for (labels, fields) in
+            [("a b", ""), ("a within (b)", ""), ("=x", ""), ("", "metadata.name"), ("", "spec.x=1")]
+        {
+            let refusal = Selector::parse(labels, fields, &[]).map_err(|error| error.code());
+            assert_eq!(refusal, Err(400), "{labels} {fields}");
+        }
+    }
+}
