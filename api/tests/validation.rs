@@ -1,5 +1,12 @@
 //! What each kind accepts, and how it refuses the rest: the exact field and words.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking"
+)]
+
 use isocast_api::registry::{KindDescriptor, kinds};
 use serde_json::{Value, json};
 
