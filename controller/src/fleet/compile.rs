@@ -27,9 +27,11 @@ use isocast_api::{
     agent::{Configuration, EncapSource, Entry, entry::Value},
     meta::Finding,
     network::{BgpPeer, DatacenterState, Node, NodeRole},
+    text::HostAddress,
 };
 
 use self::resolve::ResolvedService;
+pub(super) use self::resolve::{RESOLVED_REFS, backends};
 pub use self::world::World;
 
 /// What all nodes shall run.
@@ -95,6 +97,20 @@ impl Compilation {
         let service = self.services.iter().find(|service| service.wire.uid == service_uid);
         let carries = |node: &&Node| service.is_some_and(|service| service.concerns(node));
         self.world.nodes.values().filter(carries).collect()
+    }
+
+    /// The addresses that a service has.
+    #[must_use]
+    pub fn addresses(&self, service_uid: &str) -> &[HostAddress] {
+        let service = self.services.iter().find(|service| service.wire.uid == service_uid);
+        service.map(|service| service.addresses.as_slice()).unwrap_or_default()
+    }
+
+    /// The nodes that speak with a router.
+    #[must_use]
+    pub fn speakers(&self, peer: &BgpPeer) -> Vec<&Node> {
+        let edges = self.world.nodes.values().filter(|node| node.spec.has_role(NodeRole::Edge));
+        edges.filter(|node| speaks_with(node, peer)).collect()
     }
 
     /// The routers that `node` speaks with.
