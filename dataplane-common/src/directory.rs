@@ -53,6 +53,14 @@ impl Key {
         )
     }
 
+    /// Whether the key asks that kind of question.
+    #[expect(clippy::cast_possible_truncation, reason = "the space is the lowest byte")]
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_in(&self, space: Space) -> bool {
+        (self.2 >> 32) as u8 == space as u8
+    }
+
     #[inline(always)]
     const fn hash(&self) -> u64 {
         let mut hash = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);

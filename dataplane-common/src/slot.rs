@@ -9,7 +9,7 @@ pub const RING_SLOTS: usize = 4096;
 
 /// Where the flows of one ring slot go.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
     /// The backend that gets new flows, or [`NO_BACKEND`].
     pub current: u16,

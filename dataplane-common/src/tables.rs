@@ -73,14 +73,14 @@ pub struct Counter {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Bytes in use; a number without an owner has [`Name::FREE`].
+    /// One more than the bytes in use, or [`Name::FREE`].
     pub len: u32,
     /// UTF-8.
     pub bytes: [u8; MAX_NAME_LEN],
 }
 
 impl Name {
-    /// Length of the name of a number that nobody has.
+    /// In place of a length: nobody has this number.
     pub const FREE: u32 = 0;
 }
 

@@ -3,8 +3,13 @@
 #![expect(unsafe_code, reason = "system calls and plain-old-data promises")]
 
 use std::{
+    ffi::{CStr, CString},
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use isocast_dataplane_common::{directory, tables};
@@ -57,6 +62,109 @@ pub(crate) fn load_program(
     }
     // SAFETY: the attributes have the kernel's layout, and what they point to outlives the call.
     unsafe { call(BPF_PROG_LOAD, &mut attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// Where programs are attached by a link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hook {
+    /// `BPF_XDP`, with flags that choose the mode.
+    Xdp(XdpFlags),
+    /// `BPF_TCX_EGRESS`
+    TcxEgress,
+}
+
+/// How an XDP program runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum XdpFlags {
+    /// `XDP_FLAGS_SKB_MODE`
+    Generic = 1 << 1,
+    /// `XDP_FLAGS_DRV_MODE`
+    Native = 1 << 2,
+}
+
+/// Attaches a program to an interface; it stays as long as the link is open or pinned.
+pub(crate) fn create_link(
+    program: BorrowedFd<'_>,
+    interface: u32,
+    hook: Hook,
+) -> io::Result<OwnedFd> {
+    const BPF_LINK_CREATE: i32 = 28;
+    const BPF_TCX_EGRESS: u32 = 47;
+    const BPF_XDP: u32 = 37;
+    #[repr(C)]
+    struct Attributes {
+        program: u32,
+        interface: u32,
+        attach_type: u32,
+        flags: u32,
+        relative_to: u64,
+        expected_revision: u64,
+    }
+    let (attach_type, flags) = match hook {
+        Hook::Xdp(flags) => (BPF_XDP, flags as u32),
+        Hook::TcxEgress => (BPF_TCX_EGRESS, 0),
+    };
+    let mut attributes = Attributes {
+        program: program.as_raw_fd().cast_unsigned(),
+        interface,
+        attach_type,
+        flags,
+        relative_to: 0,
+        expected_revision: 0,
+    };
+    // SAFETY: the attributes have the kernel's layout; the descriptor returned is ours.
+    unsafe { call(BPF_LINK_CREATE, &mut attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// Replaces the program of a link; no packet sees none.
+pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    const BPF_LINK_UPDATE: i32 = 29;
+    #[repr(C)]
+    struct Attributes {
+        link: u32,
+        program: u32,
+        flags: u32,
+        old_program: u32,
+    }
+    let mut attributes = Attributes {
+        link: link.as_raw_fd().cast_unsigned(),
+        program: program.as_raw_fd().cast_unsigned(),
+        flags: 0,
+        old_program: 0,
+    };
+    // SAFETY: the attributes have the kernel's layout.
+    unsafe { call(BPF_LINK_UPDATE, &mut attributes).map(drop) }
+}
+
+/// Pins an object: it outlives this process.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    const BPF_OBJ_PIN: i32 = 6;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = PinAttributes::new(&path, object.as_raw_fd().cast_unsigned());
+    // SAFETY: the attributes have the kernel's layout, and the path outlives the call.
+    unsafe { call(BPF_OBJ_PIN, &mut attributes).map(drop) }
+}
+
+/// Opens a pinned object.
+pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    const BPF_OBJ_GET: i32 = 7;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = PinAttributes::new(&path, 0);
+    // SAFETY: as above; the descriptor returned is ours.
+    unsafe { call(BPF_OBJ_GET, &mut attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+#[repr(C)]
+struct PinAttributes {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+impl PinAttributes {
+    fn new(path: &CStr, fd: u32) -> Self {
+        Self { path: path.as_ptr().expose_provenance() as u64, fd, flags: 0 }
+    }
 }
 
 /// What the kernel says about an XDP link.

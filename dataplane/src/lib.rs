@@ -1,11 +1,45 @@
-//! Host side of the XDP data plane.
+//! Host side of the XDP data plane: loads the programs, keeps them attached, and puts tables in
+//! force, one whole generation after the other.
+//!
+//! [`Dataplane`] is the way in. Packets keep flowing without this process: links and maps are
+//! pinned, and the next one adopts them. Everything happens in the network namespace of the thread
+//! that calls [`Dataplane::open`].
 
 mod bpf;
+mod counters;
+mod dataplane;
+mod directory;
+mod header;
+mod keys;
+mod links;
+mod loopback;
+mod maps;
 mod netlink;
+mod next_hops;
 pub mod pass;
+mod pins;
+mod plan;
+mod preflight;
+mod resolve;
 mod tables;
 
-pub use self::tables::{
-    Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey, Tables,
-    Vip,
+pub use isocast_dataplane_common::{Outcome, tables::Counter};
+
+pub use self::{
+    counters::Counters,
+    dataplane::{
+        Action, ApplyError, Config, Dataplane, Generation, NotInForce, OpenError, Opened, Roles,
+        Traced, detach,
+    },
+    header::{MacAddress, NextHop},
+    keys::ClusterSecret,
+    links::{LinkError, Mode, Uplink},
+    maps::MapFailure,
+    next_hops::{NextHops, Unresolved},
+    plan::TablesError,
+    preflight::{Need, preflight},
+    tables::{
+        Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey,
+        Tables, Vip,
+    },
 };

@@ -21,7 +21,8 @@ impl Namespace {
         let namespace = Self { name };
         namespace.run("ip link set lo up");
         // Checksums are computed before XDP sees a frame, and addresses are usable at once.
-        namespace.run("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
+        namespace
+            .run("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
         namespace
     }
 
@@ -55,10 +56,6 @@ pub fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
     let program = words.next().expect("a command");
     let output = Command::new(program).args(words).output().expect(program);
-    assert!(
-        output.status.success(),
-        "{command}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -1,0 +1,532 @@
+//! The data plane of this node: opens or adopts it, and puts tables in force.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    programs::{ProgramError, SchedClassifier, Xdp},
+};
+use isocast_dataplane_common::{
+    directory::{Space, Value},
+    tables::{FIRST_TARGET, Target},
+};
+use tokio::sync::watch;
+
+use crate::{
+    bpf::{self, Hook},
+    counters::Counters,
+    directory::Directory,
+    header,
+    keys::ClusterSecret,
+    links::{LinkError, Links, Uplink},
+    loopback::Loopback,
+    maps::{MAP_NAMES, MapFailure, Maps, Numbered, Targets},
+    netlink::interface_index,
+    next_hops::{NextHopKeeper, NextHops, Wanted},
+    pins,
+    plan::{self, Ledger, Node, Plan, TablesError, TargetOwner},
+    tables::Tables,
+};
+
+/// What a data plane is opened with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This agent's folder on a BPF file system.
+    pub pin_dir: PathBuf,
+    /// Interfaces that traffic arrives by.
+    pub uplinks: Vec<Uplink>,
+    /// This node's own tunnel addresses, of either family.
+    pub tunnel_addresses: Vec<IpAddr>,
+    /// The cluster's secret.
+    pub cluster_secret: ClusterSecret,
+    /// What the node does.
+    pub roles: Roles,
+}
+
+/// What a node does. Which services it balances is in the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// Balances services, and probes backends.
+    pub edge: bool,
+    /// Tunnels end here.
+    pub backend: bool,
+}
+
+/// What was there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Nothing that goes on: no packet is touched before the first [`Dataplane::apply`].
+    Fresh,
+    /// A predecessor's tables, which are in force without a break.
+    Adopted {
+        /// The generation in force.
+        generation: Generation,
+    },
+}
+
+/// Counts what was put in force; wraps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generation(pub u32);
+
+impl Generation {
+    const fn half(self) -> u32 {
+        self.0 & 1
+    }
+
+    const fn next(self) -> Self {
+        Self(match self.0.wrapping_add(1) {
+            // 0 says that nothing was ever put in force; an even number keeps the halves in turn.
+            0 => 2,
+            next => next,
+        })
+    }
+}
+
+/// The data plane cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The folder for pins cannot be used.
+    #[error("cannot pin below {path}")]
+    Pin {
+        /// The folder.
+        path: PathBuf,
+        #[source]
+        #[expect(missing_docs, reason = "the cause")]
+        source: io::Error,
+    },
+    /// The kernel refused the object.
+    #[error("cannot load the programs' maps")]
+    Load(#[source] EbpfError),
+    /// The kernel refused a program.
+    #[error("cannot load the programs")]
+    Program(#[source] ProgramError),
+    /// A map cannot be used.
+    #[error(transparent)]
+    Map(#[from] MapFailure),
+    /// An interface cannot be used.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Netlink failed.
+    #[error("cannot talk to the kernel's network configuration")]
+    Netlink(#[source] io::Error),
+    /// The health checks' program cannot be attached.
+    #[error("cannot attach the probe program to {interface}")]
+    Probe {
+        /// To which interface.
+        interface: String,
+        #[source]
+        #[expect(missing_docs, reason = "the cause")]
+        source: io::Error,
+    },
+}
+
+/// Tables were not put in force: what was in force still is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// They contradict themselves, or are too much.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// A map cannot be written.
+    #[error(transparent)]
+    Map(#[from] MapFailure),
+    /// A predecessor's link cannot be taken over.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The loopback cannot be changed.
+    #[error("cannot configure service addresses")]
+    Loopback(#[source] io::Error),
+    /// The end of the programs that read the previous tables cannot be awaited.
+    #[error("cannot wait for readers of the previous tables")]
+    Readers(#[source] io::Error),
+}
+
+/// The data plane does not forward what it was told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotInForce {
+    /// An interface runs something else.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A map cannot be read.
+    #[error(transparent)]
+    Map(#[from] MapFailure),
+    /// The program cannot be identified.
+    #[error("cannot identify the program")]
+    Program(#[from] ProgramError),
+    /// Somebody else changed the generation.
+    #[error("generation {found} is in force, not {expected}")]
+    Generation {
+        /// What the kernel has.
+        found: u32,
+        /// What was put in force from here.
+        expected: u32,
+    },
+    /// Nothing was put in force yet.
+    #[error("nothing is in force")]
+    Nothing,
+}
+
+/// A packet that was run through the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// What the program decided.
+    pub action: Action,
+    /// The packet as it left the program.
+    pub packet: Vec<u8>,
+    /// Nanoseconds that one run took.
+    pub nanoseconds: u128,
+}
+
+/// Verdict of an XDP program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Discarded.
+    Drop,
+    /// Handed to the host.
+    Pass,
+    /// Sent out of another interface.
+    Redirect,
+    /// Sent out of the interface it came from.
+    Transmit,
+    /// Anything else: the program failed.
+    Aborted,
+}
+
+/// This node's data plane. Dropping it leaves everything in force.
+pub struct Dataplane {
+    config: Config,
+    ebpf: Ebpf,
+    maps: Maps,
+    links: Links,
+    /// Held, not pinned: probes end with the process that sends them.
+    _probe_links: Vec<OwnedFd>,
+    next_hops: NextHopKeeper,
+    loopback: Loopback,
+    generation: Generation,
+    ledger: Ledger,
+    /// What the two halves hold.
+    directories: [Directory; 2],
+    applied: Option<Tables>,
+}
+
+/// How long a generation waits for next hops that are looked up for the first time.
+const NEXT_HOP_PATIENCE: Duration = Duration::from_millis(150);
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ISOCAST_EBPF_OBJECT"));
+
+impl Dataplane {
+    /// Opens the data plane in the calling thread's network namespace, or adopts what a
+    /// predecessor with the same `pin_dir` left in force.
+    ///
+    /// # Errors
+    /// When something is missing, see [`crate::preflight`]. What was in force stays so.
+    pub fn open(config: Config) -> Result<(Self, Opened), OpenError> {
+        let dir = pins::layout_dir(&config.pin_dir);
+        pins::create(&dir)
+            .map_err(|source| OpenError::Pin { path: config.pin_dir.clone(), source })?;
+        let mut loader = EbpfLoader::new();
+        for name in MAP_NAMES {
+            loader.map_pin_path(name, dir.join(name));
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(OpenError::Load)?;
+        let (maps, targets) = Maps::take(&mut ebpf)?;
+        let generation = Generation(maps.generation()?);
+        let directories = [maps.read_directory(0)?, maps.read_directory(1)?];
+        let [even, odd] = &directories;
+        let in_force = if generation.half() == 0 { even } else { odd };
+        let ledger = recover(&maps, &targets, in_force)?;
+
+        let program = xdp(&mut ebpf).map_err(OpenError::Program)?;
+        program.load().map_err(OpenError::Program)?;
+        let program = program.fd().map_err(OpenError::Program)?.as_fd();
+        let predecessors = pins::predecessors(&config.pin_dir, &dir);
+        let links = Links::open(&config.uplinks, &dir, &predecessors, program)?;
+        let probe_links =
+            if config.roles.edge { attach_probe(&mut ebpf, &config.uplinks)? } else { Vec::new() };
+
+        let adopted = adopted_targets(&targets, &ledger)?;
+        let next_hops = NextHopKeeper::start(targets, adopted).map_err(OpenError::Netlink)?;
+        let loopback = Loopback::open().map_err(OpenError::Netlink)?;
+        let opened = if generation.0 == 0 { Opened::Fresh } else { Opened::Adopted { generation } };
+        tracing::info!(?opened, dir = %dir.display(), "data plane opened");
+        let dataplane = Self {
+            config,
+            ebpf,
+            maps,
+            links,
+            _probe_links: probe_links,
+            next_hops,
+            loopback,
+            generation,
+            ledger,
+            directories,
+            applied: None,
+        };
+        Ok((dataplane, opened))
+    }
+
+    /// Puts tables in force, whole or not at all. Blocks for some ten milliseconds, and somewhat
+    /// longer when next hops must be found first.
+    ///
+    /// # Errors
+    /// When the tables contradict themselves or the kernel refuses; what was in force stays so.
+    pub fn apply(&mut self, tables: &Tables) -> Result<Generation, ApplyError> {
+        if self.applied.as_ref() == Some(tables) {
+            return Ok(self.generation);
+        }
+        let node = Node {
+            tunnel_addresses: &self.config.tunnel_addresses,
+            decapsulates: self.config.roles.backend,
+        };
+        let plan = plan::plan(tables, &self.ledger, node)?;
+        let accepted: BTreeSet<_> =
+            tables.decap.accepts.iter().map(|accept| accept.address).collect();
+
+        // From here to the flip, only what nothing in force refers to is written.
+        bpf::wait_for_readers().map_err(ApplyError::Readers)?;
+        let next = self.generation.next();
+        self.write_numbered(&plan)?;
+        self.next_hops.want(self.wanted(&plan.ledger), NEXT_HOP_PATIENCE);
+        self.maps.write_root(next.half(), self.config.cluster_secret.root())?;
+        let [even, odd] = &mut self.directories;
+        let idle = if next.half() == 0 { even } else { odd };
+        self.maps.write_directory(next.half(), idle, &plan.directory)?;
+        self.loopback.add(&accepted).map_err(ApplyError::Loopback)?;
+        self.maps.flip(next.0)?;
+
+        self.generation = next;
+        let previous = std::mem::replace(&mut self.ledger, plan.ledger);
+        self.applied = Some(tables.clone());
+        self.clean_up(&previous, &accepted);
+        self.take_over()?;
+        tracing::debug!(generation = next.0, "tables in force");
+        Ok(next)
+    }
+
+    /// Counters of everything that is in force.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn counters(&self) -> Result<Counters, MapFailure> {
+        Counters::read(&self.maps, &self.ledger)
+    }
+
+    /// Follows what is known of the tunnel addresses in the tables.
+    #[must_use]
+    pub fn next_hops(&self) -> watch::Receiver<Arc<NextHops>> {
+        self.next_hops.watch()
+    }
+
+    /// The generation in force; 0 before the first.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Whether the pinned links and maps forward what was put in force last, this process or not.
+    ///
+    /// # Errors
+    /// Says what is not as it should be.
+    pub fn verify(&self) -> Result<(), NotInForce> {
+        let found = self.maps.generation()?;
+        if found == 0 {
+            return Err(NotInForce::Nothing);
+        }
+        if found != self.generation.0 {
+            return Err(NotInForce::Generation { found, expected: self.generation.0 });
+        }
+        let program: &Xdp = self.program()?;
+        Ok(self.links.verify(program.info()?.id())?)
+    }
+
+    /// Runs a packet through the program as if it had arrived by an interface, `repeat` times.
+    /// It is counted as any other; nothing is sent.
+    ///
+    /// # Errors
+    /// When the kernel refuses: the interface is unknown, or the packet shorter than a header.
+    pub fn trace(
+        &self,
+        packet: &[u8],
+        interface: &str,
+        repeat: u32,
+    ) -> Result<Traced, ProgramError> {
+        use aya::programs::{TestRun as _, TestRunOptions};
+        let index = interface_index(interface).map_err(ProgramError::IOError)?;
+        let len = u32::try_from(packet.len()).unwrap_or(u32::MAX);
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress.
+        let context: Vec<u8> =
+            [0, len, 0, index, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
+        let mut out = vec![0; packet.len() + 256];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(packet);
+        options.data_out = Some(&mut out);
+        options.ctx_in = Some(&context);
+        options.repeat = repeat;
+        let result = self.program()?.test_run(options)?;
+        out.truncate(result.data_size_out as usize);
+        let action = match result.return_value {
+            1 => Action::Drop,
+            2 => Action::Pass,
+            3 => Action::Transmit,
+            4 => Action::Redirect,
+            _ => Action::Aborted,
+        };
+        Ok(Traced { action, packet: out, nanoseconds: result.duration.as_nanos() })
+    }
+
+    fn program(&self) -> Result<&Xdp, ProgramError> {
+        self.ebpf.program(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
+    }
+
+    /// Names, counters and rings of numbers that nothing in force has.
+    fn write_numbered(&mut self, plan: &Plan) -> Result<(), MapFailure> {
+        for (name, &number) in &plan.ledger.services {
+            if !self.ledger.services.contains_key(name) {
+                self.maps.write_name(Numbered::Service, number, Some(name))?;
+            }
+        }
+        for (owner, &number) in &plan.ledger.targets {
+            if !self.ledger.targets.contains_key(owner) {
+                self.maps.write_name(Numbered::Target, number, Some(&owner.key))?;
+            }
+        }
+        for (slots, &number) in &plan.ledger.rings {
+            if !self.ledger.rings.contains_key(slots) {
+                self.maps.write_ring(number, slots)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, ledger: &Ledger) -> BTreeMap<u16, Wanted> {
+        let [tag, _] = self.config.cluster_secret.key_tags();
+        let wanted = ledger.targets.iter().map(|(owner, &number)| {
+            let destination = owner.address;
+            let template = header::target(destination, &self.config.tunnel_addresses, tag);
+            (number, Wanted { destination, template })
+        });
+        wanted.collect()
+    }
+
+    /// After the flip: what only the previous generation had is given up. Failures leave nothing
+    /// worse than an unused name or address, which the next generation gives up again.
+    fn clean_up(&mut self, previous: &Ledger, accepted: &BTreeSet<IpAddr>) {
+        let services = (previous.services.iter())
+            .filter(|(name, _)| !self.ledger.services.contains_key(*name))
+            .map(|(_, &number)| (Numbered::Service, number));
+        let targets = (previous.targets.iter())
+            .filter(|(owner, _)| !self.ledger.targets.contains_key(*owner))
+            .map(|(_, &number)| (Numbered::Target, number));
+        for (kind, number) in services.chain(targets) {
+            if let Err(error) = self.maps.write_name(kind, number, None) {
+                tracing::warn!(number, %error, "cannot give up a number");
+            }
+        }
+        if let Err(error) = self.loopback.remove_others(accepted) {
+            tracing::warn!(%error, "cannot remove service addresses");
+        }
+    }
+
+    /// From predecessors with another layout of maps: their last act was to forward until now.
+    fn take_over(&mut self) -> Result<(), LinkError> {
+        if !self.links.has_foreign() {
+            return Ok(());
+        }
+        let Ok(program) = xdp(&mut self.ebpf) else { return Ok(()) };
+        if let Ok(fd) = program.fd() {
+            self.links.take_over(fd.as_fd())?;
+        }
+        let own = pins::layout_dir(&self.config.pin_dir);
+        for dir in pins::predecessors(&self.config.pin_dir, &own) {
+            if let Err(error) = pins::remove(&dir) {
+                tracing::warn!(dir = %dir.display(), %error, "cannot remove a predecessor's pins");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Dataplane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dataplane")
+            .field("config", &self.config)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes the data plane out of force: detaches the programs, and frees the tables. Packets pass as
+/// if it had never been; service addresses on the loopback stay.
+///
+/// # Errors
+/// When something cannot be unpinned. That there is nothing is no error.
+pub fn detach(pin_dir: &Path) -> io::Result<()> {
+    match pins::remove(pin_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+const XDP_PROGRAM: &str = "isocast";
+const PROBE_PROGRAM: &str = "isocast_probe";
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
+    ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+fn attach_probe(ebpf: &mut Ebpf, uplinks: &[Uplink]) -> Result<Vec<OwnedFd>, OpenError> {
+    let program = ebpf.program_mut(PROBE_PROGRAM).ok_or(ProgramError::NotLoaded);
+    let program: &mut SchedClassifier =
+        program.and_then(TryInto::try_into).map_err(OpenError::Program)?;
+    program.load().map_err(OpenError::Program)?;
+    let fd: BorrowedFd<'_> = program.fd().map_err(OpenError::Program)?.as_fd();
+    let attach = |uplink: &Uplink| {
+        interface_index(&uplink.interface)
+            .and_then(|index| bpf::create_link(fd, index, Hook::TcxEgress))
+            .map_err(|source| OpenError::Probe { interface: uplink.interface.clone(), source })
+    };
+    uplinks.iter().map(attach).collect()
+}
+
+/// Learns from the maps what a predecessor put in force.
+fn recover(maps: &Maps, targets: &Targets, in_force: &Directory) -> Result<Ledger, MapFailure> {
+    let mut ledger = Ledger::default();
+    for (number, name) in maps.read_names(Numbered::Service)? {
+        ledger.services.insert(name.into(), number);
+    }
+    for (number, key) in maps.read_names(Numbered::Target)? {
+        let address = header::address_of(&targets.read(number)?.address);
+        ledger.targets.insert(TargetOwner { key: key.into(), address }, number);
+    }
+    for entry in in_force.entries() {
+        if entry.key.is_in(Space::Listener) && entry.value.tenant != Value::TUNNEL {
+            let ring = entry.value.index;
+            ledger.rings.insert(maps.read_ring(ring)?.into(), ring);
+        }
+    }
+    Ok(ledger)
+}
+
+/// Adopted targets, to be kept resolved until the first tables come.
+fn adopted_targets(
+    targets: &Targets,
+    ledger: &Ledger,
+) -> Result<BTreeMap<u16, Wanted>, MapFailure> {
+    let adopted = ledger.targets.iter().filter(|(_, number)| **number >= FIRST_TARGET);
+    adopted
+        .map(|(owner, &number)| {
+            let template = Target { flags: 0, ..targets.read(number)? };
+            Ok((number, Wanted { destination: owner.address, template: Some(template) }))
+        })
+        .collect()
+}

@@ -1,0 +1,189 @@
+//! The ready-made outer header of a target.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use isocast_dataplane_common::{
+    directory::{Address, mapped},
+    encap::{ETHERNET_LEN, PORT, UDP_LEN, hlen},
+    tables::Target,
+};
+
+/// Six bytes of a link-layer address.
+pub type MacAddress = [u8; 6];
+
+/// The way to a target's next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Interface the packets leave by.
+    pub interface: u32,
+    /// That interface's own address.
+    pub source_mac: MacAddress,
+    /// The next hop's address.
+    pub destination_mac: MacAddress,
+}
+
+impl NextHop {
+    /// This node itself: nothing is sent.
+    pub const HERE: Self = Self { interface: 0, source_mac: [0; 6], destination_mac: [0; 6] };
+}
+
+/// Addresses of a tunnel, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    V4 { source: Ipv4Addr, destination: Ipv4Addr },
+    V6 { source: Ipv6Addr, destination: Ipv6Addr },
+}
+
+/// A target that nothing is sent to yet: its addresses are known, the next hop is not.
+///
+/// `None` when this node has no tunnel address of the destination's family.
+pub(crate) fn target(
+    destination: IpAddr,
+    own_addresses: &[IpAddr],
+    key_tag: u32,
+) -> Option<Target> {
+    let ends = own_addresses.iter().find_map(|&source| match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => Some(Ends::V4 { source, destination }),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => Some(Ends::V6 { source, destination }),
+        _ => None,
+    })?;
+    let mut header = Vec::with_capacity(96);
+    header.extend([0; ETHERNET_LEN - 2]);
+    let mut flags = 0;
+    let mut ipv4_sum = 0;
+    match ends {
+        Ends::V4 { source, destination } => {
+            const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
+            const TTL: u8 = 64;
+            header.extend(0x0800_u16.to_be_bytes());
+            header.extend([0x45, 0, 0, 0, 0, 0]);
+            header.extend(DONT_FRAGMENT);
+            header.extend([TTL, 17, 0, 0]);
+            header.extend(source.octets());
+            header.extend(destination.octets());
+            ipv4_sum = sum(header.get(ETHERNET_LEN..).unwrap_or_default());
+        }
+        Ends::V6 { source, destination } => {
+            const HOP_LIMIT: u8 = 64;
+            flags |= Target::IPV6;
+            header.extend(0x86dd_u16.to_be_bytes());
+            header.extend([0x60, 0, 0, 0, 0, 0, 17, HOP_LIMIT]);
+            header.extend(source.octets());
+            header.extend(destination.octets());
+        }
+    }
+    let mut udp = [0; UDP_LEN];
+    udp[2..4].copy_from_slice(&PORT.to_be_bytes());
+    header.extend(udp);
+    header.extend([hlen(0), 0, 0, 0, 0, 0, 0, 0]);
+    header.extend(key_tag.to_ne_bytes());
+    if own_addresses.contains(&destination) {
+        flags |= Target::LOCAL;
+    }
+    let mut target =
+        Target { flags, ipv4_sum, address: address_words(destination), ..Target::default() };
+    for (word, bytes) in target.header.iter_mut().zip(header.chunks(8)) {
+        let mut padded = [0; 8];
+        for (to, from) in padded.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        *word = u64::from_ne_bytes(padded);
+    }
+    Some(target)
+}
+
+/// Writes what is known of the next hop into a target.
+pub(crate) fn set_next_hop(target: &mut Target, next_hop: Option<&NextHop>) {
+    target.flags &= !Target::READY;
+    let Some(next_hop) = next_hop else { return };
+    target.flags |= Target::READY;
+    target.interface = next_hop.interface;
+    let [first, second, ..] = &mut target.header;
+    let [a, b, c, d, e, f] = next_hop.destination_mac;
+    let [g, h, i, j, k, l] = next_hop.source_mac;
+    let [_, _, _, _, m, n, o, p] = second.to_ne_bytes();
+    *first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    *second = u64::from_ne_bytes([i, j, k, l, m, n, o, p]);
+}
+
+/// An address as the kernel's tables hold it.
+pub(crate) fn address_words(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(address) => mapped(u32::from_ne_bytes(address.octets())),
+        IpAddr::V6(address) => {
+            let mut words = [0; 4];
+            for (word, bytes) in words.iter_mut().zip(address.octets().chunks_exact(4)) {
+                *word = u32::from_ne_bytes(bytes.try_into().unwrap_or_default());
+            }
+            words
+        }
+    }
+}
+
+/// The address that [`address_words`] was made from.
+pub(crate) fn address_of(words: &Address) -> IpAddr {
+    let mut octets = [0; 16];
+    for (bytes, word) in octets.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    Ipv6Addr::from(octets).to_canonical()
+}
+
+/// Sum of the 16-bit words, not folded.
+fn sum(bytes: &[u8]) -> u32 {
+    bytes
+        .chunks_exact(2)
+        .map(|pair| u32::from(u16::from_ne_bytes(pair.try_into().unwrap_or_default())))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn addresses_survive_the_way_into_the_tables_and_back() {
+        for text in ["192.0.2.1", "2001:db8::1", "::1", "255.255.255.255"] {
+            assert_eq!(address_of(&address_words(address(text))), address(text));
+        }
+    }
+
+    #[test]
+    fn outer_family_is_the_destinations() {
+        let own = [address("10.0.0.1"), address("2001:db8::1")];
+
+        let v4 = target(address("10.0.0.2"), &own, 0).expect("v4");
+        let v6 = target(address("2001:db8::2"), &own, 0).expect("v6");
+
+        assert_eq!(v4.flags & Target::IPV6, 0);
+        assert_eq!(v6.flags & Target::IPV6, Target::IPV6);
+        assert!(target(address("2001:db8::2"), &own[..1], 0).is_none());
+    }
+
+    #[test]
+    fn own_address_is_local() {
+        let own = [address("10.0.0.1")];
+
+        assert_eq!(target(own[0], &own, 0).expect("target").flags, Target::LOCAL);
+    }
+
+    #[test]
+    fn next_hop_comes_and_goes_without_touching_the_rest() {
+        let mut target = target(address("10.0.0.2"), &[address("10.0.0.1")], 7).expect("target");
+        let before = target;
+        let next_hop = NextHop { interface: 3, source_mac: [1; 6], destination_mac: [2; 6] };
+
+        set_next_hop(&mut target, Some(&next_hop));
+        assert_eq!(target.flags, Target::READY);
+        assert_eq!(target.header[0].to_ne_bytes(), [2, 2, 2, 2, 2, 2, 1, 1]);
+        assert_eq!(target.header[1].to_ne_bytes(), [1, 1, 1, 1, 8, 0, 0x45, 0]);
+        assert_eq!(target.header[2..], before.header[2..]);
+
+        set_next_hop(&mut target, None);
+        assert_eq!(target.flags, 0);
+    }
+}

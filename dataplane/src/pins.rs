@@ -1,0 +1,57 @@
+//! Where things are pinned: one folder per layout of the maps, below the agent's folder in bpffs.
+//!
+//! The folder's name is a hash of everything that two versions must agree on to share maps. A
+//! version with another layout builds its own folder first and takes the links over last.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use isocast_dataplane_common::{
+    Outcome, RING_SLOTS, directory, limits,
+    tables::{Counter, Name, RingLine, Root, Target},
+};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+/// Changes whenever the meaning of a map changes and no size does.
+const LAYOUT: u32 = 1;
+
+/// The folder of this version's layout.
+pub(crate) fn layout_dir(pin_dir: &Path) -> PathBuf {
+    let outcomes: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+    let layout = (
+        LAYOUT,
+        [size_of::<directory::Entry>(), limits::DIRECTORY_BUCKETS, limits::DIRECTORY_PLACES],
+        [size_of::<Root>(), size_of::<Target>(), limits::TARGET_POOL],
+        [size_of::<RingLine>(), RING_SLOTS, limits::RING_POOL],
+        [size_of::<Name>(), size_of::<Counter>(), limits::SERVICE_POOL],
+        outcomes,
+    );
+    let hash = blake3::hash(format!("{layout:?}").as_bytes()).to_hex();
+    pin_dir.join(hash.as_str().get(..16).unwrap_or_default())
+}
+
+/// Makes the folder; refuses where nothing can be pinned.
+pub(crate) fn create(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    if statfs(dir)?.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    Err(io::Error::other("not on a BPF file system: `mount -t bpf bpf /sys/fs/bpf`"))
+}
+
+/// Folders of other layouts.
+pub(crate) fn predecessors(pin_dir: &Path, own: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(pin_dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path != own && path.is_dir()).collect()
+}
+
+/// Unpins everything in a folder, and the folder itself.
+pub(crate) fn remove(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() { remove(&path)? } else { fs::remove_file(&path)? }
+    }
+    fs::remove_dir(dir)
+}

@@ -1,0 +1,311 @@
+//! From tables to what the kernel's maps must hold.
+//!
+//! A pure function of the tables, of what is in force and of the node's own addresses. What is in
+//! force is never written over: new rings, targets and services take numbers that nothing in
+//! force has, so a failure half-way changes nothing, and the flip changes everything. An owner
+//! that stays keeps its number, and with it its counters.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use isocast_dataplane_common::{
+    NO_BACKEND, RING_SLOTS, Slot,
+    directory::{Key, Space, Value},
+    encap,
+    limits::{
+        MAX_DIRECTORY_ENTRIES, MAX_NAME_LEN, MAX_RINGS, MAX_SERVICES, MAX_TARGETS, RING_POOL,
+        SERVICE_POOL, TARGET_POOL,
+    },
+    tables::FIRST_TARGET,
+};
+
+use crate::{
+    directory::{Directory, DirectoryError},
+    header::address_words,
+    tables::{Protocol, Ring, Tables},
+};
+
+/// Who has a target number: a backend by its key, or, with an empty key, any node by its address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TargetOwner {
+    pub(crate) key: Arc<str>,
+    pub(crate) address: IpAddr,
+}
+
+impl TargetOwner {
+    pub(crate) fn node(address: IpAddr) -> Self {
+        Self { key: "".into(), address }
+    }
+}
+
+/// Who has which number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    pub(crate) services: BTreeMap<Arc<str>, u16>,
+    pub(crate) targets: BTreeMap<TargetOwner, u16>,
+    /// Rings by what they hold: slots with target numbers.
+    pub(crate) rings: BTreeMap<Arc<[Slot]>, u16>,
+}
+
+/// A generation, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) ledger: Ledger,
+    pub(crate) directory: Directory,
+}
+
+/// Why tables cannot be put in force. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TablesError {
+    /// More of something than there may be.
+    #[error("{count} {what}, at most {limit} fit")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A position that points at nothing.
+    #[error("{what} {position} does not exist")]
+    Dangling {
+        /// What it should be.
+        what: &'static str,
+        /// The position.
+        position: usize,
+    },
+    /// Two listeners, or two probes, that cannot be told apart.
+    #[error("{what} twice")]
+    Duplicate {
+        /// Which.
+        what: String,
+    },
+    /// A value out of its range.
+    #[error("{what} is out of range")]
+    OutOfRange {
+        /// Which.
+        what: String,
+    },
+    /// A service's address is one of this node's own.
+    #[error("{address} is a tunnel address of this node, not a service's")]
+    OwnAddress {
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node<'a> {
+    pub(crate) tunnel_addresses: &'a [IpAddr],
+    /// Whether tunnels end here.
+    pub(crate) decapsulates: bool,
+}
+
+/// Plans the generation that follows `in_force`.
+pub(crate) fn plan(
+    tables: &Tables,
+    in_force: &Ledger,
+    node: Node<'_>,
+) -> Result<Plan, TablesError> {
+    check(tables, node)?;
+    let edge = &tables.edge;
+    let decap = &tables.decap;
+
+    let services: BTreeSet<_> = edge.vips.iter().map(|vip| vip.service.0.clone()).collect();
+    let services = number(services, &in_force.services, 0, SERVICE_POOL);
+    let services = services.ok_or(too_many("services", edge.vips.len(), MAX_SERVICES))?;
+
+    let backends = edge
+        .backends
+        .iter()
+        .map(|backend| TargetOwner { key: backend.key.0.clone(), address: backend.tunnel_address });
+    let nodes = (decap.sources.iter().copied())
+        .chain(edge.probes.iter().map(|probe| probe.tunnel_address))
+        .map(TargetOwner::node);
+    let owners: BTreeSet<_> = backends.chain(nodes).collect();
+    let count = owners.len();
+    let targets = number(owners, &in_force.targets, FIRST_TARGET, TARGET_POOL);
+    let targets = targets.ok_or(too_many("tunnel addresses", count, MAX_TARGETS))?;
+
+    let contents = ring_contents(tables, &targets)?;
+    let rings = number(contents.iter().cloned().collect(), &in_force.rings, 0, RING_POOL);
+    let rings = rings.ok_or(too_many("rings", contents.len(), MAX_RINGS))?;
+
+    let ledger = Ledger { services, targets, rings };
+    let entries = entries(tables, &ledger, &contents, node)?;
+    let directory = Directory::build(&entries).map_err(|error| match error {
+        DirectoryError::TooMany => {
+            too_many("listeners, sources and destinations", entries.len(), MAX_DIRECTORY_ENTRIES)
+        }
+        DirectoryError::NoDisplacement => {
+            TablesError::Duplicate { what: "a key of the directory".to_owned() }
+        }
+    })?;
+    Ok(Plan { ledger, directory })
+}
+
+/// Limits and ranges.
+fn check(tables: &Tables, node: Node<'_>) -> Result<(), TablesError> {
+    let edge = &tables.edge;
+    let services: BTreeSet<_> = edge.vips.iter().map(|vip| &vip.service).collect();
+    let targets = edge.backends.len() + tables.decap.sources.len();
+    for (what, count, limit) in [
+        ("services", services.len(), MAX_SERVICES),
+        ("rings", edge.rings.len(), MAX_RINGS),
+        ("tunnel addresses", targets, MAX_TARGETS),
+    ] {
+        if count > limit {
+            return Err(too_many(what, count, limit));
+        }
+    }
+    let names = (services.iter().map(|service| &service.0))
+        .chain(edge.backends.iter().map(|backend| &backend.key.0));
+    for name in names {
+        if name.is_empty() || name.len() > MAX_NAME_LEN {
+            return Err(TablesError::OutOfRange { what: format!("length of the name {name:?}") });
+        }
+    }
+    let tenants = (edge.vips.iter().map(|vip| vip.tenant))
+        .chain(edge.probes.iter().map(|probe| probe.tenant))
+        .chain(tables.decap.accepts.iter().map(|accept| accept.tenant));
+    for tenant in tenants {
+        if tenant >> 24 != 0 {
+            return Err(TablesError::OutOfRange { what: format!("tenant {tenant}") });
+        }
+    }
+    for vip in &edge.vips {
+        if node.tunnel_addresses.contains(&vip.address) {
+            return Err(TablesError::OwnAddress { address: vip.address });
+        }
+    }
+    Ok(())
+}
+
+/// Gives numbers to owners: who has one keeps it, the others get numbers that nobody has now.
+fn number<K: Ord>(
+    owners: BTreeSet<K>,
+    in_force: &BTreeMap<K, u16>,
+    first: u16,
+    pool: usize,
+) -> Option<BTreeMap<K, u16>> {
+    let taken: BTreeSet<_> = in_force.values().copied().collect();
+    let mut free =
+        (first..u16::try_from(pool).unwrap_or(NO_BACKEND)).filter(|number| !taken.contains(number));
+    owners
+        .into_iter()
+        .map(|owner| {
+            let number = in_force.get(&owner).copied().or_else(|| free.next())?;
+            Some((owner, number))
+        })
+        .collect()
+}
+
+/// The rings with target numbers in place of positions.
+fn ring_contents(
+    tables: &Tables,
+    targets: &BTreeMap<TargetOwner, u16>,
+) -> Result<Vec<Arc<[Slot]>>, TablesError> {
+    let numbers: Vec<_> = tables
+        .edge
+        .backends
+        .iter()
+        .map(|backend| {
+            let owner = TargetOwner { key: backend.key.0.clone(), address: backend.tunnel_address };
+            targets.get(&owner).copied().unwrap_or(NO_BACKEND)
+        })
+        .collect();
+    let number_of = |position: u16| match position {
+        NO_BACKEND => Ok(NO_BACKEND),
+        _ => numbers
+            .get(usize::from(position))
+            .copied()
+            .ok_or(TablesError::Dangling { what: "backend", position: usize::from(position) }),
+    };
+    let content = |ring: &Ring| {
+        if ring.slots.len() != RING_SLOTS {
+            return Err(TablesError::OutOfRange {
+                what: format!("a ring of {} slots", ring.slots.len()),
+            });
+        }
+        let slots = ring.slots.iter().map(|slot| {
+            Ok(Slot { current: number_of(slot.current)?, previous: number_of(slot.previous)? })
+        });
+        slots.collect()
+    };
+    tables.edge.rings.iter().map(content).collect()
+}
+
+/// The directory's entries.
+fn entries(
+    tables: &Tables,
+    ledger: &Ledger,
+    contents: &[Arc<[Slot]>],
+    node: Node<'_>,
+) -> Result<BTreeMap<Key, Value>, TablesError> {
+    let mut entries = BTreeMap::new();
+    let node_target =
+        |address| ledger.targets.get(&TargetOwner::node(address)).copied().unwrap_or(NO_BACKEND);
+    if node.decapsulates {
+        let port = encap::PORT.to_be();
+        for &address in node.tunnel_addresses {
+            let key = Key::new(Space::Listener, &address_words(address), 0, UDP, port);
+            entries.insert(key, Value { tenant: Value::TUNNEL, ..Value::default() });
+        }
+    }
+    for vip in &tables.edge.vips {
+        let ring = contents.get(vip.ring).and_then(|content| ledger.rings.get(content));
+        let ring = ring.ok_or(TablesError::Dangling { what: "ring", position: vip.ring })?;
+        let service = ledger.services.get(&vip.service.0).copied().unwrap_or_default();
+        let address = address_words(vip.address);
+        let protocol = number_of(vip.protocol);
+        let key = Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be());
+        let value = Value { index: *ring, service, tenant: vip.tenant };
+        if entries.insert(key, value).is_some() {
+            let what = format!("{:?} {} port {}", vip.protocol, vip.address, vip.port);
+            return Err(TablesError::Duplicate { what });
+        }
+        entries.insert(Key::new(Space::Vip, &address, 0, 0, 0), Value::default());
+    }
+    for &source in &tables.decap.sources {
+        let key = Key::new(Space::Source, &address_words(source), 0, 0, 0);
+        entries.insert(key, Value { index: node_target(source), ..Value::default() });
+    }
+    for accept in &tables.decap.accepts {
+        let address = address_words(accept.address);
+        let protocol = number_of(accept.protocol);
+        let port = accept.port.to_be();
+        let key = Key::new(Space::Accept, &address, accept.tenant, protocol, port);
+        entries.insert(key, Value::default());
+    }
+    for probe in &tables.edge.probes {
+        if probe.mark == 0 {
+            return Err(TablesError::OutOfRange { what: "mark 0 of a probe".to_owned() });
+        }
+        let key = Key::new(Space::Probe, &[0; 4], probe.mark, 0, 0);
+        let index = node_target(probe.tunnel_address);
+        let value = Value { index, service: 0, tenant: probe.tenant };
+        if entries.insert(key, value).is_some_and(|other| other != value) {
+            return Err(TablesError::Duplicate { what: format!("mark {} of a probe", probe.mark) });
+        }
+    }
+    Ok(entries)
+}
+
+const fn too_many(what: &'static str, count: usize, limit: usize) -> TablesError {
+    TablesError::TooMany { what, count, limit }
+}
+
+const UDP: u8 = number_of(Protocol::Udp);
+
+const fn number_of(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}

@@ -1,0 +1,213 @@
+//! Looks up next hops: route, neighbour, and the interface's own address.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use rtnetlink::{
+    packet_core::{NLM_F_CREATE, NLM_F_REPLACE},
+    packet_route::{
+        RouteNetlinkMessage,
+        link::{LinkAttribute, LinkMessage},
+        neighbour::{
+            NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+        },
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
+    },
+};
+
+use crate::{
+    header::{MacAddress, NextHop},
+    netlink::{Answer, Netlink, family},
+    next_hops::{NextHops, Unresolved},
+};
+
+/// Looks up next hops, and sees to it that their neighbours stay known.
+pub(crate) struct Resolver {
+    netlink: Netlink,
+    /// When the kernel was last asked to look for a neighbour.
+    solicited: BTreeMap<(u32, IpAddr), Instant>,
+}
+
+/// A neighbour entry of the kernel.
+#[derive(Clone, Copy)]
+struct Neighbour {
+    /// Known, if the entry is valid.
+    mac: Option<MacAddress>,
+    /// Confirmed lately, or in no need of confirmation.
+    fresh: bool,
+}
+
+/// How often the kernel is asked about a neighbour that it does not know, and about one that it
+/// has not heard of lately.
+const SOLICIT_UNKNOWN: Duration = Duration::from_millis(500);
+const SOLICIT_STALE: Duration = Duration::from_secs(10);
+
+impl Resolver {
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self { netlink: Netlink::open()?, solicited: BTreeMap::new() })
+    }
+
+    /// Looks up the next hop of every destination.
+    pub(crate) fn resolve(
+        &mut self,
+        destinations: &BTreeSet<IpAddr>,
+        now: Instant,
+    ) -> io::Result<NextHops> {
+        let macs = self.interface_macs()?;
+        let neighbours = self.neighbours()?;
+        let mut used = BTreeSet::new();
+        let mut next_hops = NextHops::new();
+        for &destination in destinations {
+            let next_hop = self.route(destination)?.and_then(|(interface, gateway)| {
+                let source_mac = *macs.get(&interface).ok_or(Unresolved::NotEthernet)?;
+                used.insert((interface, gateway));
+                let neighbour = neighbours.get(&(interface, gateway));
+                let mac = neighbour.and_then(|neighbour| neighbour.mac);
+                let destination_mac = mac.ok_or(Unresolved::Neighbour(gateway))?;
+                Ok(NextHop { interface, source_mac, destination_mac })
+            });
+            next_hops.insert(destination, next_hop);
+        }
+        self.solicited.retain(|neighbour, _| used.contains(neighbour));
+        for neighbour in used {
+            self.solicit(neighbour, neighbours.get(&neighbour), now);
+        }
+        Ok(next_hops)
+    }
+
+    /// The interface and the next hop's address.
+    fn route(&mut self, destination: IpAddr) -> io::Result<Result<(u32, IpAddr), Unresolved>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(destination);
+        message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(destination.into()));
+        let answer = self.netlink.request(RouteNetlinkMessage::GetRoute(message), 0, Answer::One);
+        let routes = match answer {
+            Ok(routes) => routes,
+            Err(error) if is_unreachable(&error) => return Ok(Err(Unresolved::NoRoute)),
+            Err(error) => return Err(error),
+        };
+        let route = routes.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
+            _ => None,
+        });
+        Ok(route.as_ref().and_then(|route| leads_to(route, destination)).ok_or(Unresolved::NoRoute))
+    }
+
+    /// Link-layer addresses of the Ethernet interfaces.
+    fn interface_macs(&mut self) -> io::Result<BTreeMap<u32, MacAddress>> {
+        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let links = self.netlink.request(message, 0, Answer::Dump)?;
+        let macs = links.into_iter().filter_map(|message| {
+            let RouteNetlinkMessage::NewLink(link) = message else { return None };
+            let mac = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Address(address) => MacAddress::try_from(address.as_slice()).ok(),
+                _ => None,
+            })?;
+            // The loopback has an address too, of zeros.
+            (mac != [0; 6]).then_some((link.header.index, mac))
+        });
+        Ok(macs.collect())
+    }
+
+    fn neighbours(&mut self) -> io::Result<BTreeMap<(u32, IpAddr), Neighbour>> {
+        let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        let neighbours = self.netlink.request(message, 0, Answer::Dump)?;
+        Ok(neighbours.iter().filter_map(read_neighbour).collect())
+    }
+
+    /// Asks the kernel to look for a neighbour, as a packet of its own would.
+    fn solicit(
+        &mut self,
+        (interface, address): (u32, IpAddr),
+        known: Option<&Neighbour>,
+        now: Instant,
+    ) {
+        let every = match known {
+            Some(neighbour) if neighbour.fresh => return,
+            Some(Neighbour { mac: Some(_), .. }) => SOLICIT_STALE,
+            _ => SOLICIT_UNKNOWN,
+        };
+        let last = self.solicited.get(&(interface, address));
+        if last.is_some_and(|last| now.saturating_duration_since(*last) < every) {
+            return;
+        }
+        self.solicited.insert((interface, address), now);
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = interface;
+        message.header.flags = NeighbourFlags::Use;
+        message.header.state = NeighbourState::None;
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(NeighbourAttribute::Destination(match address {
+            IpAddr::V4(address) => NeighbourAddress::Inet(address),
+            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+        }));
+        let message = RouteNetlinkMessage::NewNeighbour(message);
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        if let Err(error) = self.netlink.request(message, flags, Answer::One) {
+            tracing::warn!(%address, interface, %error, "cannot look for a neighbour");
+        }
+    }
+}
+
+/// Where a unicast route leads: its gateway, or the destination itself on a connected network.
+fn leads_to(route: &RouteMessage, destination: IpAddr) -> Option<(u32, IpAddr)> {
+    if route.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let mut interface = None;
+    let mut gateway = destination;
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(address))
+            | RouteAttribute::Via(RouteVia::Inet(address)) => gateway = (*address).into(),
+            RouteAttribute::Gateway(RouteAddress::Inet6(address))
+            | RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = (*address).into(),
+            _ => {}
+        }
+    }
+    Some((interface?, gateway))
+}
+
+fn read_neighbour(message: &RouteNetlinkMessage) -> Option<((u32, IpAddr), Neighbour)> {
+    let RouteNetlinkMessage::NewNeighbour(entry) = message else { return None };
+    let mut address = None;
+    let mut mac = None;
+    for attribute in &entry.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(inet)) => {
+                address = Some(IpAddr::V4(*inet));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(inet)) => {
+                address = Some(IpAddr::V6(*inet));
+            }
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = MacAddress::try_from(bytes.as_slice()).ok();
+            }
+            _ => {}
+        }
+    }
+    let (valid, fresh) = match entry.header.state {
+        NeighbourState::Reachable | NeighbourState::Permanent => (true, true),
+        // Being looked for already.
+        NeighbourState::Delay | NeighbourState::Probe => (true, true),
+        NeighbourState::Stale => (true, false),
+        NeighbourState::Incomplete => (false, true),
+        _ => (false, false),
+    };
+    let neighbour = Neighbour { mac: mac.filter(|_| valid), fresh };
+    Some(((entry.header.ifindex, address?), neighbour))
+}
+
+fn is_unreachable(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL)
+    )
+}
