@@ -1,5 +1,9 @@
 //! Network namespaces for tests.
-#![allow(dead_code, reason = "each test binary uses its share")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its share")]
+
+pub mod network;
+pub mod node;
+pub mod packet;
 
 use std::{
     fs::File,

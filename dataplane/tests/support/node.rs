@@ -1,0 +1,169 @@
+//! A node with one uplink and a router whose address is known beforehand, and its data plane.
+
+use std::{net::IpAddr, path::PathBuf, process, sync::Arc};
+
+use isocast_dataplane::{
+    Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
+    Outcome, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Uplink, Vip, detach,
+};
+use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot};
+
+use super::{Namespace, packet};
+
+pub const SECRET: [u8; 32] = [7; 32];
+pub const TENANT: u32 = 0x00_ab_cd;
+pub const UPLINK: &str = "up0";
+/// This node's own addresses.
+pub const OWN_V4: &str = "10.0.0.1";
+pub const OWN_V6: &str = "2001:db8:a::1";
+
+/// A namespace with an uplink, a default router, and a folder for pins.
+pub struct Node {
+    pub namespace: Namespace,
+    pub pin_dir: PathBuf,
+}
+
+impl Node {
+    pub fn new(part: &str) -> Self {
+        let namespace = Namespace::new(part);
+        for command in [
+            "ip link add up0 mtu 1600 type veth peer name far0".to_owned(),
+            "ip link set far0 up".to_owned(),
+            "ip link set up0 up".to_owned(),
+            format!("ip addr add {OWN_V4}/24 dev up0"),
+            format!("ip addr add {OWN_V6}/64 dev up0 nodad"),
+            "ip neigh add 10.0.0.254 lladdr 02:00:00:00:00:fe dev up0 nud permanent".to_owned(),
+            "ip neigh add 2001:db8:a::fe lladdr 02:00:00:00:00:fe dev up0 nud permanent".to_owned(),
+            "ip route add default via 10.0.0.254".to_owned(),
+            "ip -6 route add default via 2001:db8:a::fe".to_owned(),
+        ] {
+            namespace.run(&command);
+        }
+        let pin_dir =
+            PathBuf::from(format!("/sys/fs/bpf/isocast-test/dp-{}/{part}", process::id()));
+        Self { namespace, pin_dir }
+    }
+
+    pub fn config(&self) -> Config {
+        Config {
+            pin_dir: self.pin_dir.clone(),
+            uplinks: vec![Uplink { interface: UPLINK.to_owned(), mode: Mode::Native }],
+            tunnel_addresses: vec![address(OWN_V4), address(OWN_V6)],
+            cluster_secret: ClusterSecret::new(SECRET),
+            roles: Roles { edge: true, backend: true },
+        }
+    }
+
+    /// Runs `body` inside, with the data plane opened and `tables` in force.
+    pub fn with_tables<T: Send>(
+        &self,
+        tables: &Tables,
+        body: impl FnOnce(&mut Bench) -> T + Send,
+    ) -> T {
+        self.namespace.enter(|| {
+            let mut bench = Bench::open(self.config()).0;
+            bench.dataplane.apply(tables).expect("tables");
+            body(&mut bench)
+        })
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _removed = detach(&self.pin_dir);
+        let _removed = self.pin_dir.parent().map(std::fs::remove_dir);
+    }
+}
+
+/// A data plane with fixtures run through it.
+pub struct Bench {
+    pub dataplane: Dataplane,
+    pub mac: [u8; 6],
+}
+
+impl Bench {
+    pub fn open(config: Config) -> (Self, Opened) {
+        let (dataplane, opened) = Dataplane::open(config).expect("data plane (needs root, bpffs)");
+        let link = super::run(&format!("ip -o link show {UPLINK}"));
+        let text = link.split("link/ether ").nth(1).expect("a MAC address");
+        let mut mac = [0; 6];
+        for (octet, text) in mac.iter_mut().zip(text.split([':', ' '])) {
+            *octet = u8::from_str_radix(text, 16).expect("hexadecimal");
+        }
+        (Self { dataplane, mac }, opened)
+    }
+
+    /// Runs one IP packet through the program, as sent by the router.
+    pub fn arrive(&self, packet: &[u8]) -> Traced {
+        let frame = packet::ethernet(self.mac, packet::ROUTER_MAC, packet);
+        self.dataplane.trace(&frame, UPLINK, 1).expect("test run")
+    }
+
+    /// Runs one packet; says which counted outcomes it had, and the verdict.
+    pub fn outcome_of(&self, packet: &[u8]) -> (Action, Vec<Outcome>) {
+        let before = self.counters();
+        let traced = self.arrive(packet);
+        let after = self.counters();
+        let counted = after.outcomes.iter().filter(|(outcome, n)| before.outcomes[outcome] != **n);
+        (traced.action, counted.map(|(outcome, _)| *outcome).collect())
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.dataplane.counters().expect("counters")
+    }
+
+    /// The frame that leaves by the uplink with `packet` in it.
+    pub fn leaving(&self, packet: &[u8]) -> Vec<u8> {
+        packet::ethernet(packet::ROUTER_MAC, self.mac, packet)
+    }
+}
+
+pub fn address(text: &str) -> IpAddr {
+    text.parse().expect(text)
+}
+
+pub fn key_tag() -> [u8; 4] {
+    let bytes = blake3::derive_key("isocast v1 encapsulation key tags", &SECRET);
+    [bytes[0], bytes[1], bytes[2], bytes[3]]
+}
+
+pub fn next_key_tag() -> [u8; 4] {
+    let bytes = blake3::derive_key("isocast v1 encapsulation key tags", &SECRET);
+    [bytes[4], bytes[5], bytes[6], bytes[7]]
+}
+
+pub fn vip(text: &str, protocol: Protocol, port: u16) -> Vip {
+    Vip {
+        address: address(text),
+        protocol,
+        port,
+        tenant: TENANT,
+        ring: 0,
+        service: ServiceKey("www".into()),
+    }
+}
+
+pub fn accept(text: &str, protocol: Protocol, port: u16) -> Accept {
+    Accept { tenant: TENANT, address: address(text), protocol, port }
+}
+
+pub fn backend(key: &str, tunnel_address: &str) -> Backend {
+    Backend { key: BackendKey(key.into()), tunnel_address: address(tunnel_address) }
+}
+
+/// A ring whose slots are all alike.
+pub fn ring(current: u16, previous: u16) -> Ring {
+    Ring { slots: Arc::new([Slot { current, previous }; RING_SLOTS]) }
+}
+
+/// One service on both families and protocols, at one backend.
+pub fn one_service(backend_address: &str) -> Tables {
+    let mut tables = Tables::default();
+    for text in ["192.0.2.10", "2001:db8:f::10"] {
+        tables.edge.vips.push(vip(text, Protocol::Tcp, 443));
+        tables.edge.vips.push(vip(text, Protocol::Udp, 53));
+    }
+    tables.edge.backends.push(backend("b1", backend_address));
+    tables.edge.rings.push(ring(0, NO_BACKEND));
+    tables
+}

@@ -1,0 +1,165 @@
+//! Builds packets, byte by byte and independently of the code under test.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+
+/// Who talks to whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub source_port: u16,
+    pub port: u16,
+}
+
+pub fn flow(source: &str, destination: &str, port: u16) -> Flow {
+    Flow {
+        source: source.parse().expect("source"),
+        destination: destination.parse().expect("destination"),
+        source_port: 40_000,
+        port,
+    }
+}
+
+pub const SYN: u8 = 0x02;
+pub const ACK: u8 = 0x10;
+
+/// An IP packet with a TCP segment.
+pub fn tcp(flow: Flow, flags: u8, class: u8) -> Vec<u8> {
+    let mut segment = Vec::new();
+    segment.extend(flow.source_port.to_be_bytes());
+    segment.extend(flow.port.to_be_bytes());
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+    segment.extend(b"hello");
+    let sum = transport_checksum(flow, 6, &segment);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    ip(flow.source, flow.destination, 6, class, &segment)
+}
+
+/// An IP packet with a UDP datagram.
+pub fn udp(flow: Flow, payload: &[u8]) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    datagram.extend(flow.source_port.to_be_bytes());
+    datagram.extend(flow.port.to_be_bytes());
+    datagram.extend((8 + payload.len() as u16).to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(payload);
+    let sum = transport_checksum(flow, 17, &datagram);
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    ip(flow.source, flow.destination, 17, 0, &datagram)
+}
+
+/// An echo request, or with `reply` its answer.
+pub fn echo(flow: Flow, reply: bool) -> Vec<u8> {
+    let (protocol, kind) = match (flow.source.is_ipv4(), reply) {
+        (true, false) => (1, 8),
+        (true, true) => (1, 0),
+        (false, false) => (58, 128),
+        (false, true) => (58, 129),
+    };
+    let mut message = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 1];
+    message.extend(b"are you there");
+    let sum = if protocol == 1 {
+        checksum(&message)
+    } else {
+        transport_checksum(flow, protocol, &message)
+    };
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip(flow.source, flow.destination, protocol, 0, &message)
+}
+
+/// An IP header and what follows it.
+pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, class: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            packet.extend([0x45, class]);
+            packet.extend((20 + payload.len() as u16).to_be_bytes());
+            packet.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+            packet.extend(source.octets());
+            packet.extend(destination.octets());
+            let sum = checksum(&packet);
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            packet.extend((6 << 28 | u32::from(class) << 20).to_be_bytes());
+            packet.extend((payload.len() as u16).to_be_bytes());
+            packet.extend([protocol, 64]);
+            packet.extend(source.octets());
+            packet.extend(destination.octets());
+        }
+        _ => panic!("two families"),
+    }
+    packet.extend(payload);
+    packet
+}
+
+/// Puts an Ethernet header before an IP packet.
+pub fn ethernet(to: [u8; 6], from: [u8; 6], packet: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend(to);
+    frame.extend(from);
+    frame.extend(if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] });
+    frame.extend(packet);
+    frame
+}
+
+/// The tunnel.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunnel {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub source_port: u16,
+    pub tenant: u32,
+    pub flags: u8,
+    pub key_tag: [u8; 4],
+    pub hop: Option<IpAddr>,
+    pub class: u8,
+}
+
+/// Puts an IP packet into the tunnel; the IPv6 flow label is left zero.
+pub fn encapsulate(tunnel: &Tunnel, inner: &[u8]) -> Vec<u8> {
+    let hop = match tunnel.hop {
+        None => Vec::new(),
+        Some(IpAddr::V4(hop)) => hop.octets().to_vec(),
+        Some(IpAddr::V6(hop)) => hop.octets().to_vec(),
+    };
+    let inner_protocol = if inner[0] >> 4 == 4 { 4 } else { 41 };
+    let mut datagram = Vec::new();
+    datagram.extend(tunnel.source_port.to_be_bytes());
+    datagram.extend(6080_u16.to_be_bytes());
+    datagram.extend((8 + 12 + hop.len() as u16 + inner.len() as u16).to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend([2 + (hop.len() / 4) as u8, inner_protocol, 0, 0]);
+    datagram.extend((tunnel.tenant << 8 | u32::from(tunnel.flags)).to_be_bytes());
+    datagram.extend(tunnel.key_tag);
+    datagram.extend(hop);
+    datagram.extend(inner);
+    ip(tunnel.source, tunnel.destination, 17, tunnel.class, &datagram)
+}
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum = 0_u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    }
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn transport_checksum(flow: Flow, protocol: u8, payload: &[u8]) -> u16 {
+    let mut bytes = Vec::new();
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(address) => Ipv4Addr::octets(&address).to_vec(),
+        IpAddr::V6(address) => Ipv6Addr::octets(&address).to_vec(),
+    };
+    bytes.extend(octets(flow.source));
+    bytes.extend(octets(flow.destination));
+    bytes.extend((payload.len() as u32).to_be_bytes());
+    bytes.extend(u32::from(protocol).to_be_bytes());
+    bytes.extend(payload);
+    checksum(&bytes)
+}
