@@ -134,18 +134,22 @@ impl Kind {
         Ok(())
     }
 
-    /// Fills defaults in and checks the whole object.
-    pub(super) fn complete(
-        &self,
-        key: &Key,
-        new: &mut Value,
-        old: Option<&Value>,
-    ) -> Result<(), ApiError> {
-        if let Some(fields) = new.as_object_mut() {
+    /// Fills in what goes without saying.
+    pub(super) fn complete(&self, object: &mut Value) {
+        if let Some(fields) = object.as_object_mut() {
             fields.insert("apiVersion".into(), json!(self.api_version));
             fields.insert("kind".into(), json!(self.descriptor.kind));
         }
-        (self.descriptor.default)(new);
+        (self.descriptor.default)(object);
+    }
+
+    /// Checks a whole object by the rules of its kind.
+    pub(super) fn check(
+        &self,
+        key: &Key,
+        new: &Value,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
         let errors = (self.descriptor.validate)(new, old);
         if errors.is_empty() {
             return Ok(());

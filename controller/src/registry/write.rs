@@ -15,7 +15,7 @@ use super::{
     FieldValidation, Kind, Registry,
     apply::{self, Conflict, Conflicts},
     decode::{self, Nulls},
-    fields::Difference,
+    fields::{Difference, FieldSet},
     managed::{ManagedFields, Manager, Operation},
     metadata,
 };
@@ -69,6 +69,12 @@ pub enum Patch<'a> {
     /// RFC 7386.
     Merge(&'a [u8]),
 }
+
+/// Where kubectl records what it applied from the client's side.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The manager that kubectl is by default when it applies from the server's side.
+const KUBECTL: &str = "kubectl";
 
 /// What a write does to the object it found.
 pub(super) enum Outcome {
@@ -213,10 +219,6 @@ impl Registry {
         let object = self
             .modify(proof, subresource, options, |old| {
                 let mut value = Value::clone(&old.value);
-                // Whoever names a revision wants that one.
-                if let Ok(metadata) = metadata::of(&mut value) {
-                    metadata.shift_remove("resourceVersion");
-                }
                 patched(&mut value)?;
                 let decoded = decode::Decoded { value, duplicates: duplicates.clone() };
                 let (mut new, faults) = kind.prune(decoded, options.validation)?;
@@ -249,14 +251,21 @@ impl Registry {
             return Err(ApiError::bad_request("metadata.managedFields must not be set"));
         }
         let manager = manager(Operation::Apply, subresource, options);
-        let conflicts = if options.force { Conflicts::Force } else { Conflicts::Refuse };
         let merge = |live: &Value| {
-            let mut managed = ManagedFields::of(live);
-            let structure = kind.structure();
-            apply::apply(live, &applied, structure, &manager, &mut managed, conflicts)
-                .map(|merged| (merged, managed))
-                .map_err(|conflicts| conflict(key, &conflicts))
+            let merged = |conflicts| {
+                let mut managed = ManagedFields::of(live);
+                apply::apply(live, &applied, kind.structure(), &manager, &mut managed, conflicts)
+                    .map(|merged| (merged, managed))
+            };
+            if options.force {
+                return merged(Conflicts::Force);
+            }
+            merged(Conflicts::Refuse).or_else(|conflicts| {
+                let own = kind.stated_by_client_side_apply(live, &manager, &conflicts);
+                if own { merged(Conflicts::Force) } else { Err(conflicts) }
+            })
         };
+        let merge = |live: &Value| merge(live).map_err(|conflicts| conflict(key, &conflicts));
         if self.store.current(proof).is_none() {
             if subresource == Subresource::Status {
                 return Err(ApiError::not_found(key));
@@ -265,7 +274,8 @@ impl Registry {
             strip_status(&mut object);
             let now = Timestamp::now();
             metadata::begin(&mut object, key, &Uuid::new_v4().to_string(), &seconds(now))?;
-            kind.complete(key, &mut object, None)?;
+            kind.complete(&mut object);
+            kind.check(key, &object, None)?;
             let (_, managed) = merge(&object)?;
             managed.write(&mut object, kind.api_version(), &seconds(now));
             match self.put(proof, Expect::Absent, object, subresource, options).await {
@@ -363,13 +373,35 @@ impl Kind {
         strip_status(&mut object);
         metadata::begin(&mut object, key, &Uuid::new_v4().to_string(), &now)?;
         metadata::of(&mut object)?.shift_remove("managedFields");
-        self.complete(key, &mut object, None)?;
+        self.complete(&mut object);
+        self.check(key, &object, None)?;
         let mut managed = ManagedFields::default();
         let manager = manager(Operation::Update, Subresource::None, options);
         let nothing = Value::Object(serde_json::Map::new());
         managed.update(&manager, Difference::between(&nothing, &object, self.structure()));
         managed.write(&mut object, self.api_version(), &now);
         Ok(object)
+    }
+
+    /// Whether a manager conflicts only with itself: kubectl recorded what it applied from the
+    /// client's side in an annotation, and now applies from the server's.
+    fn stated_by_client_side_apply(
+        &self,
+        live: &Value,
+        manager: &Manager,
+        conflicts: &[Conflict],
+    ) -> bool {
+        let annotations = live.pointer("/metadata/annotations");
+        let recorded = annotations
+            .and_then(|annotations| annotations.get(LAST_APPLIED)?.as_str())
+            .and_then(|text| decode::json(text.as_bytes(), Nulls::Drop).ok());
+        let Some(recorded) = recorded.filter(|_| manager.name == KUBECTL) else { return false };
+        let stated = FieldSet::of(&recorded.value, self.structure());
+        conflicts.iter().all(|conflict| {
+            let mut rest = conflict.fields.clone();
+            rest.subtract(&stated);
+            rest.is_empty()
+        })
     }
 
     /// What becomes of `old` when a client wants `new`.
@@ -409,8 +441,9 @@ impl Kind {
                 *new = whole;
             }
         }
+        self.complete(new);
         metadata::carry_over(new, &old.value, key)?;
-        self.complete(key, new, Some(&old.value))
+        self.check(key, new, Some(&old.value))
     }
 }
 

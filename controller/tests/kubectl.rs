@@ -1,0 +1,295 @@
+//! The API as real kubectl 1.37 sees it.
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    process::Stdio,
+};
+
+use support::{Api, SERVICE};
+
+const WEB: &[&str] = &["-n", "web-prod"];
+
+fn with<'a>(first: &[&'a str], rest: &[&'a str]) -> Vec<&'a str> {
+    [first, rest].concat()
+}
+
+#[test]
+fn api_resources_lists_every_kind_with_its_short_names() {
+    let api = Api::start();
+
+    let said = api.kubectl(&["api-resources", "--cached=false"]);
+
+    said.expect_words(&[
+        "anycastservices",
+        "network.isocast.dev/v1alpha1",
+        "organizations",
+        "resourcemanager.isocast.dev/v1alpha1",
+        "namespaces",
+        "events",
+    ]);
+}
+
+#[test]
+fn every_container_has_a_namespace_and_default_is_none() {
+    let api = Api::with_platform();
+
+    let said = api.kubectl(&["get", "namespaces"]);
+
+    let said = said.expect_words(&["acme", "web-prod", "isocast-system", "Active"]);
+    assert!(!said.out.contains("default"));
+    api.kubectl_in(&SERVICE.replace("web-prod", "default"), &["apply", "-f", "-"])
+        .expect_refusal(&["default"]);
+}
+
+#[test]
+fn apply_creates_configures_and_leaves_unchanged() {
+    let api = Api::with_platform();
+    let apply = ["apply", "-f", "-"];
+
+    api.kubectl_in(SERVICE, &apply).expect_words(&["www created"]);
+    api.kubectl_in(SERVICE, &apply).expect_words(&["www unchanged"]);
+    let changed = SERVICE.replace("/healthz", "/ready");
+    let diff = api.kubectl_in(&changed, &["diff", "-f", "-"]);
+    assert!(diff.out.contains("+      path: /ready"), "{diff:#?}");
+    api.kubectl_in(&changed, &apply).expect_words(&["www configured"]);
+
+    let object = api.get(&with(&["acs", "www"], WEB));
+    assert_eq!(object["spec"]["healthCheck"]["http"]["path"], "/ready");
+    assert_eq!(object["metadata"]["generation"], 2);
+}
+
+#[test]
+fn get_shows_tables_yaml_and_selections() {
+    let api = Api::with_platform();
+    api.kubectl_in(SERVICE, &["apply", "-f", "-"]).expect_ok();
+
+    let table = api.kubectl(&["get", "acs", "-A"]).expect_words(&["NAMESPACE", "AGE", "www"]);
+    let age = table.out.lines().nth(1).and_then(|row| row.split_whitespace().last());
+    assert!(age.is_some_and(|age| age.ends_with('s')), "{table:#?}");
+    let wide = api.kubectl(&["get", "acs", "-A", "-o", "wide"]).expect_ok();
+    assert!(wide.out.lines().next().map(str::len) > table.out.lines().next().map(str::len));
+    api.kubectl(&with(&["get", "acs", "www", "-o", "yaml"], WEB))
+        .expect_words(&["kind: AnycastService", "backendPool: www"]);
+
+    let named = ["get", "dc", "-o", "name"];
+    let select = |more: &[&str]| api.kubectl(&with(&named, more)).expect_ok().out;
+    assert_eq!(select(&["-l", "continent=europe"]), "datacenter.network.isocast.dev/ams\n");
+    assert_eq!(select(&["-l", "continent!=europe"]), "");
+    assert_eq!(select(&["--field-selector", "metadata.name=fra"]), "");
+    api.kubectl(&["get", "dc", "fra"]).expect_refusal(&["(NotFound)", "\"fra\" not found"]);
+}
+
+#[test]
+fn a_watch_shows_changes_as_they_happen() {
+    let api = Api::with_platform();
+    let mut watching = api
+        .command(&["get", "datacenters", "-w", "-o", "name"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("kubectl runs");
+    let mut lines = BufReader::new(watching.stdout.take().expect("piped")).lines();
+    let mut next = || lines.next().expect("it goes on").expect("text");
+    assert_eq!(next(), "datacenter.network.isocast.dev/ams");
+
+    api.kubectl(&["label", "dc", "ams", "tier=edge"]).expect_ok();
+    assert_eq!(next(), "datacenter.network.isocast.dev/ams");
+
+    watching.kill().expect("it runs");
+    watching.wait().expect("it ends");
+}
+
+#[test]
+fn explain_and_describe_know_the_fields() {
+    let api = Api::with_platform();
+    api.kubectl_in(SERVICE, &["apply", "-f", "-"]).expect_ok();
+
+    api.kubectl(&["explain", "anycastservice.spec.ports"]).expect_words(&[
+        "FIELD: ports",
+        "protocol",
+        "enum: TCP, UDP",
+    ]);
+    api.kubectl(&with(&["describe", "acs", "www"], WEB)).expect_words(&[
+        "Backend Pool:",
+        "www",
+        "Events:",
+        "<none>",
+    ]);
+}
+
+#[test]
+fn edit_label_annotate_and_patch_change_what_they_say() {
+    let api = Api::with_platform();
+    api.kubectl_in(SERVICE, &["apply", "-f", "-"]).expect_ok();
+    let editor = api.folder.path().join("editor");
+    fs::write(&editor, "#!/bin/sh\nsed -i 's/name: https/name: web/' \"$1\"\n").expect("written");
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("made executable");
+
+    let edited = api.command(&with(&["edit", "acs", "www"], WEB)).env("EDITOR", &editor).output();
+    support::Said::of(&edited.expect("kubectl runs")).expect_words(&["www edited"]);
+    api.kubectl(&with(&["label", "acs", "www", "tier=edge"], WEB)).expect_words(&["labeled"]);
+    api.kubectl(&with(&["annotate", "acs", "www", "note=x"], WEB)).expect_words(&["annotated"]);
+    let patch = r#"{"spec":{"failover":{"minHealthyBackends":2}}}"#;
+    api.kubectl(&with(&["patch", "acs", "www", "--type=merge", "-p", patch], WEB)).expect_ok();
+    let patch = r#"[{"op":"test","path":"/spec/ports/0/port","value":443},
+                    {"op":"replace","path":"/spec/ports/0/port","value":8443}]"#;
+    api.kubectl(&with(&["patch", "acs", "www", "--type=json", "-p", patch], WEB)).expect_ok();
+    api.kubectl(&with(&["patch", "acs", "www", "-p", "{}"], WEB))
+        .expect_refusal(&["strategic-merge-patch", "not supported"]);
+
+    let object = api.get(&with(&["acs", "www"], WEB));
+    assert_eq!(object["spec"]["ports"][0]["name"], "web");
+    assert_eq!(object["spec"]["ports"][0]["port"], 8443);
+    assert_eq!(object["spec"]["failover"]["minHealthyBackends"], 2);
+    assert_eq!(object["metadata"]["labels"]["tier"], "edge");
+    assert_eq!(object["metadata"]["annotations"]["note"], "x");
+}
+
+#[test]
+fn server_side_apply_names_the_other_manager_unless_forced() {
+    let api = Api::with_platform();
+    let apply = ["apply", "--server-side", "-f", "-"];
+    let as_other = with(&apply, &["--field-manager=other"]);
+    api.kubectl_in(SERVICE, &apply).expect_words(&["serverside-applied"]);
+    let theirs = SERVICE.replace("/healthz", "/theirs");
+
+    api.kubectl_in(&theirs, &as_other).expect_refusal(&[
+        "1 conflict",
+        "kubectl",
+        ".spec.healthCheck.http.path",
+    ]);
+    api.kubectl_in(&theirs, &with(&as_other, &["--force-conflicts"])).expect_ok();
+    api.kubectl_in(SERVICE, &apply).expect_refusal(&["conflict with \"other\""]);
+
+    let object = api.get(&with(&["acs", "www"], WEB));
+    assert_eq!(object["spec"]["healthCheck"]["http"]["path"], "/theirs");
+}
+
+#[test]
+fn server_side_apply_removes_what_its_manager_no_longer_states() {
+    let api = Api::with_platform();
+    let apply = ["apply", "--server-side", "-f", "-"];
+    let two_ports =
+        SERVICE.replace("port: 443}", "port: 443}, {name: dns, protocol: UDP, port: 53}");
+    api.kubectl_in(&two_ports, &apply).expect_ok();
+    api.kubectl(&with(&["label", "acs", "www", "kept=yes"], WEB)).expect_ok();
+
+    api.kubectl_in(SERVICE, &apply).expect_ok();
+
+    let object = api.get(&with(&["acs", "www"], WEB));
+    assert_eq!(object["spec"]["ports"].as_array().map(Vec::len), Some(1));
+    assert_eq!(object["metadata"]["labels"]["kept"], "yes");
+    let before = object["metadata"]["resourceVersion"].clone();
+    api.kubectl_in(SERVICE, &apply).expect_ok();
+    let object = api.get(&with(&["acs", "www"], WEB));
+    assert_eq!(object["metadata"]["resourceVersion"], before, "an apply without change is none");
+}
+
+#[test]
+fn server_side_apply_takes_over_from_client_side_apply() {
+    let api = Api::with_platform();
+    api.kubectl_in(SERVICE, &["apply", "-f", "-"]).expect_ok();
+
+    let changed = SERVICE.replace("/healthz", "/ready");
+    let said = api.kubectl_in(&changed, &["apply", "--server-side", "-f", "-"]).expect_ok();
+
+    assert!(!said.err.contains("Warning"), "{said:#?}");
+    let object = api.get(&with(&["acs", "www"], WEB));
+    assert_eq!(object["spec"]["healthCheck"]["http"]["path"], "/ready");
+    let entries = object["metadata"]["managedFields"].as_array().expect("a list");
+    let path = "/fieldsV1/f:spec/f:healthCheck/f:http/f:path";
+    let owners: Vec<_> = entries.iter().filter(|entry| entry.pointer(path).is_some()).collect();
+    assert_eq!(owners.len(), 1, "{owners:#?}");
+    assert_eq!(owners[0]["manager"], "kubectl");
+    assert_eq!(owners[0]["operation"], "Apply");
+}
+
+#[test]
+fn wait_sees_conditions_and_deletion() {
+    let api = Api::with_platform();
+
+    let wait = ["wait", "--for=condition=Allocated", "aclaim/www-v4", "--timeout=10s"];
+    api.kubectl(&with(&wait, WEB)).expect_words(&["condition met"]);
+    let mut waiting = api
+        .command(&["wait", "--for=delete", "dc/ams", "--timeout=20s"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("kubectl runs");
+    api.kubectl(&["delete", "dc", "ams"]).expect_words(&["deleted"]);
+    assert!(waiting.wait().expect("it ends").success());
+}
+
+#[test]
+fn deletion_waits_for_finalizers() {
+    let api = Api::with_platform();
+    let patch = |finalizers: &str| {
+        let patch = format!(r#"{{"metadata":{{"finalizers":{finalizers}}}}}"#);
+        api.kubectl(&["patch", "dc", "ams", "--type=merge", "-p", &patch]).expect_ok();
+    };
+    patch(r#"["example.com/hold"]"#);
+
+    api.kubectl(&["delete", "dc", "ams", "--wait=false"]).expect_ok();
+    let object = api.get(&["dc", "ams"]);
+    assert!(object["metadata"]["deletionTimestamp"].is_string());
+    patch("null");
+
+    api.kubectl(&["get", "dc", "ams"]).expect_refusal(&["not found"]);
+}
+
+#[test]
+fn the_status_and_the_rest_are_changed_apart() {
+    let api = Api::with_platform();
+    api.kubectl_in(SERVICE, &["apply", "-f", "-"]).expect_ok();
+    let patch = r#"{"spec":{"backendPool":"x"},"status":{"conditions":[{"type":"Ready",
+        "status":"True","reason":"Test","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}"#;
+    let merge = ["patch", "acs", "www", "--type=merge", "-p", patch];
+
+    api.kubectl(&with(&with(&merge, &["--subresource=status"]), WEB)).expect_ok();
+
+    let object = api.get(&with(&["acs", "www"], WEB));
+    assert_eq!(object["spec"]["backendPool"], "www");
+    assert_eq!(object["status"]["conditions"][0]["reason"], "Test");
+    assert_eq!(object["metadata"]["generation"], 1);
+    let wait = ["wait", "--for=condition=Ready", "acs/www", "--timeout=10s"];
+    api.kubectl(&with(&wait, WEB)).expect_ok();
+}
+
+#[test]
+fn mistakes_are_refused_by_name() {
+    let api = Api::with_platform();
+    let apply = ["apply", "-f", "-"];
+
+    let unknown = SERVICE.replace("backendPool: www", "backendPool: www\n  backendPol: x");
+    api.kubectl_in(&unknown, &apply)
+        .expect_refusal(&["strict decoding error", "unknown field \"spec.backendPol\""]);
+    let twice = r#"{"apiVersion":"network.isocast.dev/v1alpha1","kind":"Datacenter",
+        "metadata":{"name":"fra"},"spec":{"region":"eu","region":"us"}}"#;
+    let path = "/apis/network.isocast.dev/v1alpha1/datacenters?fieldValidation=Strict";
+    api.kubectl_in(twice, &["create", "--raw", path, "-f", "-"])
+        .expect_refusal(&["strict decoding error", "duplicate field \"spec.region\""]);
+    let invalid = SERVICE.replace("port: 443", "port: 70000");
+    api.kubectl_in(&invalid, &apply).expect_refusal(&["invalid", "spec.ports[0].port", "65535"]);
+    let elsewhere = SERVICE.replace("web-prod", "nowhere");
+    api.kubectl_in(&elsewhere, &apply).expect_refusal(&["nowhere"]);
+}
+
+#[test]
+fn addresses_run_out_and_are_not_given_twice() {
+    let api = Api::with_platform();
+    let claim = |name: &str, wish: &str| {
+        let manifest = format!(
+            "apiVersion: network.isocast.dev/v1alpha1\nkind: AddressClaim\n\
+             metadata: {{name: {name}, namespace: web-prod}}\n\
+             spec: {{pool: public-v4, {wish}}}\n"
+        );
+        api.kubectl_in(&manifest, &["create", "-f", "-"])
+    };
+
+    claim("taken", "address: 192.0.2.0").expect_refusal(&["public-v4", "192.0.2.0"]);
+    claim("prefix", "address: 192.0.2.0/24").expect_refusal(&["spec.address"]);
+    claim("second", "family: IPv4").expect_ok();
+    claim("third", "family: IPv4").expect_refusal(&["public-v4"]);
+}
