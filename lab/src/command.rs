@@ -68,10 +68,12 @@ pub fn run_with_input<S: AsRef<OsStr>>(
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = command.spawn().and_then(|mut child| {
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes())?;
-        }
-        child.wait_with_output()
+        let stdin = child.stdin.take();
+        // At the same time as its output is read: it may answer before it has read everything.
+        std::thread::scope(|scope| {
+            scope.spawn(|| stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+            child.wait_with_output()
+        })
     });
     finish(&command, output)
 }
@@ -114,6 +116,10 @@ mod tests {
 
     #[test]
     fn input_reaches_the_program() {
-        assert_eq!(run_with_input("cat", ["-"], "hello").unwrap(), "hello");
+        let more_than_pipes_hold = "hello\n".repeat(100_000);
+
+        let echoed = run_with_input("cat", ["-"], &more_than_pipes_hold).unwrap();
+
+        assert_eq!(echoed, more_than_pipes_hold);
     }
 }

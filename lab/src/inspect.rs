@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use crate::{
     lab::{Lab, LabError},
-    programs,
+    programs::{self, CONTROLLER_DATA, Source, bird_control},
+    tools::{AGENT, CLI},
+    topology::{Node, Role},
 };
 
 /// A node in a list.
@@ -42,7 +44,7 @@ pub struct ProgramRow {
 /// # Errors
 /// Processes cannot be listed.
 pub fn nodes(lab: &Lab) -> Result<Vec<NodeRow>, LabError> {
-    let row = |node: &crate::topology::Node| {
+    let row = |node: &Node| {
         let namespace = lab.topology.node_namespace(&node.name);
         let processes = namespace.processes()?;
         let programs = programs::of_node(&lab.topology, node, &lab.tools, lab.source());
@@ -82,6 +84,43 @@ pub fn table(rows: &[NodeRow]) -> String {
         ]
     });
     columns(std::iter::once(header).chain(body).collect())
+}
+
+/// How to look around in a lab that is up.
+#[must_use]
+pub fn guide(lab: &Lab) -> String {
+    let name = &lab.topology.name;
+    let mut text = format!("The lab {name} is up. Look around:\n");
+    let mut line = |what: &str, how: String| text.push_str(&format!("  {what}\n    {how}\n"));
+    let folder = |node: &Node| lab.topology.node_folder(&node.name).display().to_string();
+    let first = |role| lab.topology.with_role(role).next();
+    if let (Some(node), Source::Controller(_)) = (first(Role::Controller), lab.source()) {
+        let on_node = format!("isocast-lab exec {}", node.name);
+        let config = format!("--kubeconfig {}/{CONTROLLER_DATA}/admin.kubeconfig", folder(node));
+        let kubectl = lab.tools.kubectl.display();
+        line("the API", format!("{on_node} {kubectl} {config} get anycastservices -A -o wide"));
+        let isocast = lab.tools.program(CLI).display().to_string();
+        line("the same in short", format!("{on_node} {isocast} {config} status"));
+    }
+    if let Some(node) = first(Role::Frr) {
+        let socket = lab.topology.frr_folder(&node.name);
+        line(
+            "an FRR router",
+            format!("vtysh --vty_socket {} -c 'show bgp summary'", socket.display()),
+        );
+    }
+    if let Some(node) = first(Role::Bird) {
+        let control = bird_control(&lab.topology, &node.name);
+        line("a BIRD router", format!("birdc -s {} show protocols", control.display()));
+    }
+    if let Some(node) = first(Role::Edge) {
+        line("an edge's log", format!("tail {}/{AGENT}.out", folder(node)));
+    }
+    if let Some(node) = first(Role::Client) {
+        line("a user", format!("isocast-lab exec {} curl -s http://203.0.113.10/", node.name));
+    }
+    line("the end", format!("isocast-lab down {name}"));
+    text
 }
 
 /// Text in left-aligned columns, two spaces apart.

@@ -5,10 +5,13 @@
 
 use std::{
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use isocast_dataplane::pass;
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
@@ -30,6 +33,19 @@ pub struct Lab {
     /// Where its programs come from.
     pub tools: Tools,
     state: State,
+}
+
+/// A route, as `ip -j route get` shows it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Route {
+    /// The next router; absent for a neighbour.
+    pub gateway: Option<IpAddr>,
+    /// The interface.
+    #[serde(rename = "dev")]
+    pub interface: String,
+    /// The node's own address.
+    #[serde(rename = "prefsrc")]
+    pub source: IpAddr,
 }
 
 /// What keeps a lab from being made, changed or removed.
@@ -54,6 +70,14 @@ pub enum LabError {
     /// The machine lacks something.
     #[error(transparent)]
     Need(#[from] NeedError),
+    /// A node cannot reach an address.
+    #[error("{node} has no route to {destination}")]
+    NoRoute {
+        /// The node.
+        node: String,
+        /// What was to be reached.
+        destination: IpAddr,
+    },
     /// There is no such lab.
     #[error("there is no lab {name:?}; `isocast-lab inspect` lists those there are")]
     NoLab {
@@ -218,7 +242,8 @@ impl Lab {
         Ok(processes.iter().any(|process| process.runs(program)))
     }
 
-    /// Cuts all wires of a node, its management port included. Its interfaces do not notice.
+    /// Cuts all cables of a node but the one to the management network. Its interfaces do not
+    /// notice.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -226,11 +251,10 @@ impl Lab {
         for end in self.topology.wire_ends(node) {
             end.wire.ip(&format!("link set dev {} nomaster\n", end.interface))?;
         }
-        let port = self.topology.management_port(node);
-        Ok(self.topology.management_namespace().ip(&format!("link set dev {port} nomaster\n"))?)
+        Ok(())
     }
 
-    /// Joins a node's wires again.
+    /// Joins a node's cables again.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -238,9 +262,7 @@ impl Lab {
         for end in self.topology.wire_ends(node) {
             end.wire.ip(&format!("link set dev {} master {WIRE_BRIDGE}\n", end.interface))?;
         }
-        let port = self.topology.management_port(node);
-        let batch = format!("link set dev {port} master {MANAGEMENT_BRIDGE}\n");
-        Ok(self.topology.management_namespace().ip(&batch)?)
+        Ok(())
     }
 
     /// Takes the power from nodes: first all their wires, then all that ran and all the kernel
@@ -248,9 +270,12 @@ impl Lab {
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn power_off(&self, nodes: &[String]) -> Result<(), LabError> {
+    pub fn power_off(&self, nodes: &[&str]) -> Result<(), LabError> {
         for node in nodes {
             self.cut(node)?;
+            let port = self.topology.management_port(node);
+            let batch = format!("link set dev {port} nomaster\n");
+            self.topology.management_namespace().ip(&batch)?;
         }
         let mut processes = Vec::new();
         for node in nodes {
@@ -276,7 +301,7 @@ impl Lab {
     ///
     /// # Errors
     /// Something cannot be made or started.
-    pub fn power_on(&self, nodes: &[String]) -> Result<(), LabError> {
+    pub fn power_on(&self, nodes: &[&str]) -> Result<(), LabError> {
         for name in nodes {
             self.make_node(self.node(name)?)?;
         }
@@ -284,6 +309,19 @@ impl Lab {
             self.start(name)?;
         }
         Ok(())
+    }
+
+    /// How a node reaches `destination`.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn route(&self, node: &str, destination: IpAddr) -> Result<Route, LabError> {
+        let namespace = self.topology.node_namespace(node);
+        let target = destination.to_string();
+        let text = command::run("ip", ["-n", namespace.name(), "-j", "route", "get", &target])?;
+        let routes: Vec<Route> = serde_json::from_str(&text).unwrap_or_default();
+        let no_route = || LabError::NoRoute { node: node.to_owned(), destination };
+        routes.into_iter().next().ok_or_else(no_route)
     }
 
     fn start_program(&self, node: &Node, program: &Program) -> Result<(), LabError> {
@@ -396,8 +434,11 @@ fn connect_wire(end: &WireEnd, node: &Node, namespace: &Namespace) -> Result<(),
 }
 
 /// A frame that XDP sends out of a veth arrives only if its peer runs an XDP program too.
-fn attach_pass(_wire: &Namespace, _interface: &str) -> Result<(), LabError> {
-    Ok(())
+fn attach_pass(wire: &Namespace, interface: &str) -> Result<(), LabError> {
+    wire.within(|| pass::attach(interface))?.map_err(|source| LabError::File {
+        what: format!("XDP on {interface} in {}", wire.name()),
+        source,
+    })
 }
 
 /// Writes kernel settings of a namespace, in order.

@@ -2,9 +2,12 @@
 //!
 //! Reads containerlab topology files and realises them on one Linux machine without containers.
 
+pub mod collector;
 pub mod command;
+pub mod demo;
 pub mod inspect;
 pub mod lab;
+pub mod load;
 pub mod netns;
 pub mod plan;
 pub mod process;

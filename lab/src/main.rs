@@ -1,12 +1,17 @@
 //! `isocast-lab`: the lab's command line.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use isocast_lab::{
-    inspect,
+    demo, inspect,
     lab::Lab,
     state::State,
     tools::{Tools, check_root},
@@ -41,6 +46,27 @@ enum Command {
     Down {
         /// Topology file or name of the lab [default: every lab there is]
         topology: Option<String>,
+    },
+    /// Play the demo: one service in two datacenters, users on it, one disaster after another
+    Demo {
+        /// containerlab topology file
+        #[arg(long, default_value = "lab/topologies/two-dc.clab.yml")]
+        topology: PathBuf,
+        /// Folder of the manifests that configure it
+        #[arg(long, default_value = "lab/manifests/two-dc")]
+        manifests: PathBuf,
+        /// Without a controller: agents read files
+        #[arg(long = "static")]
+        is_static: bool,
+        /// Play only these events
+        #[arg(long, value_delimiter = ',', value_name = "EVENT,…")]
+        only: Vec<String>,
+        /// Leave the lab up, and say how to look around
+        #[arg(long)]
+        keep: bool,
+        /// Write the result to a file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
     /// Run a command on a node
     #[command(visible_alias = "run")]
@@ -109,6 +135,11 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
                 writeln!(out, "removed {name}")?;
             }
         }
+        Command::Demo { topology, manifests, is_static, only, keep, json } => {
+            check_root()?;
+            let options = demo::Options { topology, manifests, is_static, only };
+            return play(&options, tools, keep, json.as_deref(), &mut out);
+        }
         Command::Exec { node, command, lab } => {
             check_root()?;
             let lab = Lab::open(&the_lab(lab)?, tools)?;
@@ -129,6 +160,42 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Plays the demo; the lab is removed afterwards, also after an error or an interrupt, unless it is
+/// to be kept.
+fn play(
+    options: &demo::Options,
+    tools: Tools,
+    keep: bool,
+    json: Option<&Path>,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    let name = Topology::read(&options.topology)?.name;
+    let started = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let played = runtime.block_on(async {
+        let mut progress = |line: &str| {
+            // Who closes our output does not want to know.
+            let _closed = writeln!(out, "[{:6.1} s] {line}", started.elapsed().as_secs_f64())
+                .and_then(|()| out.flush());
+        };
+        tokio::select! {
+            played = demo::play(options, tools.clone(), &mut progress) => Ok(played?),
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        }
+    });
+    match Lab::open(&name, tools) {
+        Ok(lab) if keep => write!(out, "\n{}", inspect::guide(&lab))?,
+        _ => Lab::down(&name).with_context(|| format!("lab {name} is not wholly removed"))?,
+    }
+    let report = played?;
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(path, text).with_context(|| path.display().to_string())?;
+    }
+    write!(out, "\n{}", report.table())?;
+    Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs a command on a node and hands on its exit code.

@@ -150,10 +150,10 @@ fn agent(topology: &Topology, node: &Node, tools: &Tools, source: Source) -> Pro
         Source::Controller(address) => {
             option("controller", format!("{address}:6444"));
             option("node", node.name.clone());
-            option("state", path("state"));
             option("join-token-file", path(JOIN_TOKEN_FILE));
         }
     }
+    option("state", path("state"));
     option("bpffs", topology.pin_folder().join(&node.name).display().to_string());
     option("metrics", "0.0.0.0:9100".to_owned());
     option("admin-socket", path("agent.sock"));

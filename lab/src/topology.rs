@@ -50,6 +50,8 @@ pub struct Node {
     pub role: Role,
     /// Label `isocast.lab/datacenter`; absent for what lies between datacenters.
     pub datacenter: Option<String>,
+    /// Label `isocast.lab/asn`: its autonomous system, for routers and edges.
+    pub asn: Option<u32>,
     /// Address of `eth0`.
     pub management_address: Ipv4Addr,
     /// Commands run in the node once its links exist.

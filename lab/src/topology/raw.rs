@@ -131,6 +131,10 @@ impl NodeFields {
         })?;
         let role = role.parse::<Role>().map_err(|message| at("labels", message))?;
         let address = self.mgmt_ipv4.ok_or_else(|| at("mgmt-ipv4", "is required".into()))?;
+        let asn = self.labels.get(ASN_LABEL).map(|text| {
+            let message = format!("{ASN_LABEL}: {text:?} is no AS number");
+            text.parse::<u32>().map_err(|_error| at("labels", message))
+        });
         let reserved = [
             Some(management.subnet.network()),
             management.subnet.hosts().next(),
@@ -152,6 +156,7 @@ impl NodeFields {
             name: name.to_owned(),
             role,
             datacenter: self.labels.get(DATACENTER_LABEL).cloned(),
+            asn: asn.transpose()?,
             management_address: address,
             binds: binds.collect::<Result<_, _>>()?,
             exec: self.exec,
@@ -257,6 +262,7 @@ const fn default_mtu() -> u32 {
 /// Interface on the management network, as in containerlab.
 pub(crate) const MANAGEMENT_INTERFACE: &str = "eth0";
 const ROLE_LABEL: &str = "isocast.lab/role";
+const ASN_LABEL: &str = "isocast.lab/asn";
 const DATACENTER_LABEL: &str = "isocast.lab/datacenter";
 /// IPv6 needs 1280 (RFC 8200 §5).
 const MTU_MIN: u32 = 1280;
@@ -276,7 +282,7 @@ topology:
     linux: { sysctls: { net.ipv4.ip_forward: "1" } }
   nodes:
     r1:
-      labels: { isocast.lab/role: frr, isocast.lab/datacenter: ams }
+      labels: { isocast.lab/role: frr, isocast.lab/datacenter: ams, isocast.lab/asn: "64601" }
       mgmt-ipv4: 172.20.30.11
       exec: [second]
       binds: ["r1/bgpd.conf:/etc/frr/bgpd.conf:ro"]
@@ -297,7 +303,7 @@ topology:
         assert_eq!(node.sysctls["net.ipv4.ip_forward"], "1");
         assert_eq!(node.exec, ["first", "second"]);
         assert_eq!(node.role, Role::Frr);
-        assert_eq!(node.datacenter.as_deref(), Some("ams"));
+        assert_eq!((node.datacenter.as_deref(), node.asn), (Some("ams"), Some(64601)));
         let bind = node.bound_below("/etc/frr").next().unwrap();
         assert_eq!(bind.source, Path::new("/labs/r1/bgpd.conf"));
         assert_eq!(bind.target, Path::new("/etc/frr/bgpd.conf"));
@@ -313,6 +319,7 @@ topology:
             ("172.20.30.12", "172.20.30.11", "is r1's already"),
             ("172.20.30.12", "172.20.31.12", "not a free host address"),
             ("172.20.30.12", "172.20.30.1", "not a free host address"),
+            ("\"64601\"", "AS64601", "no AS number"),
             ("r2:eth1", "r3:eth1", "there is no node \"r3\""),
             ("r2:eth1", "r1:eth1", "r1:eth1 is linked twice"),
             ("r2:eth1", "r2:eth0", "eth0 is not free"),

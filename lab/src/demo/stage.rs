@@ -1,0 +1,157 @@
+//! Plays one event on the scene and collects what is judged.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    DemoError,
+    event::{Event, Starts, Step},
+    report::Outcome,
+    scene::{self, Scene},
+    verdict::{self, Observed},
+};
+use crate::{
+    load::{self, STEADY_CONNECTIONS},
+    routers::{self, POLL_INTERVAL},
+};
+
+/// Plays `event`.
+pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, DemoError> {
+    if event.starts == Starts::Settled {
+        scene.settle().await?;
+    }
+    let edges = scene.edges_of_flows()?;
+    let last = scene.load.with_record(|record| record.last().clone());
+    let expected = load::expected_groups(&edges, &last);
+    let backends_before = scene.backends_before(Instant::now());
+    let mut problems = Vec::new();
+    let mut programmed_after = None;
+
+    scene.collector.begin_window();
+    let from = scene.load.begin_window();
+    for step in event.fault {
+        take(scene, *step, &mut problems, &mut programmed_after).await?;
+    }
+    let repair_from = Instant::now();
+    let backends_after = scene.backends_before(repair_from);
+    problems.extend(wrongly_served(scene, event, repair_from));
+    for step in event.repair {
+        take(scene, *step, &mut problems, &mut programmed_after).await?;
+    }
+    let until = Instant::now();
+    problems.extend(finish(scene, until).await);
+
+    let streams = scene.load.streams().to_vec();
+    let withdrawals = scene.collector.withdrawals();
+    Ok(scene.load.with_record(|record| {
+        let observed = Observed {
+            record,
+            expected: &expected,
+            from,
+            repair_from,
+            until,
+            backends_before,
+            backends_after,
+            withdrawals,
+            programmed_after,
+            problems,
+        };
+        tracing::debug!(streams = streams.len(), event = event.name, "judging");
+        verdict::judge(event, observed)
+    }))
+}
+
+async fn take(
+    scene: &mut Scene,
+    step: Step,
+    problems: &mut Vec<String>,
+    programmed_after: &mut Option<Duration>,
+) -> Result<(), DemoError> {
+    let lab = &scene.lab;
+    match step {
+        Step::CheckRouters => problems.extend(check_routers(scene)?),
+        Step::Cut(node) => lab.cut(node)?,
+        Step::Kill(node, program) => lab.kill(node, program)?,
+        Step::KillControllerInBurst => {
+            if let Some(kube) = &mut scene.kube {
+                kube.kill_in_burst(lab)?;
+            }
+        }
+        Step::Observe(time) => tokio::time::sleep(time).await,
+        Step::PowerOff(nodes) => lab.power_off(nodes)?,
+        Step::PowerOn(nodes) => lab.power_on(nodes)?,
+        Step::Restore(node) => lab.restore(node)?,
+        Step::Start(node, program) => lab.start_named(node, program)?,
+        Step::VerifyWrites => {
+            if let Some(kube) = &scene.kube {
+                let verified = kube.verify_writes(lab)?;
+                problems.extend(verified.problems);
+                *programmed_after = verified.programmed_after;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Both the kernel and the daemon of every border use every edge for every prefix.
+fn check_routers(scene: &Scene) -> Result<Vec<String>, DemoError> {
+    let mut problems = Vec::new();
+    for border in scene.borders() {
+        let edges = scene.edges_of(border).count();
+        for prefix in scene::prefixes() {
+            let kernel = routers::kernel_next_hops(&scene.lab, &border.name, prefix)?.len();
+            let daemon = routers::daemon_next_hops(&scene.lab, &border.name, prefix)?;
+            if (kernel, daemon) != (edges, edges) {
+                problems.push(format!(
+                    "{} ({}) has {daemon} next hops of {prefix}, its kernel {kernel}, of {edges}",
+                    border.name, border.role
+                ));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// Users that the event says are served by one datacenter, and are not.
+fn wrongly_served(scene: &Scene, event: &Event, at: Instant) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (client, datacenter) in event.serves {
+        for (position, stream) in scene.load.streams().iter().enumerate() {
+            if stream.client != *client {
+                continue;
+            }
+            let samples = scene.samples_before(at, |flow| flow.stream == position);
+            let mut served = samples.iter().filter_map(|sample| sample.answer.as_ref()).peekable();
+            let address = stream.destination.ip();
+            if served.peek().is_none() {
+                problems.push(format!("{client} is not served by {address}"));
+            } else if let Some(other) = served.find(|server| server.datacenter != *datacenter) {
+                let backend = &other.backend;
+                problems.push(format!("{client} by {address} is served by {backend}"));
+            }
+        }
+    }
+    problems
+}
+
+/// Waits until every request of the window is over and every long-lived connection either goes on
+/// or has broken, so that whatever an event did is counted as this event's.
+async fn finish(scene: &Scene, until: Instant) -> Option<String> {
+    let deadline = until + FINISH_TIMEOUT;
+    loop {
+        let (is_complete, steady) = scene.load.with_record(|record| {
+            let steady = record.steady_since(scene::recently(Instant::now()));
+            (record.is_complete_until(until), steady)
+        });
+        if is_complete && steady == STEADY_CONNECTIONS {
+            return None;
+        }
+        if Instant::now() > deadline {
+            let all = STEADY_CONNECTIONS;
+            return Some(format!("only {steady} of {all} long-lived connections are alive"));
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Longer than the patience of a long-lived connection.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,0 +1,183 @@
+//! Judges an event by its limits. A pure function of what was observed.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use super::{
+    event::{BreaksInRepair, Event},
+    report::{Outcome, Proof},
+};
+use crate::load::{Break, Expected, FlowKey, Record, longest_gap, metrics};
+
+/// What was seen of an event.
+#[derive(Debug)]
+pub(super) struct Observed<'a> {
+    pub(super) record: &'a Record,
+    pub(super) expected: &'a HashMap<FlowKey, Expected>,
+    pub(super) from: Instant,
+    pub(super) repair_from: Instant,
+    pub(super) until: Instant,
+    pub(super) backends_before: BTreeSet<String>,
+    pub(super) backends_after: BTreeSet<String>,
+    pub(super) withdrawals: Option<u64>,
+    pub(super) programmed_after: Option<Duration>,
+    pub(super) problems: Vec<String>,
+}
+
+/// Why a long-lived connection broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// What served it was killed.
+    Lost,
+    /// Anycast moved it to another datacenter.
+    Moved,
+    /// Nothing that explains it.
+    Reset,
+}
+
+/// Judges `event`.
+pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
+    let Observed { record, from, repair_from, until, .. } = observed;
+    let all = metrics(record.samples(), from, until);
+    let in_repair = metrics(record.samples(), repair_from, until);
+    let gap = longest_gap(record.samples(), observed.expected, from, until);
+    let causes: Vec<_> =
+        record.breaks().iter().map(|end| cause(event, end, from, repair_from)).collect();
+    let count = |cause| causes.iter().filter(|other| **other == cause).count();
+    let (lost, moved, resets) = (count(Cause::Lost), count(Cause::Moved), count(Cause::Reset));
+
+    let limits = event.limits;
+    let mut problems = observed.problems;
+    let mut hold = |what: &str, seen: String, is_held: bool, limit: String| {
+        if !is_held {
+            problems.push(format!("{what}: {seen}, at most {limit}"));
+        }
+    };
+    if let Some(limit) = limits.failed {
+        hold("failed", all.failed.to_string(), all.failed <= limit, limit.to_string());
+    }
+    if let Some(limit) = limits.failed_in_repair {
+        let failed = in_repair.failed;
+        hold("failed after return", failed.to_string(), failed <= limit, limit.to_string());
+    }
+    if let Some(limit) = limits.resets {
+        hold("resets", resets.to_string(), resets <= limit, limit.to_string());
+    }
+    if let Some(limit) = limits.longest_gap {
+        hold("longest gap", format!("{gap:?}"), gap <= limit, format!("{limit:?}"));
+    }
+    if let (Some(limit), Some(seen)) = (limits.withdrawals, observed.withdrawals) {
+        hold("withdrawals", seen.to_string(), seen <= limit, limit.to_string());
+    }
+    if let Some(limit) = limits.programmed_within {
+        let seen = observed.programmed_after;
+        let is_held = seen.is_some_and(|took| took <= limit);
+        hold("programmed after", format!("{seen:?}"), is_held, format!("{limit:?}"));
+    }
+    if all.requests == 0 {
+        problems.push("no requests were made".to_owned());
+    }
+    if record.overflows() > 0 {
+        problems.push(format!("{} samples were not kept", record.overflows()));
+    }
+
+    Outcome {
+        name: event.name,
+        story: event.story,
+        requests: all.requests,
+        failed: all.failed,
+        failed_after_return: in_repair.failed,
+        resets,
+        lost,
+        moved,
+        longest_gap_ms: millis(gap),
+        withdrawals: observed.withdrawals,
+        served_by: all.served_by,
+        limit: limits.into(),
+        proof: Proof {
+            backends_before: observed.backends_before,
+            backends_after: observed.backends_after,
+        },
+        programmed_after_ms: observed.programmed_after.map(millis),
+        ok: problems.is_empty(),
+        problems,
+    }
+}
+
+fn cause(event: &Event, end: &Break, from: Instant, repair_from: Instant) -> Cause {
+    if end.opened < from && event.victims.contains(&end.server.backend.as_str()) {
+        return Cause::Lost;
+    }
+    match event.breaks_in_repair {
+        BreaksInRepair::AreMoves if end.at >= repair_from => Cause::Moved,
+        BreaksInRepair::AreMoves | BreaksInRepair::AreResets => Cause::Reset,
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::event::EVENTS, *};
+    use crate::load::Server;
+
+    fn event(name: &str) -> &'static Event {
+        EVENTS.iter().find(|event| event.name == name).unwrap()
+    }
+
+    fn broke(backend: &str, opened: Instant, at: Instant) -> Break {
+        let server = Server { datacenter: "ams".into(), backend: backend.into() };
+        Break { stream: 0, opened, at, server }
+    }
+
+    #[test]
+    fn a_connection_to_what_was_killed_is_lost_and_others_are_reset() {
+        let from = Instant::now();
+        let before = from.checked_sub(Duration::from_secs(1)).unwrap();
+        let later = from + Duration::from_secs(1);
+        let cause = |backend, opened| {
+            cause(event("backend_killed"), &broke(backend, opened, later), from, later)
+        };
+
+        assert_eq!(cause("be-ams-1", before), Cause::Lost);
+        assert_eq!(cause("be-ams-2", before), Cause::Reset);
+        assert_eq!(cause("be-ams-1", later), Cause::Reset);
+    }
+
+    #[test]
+    fn a_connection_that_breaks_when_the_datacenter_returns_was_moved() {
+        let from = Instant::now();
+        let later = from + Duration::from_secs(1);
+        let end = broke("be-fra-1", from, later);
+
+        assert_eq!(cause(event("datacenter_back"), &end, from, from), Cause::Moved);
+        assert_eq!(cause(event("datacenter_lost"), &end, from, from), Cause::Reset);
+    }
+
+    #[test]
+    fn a_limit_that_is_not_held_is_named() {
+        let from = Instant::now();
+        let record = Record::default();
+        let observed = Observed {
+            record: &record,
+            expected: &HashMap::new(),
+            from,
+            repair_from: from,
+            until: from,
+            backends_before: BTreeSet::new(),
+            backends_after: BTreeSet::new(),
+            withdrawals: Some(1),
+            programmed_after: None,
+            problems: Vec::new(),
+        };
+
+        let outcome = judge(event("agent_killed"), observed);
+
+        assert!(!outcome.ok);
+        assert_eq!(outcome.problems, ["withdrawals: 1, at most 0", "no requests were made"]);
+    }
+}

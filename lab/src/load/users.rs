@@ -1,0 +1,142 @@
+//! The users of one client node.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Stream,
+    http::{Connection, Persistence},
+    record::{Break, FlowKey, Record, Sample},
+};
+
+/// Makes load on `streams` (with their positions among `stream_count`) until `stop`.
+pub(super) async fn run(
+    streams: Vec<(usize, Stream)>,
+    stream_count: usize,
+    record: Arc<Mutex<Record>>,
+    stop: CancellationToken,
+) {
+    let mut tasks = JoinSet::new();
+    for (position, stream) in streams {
+        let of_stream = (0..STEADY_CONNECTIONS).filter(|number| number % stream_count == position);
+        for _ in of_stream {
+            tasks.spawn(steady(position, stream.clone(), Arc::clone(&record)));
+        }
+        tasks.spawn(open_loop(position, stream, Arc::clone(&record)));
+    }
+    stop.cancelled().await;
+    tasks.shutdown().await;
+}
+
+/// New connections, one request each, at fixed instants.
+async fn open_loop(position: usize, stream: Stream, record: Arc<Mutex<Record>>) {
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+    let mut requests = JoinSet::new();
+    let mut due = tokio::time::Instant::now();
+    for port in (PORT_FIRST..=PORT_LAST).cycle() {
+        sleep_until(due).await;
+        while requests.try_join_next().is_some() {}
+        let (flow, started) = (FlowKey { stream: position, port }, due.into_std());
+        due += REQUEST_INTERVAL;
+
+        let Ok(permit) = Arc::clone(&in_flight).try_acquire_owned() else {
+            record.lock().push(Sample { flow, started, ended: Instant::now(), answer: None });
+            continue;
+        };
+        let number = record.lock().open(started);
+        let source = SocketAddr::new(stream.source, port);
+        let (destination, record) = (stream.destination, Arc::clone(&record));
+        requests.spawn(async move {
+            let request = async {
+                Connection::open(source, destination, Persistence::Close).await?.exchange().await
+            };
+            let answer = match timeout(REQUEST_TIMEOUT, request).await {
+                Ok(Ok(server)) => Some(server),
+                Ok(Err(error)) => {
+                    tracing::debug!(%destination, port, %error, "request failed");
+                    None
+                }
+                Err(_elapsed) => None,
+            };
+            record.lock().close(number, Sample { flow, started, ended: Instant::now(), answer });
+            drop(permit);
+        });
+    }
+}
+
+/// A connection that lives as long as the network lets it, opened again when it does not.
+async fn steady(position: usize, stream: Stream, record: Arc<Mutex<Record>>) {
+    let source = SocketAddr::new(stream.source, 0);
+    loop {
+        let opening = Connection::open(source, stream.destination, Persistence::KeepAlive);
+        if let Ok(Ok(connection)) = timeout(REQUEST_TIMEOUT, opening).await {
+            exchange_until_broken(position, connection, &record).await;
+        }
+        sleep(STEADY_INTERVAL).await;
+    }
+}
+
+async fn exchange_until_broken(
+    position: usize,
+    mut connection: Connection,
+    record: &Mutex<Record>,
+) {
+    let opened = Instant::now();
+    let number = record.lock().number();
+    let mut served_by = None;
+    while let Ok(Ok(server)) = timeout(STEADY_TIMEOUT, connection.exchange()).await {
+        record.lock().steady_answered(number);
+        served_by = Some(server);
+        sleep(STEADY_INTERVAL).await;
+    }
+    if let Some(server) = served_by {
+        let mut record = record.lock();
+        record.steady_ended(number);
+        record.broke(Break { stream: position, opened, at: Instant::now(), server });
+    }
+}
+
+/// Long-lived connections, over all streams.
+pub(super) const STEADY_CONNECTIONS: usize = 50;
+/// 110 new connections a second on each stream: 220 per address family from two client nodes.
+const REQUEST_INTERVAL: Duration = Duration::from_micros(1_000_000 / 110);
+/// A request without its answer after this long has failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause between two messages of a long-lived connection.
+const STEADY_INTERVAL: Duration = Duration::from_millis(100);
+/// TCP's patience: a long-lived connection may stall for this long before it counts as broken.
+const STEADY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Most requests of a stream in flight: twice what a dead service lets pile up.
+const IN_FLIGHT_MAX: usize = 512;
+/// Ports of the flows, below those that kernels choose from. A port comes round after 4.6 s: no
+/// earlier request on it is still in flight.
+const PORT_FIRST: u16 = 20_000;
+const PORT_LAST: u16 = 20_511;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_never_has_two_requests_in_flight() {
+        let ports = u32::from(PORT_LAST - PORT_FIRST) + 1;
+
+        assert!(REQUEST_INTERVAL * ports > REQUEST_TIMEOUT * 2);
+    }
+
+    #[test]
+    fn two_clients_make_200_connections_a_second_per_family() {
+        assert!(2 * (1_000_000 / REQUEST_INTERVAL.as_micros()) >= 200);
+    }
+}
