@@ -47,7 +47,8 @@ impl Network {
         let edge = host_addresses(EDGE);
         router.run(&format!("ip route add 192.0.2.0/24 via {}", edge[0]));
         router.run(&format!("ip -6 route add 2001:db8:f::/64 via {}", edge[1]));
-        let pin_dir = PathBuf::from(format!("/sys/fs/bpf/isocast-test/dp-{}/{part}", process::id()));
+        let pin_dir =
+            PathBuf::from(format!("/sys/fs/bpf/isocast-test/dp-{}/{part}", process::id()));
         Self { router, hosts, pin_dir }
     }
 
@@ -80,7 +81,10 @@ pub fn host_addresses(host: usize) -> [String; 2] {
 /// Connects a host with the router: both directions work with XDP on the host's end.
 fn join(router: &Namespace, host: &Namespace, n: usize) {
     let near = format!("r{n}");
-    router.run(&format!("ip link add {near} mtu 1600 type veth peer name up0 mtu 1600 netns {}", host.name));
+    router.run(&format!(
+        "ip link add {near} mtu 1600 type veth peer name up0 mtu 1600 netns {}",
+        host.name
+    ));
     for (namespace, interface, last) in [(router, near.as_str(), 1), (host, "up0", 2)] {
         namespace.run(&format!("ip addr add 10.0.{n}.{last}/24 dev {interface}"));
         namespace.run(&format!("ip addr add 2001:db8:{n}::{last}/64 dev {interface} nodad"));
