@@ -20,8 +20,6 @@ mod connection;
 mod end;
 mod negotiated;
 mod session;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 

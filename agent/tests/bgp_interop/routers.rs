@@ -1,6 +1,5 @@
 //! FRR and BIRD as an operator would run them at a border.
 
-use std::fmt;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
@@ -190,10 +189,4 @@ impl RouteLog {
 fn spawn(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.kill_on_drop(true).spawn().unwrap()
-}
-
-impl fmt::Display for Router {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
-    }
 }

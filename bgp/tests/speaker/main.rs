@@ -1,0 +1,17 @@
+//! The speaker from outside: decoders against malformed input, sessions against each other on a
+//! virtual clock, and properties of both.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod adj_out;
+mod faults;
+mod pair;
+mod properties;
+mod session;
+mod vectors;

@@ -1,0 +1,265 @@
+//! Two sessions joined by wires that lose nothing, on a clock that moves when told.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use isocast_bgp::adj_in::{ImportPolicy, RouteChange};
+use isocast_bgp::adj_out::Desired;
+use isocast_bgp::fsm::{
+    Action, ConnectMode, ConnectionId, EndReason, Input, LocalEndpoint, RestartState, Session,
+    SessionConfig, State,
+};
+use isocast_bgp::guard::ExportGuard;
+use isocast_bgp::types::{Asn, Family, FamilySet, PerFamily};
+use isocast_bgp::wire::community::Communities;
+
+/// One end and what came out of it.
+pub(crate) struct End {
+    pub(crate) session: Session,
+    address: Ipv4Addr,
+    pub(crate) ends: Vec<EndReason>,
+    pub(crate) routes: Vec<RouteChange>,
+    pub(crate) end_of_ribs: Vec<Family>,
+    pub(crate) bytes_sent: usize,
+    /// Our connection to the other end's.
+    wires: BTreeMap<ConnectionId, ConnectionId>,
+}
+
+/// See the module.
+pub(crate) struct Pair {
+    pub(crate) now: Instant,
+    pub(crate) left: End,
+    pub(crate) right: End,
+    /// Bytes and closes get lost while this is set.
+    pub(crate) cut: bool,
+}
+
+pub(crate) fn config(local: u32, peer: u32, last_octet: u8) -> SessionConfig {
+    SessionConfig {
+        local_asn: Asn(local),
+        router_id: Ipv4Addr::new(10, 0, 0, last_octet),
+        peer_asn: Asn(peer),
+        connect: ConnectMode::Active,
+        families: FamilySet::BOTH,
+        hold_time: Duration::from_secs(9),
+        restart_time: Some(Duration::from_secs(30)),
+        next_hops: PerFamily::default(),
+        import: ImportPolicy::DenyAll,
+    }
+}
+
+/// The left end connects and announces; the right end waits and collects.
+pub(crate) fn left_config() -> SessionConfig {
+    config(65_010, 65_020, 1)
+}
+
+pub(crate) fn right_config() -> SessionConfig {
+    SessionConfig {
+        connect: ConnectMode::Passive,
+        import: ImportPolicy::AcceptAll { prefixes_max: 100 },
+        ..config(65_020, 65_010, 2)
+    }
+}
+
+pub(crate) fn desired(prefixes: &[&str]) -> Arc<Desired> {
+    let communities = Arc::new(Communities::parse(["65010:100"]).unwrap());
+    Arc::new(prefixes.iter().map(|p| (p.parse().unwrap(), Arc::clone(&communities))).collect())
+}
+
+pub(crate) fn guard(prefixes: &[&str]) -> Arc<ExportGuard> {
+    Arc::new(ExportGuard::new(prefixes.iter().map(|p| p.parse().unwrap())))
+}
+
+impl End {
+    pub(crate) fn new(now: Instant, config: SessionConfig, restart: RestartState) -> Self {
+        let address = config.router_id;
+        let seed = u64::from(config.router_id.to_bits());
+        let mut session = Session::new(now, config, restart, seed).unwrap();
+        session.set_guard(guard(&["0.0.0.0/0", "::/0"]));
+        Self {
+            session,
+            address,
+            ends: Vec::new(),
+            routes: Vec::new(),
+            end_of_ribs: Vec::new(),
+            bytes_sent: 0,
+            wires: BTreeMap::new(),
+        }
+    }
+
+    fn endpoint(&self) -> LocalEndpoint {
+        let interface_ipv6 = Some(format!("2001:db8::{}", self.address.octets()[3]));
+        LocalEndpoint {
+            address: self.address.into(),
+            interface_ipv6: interface_ipv6.and_then(|text| text.parse().ok()),
+        }
+    }
+
+    pub(crate) fn announced(&self) -> Vec<String> {
+        let announced = self.routes.iter().filter_map(|change| match change {
+            RouteChange::Announced { prefix, .. } => Some(prefix.to_string()),
+            RouteChange::Withdrawn { .. } => None,
+        });
+        announced.collect()
+    }
+
+    pub(crate) fn withdrawn(&self) -> Vec<String> {
+        let withdrawn = self.routes.iter().filter_map(|change| match change {
+            RouteChange::Withdrawn { prefix } => Some(prefix.to_string()),
+            RouteChange::Announced { .. } => None,
+        });
+        withdrawn.collect()
+    }
+}
+
+impl Pair {
+    pub(crate) fn new(left: SessionConfig, right: SessionConfig) -> Self {
+        let now = Instant::now();
+        let restart = RestartState::default();
+        Self {
+            now,
+            left: End::new(now, left, restart),
+            right: End::new(now, right, restart),
+            cut: false,
+        }
+    }
+
+    /// Both started, as far as they get without time passing.
+    pub(crate) fn started(left: SessionConfig, right: SessionConfig) -> Self {
+        let mut pair = Self::new(left, right);
+        pair.input_right(Input::Start);
+        pair.input_left(Input::Start);
+        pair
+    }
+
+    pub(crate) fn established() -> Self {
+        let pair = Self::started(left_config(), right_config());
+        assert_eq!(pair.states(), (State::Established, State::Established));
+        pair
+    }
+
+    pub(crate) fn states(&self) -> (State, State) {
+        (self.left.session.state(), self.right.session.state())
+    }
+
+    pub(crate) fn input_left(&mut self, input: Input<'_>) {
+        self.input(true, input);
+        self.settle();
+    }
+
+    pub(crate) fn input_right(&mut self, input: Input<'_>) {
+        self.input(false, input);
+        self.settle();
+    }
+
+    /// Lets time pass in the steps that the sessions ask for.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        loop {
+            let deadlines = [&self.left, &self.right].map(|end| end.session.next_deadline());
+            let next = deadlines.into_iter().flatten().min().filter(|at| *at <= until);
+            self.now = next.unwrap_or(until).max(self.now);
+            self.input(true, Input::Tick);
+            self.input(false, Input::Tick);
+            self.settle();
+            if next.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Moves bytes until both ends have nothing to say.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for is_left in [true, false] {
+                for (from, to) in self.end(is_left).wires.clone() {
+                    let mut bytes = Vec::new();
+                    self.end(is_left).session.transmit(from, &mut bytes);
+                    self.end(is_left).bytes_sent += bytes.len();
+                    moved |= !bytes.is_empty();
+                    if !self.cut {
+                        self.input(!is_left, Input::Received { id: to, bytes: &bytes });
+                    }
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn end(&mut self, is_left: bool) -> &mut End {
+        if is_left { &mut self.left } else { &mut self.right }
+    }
+
+    fn input(&mut self, is_left: bool, input: Input<'_>) {
+        let now = self.now;
+        let mut actions = Vec::new();
+        self.end(is_left).session.handle(now, input, &mut actions);
+        self.carry_out(is_left, actions);
+    }
+
+    pub(crate) fn carry_out(&mut self, is_left: bool, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Connect(id) => self.connect(is_left, id),
+                Action::Close { id, farewell } => self.close(is_left, id, farewell),
+                Action::Ended { reason, .. } => self.end(is_left).ends.push(reason),
+                Action::Routes(changes) => self.end(is_left).routes.extend(changes),
+                Action::EndOfRib(family) => self.end(is_left).end_of_ribs.push(family),
+                Action::Established | Action::Fault(_) => {}
+            }
+        }
+    }
+
+    fn connect(&mut self, is_left: bool, id: ConnectionId) {
+        if self.cut {
+            return;
+        }
+        let now = self.now;
+        let other = self.end(!is_left);
+        let local = other.endpoint();
+        match other.session.incoming(now, local) {
+            Some(theirs) => {
+                other.wires.insert(theirs, id);
+                let end = self.end(is_left);
+                end.wires.insert(id, theirs);
+                let local = end.endpoint();
+                self.input(is_left, Input::Connected { id, local });
+            }
+            None => {
+                let error = "connection refused".to_owned();
+                self.input(is_left, Input::ConnectFailed { id, error });
+            }
+        }
+    }
+
+    fn close(&mut self, is_left: bool, id: ConnectionId, farewell: Option<Vec<u8>>) {
+        let Some(theirs) = self.end(is_left).wires.remove(&id) else { return };
+        if self.cut {
+            return;
+        }
+        if let Some(bytes) = farewell {
+            self.input(!is_left, Input::Received { id: theirs, bytes: &bytes });
+        }
+        self.input(!is_left, Input::Closed { id: theirs });
+    }
+}
+
+impl Pair {
+    /// The left end is gone without a word, and another takes its place.
+    pub(crate) fn replace_left(&mut self, restart: RestartState) {
+        self.right.wires.clear();
+        self.left = End::new(self.now, left_config(), restart);
+        self.input_left(Input::Start);
+    }
+
+    /// The left end's connection and the right end's name for it.
+    pub(crate) fn left_connection(&self) -> (ConnectionId, ConnectionId) {
+        let (ours, theirs) = self.left.wires.iter().next().expect("no connection");
+        (*ours, *theirs)
+    }
+}

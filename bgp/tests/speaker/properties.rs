@@ -1,0 +1,337 @@
+//! What must hold for any input.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use isocast_bgp::fsm::{
+    Action, ConnectMode, ConnectionId, Input, LocalEndpoint, RestartState, Session, SessionConfig,
+    Stop,
+};
+use isocast_bgp::limits::{CONNECTIONS_MAX, MESSAGE_BYTES_MAX};
+use isocast_bgp::types::Asn;
+use isocast_bgp::wire::as_path::{AsPath, AsnWidth};
+use isocast_bgp::wire::attribute::{Aggregator, OpaqueAttribute, Origin, PathAttributes};
+use isocast_bgp::wire::community::{Communities, Community, ExtendedCommunity, LargeCommunity};
+use isocast_bgp::wire::encode;
+use isocast_bgp::wire::header::{self, Deframer, MessageType};
+use isocast_bgp::wire::next_hop::NextHop;
+use isocast_bgp::wire::notification::Notification;
+use isocast_bgp::wire::open::Open;
+use isocast_bgp::wire::reader::Reader;
+use isocast_bgp::wire::update::{self, Codec};
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::pair::{desired, guard, left_config};
+use crate::vectors::{self, EXTERNAL, attribute};
+
+fn asn() -> impl Strategy<Value = Asn> {
+    (1..=u32::MAX).prop_map(Asn)
+}
+
+fn communities() -> impl Strategy<Value = Communities> {
+    let standard = btree_set(any::<u32>().prop_map(Community), 0..8);
+    let extended = btree_set(any::<[u8; 8]>().prop_map(ExtendedCommunity), 0..8);
+    let large = btree_set(
+        any::<(u32, u32, u32)>().prop_map(|(global, local_1, local_2)| LargeCommunity {
+            global,
+            local_1,
+            local_2,
+        }),
+        0..8,
+    );
+    (standard, extended, large).prop_map(|(standard, extended, large)| Communities {
+        standard,
+        extended,
+        large,
+    })
+}
+
+fn path_attributes() -> impl Strategy<Value = PathAttributes> {
+    let origin = prop_oneof![Just(Origin::Igp), Just(Origin::Egp), Just(Origin::Incomplete)];
+    let aggregator = (asn(), any::<u32>())
+        .prop_map(|(asn, address)| Aggregator { asn, address: Ipv4Addr::from(address) });
+    // Codes that nobody knows, optional, transitive and partial as a relay leaves them.
+    let opaque = vec(any::<u8>(), 0..300)
+        .prop_map(|value| vec![OpaqueAttribute { flags: 0xe0, code: 200, value }]);
+    (
+        origin,
+        vec(asn(), 1..40).prop_map(AsPath),
+        option::of(any::<u32>()),
+        any::<bool>(),
+        option::of(aggregator),
+        communities(),
+        option::of(any::<u32>().prop_map(Asn)),
+        prop_oneof![Just(Vec::new()), opaque],
+    )
+        .prop_map(
+            |(origin, as_path, med, atomic_aggregate, aggregator, communities, otc, opaque)| {
+                PathAttributes {
+                    origin,
+                    as_path,
+                    med,
+                    local_pref: None,
+                    atomic_aggregate,
+                    aggregator,
+                    communities,
+                    only_to_customer: otc,
+                    opaque,
+                }
+            },
+        )
+}
+
+fn v4_prefix() -> impl Strategy<Value = IpNet> {
+    (any::<u32>(), 0..=32_u8).prop_map(|(address, length)| {
+        IpNet::V4(Ipv4Net::new(address.into(), length).unwrap().trunc())
+    })
+}
+
+fn v6_prefix() -> impl Strategy<Value = IpNet> {
+    (any::<u128>(), 0..=128_u8).prop_map(|(address, length)| {
+        IpNet::V6(Ipv6Net::new(address.into(), length).unwrap().trunc())
+    })
+}
+
+fn reachable() -> impl Strategy<Value = (NextHop, Vec<IpNet>)> {
+    let v4 = Just(NextHop::V4(Ipv4Addr::new(192, 0, 2, 9)));
+    let global = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
+    let link_local = option::of(Just(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9)));
+    let v6 = link_local.prop_map(move |link_local| NextHop::V6 { global, link_local });
+    prop_oneof![(v4, vec(v4_prefix(), 1..1500)), (v6, vec(v6_prefix(), 1..500))]
+}
+
+fn bodies(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut deframer = Deframer::default();
+    let mut reader = Reader::new(bytes);
+    let mut bodies = Vec::new();
+    while let Some(message) = deframer.next(&mut reader).unwrap() {
+        assert_eq!(message.kind, MessageType::Update);
+        bodies.push(message.body);
+    }
+    assert!(reader.is_empty());
+    bodies
+}
+
+proptest! {
+    #[test]
+    fn announcements_survive_the_wire(
+        attributes in path_attributes(),
+        (next_hop, prefixes) in reachable(),
+        width in prop_oneof![Just(AsnWidth::Two), Just(AsnWidth::Four)],
+    ) {
+        // An old speaker cannot tell AS_TRANS from a number that is really that.
+        prop_assume!(!attributes.as_path.0.contains(&Asn::TRANS));
+        prop_assume!(attributes.aggregator.is_none_or(|a| width == AsnWidth::Four || a.asn.0 > 65_535));
+        let codec = Codec { asn_width: width, ..EXTERNAL };
+        let mut bytes = Vec::new();
+        let mut rest = prefixes.iter().copied().peekable();
+        while rest.peek().is_some() {
+            let before = bytes.len();
+            encode::announce(&attributes, next_hop, &mut rest, &codec, &mut bytes).unwrap();
+            prop_assert!(bytes.len() - before <= MESSAGE_BYTES_MAX);
+        }
+
+        let mut arrived = Vec::new();
+        for body in bodies(&bytes) {
+            let update = update::decode(&body, &codec).unwrap();
+            prop_assert_eq!(&update.faults, &[]);
+            prop_assert_eq!(&update.attributes, &attributes);
+            for reach in update.reach {
+                prop_assert_eq!(reach.next_hop, next_hop);
+                arrived.extend(reach.prefixes);
+            }
+        }
+        prop_assert_eq!(arrived, prefixes);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_a_decoder(bytes in vec(any::<u8>(), 0..400), old: bool) {
+        let asn_width = if old { AsnWidth::Two } else { AsnWidth::Four };
+        drop(update::decode(&bytes, &Codec { asn_width, ..EXTERNAL }));
+        drop(Open::decode(&bytes));
+        drop(Notification::decode(&bytes).map(|notification| notification.to_string()));
+        let mut reader = Reader::new(&bytes);
+        let mut deframer = Deframer::default();
+        while let Ok(Some(_)) = deframer.next(&mut reader) {}
+    }
+
+    #[test]
+    fn a_good_update_with_one_wrong_octet_never_panics_nor_invents_a_prefix(
+        at in 0..200_usize,
+        octet: u8,
+    ) {
+        let mut others = vec![
+            attribute(vectors::OPTIONAL, 4, &[0, 0, 0, 1]),
+            attribute(vectors::TRANSITIVE, 8, &[0, 1, 0, 1]),
+            attribute(vectors::TRANSITIVE, 32, &[1; 12]),
+            vectors::mp_reach(&vectors::NEXT_HOP_V6, &vectors::NLRI_V6),
+        ];
+        others.push(attribute(vectors::TRANSITIVE, 254, &[7; 9]));
+        let mut body =
+            vectors::body(&[24, 10, 0, 0], &vectors::attributes(&[], &others), &vectors::NLRI);
+        let at = at % body.len();
+        body[at] = octet;
+
+        if let Ok(update) = update::decode(&body, &EXTERNAL) {
+            let reached: usize = update.reach.iter().map(|reach| reach.prefixes.len()).sum();
+            prop_assert!(update.withdrawn.len() + reached <= body.len());
+        }
+    }
+
+    #[test]
+    fn the_order_of_attributes_never_matters(seed in vec(any::<prop::sample::Index>(), 6)) {
+        let mut list = vec![
+            vectors::origin(),
+            vectors::as_path(),
+            vectors::next_hop(),
+            attribute(vectors::OPTIONAL, 4, &[0, 0, 0, 1]),
+            attribute(vectors::TRANSITIVE, 17, &[2, 9]),
+            attribute(vectors::TRANSITIVE, 8, &[0, 1, 0, 1]),
+        ];
+        let decode = |list: &[Vec<u8>]| {
+            let body = vectors::body(&[], &list.concat(), &vectors::NLRI);
+            update::decode(&body, &EXTERNAL).unwrap()
+        };
+        let sorted = decode(&list);
+        for (at, index) in seed.iter().enumerate() {
+            let with = index.index(list.len());
+            list.swap(at, with);
+        }
+
+        prop_assert_eq!(decode(&list), sorted);
+    }
+}
+
+/// One thing that may happen to a session.
+#[derive(Clone, Debug)]
+enum Event {
+    Start,
+    Stop,
+    Accept,
+    Connected(u8),
+    Failed(u8),
+    Closed(u8),
+    Bytes(u8, Vec<u8>),
+    Pass(u16),
+    Transmit(u8),
+    Announce(bool),
+    Guard(bool),
+    Reset,
+}
+
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let framed = |kind| {
+        move |body: Vec<u8>| {
+            let mut bytes = Vec::new();
+            header::encode(kind, &mut bytes, |out| out.extend(body));
+            bytes
+        }
+    };
+    let mut open = Vec::new();
+    Open {
+        asn: Asn(65_020),
+        hold_time_s: 9,
+        router_id: Ipv4Addr::new(10, 0, 0, 2),
+        capabilities: Vec::new(),
+    }
+    .encode(&mut open);
+    prop_oneof![
+        4 => Just(open),
+        4 => Just(Vec::new()).prop_map(framed(MessageType::Keepalive)),
+        2 => vec(any::<u8>(), 4..40).prop_map(framed(MessageType::Update)),
+        1 => Just(vectors::body(&[], &vectors::attributes(&[], &[]), &vectors::NLRI))
+            .prop_map(framed(MessageType::Update)),
+        1 => vec(any::<u8>(), 4).prop_map(framed(MessageType::RouteRefresh)),
+        1 => vec(any::<u8>(), 2..9).prop_map(framed(MessageType::Notification)),
+        1 => vec(any::<u8>(), 0..40),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => Just(Event::Start),
+        1 => Just(Event::Stop),
+        3 => Just(Event::Accept),
+        6 => (0..6_u8).prop_map(Event::Connected),
+        1 => (0..6_u8).prop_map(Event::Failed),
+        1 => (0..6_u8).prop_map(Event::Closed),
+        16 => (0..6_u8, message()).prop_map(|(id, bytes)| Event::Bytes(id, bytes)),
+        4 => (0..20_000_u16).prop_map(Event::Pass),
+        6 => (0..6_u8).prop_map(Event::Transmit),
+        2 => any::<bool>().prop_map(Event::Announce),
+        1 => any::<bool>().prop_map(Event::Guard),
+        1 => Just(Event::Reset),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_events_panics_a_session_or_leaves_it_without_a_way_on(
+        events in vec(event(), 0..120),
+    ) {
+        let config = SessionConfig { connect: ConnectMode::Both, ..left_config() };
+        let mut now = Instant::now();
+        let mut session = Session::new(now, config, RestartState::default(), 1).unwrap();
+        let local = LocalEndpoint { address: "10.0.0.1".parse().unwrap(), interface_ipv6: None };
+        let mut open = Vec::<ConnectionId>::new();
+        let mut running = false;
+        for event in events {
+            let mut actions = Vec::new();
+            let mut chunk = Vec::new();
+            let pick = |n: u8| open.get(usize::from(n) % open.len().max(1)).copied();
+            match event {
+                Event::Start => {
+                    running = true;
+                    session.handle(now, Input::Start, &mut actions);
+                }
+                Event::Stop => {
+                    running = false;
+                    session.handle(now, Input::Stop(Stop::Preserve), &mut actions);
+                }
+                Event::Accept => open.extend(session.incoming(now, local)),
+                Event::Connected(n) => if let Some(id) = pick(n) {
+                    session.handle(now, Input::Connected { id, local }, &mut actions);
+                },
+                Event::Failed(n) => if let Some(id) = pick(n) {
+                    let error = "refused".to_owned();
+                    session.handle(now, Input::ConnectFailed { id, error }, &mut actions);
+                },
+                Event::Closed(n) => if let Some(id) = pick(n) {
+                    session.handle(now, Input::Closed { id }, &mut actions);
+                },
+                Event::Bytes(n, bytes) => if let Some(id) = pick(n) {
+                    session.handle(now, Input::Received { id, bytes: &bytes }, &mut actions);
+                },
+                Event::Pass(milliseconds) => {
+                    now += Duration::from_millis(milliseconds.into());
+                    session.handle(now, Input::Tick, &mut actions);
+                    // A deadline that has passed is not asked for again.
+                    prop_assert!(session.next_deadline().is_none_or(|at| at > now));
+                }
+                Event::Transmit(n) => if let Some(id) = pick(n) {
+                    session.transmit(id, &mut chunk);
+                },
+                Event::Announce(yes) => {
+                    session.set_desired(desired(if yes { &["192.0.2.1/32"] } else { &[] }));
+                }
+                Event::Guard(yes) => {
+                    session.set_guard(guard(if yes { &["192.0.2.0/24"] } else { &[] }));
+                }
+                Event::Reset => session.reset(now, &mut actions),
+            }
+            for action in actions {
+                match action {
+                    Action::Connect(id) => open.push(id),
+                    Action::Close { id, .. } => open.retain(|known| *known != id),
+                    _ => {}
+                }
+            }
+            prop_assert!(open.len() <= CONNECTIONS_MAX);
+            prop_assert!(running || open.is_empty());
+            prop_assert!(!running || session.next_deadline().is_some());
+        }
+    }
+}
