@@ -12,11 +12,14 @@
 
 pub mod admin;
 pub mod bgp;
+pub mod commands;
 pub mod config_file;
 pub mod health;
 pub mod memory_file;
 pub mod model;
 pub mod options;
+pub mod runtime;
 pub mod status;
 pub mod steer;
 pub mod sync;
+pub mod telemetry;

@@ -12,7 +12,7 @@ pub(crate) mod testing;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
     time::Duration,
 };
@@ -105,9 +105,9 @@ pub struct Peer {
     /// Source of the session, if not the kernel's choice.
     pub local_address: Option<IpAddr>,
     /// Next hop of IPv4 routes, if not the session's own address.
-    pub next_hop_ipv4: Option<IpAddr>,
+    pub next_hop_ipv4: Option<Ipv4Addr>,
     /// Next hop of IPv6 routes, if not the session's own address or the uplink's.
-    pub next_hop_ipv6: Option<IpAddr>,
+    pub next_hop_ipv6: Option<Ipv6Addr>,
     /// Families offered.
     pub families: Families,
     /// Hold time offered, at least 3 s (RFC 4271 §4.2).

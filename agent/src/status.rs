@@ -2,10 +2,7 @@
 //!
 //! Each status is the whole truth, so a lost one is repaired by the next.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use isocast_api::agent::{BackendHealth, NodeStatus, PeerStatus, ServiceStatus, Verdict};
 
@@ -113,32 +110,6 @@ fn backends(facts: &Facts<'_>, service: &Service) -> Vec<BackendHealth> {
         }
     };
     if facts.model.roles.edge { members.map(health_of).collect() } else { Vec::new() }
-}
-
-/// Addresses announced by at least one established session that carries their family.
-#[must_use]
-pub fn announced_addresses(plan: &Plan, sessions: &BTreeMap<Family, usize>) -> BTreeSet<IpAddr> {
-    let carried = |address: &IpAddr| sessions.get(&Family::of(*address)).is_some_and(|n| *n > 0);
-    plan.leases.iter().map(|lease| lease.address).filter(carried).collect()
-}
-
-/// An address family of routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    /// IPv4 unicast.
-    Ipv4,
-    /// IPv6 unicast.
-    Ipv6,
-}
-
-// === impl Family ===
-
-impl Family {
-    /// The family an address belongs to.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
-    }
 }
 
 fn host_prefix(address: IpAddr) -> String {

@@ -23,6 +23,7 @@ pub use self::{
     memory::{Epoch, Member, Memory, ServiceMemory},
 };
 use crate::{
+    bgp::Communities,
     health::{HealthView, Marks},
     model::{NodeModel, Uid},
 };
@@ -81,12 +82,12 @@ pub struct Plan {
 }
 
 /// The right to announce one address.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// A service address; announced as /32 or /128.
     pub address: IpAddr,
-    /// In text form, as configured.
-    pub communities: Vec<String>,
+    /// Of the route.
+    pub communities: Communities,
     /// The service that owns it.
     pub service: Uid,
 }

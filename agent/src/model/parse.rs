@@ -6,6 +6,8 @@ use isocast_api::agent::{
     self as wire, AddressFamily, Configuration, Entry, EntryError, Role, entry::Value,
 };
 
+use crate::bgp::Communities;
+
 use super::{
     Backend, Check, ClusterSecret, Failover, Families, HealthCheck, Limits, NodeModel,
     OnNoLocalBackend, Peer, Pool, Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
@@ -205,7 +207,8 @@ fn service(wire: &wire::Service) -> Result<Service, Refusal> {
                 .max(1),
             preference: failover.datacenter_preference,
         },
-        communities: wire.communities.clone(),
+        communities: Communities::parse(wire.communities.iter().map(String::as_str))
+            .map_err(|error| format!("communities: {error}"))?,
     })
 }
 
@@ -264,8 +267,12 @@ fn address(text: &str, field: &str) -> Result<IpAddr, Refusal> {
     parsed(text, field)
 }
 
-fn optional(text: &str, field: &str) -> Result<Option<IpAddr>, Refusal> {
-    if text.is_empty() { Ok(None) } else { address(text, field).map(Some) }
+fn optional<T>(text: &str, field: &str) -> Result<Option<T>, Refusal>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    if text.is_empty() { Ok(None) } else { parsed(text, field).map(Some) }
 }
 
 fn parsed<T>(text: &str, field: &str) -> Result<T, Refusal>

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::Uid;
+use crate::bgp::Communities;
 
 /// One anycast service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub struct Service {
     pub health: HealthCheck,
     /// What happens when the datacenter has too few healthy backends.
     pub failover: Failover,
-    /// BGP communities of its routes, in text form.
-    pub communities: Vec<String>,
+    /// BGP communities of its routes.
+    pub communities: Communities,
 }
 
 /// A listening port.

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::bgp::Communities;
+
 use super::{
     Backend, Check, ClusterSecret, Failover, HealthCheck, NodeModel, OnNoLocalBackend, Pool, Port,
     Protocol, Roles, Service,
@@ -73,6 +75,6 @@ pub(crate) fn service() -> Service {
             min_healthy: 1,
             preference: Vec::new(),
         },
-        communities: vec!["65010:100".into()],
+        communities: Communities::parse(["65010:100"]).unwrap(),
     }
 }

@@ -8,26 +8,15 @@ use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot, maglev};
 use super::{Member, ServiceMemory};
 use crate::model::{ClusterSecret, Uid};
 
-/// Key of a service's ring in a datacenter; any edge can compute another datacenter's.
+/// Key of a service's ring; every edge derives the same.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RingKey([u64; 2]);
 
 // === impl RingKey ===
 
 impl RingKey {
-    pub(super) fn derive(secret: &ClusterSecret, service: &Uid, datacenter: &str) -> Self {
-        let mut hasher = blake3::Hasher::new_keyed(&secret.0);
-        // Lengths first: no two (service, datacenter) pairs share an input.
-        for part in ["isocast ring", service, datacenter] {
-            hasher.update(&part.len().to_le_bytes()).update(part.as_bytes());
-        }
-        let mut bytes = hasher.finalize_xof();
-        let mut word = || {
-            let mut word = [0; 8];
-            bytes.fill(&mut word);
-            u64::from_le_bytes(word)
-        };
-        Self([word(), word()])
+    pub(super) fn derive(secret: &ClusterSecret, service: &Uid) -> Self {
+        Self(isocast_dataplane::ClusterSecret::new(secret.0).ring_key(service))
     }
 }
 

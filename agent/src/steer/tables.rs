@@ -38,7 +38,7 @@ impl<'a> Builder<'a> {
     /// drops, never an absent VIP: its packets must not reach the edge's own stack.
     pub(super) fn add_service(&mut self, service: &Service, memory: &ServiceMemory) {
         let model = self.inputs.model;
-        let key = RingKey::derive(&model.cluster_secret, &service.uid, &model.datacenter);
+        let key = RingKey::derive(&model.cluster_secret, &service.uid);
         let slots = ring::slots(key, memory, |member| self.number(member));
         let ring = self.edge.rings.len();
         self.edge.rings.push(Ring { slots: slots.into() });

@@ -1,0 +1,78 @@
+//! [`Feed`]: where configurations come from and verdicts go to: the controller, or a file.
+
+use std::sync::Arc;
+
+use isocast_api::agent::{Configuration, EntryError, NodeStatus};
+use tokio::sync::watch;
+
+use crate::sync::{Received, Source, SyncHandle};
+
+/// A source of configurations.
+#[derive(Debug)]
+pub struct Feed {
+    config: watch::Receiver<Option<Arc<Received>>>,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Origin {
+    /// The controller, by way of the last-known-good store.
+    Channel(SyncHandle),
+    /// One configuration for ever; the sender keeps the channel open.
+    File(#[expect(dead_code, reason = "held, not used")] watch::Sender<Option<Arc<Received>>>),
+}
+
+// === impl Feed ===
+
+impl Feed {
+    /// The controller's configurations.
+    #[must_use]
+    pub fn channel(handle: SyncHandle) -> Self {
+        let mut config = handle.config.clone();
+        config.mark_changed();
+        Self { config, origin: Origin::Channel(handle) }
+    }
+
+    /// A feed of one configuration.
+    #[must_use]
+    pub fn file(configuration: Configuration) -> Self {
+        let received = Received::new(1, configuration, Source::LastKnownGood);
+        let (sender, mut config) = watch::channel(Some(Arc::new(received)));
+        config.mark_changed();
+        Self { config, origin: Origin::File(sender) }
+    }
+
+    /// Waits for a configuration that was not returned before; for ever once there can be none.
+    /// Cancellation-safe.
+    pub async fn next(&mut self) -> Arc<Received> {
+        while self.config.changed().await.is_ok() {
+            if let Some(received) = self.config.borrow_and_update().clone() {
+                return received;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// The configuration of `revision` is in force.
+    pub fn ack(&self, revision: u64) {
+        if let Origin::Channel(handle) = &self.origin {
+            handle.ack(revision);
+        }
+    }
+
+    /// The configuration of `revision` cannot be taken.
+    pub fn nack(&self, revision: u64, errors: Vec<EntryError>) {
+        let reason = errors.first().map_or_else(String::new, |error| error.message.clone());
+        tracing::error!(revision, reason, errors = errors.len(), "configuration refused");
+        if let Origin::Channel(handle) = &self.origin {
+            handle.nack(revision, reason, errors);
+        }
+    }
+
+    /// The whole truth about this node.
+    pub fn set_status(&self, status: NodeStatus) {
+        if let Origin::Channel(handle) = &self.origin {
+            handle.set_status(status);
+        }
+    }
+}

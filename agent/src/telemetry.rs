@@ -1,0 +1,114 @@
+//! Metrics of the agent that are views of its status and of the kernel's counters, read when
+//! asked for.
+
+use std::{fmt, sync::Arc};
+
+use isocast_api::agent::NodeStatus;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use tokio::sync::watch;
+
+use crate::runtime::KernelCounters;
+
+/// Registers everything that follows from the status and the kernel's counters.
+pub fn register(
+    registry: &mut Registry,
+    status: watch::Receiver<Arc<NodeStatus>>,
+    kernel: KernelCounters,
+) {
+    registry.register_collector(Box::new(View { status, kernel }));
+}
+
+#[derive(Debug)]
+struct View {
+    status: watch::Receiver<Arc<NodeStatus>>,
+    kernel: KernelCounters,
+}
+
+impl Collector for View {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = Arc::clone(&self.status.borrow());
+        gauge(&mut encoder, "config_revision", "Revision in force", status.revision)?;
+        let generation = status.dataplane_generation;
+        gauge(&mut encoder, "dataplane_generation", "Generation of tables in force", generation)?;
+        gauge(&mut encoder, "services", "Services in force", count(status.services.len()))?;
+        self.sessions(&mut encoder, &status)?;
+        self.backends(&mut encoder, &status)?;
+        self.kernel(&mut encoder)
+    }
+}
+
+// === impl View ===
+
+impl View {
+    fn sessions(&self, encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Result {
+        let help = "1 if the session is established";
+        let mut family =
+            encoder.encode_descriptor("bgp_session_up", help, None, MetricType::Gauge)?;
+        for peer in &status.peers {
+            let up = u64::from(peer.state == "Established");
+            ConstGauge::new(up).encode(family.encode_family(&[("peer", peer.uid.as_str())])?)?;
+        }
+        let help = "Prefixes the peer was told";
+        let mut family =
+            encoder.encode_descriptor("bgp_prefixes_sent", help, None, MetricType::Gauge)?;
+        for peer in &status.peers {
+            let sent = u64::from(peer.prefixes_sent);
+            ConstGauge::new(sent).encode(family.encode_family(&[("peer", peer.uid.as_str())])?)?;
+        }
+        Ok(())
+    }
+
+    fn backends(&self, encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Result {
+        let help = "1 if the backend is healthy for the service";
+        let mut family =
+            encoder.encode_descriptor("backend_healthy", help, None, MetricType::Gauge)?;
+        for service in &status.services {
+            for backend in &service.backends {
+                let labels = [("service", service.uid.as_str()), ("backend", backend.uid.as_str())];
+                let healthy = u64::from(backend.healthy);
+                ConstGauge::new(healthy).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn kernel(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(counters) = self.kernel.read() else { return Ok(()) };
+        let help = "Packets by what became of them";
+        let mut family = encoder.encode_descriptor("packets", help, None, MetricType::Counter)?;
+        for (outcome, packets) in &counters.outcomes {
+            let drop = if outcome.is_drop() { "true" } else { "false" };
+            let labels = [("outcome", outcome.as_str()), ("drop", drop)];
+            ConstCounter::new(*packets).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Packets to a service";
+        let mut family =
+            encoder.encode_descriptor("service_packets", help, None, MetricType::Counter)?;
+        for (service, counter) in &counters.services {
+            let labels = [("service", service.0.as_ref())];
+            ConstCounter::new(counter.packets).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Packets sent to a backend";
+        let mut family =
+            encoder.encode_descriptor("backend_packets", help, None, MetricType::Counter)?;
+        for (backend, counter) in &counters.backends {
+            let labels = [("backend", backend.0.as_ref())];
+            ConstCounter::new(counter.packets).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(metric)
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
