@@ -5,7 +5,6 @@ mod ebpf;
 
 use std::{env, path::Path};
 
-#[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 fn main() {
     println!("cargo::rerun-if-changed=../dataplane-common/src");
     println!("cargo::rerun-if-changed=../dataplane-ebpf/Cargo.lock");

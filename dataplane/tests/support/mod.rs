@@ -63,3 +63,17 @@ pub fn run(command: &str) -> String {
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+/// Waits, for at most ten seconds, until what is watched is as wanted.
+pub fn wait_for<T>(
+    watch: &mut tokio::sync::watch::Receiver<T>,
+    wanted: impl FnMut(&T) -> bool,
+) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("runtime");
+    let waiting = async {
+        let deadline = std::time::Duration::from_secs(10);
+        tokio::time::timeout(deadline, watch.wait_for(wanted)).await.is_ok()
+    };
+    runtime.block_on(waiting)
+}

@@ -53,13 +53,18 @@ impl Network {
     }
 
     pub fn config(&self, host: usize) -> Config {
-        Config {
-            pin_dir: self.pin_dir.join(host.to_string()),
-            uplinks: vec![Uplink { interface: "up0".to_owned(), mode: Mode::Native }],
-            tunnel_addresses: host_addresses(host).map(|text| address(&text)).to_vec(),
-            cluster_secret: ClusterSecret::new(SECRET),
-            roles: Roles { edge: host == EDGE, backend: host != EDGE },
-        }
+        config(host, self.pin_dir.join(host.to_string()))
+    }
+}
+
+/// How a host's data plane is opened.
+pub fn config(host: usize, pin_dir: PathBuf) -> Config {
+    Config {
+        pin_dir,
+        uplinks: vec![Uplink { interface: "up0".to_owned(), mode: Mode::Native }],
+        tunnel_addresses: host_addresses(host).map(|text| address(&text)).to_vec(),
+        cluster_secret: ClusterSecret::new(SECRET),
+        roles: Roles { edge: host == EDGE, backend: host != EDGE },
     }
 }
 
