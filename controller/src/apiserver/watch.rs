@@ -44,7 +44,7 @@ pub(super) struct WatchStream {
     pub(super) cursor: Cursor,
     pub(super) lasts: Duration,
     pub(super) shutdown: CancellationToken,
-    /// Held while the watch lasts.
+    #[expect(dead_code, reason = "held, so that the watch counts as long as it lasts")]
     pub(super) under_way: UnderWay,
 }
 

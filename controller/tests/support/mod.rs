@@ -2,13 +2,16 @@
 
 #![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test uses its part")]
 
+pub mod client;
+
 use std::{
     env, fs,
     io::Write,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::Arc,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
 };
 
 use isocast_controller::{
@@ -16,7 +19,7 @@ use isocast_controller::{
     options::{LogFormat, RunOptions},
     registry::Registry,
 };
-use tokio::{runtime::Runtime, task::JoinHandle};
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 /// A running control plane in a folder of its own.
@@ -24,7 +27,6 @@ pub struct Api {
     pub folder: tempfile::TempDir,
     pub registry: Arc<Registry>,
     kubeconfig: PathBuf,
-    runtime: Option<Runtime>,
     running: Option<JoinHandle<()>>,
     shutdown: CancellationToken,
 }
@@ -40,22 +42,21 @@ pub struct Said {
 impl Api {
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let runtime = Runtime::new().expect("a runtime");
         let shutdown = CancellationToken::new();
-        let controller = runtime
-            .block_on(Controller::start(&options(&folder.path().join("data"))))
-            .expect("the controller starts");
-        let registry = Arc::clone(controller.registry());
-        let kubeconfig = controller.kubeconfig().to_owned();
-        let running = runtime.spawn(controller.run(shutdown.clone()));
-        Self {
-            folder,
-            registry,
-            kubeconfig,
-            runtime: Some(runtime),
-            running: Some(running),
-            shutdown,
-        }
+        let options = options(&folder.path().join("data"));
+        let stop = shutdown.clone();
+        let (tell, told) = mpsc::channel();
+        // A thread of its own, so that tests may have a runtime or not.
+        let running = thread::spawn(move || {
+            Runtime::new().expect("a runtime").block_on(async {
+                let controller = Controller::start(&options).await.expect("it starts");
+                let registry = Arc::clone(controller.registry());
+                tell.send((registry, controller.kubeconfig().to_owned())).expect("it is awaited");
+                controller.run(stop).await;
+            });
+        });
+        let (registry, kubeconfig) = told.recv().expect("the controller starts");
+        Self { folder, registry, kubeconfig, running: Some(running), shutdown }
     }
 
     /// A control plane with an organization, a project and what a service needs.
@@ -106,9 +107,9 @@ impl Api {
 impl Drop for Api {
     fn drop(&mut self) {
         self.shutdown.cancel();
-        if let (Some(runtime), Some(running)) = (self.runtime.take(), self.running.take()) {
-            let ended = runtime.block_on(running);
-            assert!(ended.is_ok() || std::thread::panicking(), "the controller failed");
+        if let Some(running) = self.running.take() {
+            let ended = running.join();
+            assert!(ended.is_ok() || thread::panicking(), "the controller failed");
         }
     }
 }
