@@ -1,3 +1,80 @@
-//! Entry point.
+//! `isocast`: the operator's and the tenant's command line.
+//!
+//! Talks to the controller only, as any client of its API does. Answers go to standard output,
+//! everything else to standard error. Exit codes: 0 done, 1 failed, 2 misused.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod client;
+mod get;
+mod kubeconfig;
+mod options;
+mod output;
+mod resource;
+mod status;
+mod token;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+
+use self::{
+    client::Client,
+    kubeconfig::Kubeconfig,
+    options::{Command, NodeCommand, Options},
+};
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads the output has read enough: `isocast get … | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With standard error closed, the exit code is all that is left to say.
+            let _closed = writeln!(io::stderr(), "Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<()> {
+    let out = &mut io::stdout().lock();
+    let connect = || -> anyhow::Result<(Client, Kubeconfig)> {
+        let kubeconfig =
+            Kubeconfig::load(options.kubeconfig.as_deref(), options.context.as_deref())?;
+        Ok((Client::new(&kubeconfig)?, kubeconfig))
+    };
+    match &options.command {
+        Command::Get(arguments) => {
+            let (client, kubeconfig) = connect()?;
+            get::run(&client, &kubeconfig, arguments, out)
+        }
+        Command::Node { command: NodeCommand::Token(arguments) } => {
+            token::run(&connect()?.0, arguments, out)
+        }
+        Command::Status { output } => status::run(&connect()?.0, *output, out),
+        Command::Version { server } => {
+            writeln!(out, "isocast {}", env!("CARGO_PKG_VERSION")).context("cannot write")?;
+            if *server {
+                let version = connect()?.0.get("/version")?;
+                let version = version.get("gitVersion").and_then(|it| it.as_str());
+                writeln!(out, "server {}", version.unwrap_or("unknown")).context("cannot write")?;
+            }
+            Ok(())
+        }
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Options::command(), "isocast", &mut script);
+            out.write_all(&script).context("cannot write")
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let mut chain = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    chain.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

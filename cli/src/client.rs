@@ -1,0 +1,160 @@
+//! [`Client`]: requests to the controller, and what went wrong with them in words.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+use ureq::{
+    Agent, Body, http,
+    tls::{ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
+};
+
+use crate::kubeconfig::{Credential, Kubeconfig};
+
+/// A client of one controller.
+pub(crate) struct Client {
+    agent: Agent,
+    server: String,
+    kubeconfig: String,
+    bearer: Option<String>,
+}
+
+/// No answer is larger; a list of a thousand services is about 5 MB.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// Asks for a table, and takes the object if the server has none.
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json";
+
+impl Client {
+    /// A client as `kubeconfig` says; connects at its first request.
+    pub(crate) fn new(kubeconfig: &Kubeconfig) -> anyhow::Result<Self> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
+        if let Some(authority) = &kubeconfig.authority {
+            let certificates = certificates(authority).context("certificate-authority-data")?;
+            tls = tls.root_certs(RootCerts::new_with_certs(&certificates));
+        } else if kubeconfig.server.starts_with("https:") {
+            bail!("the kubeconfig {} has no certificate-authority-data", kubeconfig.path.display());
+        }
+        let mut bearer = None;
+        match &kubeconfig.credential {
+            Credential::Anonymous => {}
+            Credential::Certificate { chain, key } => {
+                let chain = certificates(chain).context("client-certificate-data")?;
+                let key = PrivateKey::from_pem(key).context("client-key-data")?;
+                tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+            }
+            Credential::Token(token) => bearer = Some(format!("Bearer {token}")),
+        }
+        let agent = Agent::config_builder()
+            .tls_config(tls.build())
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // The controller is reached directly or not at all: a proxy could not pass on who asks.
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_TIME))
+            .timeout_global(Some(ANSWER_TIME))
+            .user_agent(concat!("isocast/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self {
+            agent,
+            server: kubeconfig.server.clone(),
+            kubeconfig: kubeconfig.path.display().to_string(),
+            bearer,
+        })
+    }
+
+    /// The object or list at `path`.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.read(path, "application/json")
+    }
+
+    /// The same, as a table.
+    pub(crate) fn get_table(&self, path: &str) -> anyhow::Result<Value> {
+        self.read(path, TABLE)
+    }
+
+    fn read(&self, path: &str, accept: &str) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.server);
+        let mut request = self.agent.get(&url).header("Accept", accept);
+        if let Some(bearer) = &self.bearer {
+            request = request.header("Authorization", bearer);
+        }
+        self.answer("GET", &url, request.call())
+    }
+
+    /// The answer to `body` sent to `path`.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.server);
+        let request = self.agent.post(&url).header("Accept", "application/json");
+        let mut request = request.content_type("application/json");
+        if let Some(bearer) = &self.bearer {
+            request = request.header("Authorization", bearer);
+        }
+        self.answer("POST", &url, request.send(body.to_string()))
+    }
+
+    fn answer(
+        &self,
+        method: &str,
+        url: &str,
+        result: Result<http::Response<Body>, ureq::Error>,
+    ) -> anyhow::Result<Value> {
+        let mut response = result.map_err(|error| {
+            let advice = self.advice(&error);
+            anyhow!(error).context(format!("{method} {url} failed: {advice}"))
+        })?;
+        let status = response.status();
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        let body = body.with_context(|| format!("{method} {url}: the answer broke off"))?;
+        let value: Option<Value> = serde_json::from_slice(&body).ok();
+        if status.is_success() {
+            return value.with_context(|| format!("{method} {url}: the answer is not JSON"));
+        }
+        bail!(refusal(status, value.as_ref(), method, url))
+    }
+
+    /// What to do about a request that got no answer.
+    fn advice(&self, error: &ureq::Error) -> String {
+        let where_from = format!("the address comes from {}", self.kubeconfig);
+        match error {
+            ureq::Error::Io(error)
+                if error.get_ref().is_some_and(|it| it.is::<rustls::Error>()) =>
+            {
+                format!("the controller and {} do not trust each other", self.kubeconfig)
+            }
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
+                format!("the controller and {} do not trust each other", self.kubeconfig)
+            }
+            ureq::Error::Io(_) | ureq::Error::ConnectionFailed | ureq::Error::Timeout(_) => {
+                format!("is the controller running and reachable? {where_from}")
+            }
+            ureq::Error::HostNotFound => format!("the host's name is not known; {where_from}"),
+            _ => where_from,
+        }
+    }
+}
+
+/// A refusal as the server worded it, and where it came from.
+fn refusal(status: http::StatusCode, body: Option<&Value>, method: &str, url: &str) -> String {
+    let field = |name| body.and_then(|body| body.get(name)).and_then(Value::as_str);
+    let reason = field("reason").or_else(|| status.canonical_reason()).unwrap_or_default();
+    let message = field("message").unwrap_or("the server gave no reason");
+    format!("{message} ({} {reason}, {method} {url})", status.as_u16())
+}
+
+fn certificates(pem: &[u8]) -> anyhow::Result<Vec<ureq::tls::Certificate<'static>>> {
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.context("it is not PEM")? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        bail!("there is no certificate in it");
+    }
+    Ok(certificates)
+}

@@ -1,0 +1,145 @@
+//! The command line's words.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use isocast_api::text::Duration;
+
+/// See and run an Isocast platform.
+#[derive(Debug, Parser)]
+#[command(
+    name = "isocast",
+    version,
+    propagate_version = true,
+    after_help = "Objects are made and changed with kubectl, which works with the same kubeconfig.\n\
+                  Exit codes: 0 done, 1 failed, 2 misused."
+)]
+pub(crate) struct Options {
+    /// File that says where the controller is, and who asks
+    /// [default: $KUBECONFIG, else ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List objects, or show one
+    Get(GetArguments),
+    /// Bring nodes into the platform
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+    /// Show how datacenters and services are
+    Status {
+        /// Form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: StatusOutput,
+    },
+    /// Print the version
+    Version {
+        /// And the controller's
+        #[arg(long)]
+        server: bool,
+    },
+    /// Print a shell's completion script
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArguments {
+    /// Kind of the objects: services, nodes, peers, …; in any of the forms that kubectl takes
+    pub(crate) kind: String,
+    /// Name of one object [default: all]
+    pub(crate) name: Option<String>,
+    /// Namespace, which is the name of a project or organization [default: the context's]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// In all namespaces
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "name"])]
+    pub(crate) all_namespaces: bool,
+    /// Objects with these labels: key=value,…
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "name")]
+    pub(crate) selector: Option<String>,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: GetOutput,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Make a token with which a host joins as a node, once
+    ///
+    /// The Node object must exist. Put the token into a file on the host and start there:
+    /// isocast-agent run --controller HOST:PORT --node NAME --state DIR --join-token-file FILE
+    Token(TokenArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArguments {
+    /// Name of the Node object
+    pub(crate) name: String,
+    /// How long the token may be used
+    #[arg(long, default_value = "1h", value_name = "DURATION")]
+    pub(crate) ttl: Duration,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: TokenOutput,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GetOutput {
+    /// A table
+    #[default]
+    Table,
+    /// A table with more columns
+    Wide,
+    /// The objects
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusOutput {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenOutput {
+    /// The token alone
+    #[default]
+    Text,
+    /// The token and when it expires
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_malformed_ttl_is_misuse() {
+        let refused = Options::try_parse_from(["isocast", "node", "token", "a", "--ttl", "1"]);
+
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("must be a duration such as 500ms, 30s or 1h30m"), "{message}");
+    }
+}
