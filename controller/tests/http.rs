@@ -1,5 +1,12 @@
 //! The API on the wire: who gets in, what is listed and watched, what is refused.
 
+#![allow(
+    clippy::allow_attributes,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,12 @@
 //! The API as real kubectl 1.37 sees it.
 
+#![allow(
+    clippy::allow_attributes,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::{

@@ -1,6 +1,14 @@
 //! A control plane within the test, and the real kubectl against it.
 
-#![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::allow_attributes,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "test support: each test uses its part, and fails where it stands"
+)]
 
 pub mod client;
 

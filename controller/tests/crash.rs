@@ -1,0 +1,175 @@
+//! What is acknowledged stays, whatever happens to the process.
+
+#![allow(
+    clippy::allow_attributes,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use support::client::{Client, Credentials};
+use tokio::{sync::mpsc, time::timeout};
+
+const DATACENTERS: &str = "/apis/network.isocast.dev/v1alpha1/datacenters";
+const WRITERS: usize = 16;
+/// Enough that every kill falls into the middle of commits.
+const ACKNOWLEDGED_BEFORE_KILL: usize = 300;
+const KILLS: usize = 3;
+
+/// The real binary.
+struct Process(Child);
+
+impl Process {
+    fn start(data: &Path, port: u16) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_isocast-controller"))
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--agent-listen", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(data)
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the controller starts");
+        Self(child)
+    }
+
+    /// Kills it with SIGKILL.
+    fn kill(mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Waits until the controller answers.
+async fn ready(data: &Path) -> Credentials {
+    let kubeconfig = data.join("admin.kubeconfig");
+    let answered = async {
+        loop {
+            if fs::exists(&kubeconfig).unwrap_or(false) {
+                let credentials = Credentials::load(&kubeconfig);
+                if credentials.connect().await.is_ok() {
+                    return credentials;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), answered).await.expect("the controller gets ready")
+}
+
+fn datacenter(name: &str) -> Value {
+    json!({
+        "apiVersion": "network.isocast.dev/v1alpha1",
+        "kind": "Datacenter",
+        "metadata": {"name": name},
+        "spec": {"region": "eu"},
+    })
+}
+
+/// Creates objects until the server is gone; reports what was acknowledged.
+async fn write(mut client: Client, prefix: String, acknowledged: mpsc::Sender<String>) {
+    for count in 0.. {
+        let name = format!("{prefix}-{count}");
+        let body = datacenter(&name).to_string();
+        let method = hyper::Method::POST;
+        match client.try_send(method, DATACENTERS, "application/json", body).await {
+            Ok(response) if response.status() == StatusCode::CREATED => {
+                if acknowledged.send(name).await.is_err() {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_acknowledged_write_survives_kill_9() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    let mut expected: Vec<String> = Vec::new();
+
+    for kill in 0..KILLS {
+        let process = Process::start(&data, port);
+        let credentials = ready(&data).await;
+        let (sender, mut acknowledged) = mpsc::channel(1024);
+        for writer in 0..WRITERS {
+            let client = credentials.connect().await.expect("gets in");
+            tokio::spawn(write(client, format!("k{kill}w{writer}"), sender.clone()));
+        }
+        drop(sender);
+        let before = expected.len();
+        while let Some(name) = acknowledged.recv().await {
+            expected.push(name);
+            if expected.len() == before + ACKNOWLEDGED_BEFORE_KILL {
+                break;
+            }
+        }
+        process.kill();
+        // What was answered before the kill may still be on its way to us.
+        while let Some(name) = acknowledged.recv().await {
+            expected.push(name);
+        }
+        assert!(expected.len() >= before + ACKNOWLEDGED_BEFORE_KILL, "the writers stopped early");
+    }
+
+    let process = Process::start(&data, port);
+    let mut client = ready(&data).await.connect().await.expect("gets in");
+    let list = client.get(DATACENTERS).await.body;
+    let there: std::collections::HashSet<&str> = list["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|item| item["metadata"]["name"].as_str())
+        .collect();
+    let lost: Vec<_> = expected.iter().filter(|name| !there.contains(name.as_str())).collect();
+    assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), expected.len());
+    process.kill();
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_in_order() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    let mut process = Process::start(&data, port);
+    let credentials = ready(&data).await;
+    let mut client = credentials.connect().await.expect("gets in");
+    assert_eq!(client.post(DATACENTERS, &datacenter("ams")).await.code, StatusCode::CREATED);
+    let path = format!("{DATACENTERS}?watch=1");
+    let mut watch = credentials.connect().await.expect("gets in").watch(&path).await;
+    assert!(watch.next().await.is_some());
+
+    let pid = process.0.id().to_string();
+    Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+
+    let ended = tokio::task::spawn_blocking(move || process.0.wait());
+    let status = timeout(Duration::from_secs(15), ended).await.expect("it ends soon");
+    assert!(status.expect("no panic").expect("it ran").success());
+    assert!(watch.next().await.is_none(), "watches end");
+}
