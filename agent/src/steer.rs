@@ -110,8 +110,12 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
     let mut memory = Memory::default();
     let mut wake_at: Option<UnixMs> = None;
     for (uid, service) in &inputs.model.services {
-        let selection = members::select(inputs.model, service, inputs.health);
         let past = inputs.memory.services.get(uid).cloned().unwrap_or_default();
+        let selection = if past.members.is_empty() {
+            members::select_first(inputs.model, service, inputs.health)
+        } else {
+            members::select(inputs.model, service, inputs.health)
+        };
         let (now_remembered, wake) = past.follow(&selection.members, &selection.urgent, inputs.now);
         wake_at = [wake_at, wake].into_iter().flatten().min();
         if inputs.model.roles.edge {

@@ -47,6 +47,22 @@ pub enum Placement {
     Regardless,
 }
 
+/// Selects the members of a service's first ring: not before every backend of this datacenter
+/// has been judged. Flows would start where the first probe happened to return, and move at once.
+pub(super) fn select_first(model: &NodeModel, service: &Service, health: &HealthView) -> Selection {
+    let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
+    let unjudged = |backend: &&Backend| {
+        let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
+        backend.datacenter == model.datacenter && health.verdict(&target) == Verdict::Unknown
+    };
+    let waiting = pool.map_or(0, |pool| pool.backends.iter().filter(unjudged).count());
+    if waiting > 0 {
+        let message = format!("{waiting} backends in {} are not judged yet", model.datacenter);
+        return nowhere("HealthUnknown", &message, None);
+    }
+    select(model, service, health)
+}
+
 /// Selects the members of a service's ring.
 pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) -> Selection {
     let Some(pool) = service.pool.as_ref().and_then(|uid| model.pools.get(uid)) else {

@@ -93,8 +93,34 @@ fn nothing_is_leased_before_a_backend_is_known_to_be_healthy() {
     let plan = World::new().steer();
 
     assert!(plan.leases.is_empty());
-    assert_eq!(placement(&plan), &Placement::Nowhere { reason: "NoHealthyBackend" });
+    assert_eq!(placement(&plan), &Placement::Nowhere { reason: "HealthUnknown" });
     assert_eq!(plan.tables.edge.vips.len(), 2, "its packets must not reach the edge's stack");
+}
+
+#[test]
+fn the_first_ring_waits_for_every_local_verdict() {
+    let mut world = World::new();
+    world.set("fra-1", true);
+    world.set("ams-1", true);
+
+    let early = world.steer();
+    world.set("ams-2", false);
+    let late = world.steer();
+
+    assert!(early.leases.is_empty());
+    assert_eq!(current(&late), ["ams-1"]);
+}
+
+#[test]
+fn a_new_local_backend_without_a_verdict_does_not_disturb_the_ring() {
+    let mut world = World::with_health(&["fra-1", "fra-2"]);
+    world.steer();
+    let pool = world.model.pools.get_mut(testing::POOL).unwrap();
+    pool.backends.push(testing::backend("ams-3", "ams", 5));
+
+    let plan = world.steer();
+
+    assert_eq!(current(&plan), ["fra-1", "fra-2"]);
 }
 
 #[test]
