@@ -38,14 +38,18 @@ pub use self::world::World;
 #[derive(Debug)]
 pub struct Compilation {
     world: Arc<World>,
-    services: Vec<ResolvedService>,
+    /// By uid.
+    services: BTreeMap<String, ResolvedService>,
 }
 
 impl Compilation {
     /// Resolves everything that nodes share.
     #[must_use]
     pub fn new(world: Arc<World>) -> Self {
-        let services = world.services.values().map(|service| resolve::service(&world, service));
+        let services = world
+            .services
+            .values()
+            .map(|service| (service.metadata.uid.clone(), resolve::service(&world, service)));
         Self { services: services.collect(), world }
     }
 
@@ -60,7 +64,7 @@ impl Compilation {
     pub fn configuration(&self, node: &str) -> Option<Configuration> {
         let node = self.world.nodes.get(node)?;
         let services: Vec<_> =
-            self.services.iter().filter(|service| service.concerns(node)).collect();
+            self.services.values().filter(|service| service.concerns(node)).collect();
         let mut entries = BTreeMap::new();
         let announceable = self.announceable(node, &services);
         let own = entries::node(node, &self.world.cluster_secret, &announceable);
@@ -87,14 +91,13 @@ impl Compilation {
     /// What is wrong with what a service refers to; none if nothing is.
     #[must_use]
     pub fn problem(&self, service_uid: &str) -> Option<&Finding> {
-        let service = self.services.iter().find(|service| service.wire.uid == service_uid)?;
-        service.problem.as_ref()
+        self.services.get(service_uid)?.problem.as_ref()
     }
 
     /// Names of the nodes that carry a service, as edges or backends.
     #[must_use]
     pub fn carriers(&self, service_uid: &str) -> Vec<&Node> {
-        let service = self.services.iter().find(|service| service.wire.uid == service_uid);
+        let service = self.services.get(service_uid);
         let carries = |node: &&Node| service.is_some_and(|service| service.concerns(node));
         self.world.nodes.values().filter(carries).collect()
     }
@@ -102,7 +105,7 @@ impl Compilation {
     /// The addresses that a service has.
     #[must_use]
     pub fn addresses(&self, service_uid: &str) -> &[HostAddress] {
-        let service = self.services.iter().find(|service| service.wire.uid == service_uid);
+        let service = self.services.get(service_uid);
         service.map(|service| service.addresses.as_slice()).unwrap_or_default()
     }
 
