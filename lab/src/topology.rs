@@ -162,6 +162,12 @@ impl Topology {
         self.nodes.values().filter(move |node| node.datacenter.as_deref() == Some(datacenter))
     }
 
+    /// Routers of a datacenter.
+    pub fn borders(&self) -> impl Iterator<Item = &Node> {
+        let routers = self.with_role(Role::Frr).chain(self.with_role(Role::Bird));
+        routers.filter(|node| node.datacenter.is_some())
+    }
+
     /// A node's links, with their positions in [`Topology::links`].
     pub fn links_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (usize, &'a Link)> {
         let touches = move |link: &Link| link.endpoints.iter().any(|end| end.node == node);

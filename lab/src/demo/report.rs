@@ -36,7 +36,7 @@ pub(super) struct Outcome {
     pub(super) lost: usize,
     pub(super) moved: usize,
     pub(super) longest_gap_ms: u64,
-    pub(super) withdrawals: Option<u64>,
+    pub(super) withdrawals: u64,
     pub(super) served_by: BTreeMap<String, usize>,
     pub(super) limit: LimitRow,
     pub(super) proof: Proof,
@@ -169,7 +169,7 @@ impl Outcome {
             self.requests.to_string(),
             format!("{}{failed_limit}", self.failed),
             format!("{} ms{gap_limit}", self.longest_gap_ms),
-            self.withdrawals.map_or_else(|| "?".to_owned(), |count| count.to_string()),
+            self.withdrawals.to_string(),
             served.collect::<Vec<_>>().join(", "),
             if self.ok { "ok" } else { "NOT OK" }.to_owned(),
         ]

@@ -47,7 +47,7 @@ impl Scene {
 
     /// What is not as it should be.
     fn unsettled(&self) -> Result<Option<String>, DemoError> {
-        for border in self.borders() {
+        for border in self.lab.topology.borders() {
             for prefix in prefixes() {
                 let hops = routers::kernel_next_hops(&self.lab, &border.name, prefix)?.len();
                 let edges = self.edges_of(border).count();
@@ -56,6 +56,9 @@ impl Scene {
                     return Ok(Some(format!("{name} has {hops} of {edges} next hops of {prefix}")));
                 }
             }
+        }
+        if !self.collector.is_up() {
+            return Ok(Some("the collector waits for a border".to_owned()));
         }
         for (client, datacenter) in NEAREST {
             if let Some(seen) = self.not_wholly_served(client, datacenter) {
@@ -113,13 +116,6 @@ impl Scene {
         samples.into_iter().filter_map(|sample| Some(sample.answer?.backend)).collect()
     }
 
-    /// Border routers.
-    pub(super) fn borders(&self) -> impl Iterator<Item = &Node> {
-        let topology = &self.lab.topology;
-        let routers = topology.with_role(Role::Frr).chain(topology.with_role(Role::Bird));
-        routers.filter(|node| node.datacenter.is_some())
-    }
-
     /// Edges of a border's datacenter.
     pub(super) fn edges_of(&self, border: &Node) -> impl Iterator<Item = &Node> {
         let edges = self.lab.topology.with_role(Role::Edge);
@@ -130,7 +126,7 @@ impl Scene {
     pub(super) fn edges_of_flows(&self) -> Result<HashMap<FlowKey, String>, LabError> {
         let last = self.load.with_record(|record| record.last().clone());
         let mut edges = HashMap::new();
-        for border in self.borders() {
+        for border in self.lab.topology.borders() {
             let Some(uplink) = self.transit_interface(border) else { continue };
             let mut of_border: Vec<_> = last
                 .iter()

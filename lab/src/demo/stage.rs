@@ -40,7 +40,6 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
     let until = Instant::now();
     problems.extend(finish(scene, until).await);
 
-    let streams = scene.load.streams().to_vec();
     let withdrawals = scene.collector.withdrawals();
     Ok(scene.load.with_record(|record| {
         let observed = Observed {
@@ -55,7 +54,6 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
             programmed_after,
             problems,
         };
-        tracing::debug!(streams = streams.len(), event = event.name, "judging");
         verdict::judge(event, observed)
     }))
 }
@@ -95,7 +93,7 @@ async fn take(
 /// Both the kernel and the daemon of every border use every edge for every prefix.
 fn check_routers(scene: &Scene) -> Result<Vec<String>, DemoError> {
     let mut problems = Vec::new();
-    for border in scene.borders() {
+    for border in scene.lab.topology.borders() {
         let edges = scene.edges_of(border).count();
         for prefix in scene::prefixes() {
             let kernel = routers::kernel_next_hops(&scene.lab, &border.name, prefix)?.len();

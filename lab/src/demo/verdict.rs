@@ -21,7 +21,7 @@ pub(super) struct Observed<'a> {
     pub(super) until: Instant,
     pub(super) backends_before: BTreeSet<String>,
     pub(super) backends_after: BTreeSet<String>,
-    pub(super) withdrawals: Option<u64>,
+    pub(super) withdrawals: u64,
     pub(super) programmed_after: Option<Duration>,
     pub(super) problems: Vec<String>,
 }
@@ -68,7 +68,8 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
     if let Some(limit) = limits.longest_gap {
         hold("longest gap", format!("{gap:?}"), gap <= limit, format!("{limit:?}"));
     }
-    if let (Some(limit), Some(seen)) = (limits.withdrawals, observed.withdrawals) {
+    if let Some(limit) = limits.withdrawals {
+        let seen = observed.withdrawals;
         hold("withdrawals", seen.to_string(), seen <= limit, limit.to_string());
     }
     if let Some(limit) = limits.programmed_within {
@@ -170,7 +171,7 @@ mod tests {
             until: from,
             backends_before: BTreeSet::new(),
             backends_after: BTreeSet::new(),
-            withdrawals: Some(1),
+            withdrawals: 1,
             programmed_after: None,
             problems: Vec::new(),
         };
