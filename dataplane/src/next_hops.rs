@@ -245,8 +245,6 @@ fn run(shared: &Shared, announcements: &Announcements, mut resolver: Resolver) {
                 state.resolved = resolved;
                 state.write();
                 let report = state.report();
-                drop(state);
-                shared.changed.notify_all();
                 shared.published.send_if_modified(|published| {
                     let changed = **published != report;
                     if changed {
@@ -254,6 +252,9 @@ fn run(shared: &Shared, announcements: &Announcements, mut resolver: Resolver) {
                     }
                     changed
                 });
+                // Whoever waited finds it published.
+                drop(state);
+                shared.changed.notify_all();
                 if unresolved { RETRY } else { REFRESH }
             }
             Err(error) => {

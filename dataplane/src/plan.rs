@@ -119,7 +119,7 @@ pub(crate) fn plan(
 
     let services: BTreeSet<_> = edge.vips.iter().map(|vip| vip.service.0.clone()).collect();
     let services = number(services, &in_force.services, 0, SERVICE_POOL);
-    let services = services.ok_or(too_many("services", edge.vips.len(), MAX_SERVICES))?;
+    let services = services.ok_or_else(|| too_many("services", edge.vips.len(), MAX_SERVICES))?;
 
     let backends = edge
         .backends
@@ -131,11 +131,11 @@ pub(crate) fn plan(
     let owners: BTreeSet<_> = backends.chain(nodes).collect();
     let count = owners.len();
     let targets = number(owners, &in_force.targets, FIRST_TARGET, TARGET_POOL);
-    let targets = targets.ok_or(too_many("tunnel addresses", count, MAX_TARGETS))?;
+    let targets = targets.ok_or_else(|| too_many("tunnel addresses", count, MAX_TARGETS))?;
 
     let contents = ring_contents(tables, &targets)?;
     let rings = number(contents.iter().cloned().collect(), &in_force.rings, 0, RING_POOL);
-    let rings = rings.ok_or(too_many("rings", contents.len(), MAX_RINGS))?;
+    let rings = rings.ok_or_else(|| too_many("rings", contents.len(), MAX_RINGS))?;
 
     let ledger = Ledger { services, targets, rings };
     let entries = entries(tables, &ledger, &contents, node)?;
@@ -222,10 +222,10 @@ fn ring_contents(
         .collect();
     let number_of = |position: u16| match position {
         NO_BACKEND => Ok(NO_BACKEND),
-        _ => numbers
-            .get(usize::from(position))
-            .copied()
-            .ok_or(TablesError::Dangling { what: "backend", position: usize::from(position) }),
+        _ => numbers.get(usize::from(position)).copied().ok_or_else(|| TablesError::Dangling {
+            what: "backend",
+            position: usize::from(position),
+        }),
     };
     let content = |ring: &Ring| {
         if ring.slots.len() != RING_SLOTS {

@@ -32,7 +32,7 @@ pub struct EdgeTables {
 }
 
 /// Packets that this host sends with `mark` to a service's address are encapsulated to one
-/// backend, whatever the ring says. Not part of a generation: in force before the ring flips.
+/// backend, whatever the ring says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// Firewall mark (`SO_MARK`) of the probing socket.

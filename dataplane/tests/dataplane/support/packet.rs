@@ -1,19 +1,21 @@
 //! Builds packets, byte by byte and independently of the code under test.
 
+#![expect(clippy::cast_possible_truncation, reason = "packets of tests are small")]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+pub(crate) const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 
 /// Who talks to whom.
 #[derive(Clone, Copy, Debug)]
-pub struct Flow {
-    pub source: IpAddr,
-    pub destination: IpAddr,
-    pub source_port: u16,
-    pub port: u16,
+pub(crate) struct Flow {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) source_port: u16,
+    pub(crate) port: u16,
 }
 
-pub fn flow(source: &str, destination: &str, port: u16) -> Flow {
+pub(crate) fn flow(source: &str, destination: &str, port: u16) -> Flow {
     Flow {
         source: source.parse().expect("source"),
         destination: destination.parse().expect("destination"),
@@ -22,11 +24,11 @@ pub fn flow(source: &str, destination: &str, port: u16) -> Flow {
     }
 }
 
-pub const SYN: u8 = 0x02;
-pub const ACK: u8 = 0x10;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const ACK: u8 = 0x10;
 
 /// An IP packet with a TCP segment.
-pub fn tcp(flow: Flow, flags: u8, class: u8) -> Vec<u8> {
+pub(crate) fn tcp(flow: Flow, flags: u8, class: u8) -> Vec<u8> {
     let mut segment = Vec::new();
     segment.extend(flow.source_port.to_be_bytes());
     segment.extend(flow.port.to_be_bytes());
@@ -38,7 +40,7 @@ pub fn tcp(flow: Flow, flags: u8, class: u8) -> Vec<u8> {
 }
 
 /// An IP packet with a UDP datagram.
-pub fn udp(flow: Flow, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(flow: Flow, payload: &[u8]) -> Vec<u8> {
     let mut datagram = Vec::new();
     datagram.extend(flow.source_port.to_be_bytes());
     datagram.extend(flow.port.to_be_bytes());
@@ -51,7 +53,7 @@ pub fn udp(flow: Flow, payload: &[u8]) -> Vec<u8> {
 }
 
 /// An echo request, or with `reply` its answer.
-pub fn echo(flow: Flow, reply: bool) -> Vec<u8> {
+pub(crate) fn echo(flow: Flow, reply: bool) -> Vec<u8> {
     let (protocol, kind) = match (flow.source.is_ipv4(), reply) {
         (true, false) => (1, 8),
         (true, true) => (1, 0),
@@ -70,7 +72,13 @@ pub fn echo(flow: Flow, reply: bool) -> Vec<u8> {
 }
 
 /// An IP header and what follows it.
-pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, class: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ip(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    class: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut packet = Vec::new();
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -96,7 +104,7 @@ pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, class: u8, payload:
 }
 
 /// Puts an Ethernet header before an IP packet.
-pub fn ethernet(to: [u8; 6], from: [u8; 6], packet: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(to: [u8; 6], from: [u8; 6], packet: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     frame.extend(to);
     frame.extend(from);
@@ -107,19 +115,19 @@ pub fn ethernet(to: [u8; 6], from: [u8; 6], packet: &[u8]) -> Vec<u8> {
 
 /// The tunnel.
 #[derive(Clone, Copy, Debug)]
-pub struct Tunnel {
-    pub source: IpAddr,
-    pub destination: IpAddr,
-    pub source_port: u16,
-    pub tenant: u32,
-    pub flags: u8,
-    pub key_tag: [u8; 4],
-    pub hop: Option<IpAddr>,
-    pub class: u8,
+pub(crate) struct Tunnel {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) source_port: u16,
+    pub(crate) tenant: u32,
+    pub(crate) flags: u8,
+    pub(crate) key_tag: [u8; 4],
+    pub(crate) hop: Option<IpAddr>,
+    pub(crate) class: u8,
 }
 
 /// Puts an IP packet into the tunnel; the IPv6 flow label is left zero.
-pub fn encapsulate(tunnel: &Tunnel, inner: &[u8]) -> Vec<u8> {
+pub(crate) fn encapsulate(tunnel: &Tunnel, inner: &[u8]) -> Vec<u8> {
     let hop = match tunnel.hop {
         None => Vec::new(),
         Some(IpAddr::V4(hop)) => hop.octets().to_vec(),

@@ -1,8 +1,6 @@
 //! The passing program on the far end of a veth pair.
 
-mod support;
-
-use support::Namespace;
+use crate::support::Namespace;
 
 #[test]
 fn passing_program_is_attached_replaced_and_taken_away() {

@@ -1,9 +1,8 @@
 //! Network namespaces for tests.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its share")]
 
-pub mod network;
-pub mod node;
-pub mod packet;
+pub(crate) mod network;
+pub(crate) mod node;
+pub(crate) mod packet;
 
 use std::{
     fs::File,
@@ -14,12 +13,12 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 
 /// A network namespace of this test, removed when it goes out of scope.
-pub struct Namespace {
-    pub name: String,
+pub(crate) struct Namespace {
+    pub(crate) name: String,
 }
 
 impl Namespace {
-    pub fn new(part: &str) -> Self {
+    pub(crate) fn new(part: &str) -> Self {
         let name = format!("isot-dp-{}-{part}", process::id());
         run(&format!("ip netns add {name}"));
         let namespace = Self { name };
@@ -31,12 +30,12 @@ impl Namespace {
     }
 
     /// Runs a shell command inside; its standard output.
-    pub fn run(&self, command: &str) -> String {
+    pub(crate) fn run(&self, command: &str) -> String {
         run(&format!("ip netns exec {} {command}", self.name))
     }
 
     /// Runs `body` on a thread inside. Sockets and interfaces it opens belong to the namespace.
-    pub fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         let path = format!("/run/netns/{}", self.name);
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
@@ -56,7 +55,7 @@ impl Drop for Namespace {
 }
 
 /// Runs a command; panics with its words when it fails.
-pub fn run(command: &str) -> String {
+pub(crate) fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
     let program = words.next().expect("a command");
     let output = Command::new(program).args(words).output().expect(program);
@@ -65,7 +64,7 @@ pub fn run(command: &str) -> String {
 }
 
 /// Waits, for at most ten seconds, until what is watched is as wanted.
-pub fn wait_for<T>(
+pub(crate) fn wait_for<T>(
     watch: &mut tokio::sync::watch::Receiver<T>,
     wanted: impl FnMut(&T) -> bool,
 ) -> bool {

@@ -1,8 +1,6 @@
 //! Health checks: marked sockets reach the one backend that their mark stands for, through the
 //! tunnel, whatever the ring says.
 
-mod support;
-
 use std::{
     io::{Read as _, Write as _},
     net::SocketAddr,
@@ -10,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use isocast_dataplane::{Dataplane, Outcome, Probe, Tables};
-use nix::sys::socket::{setsockopt, sockopt::Mark};
-use support::{
+use crate::support::{
     Namespace,
     network::{
         BACKEND, EDGE, NOBODY, Network, PORT, VIPS, backend_tables, edge_tables, host_addresses,
@@ -20,6 +16,8 @@ use support::{
     },
     node::{TENANT, address},
 };
+use isocast_dataplane::{Dataplane, Outcome, Probe, Tables};
+use nix::sys::socket::{setsockopt, sockopt::Mark};
 
 /// Asks the service's address who answers, from a socket with a mark.
 fn probe(host: &Namespace, vip: &str, mark: u32) -> std::io::Result<String> {

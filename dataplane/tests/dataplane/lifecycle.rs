@@ -1,18 +1,12 @@
 //! Generations, adoption after a death, and what is left behind.
 
-mod support;
-
 use std::{
     env,
     io::{BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
 };
 
-use isocast_dataplane::{
-    Action, ApplyError, BackendKey, Dataplane, Generation, Opened, Outcome, Protocol, ServiceKey,
-    Tables, TablesError, Unresolved, detach,
-};
-use support::{
+use crate::support::{
     Namespace,
     network::{
         BACKEND, CLIENT, Connection, EDGE, NOBODY, Network, VIPS, backend_tables, edge_tables,
@@ -20,6 +14,10 @@ use support::{
     },
     node::{Bench, Node, accept, address, backend, one_service, ring, vip},
     packet::{ACK, flow, tcp},
+};
+use isocast_dataplane::{
+    Action, ApplyError, BackendKey, Dataplane, Generation, Opened, Outcome, Protocol, ServiceKey,
+    Tables, TablesError, Unresolved, detach,
 };
 
 fn outer_destination(bench: &Bench) -> [u8; 4] {
@@ -114,16 +112,19 @@ fn next_hops_follow_the_kernel_without_a_new_generation() {
         let mut next_hops = bench.dataplane.next_hops();
         let target = address("10.1.0.2");
 
-        support::run("ip neigh replace 10.0.0.254 lladdr 02:00:00:00:00:aa dev up0 nud permanent");
-        let changed = support::wait_for(&mut next_hops, |hops| {
+        crate::support::run(
+            "ip neigh replace 10.0.0.254 lladdr 02:00:00:00:00:aa dev up0 nud permanent",
+        );
+        let changed = crate::support::wait_for(&mut next_hops, |hops| {
             hops[&target].is_ok_and(|hop| hop.destination_mac == [2, 0, 0, 0, 0, 0xaa])
         });
         assert!(changed);
         assert_eq!(bench.arrive(&packet).packet[..6], [2, 0, 0, 0, 0, 0xaa]);
 
-        support::run("ip route del default");
-        let lost =
-            support::wait_for(&mut next_hops, |hops| hops[&target] == Err(Unresolved::NoRoute));
+        crate::support::run("ip route del default");
+        let lost = crate::support::wait_for(&mut next_hops, |hops| {
+            hops[&target] == Err(Unresolved::NoRoute)
+        });
         assert!(lost);
         assert_eq!(bench.outcome_of(&packet), (Action::Drop, vec![Outcome::NextHopUnresolved]));
         assert_eq!(bench.dataplane.generation(), generation);
@@ -196,7 +197,7 @@ fn agent_that_is_killed() {
     let pin_dir = env::var("ISOCAST_TEST_PINS").expect("pins");
     let namespace = std::mem::ManuallyDrop::new(Namespace { name: namespace });
     namespace.enter(|| {
-        let config = support::network::config(EDGE, pin_dir.into());
+        let config = crate::support::network::config(EDGE, pin_dir.into());
         let mut edge = Dataplane::open(config).expect("open").0;
         let backends = [host_addresses(BACKEND)[0].clone()];
         edge.apply(&edge_tables(&backends, 0, NOBODY)).expect("apply");
@@ -218,7 +219,7 @@ fn killed_agent_leaves_traffic_flowing_and_its_successor_adopts_it() {
     backend_plane.apply(&backend_tables(&host_addresses(EDGE))).expect("backend");
     serve(backend, "one");
     let mut agent = Command::new(env::current_exe().expect("this test"))
-        .args(["--exact", "agent_that_is_killed", "--nocapture"])
+        .args(["--exact", "lifecycle::agent_that_is_killed", "--nocapture"])
         .env("ISOCAST_TEST_EDGE", &network.hosts[EDGE].name)
         .env("ISOCAST_TEST_PINS", &config.pin_dir)
         .stdout(Stdio::piped())

@@ -1,14 +1,12 @@
 //! What the program makes of packets out of tunnels: verdict, bytes and counters.
 
-mod support;
-
 use std::net::{TcpListener, TcpStream};
 
-use isocast_dataplane::{Action, Outcome, Protocol, Tables};
-use support::{
+use crate::support::{
     node::{Bench, Node, OWN_V4, OWN_V6, TENANT, accept, address, key_tag, next_key_tag},
     packet::{ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, ethernet, flow, ip, tcp, udp},
 };
+use isocast_dataplane::{Action, Outcome, Protocol, Tables};
 
 const EDGE_V4: &str = "10.9.0.1";
 const EDGE_V6: &str = "2001:db8:e::1";

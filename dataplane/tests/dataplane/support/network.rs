@@ -18,23 +18,24 @@ use super::{
     node::{SECRET, accept, address, backend, ring, vip},
 };
 
-pub const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8:f::10"];
-pub const PORT: u16 = 80;
+pub(crate) const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8:f::10"];
+pub(crate) const PORT: u16 = 80;
 
 /// Hosts by number: 1 is the client, 2 the edge, 3 and up are backends.
-pub struct Network {
-    pub router: Namespace,
-    pub hosts: Vec<Namespace>,
+pub(crate) struct Network {
+    /// Kept until the hosts are gone.
+    _router: Namespace,
+    pub(crate) hosts: Vec<Namespace>,
     pin_dir: PathBuf,
 }
 
-pub const CLIENT: usize = 0;
-pub const EDGE: usize = 1;
-pub const BACKEND: usize = 2;
+pub(crate) const CLIENT: usize = 0;
+pub(crate) const EDGE: usize = 1;
+pub(crate) const BACKEND: usize = 2;
 
 impl Network {
     /// `hosts` includes the client and the edge.
-    pub fn new(part: &str, hosts: usize) -> Self {
+    pub(crate) fn new(part: &str, hosts: usize) -> Self {
         let router = Namespace::new(&format!("{part}-r"));
         router.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         let hosts: Vec<_> = (0..hosts)
@@ -49,16 +50,16 @@ impl Network {
         router.run(&format!("ip -6 route add 2001:db8:f::/64 via {}", edge[1]));
         let pin_dir =
             PathBuf::from(format!("/sys/fs/bpf/isocast-test/dp-{}/{part}", process::id()));
-        Self { router, hosts, pin_dir }
+        Self { _router: router, hosts, pin_dir }
     }
 
-    pub fn config(&self, host: usize) -> Config {
+    pub(crate) fn config(&self, host: usize) -> Config {
         config(host, self.pin_dir.join(host.to_string()))
     }
 }
 
 /// How a host's data plane is opened.
-pub fn config(host: usize, pin_dir: PathBuf) -> Config {
+pub(crate) fn config(host: usize, pin_dir: PathBuf) -> Config {
     Config {
         pin_dir,
         uplinks: vec![Uplink { interface: "up0".to_owned(), mode: Mode::Native }],
@@ -79,7 +80,7 @@ impl Drop for Network {
 }
 
 /// A host's addresses, IPv4 and IPv6.
-pub fn host_addresses(host: usize) -> [String; 2] {
+pub(crate) fn host_addresses(host: usize) -> [String; 2] {
     [format!("10.0.{host}.2"), format!("2001:db8:{host}::2")]
 }
 
@@ -102,7 +103,7 @@ fn join(router: &Namespace, host: &Namespace, n: usize) {
 }
 
 /// One service on both families at the given backends, with slots as in [`ring`].
-pub fn edge_tables(backends: &[String], current: u16, previous: u16) -> Tables {
+pub(crate) fn edge_tables(backends: &[String], current: u16, previous: u16) -> Tables {
     let mut tables = Tables::default();
     for text in VIPS {
         tables.edge.vips.push(vip(text, Protocol::Tcp, PORT));
@@ -115,18 +116,18 @@ pub fn edge_tables(backends: &[String], current: u16, previous: u16) -> Tables {
 }
 
 /// What a backend accepts: the service, from the given nodes.
-pub fn backend_tables(sources: &[String]) -> Tables {
+pub(crate) fn backend_tables(sources: &[String]) -> Tables {
     let accepts = VIPS.map(|text| accept(text, Protocol::Tcp, PORT)).to_vec();
     let sources = sources.iter().map(|text| address(text)).collect();
     Tables { decap: DecapTables { sources, accepts }, ..Tables::default() }
 }
 
 /// No previous backend.
-pub const NOBODY: u16 = NO_BACKEND;
+pub(crate) const NOBODY: u16 = NO_BACKEND;
 
 /// Listens on the service's addresses inside `host`; every connection gets lines of `name` for
 /// lines of anything.
-pub fn serve(host: &Namespace, name: &'static str) {
+pub(crate) fn serve(host: &Namespace, name: &'static str) {
     for vip in VIPS {
         let address = SocketAddr::new(vip.parse().expect("address"), PORT);
         let listener = host.enter(|| TcpListener::bind(address).expect("the VIP is on loopback"));
@@ -149,10 +150,10 @@ fn answer(mut stream: TcpStream, name: &str) {
 }
 
 /// A client's connection.
-pub struct Connection(TcpStream);
+pub(crate) struct Connection(TcpStream);
 
 impl Connection {
-    pub fn open(client: &Namespace, vip: &str) -> std::io::Result<Self> {
+    pub(crate) fn open(client: &Namespace, vip: &str) -> std::io::Result<Self> {
         let address = SocketAddr::new(vip.parse::<IpAddr>().expect("address"), PORT);
         let stream =
             client.enter(|| TcpStream::connect_timeout(&address, Duration::from_secs(5)))?;
@@ -161,7 +162,7 @@ impl Connection {
     }
 
     /// Says something, and learns who answers.
-    pub fn ask(&mut self) -> std::io::Result<String> {
+    pub(crate) fn ask(&mut self) -> std::io::Result<String> {
         self.0.write_all(b"who\n")?;
         let mut answer = String::new();
         let mut byte = [0; 1];

@@ -4,27 +4,27 @@ use std::{net::IpAddr, path::PathBuf, process, sync::Arc};
 
 use isocast_dataplane::{
     Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
-    Outcome, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Uplink, Vip, detach,
+    Outcome, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Unresolved, Uplink, Vip, detach,
 };
 use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot};
 
-use super::{Namespace, packet};
+use super::{Namespace, packet, wait_for};
 
-pub const SECRET: [u8; 32] = [7; 32];
-pub const TENANT: u32 = 0x00_ab_cd;
-pub const UPLINK: &str = "up0";
+pub(crate) const SECRET: [u8; 32] = [7; 32];
+pub(crate) const TENANT: u32 = 0x00_ab_cd;
+pub(crate) const UPLINK: &str = "up0";
 /// This node's own addresses.
-pub const OWN_V4: &str = "10.0.0.1";
-pub const OWN_V6: &str = "2001:db8:a::1";
+pub(crate) const OWN_V4: &str = "10.0.0.1";
+pub(crate) const OWN_V6: &str = "2001:db8:a::1";
 
 /// A namespace with an uplink, a default router, and a folder for pins.
-pub struct Node {
-    pub namespace: Namespace,
-    pub pin_dir: PathBuf,
+pub(crate) struct Node {
+    pub(crate) namespace: Namespace,
+    pub(crate) pin_dir: PathBuf,
 }
 
 impl Node {
-    pub fn new(part: &str) -> Self {
+    pub(crate) fn new(part: &str) -> Self {
         let namespace = Namespace::new(part);
         for command in [
             "ip link add up0 mtu 1600 type veth peer name far0".to_owned(),
@@ -44,7 +44,7 @@ impl Node {
         Self { namespace, pin_dir }
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config {
             pin_dir: self.pin_dir.clone(),
             uplinks: vec![Uplink { interface: UPLINK.to_owned(), mode: Mode::Native }],
@@ -55,7 +55,7 @@ impl Node {
     }
 
     /// Runs `body` inside, with the data plane opened and `tables` in force.
-    pub fn with_tables<T: Send>(
+    pub(crate) fn with_tables<T: Send>(
         &self,
         tables: &Tables,
         body: impl FnOnce(&mut Bench) -> T + Send,
@@ -63,6 +63,7 @@ impl Node {
         self.namespace.enter(|| {
             let mut bench = Bench::open(self.config()).0;
             bench.dataplane.apply(tables).expect("tables");
+            bench.settle(tables);
             body(&mut bench)
         })
     }
@@ -76,13 +77,13 @@ impl Drop for Node {
 }
 
 /// A data plane with fixtures run through it.
-pub struct Bench {
-    pub dataplane: Dataplane,
-    pub mac: [u8; 6],
+pub(crate) struct Bench {
+    pub(crate) dataplane: Dataplane,
+    pub(crate) mac: [u8; 6],
 }
 
 impl Bench {
-    pub fn open(config: Config) -> (Self, Opened) {
+    pub(crate) fn open(config: Config) -> (Self, Opened) {
         let (dataplane, opened) = Dataplane::open(config).expect("data plane (needs root, bpffs)");
         let link = super::run(&format!("ip -o link show {UPLINK}"));
         let text = link.split("link/ether ").nth(1).expect("a MAC address");
@@ -93,14 +94,25 @@ impl Bench {
         (Self { dataplane, mac }, opened)
     }
 
+    /// Waits until the next hops of all backends were looked up: the machine may be busy.
+    pub(crate) fn settle(&self, tables: &Tables) {
+        let settled = wait_for(&mut self.dataplane.next_hops(), |next_hops| {
+            tables.edge.backends.iter().all(|backend| {
+                let next_hop = next_hops.get(&backend.tunnel_address);
+                next_hop.is_some_and(|next_hop| *next_hop != Err(Unresolved::Pending))
+            })
+        });
+        assert!(settled, "next hops were never looked up");
+    }
+
     /// Runs one IP packet through the program, as sent by the router.
-    pub fn arrive(&self, packet: &[u8]) -> Traced {
+    pub(crate) fn arrive(&self, packet: &[u8]) -> Traced {
         let frame = packet::ethernet(self.mac, packet::ROUTER_MAC, packet);
         self.dataplane.trace(&frame, UPLINK, 1).expect("test run")
     }
 
     /// Runs one packet; says which counted outcomes it had, and the verdict.
-    pub fn outcome_of(&self, packet: &[u8]) -> (Action, Vec<Outcome>) {
+    pub(crate) fn outcome_of(&self, packet: &[u8]) -> (Action, Vec<Outcome>) {
         let before = self.counters();
         let traced = self.arrive(packet);
         let after = self.counters();
@@ -108,31 +120,31 @@ impl Bench {
         (traced.action, counted.map(|(outcome, _)| *outcome).collect())
     }
 
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.dataplane.counters().expect("counters")
     }
 
     /// The frame that leaves by the uplink with `packet` in it.
-    pub fn leaving(&self, packet: &[u8]) -> Vec<u8> {
+    pub(crate) fn leaving(&self, packet: &[u8]) -> Vec<u8> {
         packet::ethernet(packet::ROUTER_MAC, self.mac, packet)
     }
 }
 
-pub fn address(text: &str) -> IpAddr {
+pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().expect(text)
 }
 
-pub fn key_tag() -> [u8; 4] {
+pub(crate) fn key_tag() -> [u8; 4] {
     let bytes = blake3::derive_key("isocast v1 encapsulation key tags", &SECRET);
     [bytes[0], bytes[1], bytes[2], bytes[3]]
 }
 
-pub fn next_key_tag() -> [u8; 4] {
+pub(crate) fn next_key_tag() -> [u8; 4] {
     let bytes = blake3::derive_key("isocast v1 encapsulation key tags", &SECRET);
     [bytes[4], bytes[5], bytes[6], bytes[7]]
 }
 
-pub fn vip(text: &str, protocol: Protocol, port: u16) -> Vip {
+pub(crate) fn vip(text: &str, protocol: Protocol, port: u16) -> Vip {
     Vip {
         address: address(text),
         protocol,
@@ -143,21 +155,21 @@ pub fn vip(text: &str, protocol: Protocol, port: u16) -> Vip {
     }
 }
 
-pub fn accept(text: &str, protocol: Protocol, port: u16) -> Accept {
+pub(crate) fn accept(text: &str, protocol: Protocol, port: u16) -> Accept {
     Accept { tenant: TENANT, address: address(text), protocol, port }
 }
 
-pub fn backend(key: &str, tunnel_address: &str) -> Backend {
+pub(crate) fn backend(key: &str, tunnel_address: &str) -> Backend {
     Backend { key: BackendKey(key.into()), tunnel_address: address(tunnel_address) }
 }
 
 /// A ring whose slots are all alike.
-pub fn ring(current: u16, previous: u16) -> Ring {
+pub(crate) fn ring(current: u16, previous: u16) -> Ring {
     Ring { slots: Arc::new([Slot { current, previous }; RING_SLOTS]) }
 }
 
 /// One service on both families and protocols, at one backend.
-pub fn one_service(backend_address: &str) -> Tables {
+pub(crate) fn one_service(backend_address: &str) -> Tables {
     let mut tables = Tables::default();
     for text in ["192.0.2.10", "2001:db8:f::10"] {
         tables.edge.vips.push(vip(text, Protocol::Tcp, 443));

@@ -1,17 +1,15 @@
 //! What the program makes of packets to services: verdict, bytes and counters.
 
-mod support;
-
 use std::net::IpAddr;
 
-use isocast_dataplane::{Action, BackendKey, Counter, Outcome, Protocol, ServiceKey};
-use isocast_dataplane_common::NO_BACKEND;
-use support::{
+use crate::support::{
     node::{
         Bench, Node, OWN_V4, OWN_V6, TENANT, address, backend, key_tag, one_service, ring, vip,
     },
     packet::{ACK, Flow, SYN, Tunnel, echo, encapsulate, flow, ip, tcp, udp},
 };
+use isocast_dataplane::{Action, BackendKey, Counter, Outcome, Protocol, ServiceKey};
+use isocast_dataplane_common::NO_BACKEND;
 
 /// What must leave for `inner`, given the packet that left: entropy is taken from there.
 fn expected(bench: &Bench, left: &[u8], tunnel: &Tunnel, inner: &[u8]) -> Vec<u8> {
@@ -190,13 +188,14 @@ fn what_is_not_for_a_vip_passes_untouched_and_uncounted() {
             echo(flow("198.51.100.7", OWN_V4, 0), false),
             ip(address("198.51.100.7"), address("192.0.2.11"), 47, 0, &[0; 16]),
         ] {
-            let frame = support::packet::ethernet(bench.mac, [2; 6], &packet);
-            let traced = bench.dataplane.trace(&frame, support::node::UPLINK, 1).expect("run");
+            let frame = crate::support::packet::ethernet(bench.mac, [2; 6], &packet);
+            let traced =
+                bench.dataplane.trace(&frame, crate::support::node::UPLINK, 1).expect("run");
             assert_eq!((traced.action, traced.packet), (Action::Pass, frame));
             assert_eq!(bench.outcome_of(&packet), (Action::Pass, vec![]));
         }
         let arp = [&[0xff; 6][..], &[2; 6], &[0x08, 0x06], &[0; 46]].concat();
-        let traced = bench.dataplane.trace(&arp, support::node::UPLINK, 1).expect("run");
+        let traced = bench.dataplane.trace(&arp, crate::support::node::UPLINK, 1).expect("run");
         assert_eq!(traced.action, Action::Pass);
     });
 }
@@ -252,7 +251,11 @@ fn backend_on_this_node_gets_its_packets_without_a_tunnel() {
     node.with_tables(&one_service(OWN_V4), |bench| {
         let packet = tcp(v4(443), SYN, 0);
         assert_eq!(bench.outcome_of(&packet), (Action::Pass, vec![Outcome::DeliveredHere]));
-        let frame = support::packet::ethernet(bench.mac, support::packet::ROUTER_MAC, &packet);
+        let frame = crate::support::packet::ethernet(
+            bench.mac,
+            crate::support::packet::ROUTER_MAC,
+            &packet,
+        );
         assert_eq!(bench.arrive(&packet).packet, frame);
     });
 }

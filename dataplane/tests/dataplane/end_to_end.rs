@@ -1,12 +1,10 @@
 //! Real clients, real servers, and packets that only the programs could have carried.
 
-mod support;
-
-use isocast_dataplane::{Dataplane, Outcome};
-use support::network::{
+use crate::support::network::{
     BACKEND, CLIENT, Connection, EDGE, NOBODY, Network, VIPS, backend_tables, edge_tables,
     host_addresses, serve,
 };
+use isocast_dataplane::{Dataplane, Outcome};
 
 fn open(network: &Network, host: usize) -> Dataplane {
     network.hosts[host].enter(|| Dataplane::open(network.config(host)).expect("open").0)

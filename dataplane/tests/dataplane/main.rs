@@ -1,0 +1,16 @@
+//! The data plane against the kernel: needs root, BPF, and network namespaces.
+
+#[cfg(test)]
+mod decap;
+#[cfg(test)]
+mod edge;
+#[cfg(test)]
+mod end_to_end;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod pass;
+#[cfg(test)]
+mod probe;
+#[cfg(test)]
+mod support;
