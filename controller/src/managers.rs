@@ -5,6 +5,7 @@
 
 mod ipam;
 mod lookup;
+mod platform;
 mod resourcemanager;
 mod services;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub use self::{
     ipam::Ipam,
     lookup::organization_of,
+    platform::Platform,
     resourcemanager::{ResourceManager, SYSTEM_NAMESPACE},
     services::Services,
 };
@@ -24,5 +26,5 @@ use crate::admission::Admission;
 #[must_use]
 pub fn admissions() -> Vec<Arc<dyn Admission>> {
     // Containers first: what lives in one that does not exist concerns nobody else.
-    vec![Arc::new(ResourceManager), Arc::new(Ipam), Arc::new(Services)]
+    vec![Arc::new(ResourceManager), Arc::new(Platform), Arc::new(Ipam), Arc::new(Services)]
 }

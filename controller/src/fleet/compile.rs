@@ -116,10 +116,13 @@ impl Compilation {
         edges.filter(|node| speaks_with(node, peer)).collect()
     }
 
-    /// The routers that `node` speaks with.
+    /// The routers that `node` speaks with; of two with one address the first by name.
     fn peers(&self, node: &Node) -> impl Iterator<Item = &BgpPeer> {
         let speaks = node.spec.has_role(NodeRole::Edge);
-        self.world.peers.values().filter(move |peer| speaks && speaks_with(node, peer))
+        let mut seen = BTreeSet::new();
+        let peers = self.world.peers.values();
+        peers
+            .filter(move |peer| speaks && speaks_with(node, peer) && seen.insert(peer.spec.address))
     }
 
     /// The host routes that `node` may announce at all.

@@ -230,6 +230,20 @@ fn peers_are_selected_by_label_too() {
 }
 
 #[test]
+fn of_two_peers_with_one_address_a_node_gets_the_first() {
+    let mut objects = objects();
+    let twin = objects.iter().find(|it| it["metadata"]["name"] == "bor-ams").cloned();
+    let mut twin = twin.unwrap();
+    twin["metadata"] = json!({"name": "twin", "uid": uid("twin")});
+    objects.push(twin);
+
+    let keys = keys(&compile(&objects), "edge-ams");
+
+    assert!(keys.contains(&format!("bgppeer/{}", uid("bor-ams"))));
+    assert!(!keys.contains(&format!("bgppeer/{}", uid("twin"))));
+}
+
+#[test]
 fn two_nodes_with_one_address_do_not_break_a_third() {
     let mut objects = objects();
     objects.push(node("edge-twin", "ams", &["Edge"], &["10.1.0.1"]));
