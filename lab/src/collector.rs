@@ -71,7 +71,7 @@ impl Collector {
     ///
     /// # Errors
     /// The management network cannot be entered, or no session can run with a border.
-    pub fn start<'a>(
+    pub async fn start<'a>(
         topology: &Topology,
         borders: impl Iterator<Item = &'a Node>,
         prefixes: impl Iterator<Item = IpNet>,
@@ -94,8 +94,7 @@ impl Collector {
                 .spawn(move || runtime.block_on(run(namespace, address, peers, log, stop, started)))
                 .map_err(CollectorError::Thread)?
         };
-        let statuses =
-            has_started.blocking_recv().map_err(|_closed| CollectorError::Ended).flatten()?;
+        let statuses = has_started.await.map_err(|_closed| CollectorError::Ended).flatten()?;
         Ok(Self { log, statuses, peer_count, stop, thread: Some(thread) })
     }
 

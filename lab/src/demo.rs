@@ -116,7 +116,8 @@ pub async fn play(
     let lab = Lab::create(&options.topology, tools, options.is_static)?;
     let kube = configure(&lab, options, progress)?;
 
-    let collector = Collector::start(&lab.topology, lab.topology.borders(), scene::prefixes())?;
+    let borders = lab.topology.borders();
+    let collector = Collector::start(&lab.topology, borders, scene::prefixes()).await?;
     let load = Load::start(load::streams(&lab, &scene::ADDRESSES.map(IpAddr::from), scene::PORT)?)?;
     let mut scene = Scene { lab, load, collector, kube };
     progress("waiting until every user is served by the nearest datacenter");
