@@ -85,7 +85,13 @@ impl ProposedChange {
         }
     }
 
-    /// What was added, and the change itself.
+    /// The change itself, and what was added.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = (&Key, Option<&Value>)> {
+        let also = self.also.iter().map(|(key, value)| (key, value.as_ref()));
+        std::iter::once((&self.key, self.new.as_ref())).chain(also)
+    }
+
+    /// The same, owned.
     pub(crate) fn into_writes(self) -> Vec<(Key, Option<Value>)> {
         let mut writes = vec![(self.key, self.new)];
         writes.extend(self.also);

@@ -8,6 +8,10 @@ pub(crate) const WRITE_QUEUE: usize = 1024;
 pub(crate) const WRITE_BATCH: usize = 1024;
 /// Commits that watchers can resume from without listing again.
 pub(crate) const WATCH_TAIL_COMMITS: usize = 8192;
+/// Size of the objects in those commits, as JSON.
+pub(crate) const WATCH_TAIL_BYTES: usize = 64 << 20;
+/// Size of an object as JSON.
+pub(crate) const OBJECT_BYTES: usize = 1 << 20;
 /// Commits a watcher reads at once.
 pub(crate) const WATCH_BATCH_COMMITS: usize = 256;
 /// Revisions the log keeps on disk.
@@ -18,6 +22,8 @@ pub(crate) const LOG_TRUNCATE_SLICE: u64 = 256;
 pub(crate) const WRITE_ATTEMPTS: usize = 16;
 /// Times a generated name is drawn again when it is taken.
 pub(crate) const NAME_ATTEMPTS: usize = 8;
+/// Managers of an object's fields by update; older ones become one.
+pub(crate) const UPDATE_MANAGERS: usize = 10;
 /// Operations of a JSON patch.
 pub(crate) const JSON_PATCH_OPERATIONS: usize = 1000;
 /// Past states kept for listings that go on page by page.

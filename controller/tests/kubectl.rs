@@ -189,10 +189,24 @@ fn server_side_apply_removes_what_its_manager_no_longer_states() {
     let object = api.get(&with(&["acs", "www"], WEB));
     assert_eq!(object["spec"]["ports"].as_array().map(Vec::len), Some(1));
     assert_eq!(object["metadata"]["labels"]["kept"], "yes");
-    let before = object["metadata"]["resourceVersion"].clone();
-    api.kubectl_in(SERVICE, &apply).expect_ok();
-    let object = api.get(&with(&["acs", "www"], WEB));
-    assert_eq!(object["metadata"]["resourceVersion"], before, "an apply without change is none");
+}
+
+#[test]
+fn an_apply_that_changes_nothing_is_no_change() {
+    let api = Api::start();
+    let organization = "
+apiVersion: resourcemanager.isocast.dev/v1alpha1
+kind: Organization
+metadata: {name: acme}
+spec: {displayName: Acme}
+";
+    let apply = ["apply", "--server-side", "-f", "-"];
+    api.kubectl_in(organization, &apply).expect_ok();
+    let before = api.get(&["organization", "acme"]);
+
+    api.kubectl_in(organization, &apply).expect_ok();
+
+    assert_eq!(api.get(&["organization", "acme"]), before);
 }
 
 #[test]
@@ -249,19 +263,22 @@ fn deletion_waits_for_finalizers() {
 #[test]
 fn the_status_and_the_rest_are_changed_apart() {
     let api = Api::with_platform();
-    api.kubectl_in(SERVICE, &["apply", "-f", "-"]).expect_ok();
-    let patch = r#"{"spec":{"backendPool":"x"},"status":{"conditions":[{"type":"Ready",
+    let patch = r#"{"spec":{"displayName":"x"},"status":{"conditions":[{"type":"Tested",
         "status":"True","reason":"Test","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}"#;
-    let merge = ["patch", "acs", "www", "--type=merge", "-p", patch];
+    let merge = ["patch", "organization", "acme", "--type=merge", "-p", patch];
 
-    api.kubectl(&with(&with(&merge, &["--subresource=status"]), WEB)).expect_ok();
+    api.kubectl(&with(&merge, &["--subresource=status"])).expect_ok();
 
-    let object = api.get(&with(&["acs", "www"], WEB));
-    assert_eq!(object["spec"]["backendPool"], "www");
+    let object = api.get(&["organization", "acme"]);
+    assert_eq!(object["spec"]["displayName"], "Acme");
     assert_eq!(object["status"]["conditions"][0]["reason"], "Test");
     assert_eq!(object["metadata"]["generation"], 1);
-    let wait = ["wait", "--for=condition=Ready", "acs/www", "--timeout=10s"];
-    api.kubectl(&with(&wait, WEB)).expect_ok();
+    let wait = ["wait", "--for=condition=Tested", "organization/acme", "--timeout=10s"];
+    api.kubectl(&wait).expect_ok();
+    api.kubectl(&["patch", "organization", "acme", "--type=merge", "-p", patch]).expect_ok();
+    let object = api.get(&["organization", "acme"]);
+    assert_eq!(object["spec"]["displayName"], "x");
+    assert_eq!(object["metadata"]["generation"], 2);
 }
 
 #[test]

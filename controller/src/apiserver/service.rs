@@ -92,7 +92,12 @@ impl Service {
         match route {
             Some(Route::Health) => {
                 let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-                return Ok(respond::bytes(StatusCode::OK, plain, "ok"));
+                return Ok(if self.registry.store().is_alive() {
+                    respond::bytes(StatusCode::OK, plain, "ok")
+                } else {
+                    let body = "the store takes no writes";
+                    respond::bytes(StatusCode::INTERNAL_SERVER_ERROR, plain, body)
+                });
             }
             Some(Route::Version) => return Ok(respond::json(StatusCode::OK, &version())),
             _ => {}

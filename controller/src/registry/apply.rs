@@ -45,7 +45,9 @@ pub(crate) fn apply(
     let mut dropped = managed.fields(manager).cloned().unwrap_or_default();
     dropped.subtract(&stated);
     dropped.subtract(&others);
-    remove(&mut merged, structure, &dropped, Some(&others));
+    let mut kept = others;
+    kept.add(&stated);
+    remove(&mut merged, structure, &dropped, Some(&kept));
 
     let mut changed = Difference::between(live, &merged, structure).changed;
     manager.strip(&mut changed);
@@ -124,7 +126,8 @@ fn remove(value: &mut Value, structure: &Structure, set: &FieldSet, kept: Option
                 let structure = structure.field(name).unwrap_or(&Structure::Any);
                 let Some(field) = object.get_mut(name) else { continue };
                 remove(field, structure, below, kept_below(element));
-                if is_hollow(field) {
+                let is_kept = kept_below(element).is_some_and(FieldSet::this);
+                if is_hollow(field) && !is_kept {
                     object.shift_remove(name);
                 }
             }
@@ -147,4 +150,189 @@ fn remove(value: &mut Value, structure: &Structure, set: &FieldSet, kept: Option
 
 fn is_hollow(value: &Value) -> bool {
     value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::managed::Operation;
+
+    fn structure() -> Structure {
+        let text = json!({"type": "string"});
+        Structure::of(&json!({"type": "object", "properties": {"spec": {
+            "type": "object",
+            "properties": {
+                "pool": text,
+                "mode": text,
+                "labels": {"type": "object", "additionalProperties": text},
+                "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": text},
+                "order": {"type": "array", "items": text},
+                "ports": {
+                    "type": "array",
+                    "x-kubernetes-list-type": "map",
+                    "x-kubernetes-list-map-keys": ["name"],
+                    "items": {"type": "object", "properties": {
+                        "name": text, "port": {"type": "integer"}, "note": text}},
+                },
+            },
+        }}}))
+    }
+
+    fn applier(name: &str) -> Manager {
+        Manager { operation: Operation::Apply, name: name.to_owned(), subresource: None }
+    }
+
+    /// A live object and its owners.
+    struct World {
+        live: Value,
+        managed: ManagedFields,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { live: json!({}), managed: ManagedFields::default() }
+        }
+
+        fn apply(
+            &mut self,
+            name: &str,
+            spec: &Value,
+            conflicts: Conflicts,
+        ) -> Result<&Value, Vec<String>> {
+            let applied = json!({"spec": spec});
+            let manager = applier(name);
+            let mut managed = self.managed.clone();
+            let merged =
+                apply(&self.live, &applied, &structure(), &manager, &mut managed, conflicts)
+                    .map_err(|conflicts| {
+                        let paths = |it: &Conflict| {
+                            let manager = it.manager.name.clone();
+                            it.fields
+                                .paths()
+                                .into_iter()
+                                .map(move |path| format!("{manager}{path}"))
+                        };
+                        conflicts.iter().flat_map(paths).collect::<Vec<_>>()
+                    })?;
+            self.live = merged;
+            self.managed = managed;
+            Ok(&self.live["spec"])
+        }
+    }
+
+    #[test]
+    fn managers_own_their_parts_of_one_object() {
+        let mut world = World::new();
+        let refuse = Conflicts::Refuse;
+        world
+            .apply("a", &json!({"pool": "www", "ports": [{"name": "http", "port": 80}]}), refuse)
+            .expect("alone");
+
+        let theirs = json!({"tags": ["x"], "ports": [{"name": "dns", "port": 53}]});
+        let merged = world.apply("b", &theirs, refuse).expect("elsewhere");
+
+        let ports = json!([{"name": "http", "port": 80}, {"name": "dns", "port": 53}]);
+        assert_eq!(*merged, json!({"pool": "www", "ports": ports, "tags": ["x"]}));
+    }
+
+    #[test]
+    fn what_is_no_longer_stated_goes_unless_another_owns_it() {
+        let mut world = World::new();
+        let refuse = Conflicts::Refuse;
+        let full = json!({
+            "pool": "www",
+            "mode": "GUE",
+            "labels": {"x": "1", "y": "2"},
+            "tags": ["a", "b"],
+            "ports": [{"name": "http", "port": 80}, {"name": "dns", "port": 53}],
+        });
+        world.apply("a", &full, refuse).expect("alone");
+        let shared = json!({"mode": "GUE", "tags": ["b"], "ports": [{"name": "dns"}]});
+        world.apply("b", &shared, refuse).expect("the same values");
+
+        let merged = world.apply("a", &json!({"pool": "www"}), refuse).expect("its own");
+
+        let ports = json!([{"name": "dns"}]);
+        let left = json!({"pool": "www", "mode": "GUE", "tags": ["b"], "ports": ports});
+        assert_eq!(*merged, left);
+    }
+
+    #[test]
+    fn another_value_for_anothers_field_conflicts_and_force_takes_it() {
+        let mut world = World::new();
+        world.apply("a", &json!({"pool": "www", "mode": "GUE"}), Conflicts::Refuse).expect("alone");
+        let theirs = json!({"pool": "other", "order": ["x"]});
+
+        let refusal = world.apply("b", &theirs, Conflicts::Refuse).map(Value::clone);
+        assert_eq!(refusal, Err(vec!["a.spec.pool".to_owned()]));
+        world.apply("b", &theirs, Conflicts::Force).expect("forced");
+
+        let owned = world.managed.fields(&applier("a")).map(FieldSet::paths);
+        assert_eq!(owned, Some(vec![".spec.mode".to_owned()]));
+        assert_eq!(world.live["spec"]["pool"], "other");
+    }
+
+    #[test]
+    fn an_atomic_list_has_one_owner() {
+        let mut world = World::new();
+        world.apply("a", &json!({"order": ["x", "y"]}), Conflicts::Refuse).expect("alone");
+
+        let refusal = world.apply("b", &json!({"order": ["z"]}), Conflicts::Refuse).cloned();
+
+        assert_eq!(refusal, Err(vec!["a.spec.order".to_owned()]));
+    }
+
+    fn spec() -> impl Strategy<Value = Value> {
+        let word = || prop::sample::select(vec!["p", "q"]);
+        let names = prop::collection::btree_set(prop::sample::select(vec!["x", "y", "z"]), 0..3);
+        (
+            prop::option::of(word()),
+            prop::collection::btree_map(prop::sample::select(vec!["k", "l"]), word(), 0..3),
+            names.clone(),
+            prop::collection::btree_map(prop::sample::select(vec!["h", "d"]), 1..3_u16, 0..3),
+        )
+            .prop_map(|(pool, labels, tags, ports)| {
+                let ports: Vec<Value> = ports
+                    .into_iter()
+                    .map(|(name, port)| json!({"name": name, "port": port}))
+                    .collect();
+                let mut spec = json!({"labels": labels, "tags": tags, "ports": ports});
+                if let (Some(pool), Some(fields)) = (pool, spec.as_object_mut()) {
+                    fields.insert("pool".into(), json!(pool));
+                }
+                spec
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_manager_states_is_so_and_stating_it_again_changes_nothing(
+            steps in prop::collection::vec((0..3_usize, spec()), 1..12)
+        ) {
+            let mut world = World::new();
+            for (manager, spec) in steps {
+                let name = ["a", "b", "c"][manager];
+                world.apply(name, &spec, Conflicts::Force).expect("forced");
+                let stated = FieldSet::of(&json!({"spec": spec}), &structure());
+                prop_assert_eq!(world.managed.fields(&applier(name)), Some(&stated));
+                // Applying the same again conflicts with nobody and moves nothing.
+                let (live, managed) = (world.live.clone(), world.managed.clone());
+                world.apply(name, &spec, Conflicts::Refuse).expect("no conflict with itself");
+                prop_assert_eq!(&world.live, &live);
+                prop_assert_eq!(&world.managed, &managed);
+            }
+            // Whatever was stated and is owned is there.
+            for name in ["a", "b", "c"] {
+                let Some(owned) = world.managed.fields(&applier(name)) else { continue };
+                let present = FieldSet::of(&world.live, &structure());
+                for path in owned.paths() {
+                    let is_there = present.paths().iter().any(|other| other.starts_with(&path));
+                    prop_assert!(is_there, "{} owns {}, which is gone", name, path);
+                }
+            }
+        }
+    }
 }

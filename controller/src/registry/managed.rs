@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::fields::{Difference, FieldSet};
+use crate::limits;
 
 /// Fields that the server sets: nobody owns them.
 const SERVER_FIELDS: &[&[&str]] = &[
@@ -24,6 +25,9 @@ const SERVER_FIELDS: &[&[&str]] = &[
     &["f:metadata", "f:deletionGracePeriodSeconds"],
     &["f:metadata", "f:managedFields"],
 ];
+
+/// Who the oldest managers by update are together, as in Kubernetes.
+const ANCIENT: &str = "ancient-changes";
 
 /// Somebody who sets fields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,5 +196,110 @@ impl ManagedFields {
         let mut fields = self.fields(manager).cloned().unwrap_or_default();
         fields.add(&changed);
         self.set(manager, fields);
+        self.join_ancient(manager);
+    }
+
+    /// Makes one manager of the oldest, when there are too many by update.
+    fn join_ancient(&mut self, newest: &Manager) {
+        loop {
+            let updates = self.entries.iter().filter(|(manager, _)| {
+                manager.operation == Operation::Update && manager.subresource.is_none()
+            });
+            if updates.clone().count() <= limits::UPDATE_MANAGERS {
+                return;
+            }
+            let oldest = updates
+                .filter(|(manager, _)| *manager != newest && manager.name != ANCIENT)
+                .min_by_key(|(_, entry)| {
+                    entry.time.is_none().then_some("").or(entry.time.as_deref())
+                })
+                .map(|(manager, _)| manager.clone());
+            let Some(oldest) = oldest else { return };
+            let Some(entry) = self.entries.remove(&oldest) else { return };
+            let ancient = Manager { name: ANCIENT.to_owned(), ..oldest };
+            let mut fields = self.fields(&ancient).cloned().unwrap_or_default();
+            fields.add(&entry.fields);
+            self.entries.insert(ancient, Entry { fields, time: entry.time });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::structure::Structure;
+
+    fn updater(name: &str) -> Manager {
+        Manager { operation: Operation::Update, name: name.to_owned(), subresource: None }
+    }
+
+    fn labels(names: impl IntoIterator<Item = usize>) -> Value {
+        let labels: Map<String, Value> =
+            names.into_iter().map(|name| (format!("l{name}"), json!("x"))).collect();
+        json!({"metadata": {"labels": labels}})
+    }
+
+    fn structure() -> Structure {
+        Structure::of(&json!({"type": "object", "properties": {"metadata": {
+            "type": "object",
+            "properties": {"labels": {"additionalProperties": {"type": "string"}}},
+        }}}))
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let mut managed = ManagedFields::default();
+        let difference = Difference::between(&json!({}), &labels([1]), &structure());
+        managed.update(&updater("kubectl"), difference);
+        let mut object = labels([1]);
+
+        managed.write(&mut object, "v1", "2026-01-01T00:00:00Z");
+
+        let entry = &object["metadata"]["managedFields"][0];
+        assert_eq!(entry["fieldsV1"], json!({"f:metadata": {"f:labels": {"f:l1": {}}}}));
+        assert_eq!(entry["time"], "2026-01-01T00:00:00Z");
+        let mut again = object.clone();
+        ManagedFields::of(&object).write(&mut again, "v1", "2027-01-01T00:00:00Z");
+        assert_eq!(again, object, "nothing changed, so nothing is newer");
+    }
+
+    #[test]
+    fn an_update_takes_fields_over_and_nobody_owns_what_is_gone() {
+        let mut managed = ManagedFields::default();
+        let change = |old: &Value, new: &Value| Difference::between(old, new, &structure());
+        managed.update(&updater("a"), change(&json!({}), &labels([1, 2])));
+        let mut taken = labels([1]);
+        taken["metadata"]["labels"]["l1"] = json!("y");
+
+        managed.update(&updater("b"), change(&labels([1, 2]), &taken));
+
+        assert_eq!(managed.fields(&updater("a")), None);
+        let owned = managed.fields(&updater("b")).map(FieldSet::paths);
+        assert_eq!(owned, Some(vec![".metadata.labels.l1".to_owned()]));
+    }
+
+    #[test]
+    fn one_manager_too_many_makes_the_oldest_ancient() {
+        let mut object = labels([]);
+        let update = |object: &mut Value, count: usize| {
+            let mut managed = ManagedFields::of(object);
+            let new = labels(0..=count);
+            managed.update(
+                &updater(&format!("m{count:02}")),
+                Difference::between(&labels(0..count), &new, &structure()),
+            );
+            managed.write(object, "v1", &format!("2026-01-01T00:00:{count:02}Z"));
+            managed.entries.len()
+        };
+        for count in 0..limits::UPDATE_MANAGERS {
+            assert_eq!(update(&mut object, count), count + 1);
+        }
+
+        assert_eq!(update(&mut object, limits::UPDATE_MANAGERS), limits::UPDATE_MANAGERS);
+
+        let managed = ManagedFields::of(&object);
+        let ancient = managed.fields(&updater(ANCIENT)).map(FieldSet::paths);
+        let expected = [".metadata.labels.l0", ".metadata.labels.l1"].map(str::to_owned);
+        assert_eq!(ancient, Some(expected.to_vec()));
     }
 }

@@ -16,8 +16,6 @@ pub(crate) mod namespaces;
 mod selector;
 mod structure;
 pub(crate) mod table;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use std::{fmt, sync::Arc};

@@ -11,13 +11,14 @@ mod key;
 mod metrics;
 mod redb;
 mod sequencer;
+mod size;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod view;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fmt,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -38,7 +39,7 @@ pub use self::{
 };
 use self::{
     sequencer::{Request, Sequencer},
-    tail::{Commit, Tail},
+    tail::{Commit, Recent, Tail},
 };
 use crate::{
     admission::Admission,
@@ -146,6 +147,11 @@ impl Store {
         self.tail.cursor(proof.resource().clone(), from)
     }
 
+    /// Whether writes are still taken.
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// The newest revision, and a receiver that wakes up when it grows. It says that something
     /// happened, not what.
     pub fn revisions(&self) -> watch::Receiver<Revision> {
@@ -205,11 +211,11 @@ pub enum OpenError {
 }
 
 /// The log's last commits, as watchers want them, so that a restart does not expire their position.
-fn recent(backend: &impl Backend, extent: Extent) -> Result<VecDeque<Arc<Commit>>, BackendError> {
+fn recent(backend: &impl Backend, extent: Extent) -> Result<Recent, BackendError> {
     let reach = limits::WATCH_TAIL_COMMITS as u64;
     let from = extent.floor.max(Revision(extent.head.next().0.saturating_sub(reach)));
     let mut last: HashMap<Key, Arc<Value>> = HashMap::new();
-    let mut commits = VecDeque::new();
+    let mut recent = Recent::default();
     for (revision, set) in backend.read(from, limits::WATCH_TAIL_COMMITS)? {
         let events = set.changes.into_iter().map(|change| {
             let known = last.insert(change.key.clone(), Arc::clone(&change.value));
@@ -234,7 +240,8 @@ fn recent(backend: &impl Backend, extent: Extent) -> Result<VecDeque<Arc<Commit>
             })
         });
         let events = events.collect::<Result<Vec<_>, BackendError>>()?;
-        commits.push_back(Arc::new(Commit { revision, events }));
+        let bytes = events.iter().map(|event| size::of(&event.value)).sum();
+        recent.push(Commit { revision, events, bytes });
     }
-    Ok(commits)
+    Ok(recent)
 }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Audit, Backend, Change, ChangeSet, Expect, Object, Operation, Persistence, Revision,
-    StoreMetrics, View, Write,
+    StoreMetrics, View, Write, size,
     tail::{Commit, Event, Tail},
 };
 use crate::{
@@ -91,12 +91,14 @@ impl Sequencer {
         let judged = expected(&batch.view, &key, write.expect).and_then(|old| {
             let pair = (old, write.value);
             let change = ProposedChange::new(actor, verb, write.subresource, now, key, pair);
-            self.admit(&batch.view, change)
+            let change = self.admit(&batch.view, change)?;
+            let size = measure(&change)?;
+            Ok((change, size))
         });
         match (judged, persistence) {
             (Err(refusal), _) => answer(reply, Err(refusal)),
-            (Ok(change), Persistence::DryRun) => answer(reply, rehearse(change)),
-            (Ok(change), Persistence::Durable) => batch.add(change, audit, reply),
+            (Ok((change, _)), Persistence::DryRun) => answer(reply, rehearse(change)),
+            (Ok((change, size)), Persistence::Durable) => batch.add(change, size, audit, reply),
         }
     }
 
@@ -158,7 +160,7 @@ impl Sequencer {
 // === impl Batch ===
 
 impl Batch {
-    fn add(&mut self, change: ProposedChange, audit: Audit, reply: Reply) {
+    fn add(&mut self, change: ProposedChange, bytes: usize, audit: Audit, reply: Reply) {
         let revision = self.view.revision().next();
         let mut changes = Vec::new();
         let mut events = Vec::new();
@@ -183,7 +185,7 @@ impl Batch {
         let object = Object { key: main.key.clone(), revision, value: Arc::clone(&main.value) };
         self.view.advance(revision, &changes);
         self.sets.push(ChangeSet { audit, changes });
-        self.commits.push(Commit { revision, events });
+        self.commits.push(Commit { revision, events, bytes });
         self.replies.push((reply, object));
     }
 }
@@ -199,6 +201,26 @@ fn expected(view: &View, key: &Key, expect: Expect) -> Result<Option<Object>, Ap
         }
         (Some(_), Expect::At(_)) => Err(ApiError::stale(key)),
     }
+}
+
+/// Size of what a change writes; refuses objects that are too large.
+fn measure(change: &ProposedChange) -> Result<usize, ApiError> {
+    let mut total = 0;
+    for (key, value) in change.writes() {
+        let Some(value) = value else { continue };
+        let bytes = size::of(value);
+        if bytes > limits::OBJECT_BYTES {
+            let message = format!(
+                "{} {:?} would have {bytes} bytes; {} are allowed",
+                key.resource(),
+                key.name(),
+                limits::OBJECT_BYTES
+            );
+            return Err(ApiError::about(Reason::RequestEntityTooLarge, key, message));
+        }
+        total += bytes;
+    }
+    Ok(total)
 }
 
 /// What a dry run answers: the object as it would be.

@@ -41,32 +41,38 @@ pub struct Cursor {
 
 #[derive(Debug)]
 pub(super) struct Tail {
-    commits: RwLock<VecDeque<Arc<Commit>>>,
+    recent: RwLock<Recent>,
     head: watch::Sender<Revision>,
+}
+
+/// The last commits, consecutive, within the limits.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    commits: VecDeque<Arc<Commit>>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Commit {
     pub(super) revision: Revision,
     pub(super) events: Vec<Event>,
+    /// Size of the events' objects as JSON.
+    pub(super) bytes: usize,
 }
 
 // === impl Tail ===
 
 impl Tail {
-    /// A tail that ends at `head`; `commits` are consecutive.
-    pub(super) fn new(head: Revision, commits: VecDeque<Arc<Commit>>) -> Self {
-        Self { commits: RwLock::new(commits), head: watch::Sender::new(head) }
+    /// A tail that ends at `head`.
+    pub(super) fn new(head: Revision, recent: Recent) -> Self {
+        Self { recent: RwLock::new(recent), head: watch::Sender::new(head) }
     }
 
     /// Adds commits, without telling anybody yet.
     pub(super) fn extend(&self, new: impl IntoIterator<Item = Commit>) {
-        let mut commits = self.commits.write();
+        let mut recent = self.recent.write();
         for commit in new {
-            if commits.len() >= limits::WATCH_TAIL_COMMITS {
-                commits.pop_front();
-            }
-            commits.push_back(Arc::new(commit));
+            recent.push(commit);
         }
     }
 
@@ -98,7 +104,7 @@ impl Tail {
 
     /// At most `limit` commits after `position`.
     fn after(&self, position: Revision, limit: usize) -> Result<Vec<Arc<Commit>>, ApiError> {
-        let commits = self.commits.read();
+        let commits = &self.recent.read().commits;
         let wanted = position.next();
         let Some(first) = commits.front() else {
             let head = *self.head.borrow();
@@ -113,6 +119,26 @@ impl Tail {
         }
         let skip = usize::try_from(wanted.0 - first.revision.0).unwrap_or(usize::MAX);
         Ok(commits.iter().skip(skip).take(limit).map(Arc::clone).collect())
+    }
+}
+
+// === impl Recent ===
+
+impl Recent {
+    /// Adds a commit, and forgets the oldest ones beyond the limits.
+    pub(super) fn push(&mut self, commit: Commit) {
+        self.bytes += commit.bytes;
+        self.commits.push_back(Arc::new(commit));
+        let is_over = |recent: &Self| {
+            recent.commits.len() > limits::WATCH_TAIL_COMMITS
+                || recent.bytes > limits::WATCH_TAIL_BYTES
+        };
+        while is_over(self)
+            && self.commits.len() > 1
+            && let Some(oldest) = self.commits.pop_front()
+        {
+            self.bytes -= oldest.bytes;
+        }
     }
 }
 
@@ -169,11 +195,11 @@ mod tests {
             old: None,
             value: Arc::new(json!({})),
         };
-        Commit { revision: Revision(revision), events: vec![event] }
+        Commit { revision: Revision(revision), events: vec![event], bytes: 2 }
     }
 
     fn full_tail() -> Arc<Tail> {
-        let tail = Arc::new(Tail::new(Revision(0), VecDeque::new()));
+        let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
         let count = limits::WATCH_TAIL_COMMITS as u64;
         tail.extend((1..=count).map(|revision| commit(revision, "a")));
         tail.announce(Revision(count));
@@ -208,6 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn large_objects_make_a_short_tail() {
+        let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
+        let large =
+            |revision| Commit { bytes: limits::WATCH_TAIL_BYTES / 2, ..commit(revision, "a") };
+        tail.extend([large(1), large(2)]);
+        tail.announce(Revision(2));
+        assert!(tail.cursor(Range::Everything, Revision(0)).is_ok());
+
+        tail.extend([commit(3, "a")]);
+
+        assert!(tail.cursor(Range::Everything, Revision(0)).is_err());
+        assert!(tail.cursor(Range::Everything, Revision(1)).is_ok());
+    }
+
+    #[test]
     fn a_position_in_the_future_is_refused() {
         let tail = full_tail();
 
@@ -218,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cursor_skips_other_ranges_and_still_moves_on() {
-        let tail = Arc::new(Tail::new(Revision(0), VecDeque::new()));
+        let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
         let only = Key::new(Resource::new("nodes", "x"), None, "b");
         let mut cursor = tail.cursor(Range::Object(only), Revision(0)).expect("at the head");
         tail.extend([commit(1, "a"), commit(2, "b")]);
