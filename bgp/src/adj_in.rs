@@ -37,7 +37,12 @@ pub enum RouteChange {
         /// How it is reached.
         route: Arc<Route>,
     },
-    /// The prefix is no longer reached through this peer.
+    /// The session is over, and the route with it: the peer said nothing about it.
+    Lost {
+        /// The prefix.
+        prefix: IpNet,
+    },
+    /// The peer no longer reaches the prefix, or said so in a way that is treated as if.
     Withdrawn {
         /// The prefix.
         prefix: IpNet,
@@ -117,7 +122,7 @@ impl AdjIn {
     /// The session is over: every route of it is gone.
     pub fn clear(&mut self, changes: &mut Vec<RouteChange>) {
         let routes = std::mem::take(&mut self.routes);
-        changes.extend(routes.into_keys().map(|prefix| RouteChange::Withdrawn { prefix }));
+        changes.extend(routes.into_keys().map(|prefix| RouteChange::Lost { prefix }));
     }
 
     /// Number of prefixes held.

@@ -11,11 +11,13 @@
 
 mod net;
 mod raw_peer;
+mod route_log;
 mod routers;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use isocast_agent::bgp::{
     Advertisement, BgpSpeaker, Communities, ConnectMode, ImportPolicy, PeerConfig, RouteChange,
     SpeakerConfig, State, Stop,
@@ -25,7 +27,8 @@ use tokio::sync::mpsc;
 
 use crate::net::{Lab, eventually};
 use crate::raw_peer::RawPeer;
-use crate::routers::{RouteLog, Router};
+use crate::route_log::RouteLog;
+use crate::routers::Router;
 
 const ASN: u32 = 65_010;
 const V4: &str = "203.0.113.10/32";
@@ -50,6 +53,14 @@ fn bird_peer() -> PeerConfig {
     peer.hold_time = Duration::from_secs(3);
     peer.graceful_restart = Some(Duration::from_secs(30));
     peer.next_hop_ipv4 = Some(net::EDGE_TO_BIRD_V4);
+    peer
+}
+
+/// A peer that connects to us and whose routes are taken.
+fn raw_peer(prefixes_max: usize) -> PeerConfig {
+    let mut peer = PeerConfig::new("raw", IpAddr::V4(net::RAW_V4), raw_peer::ASN);
+    peer.connect = ConnectMode::Passive;
+    peer.import = ImportPolicy::AcceptAll { prefixes_max };
     peer
 }
 
@@ -170,7 +181,7 @@ fn a_killed_speaker_that_returns_in_time_causes_no_route_event() {
             eventually("the third prefix is there", async || router.has_route(OTHER_V4).await)
                 .await;
         }
-        let logs = [RouteLog::start(&frr).await, RouteLog::start(&bird).await];
+        let logs = routers.map(|router| RouteLog::open(&router.namespace));
 
         drop(killed);
         for router in routers {
@@ -195,12 +206,15 @@ fn a_killed_speaker_that_returns_in_time_causes_no_route_event() {
             // Its going proves that End-of-RIB arrived, and that what it did not sweep was resent.
             eventually("the stale prefix is swept", async || !router.has_route(OTHER_V4).await)
                 .await;
-            let events = log.stop().await;
-            for prefix in ["203.0.113.10", "2001:db8:f::10"] {
-                let touched =
-                    events.lines().any(|line| line.split_whitespace().any(|word| word == prefix));
-                assert!(!touched, "{} touched {prefix}:\n{events}", router.name);
+            let events = log.close().await;
+            for prefix in [V4, V6] {
+                let address = prefix.parse::<IpNet>().unwrap().addr();
+                let touched = events.iter().filter(|event| event.concerns(address));
+                let kinds: Vec<_> = touched.map(|event| event.kind).collect();
+                assert!(kinds.is_empty(), "{} touched {prefix}: {kinds:?}", router.name);
             }
+            let swept = OTHER_V4.parse::<IpNet>().unwrap().addr();
+            assert!(events.iter().any(|event| event.concerns(swept)), "the log works");
             assert!(router.has_route(V4).await && router.has_route(V6).await);
         }
     });
@@ -254,6 +268,44 @@ fn a_change_that_needs_no_reset_does_not_flap() {
 }
 
 #[test]
+fn a_slow_consumer_of_routes_slows_its_peer_and_loses_nothing() {
+    Lab::run(async |lab| {
+        let (routes, mut changes) = mpsc::channel(1);
+        let mut speaker = speaker(|config| {
+            config.listen = vec!["0.0.0.0:179".parse().unwrap()];
+            config.routes = Some(routes);
+        });
+        speaker.set_peers(vec![raw_peer(2000)]).unwrap();
+        let mut raw = RawPeer::connect(&lab).await;
+
+        // Far more than all buffers on the way hold; the peer must be made to wait.
+        let sent = tokio::spawn(async move {
+            for round in 0..200_u8 {
+                let nlri: Vec<u8> = (0..200).flat_map(|n| [32, 192, 0, round % 2, n]).collect();
+                let attributes = if round % 4 < 2 {
+                    raw_peer::GOOD_ATTRIBUTES
+                } else {
+                    raw_peer::OTHER_ATTRIBUTES
+                };
+                raw.update(&attributes, &nlri).await;
+            }
+            raw
+        });
+        eventually("the session is up", async || state_of(&speaker, "raw") == State::Established)
+            .await;
+        let mut seen = 0;
+        while seen < 200 * 200 {
+            let change = changes.recv().await.unwrap().change;
+            assert!(matches!(change, RouteChange::Announced { .. }), "{change:?}");
+            seen += 1;
+        }
+
+        let _raw = sent.await.unwrap();
+        assert_eq!(state_of(&speaker, "raw"), State::Established);
+    });
+}
+
+#[test]
 fn a_malformed_update_costs_its_route_or_its_session_and_no_other() {
     Lab::run(async |lab| {
         let (frr, bird) = (Router::frr(&lab).await, Router::bird(&lab).await);
@@ -264,10 +316,7 @@ fn a_malformed_update_costs_its_route_or_its_session_and_no_other() {
         });
         allow_all(&speaker);
         announce(&speaker, &[V4, V6]);
-        let mut hostile = PeerConfig::new("raw", IpAddr::V4(net::RAW_V4), raw_peer::ASN);
-        hostile.connect = ConnectMode::Passive;
-        hostile.import = ImportPolicy::AcceptAll { prefixes_max: 10 };
-        speaker.set_peers(vec![frr_peer(), bird_peer(), hostile]).unwrap();
+        speaker.set_peers(vec![frr_peer(), bird_peer(), raw_peer(10)]).unwrap();
         for router in [&frr, &bird] {
             eventually("routes are there", async || router.has_route(V4).await).await;
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use tokio::process::Command;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) const EDGE_TO_BIRD_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 2, 1);
 pub(crate) const EDGE_TO_FRR_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 1);
@@ -20,6 +20,9 @@ pub(crate) const BIRD_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x92, 0, 0, 0,
 
 /// How long anything may take here: several times what a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a whole test may take.
+const TEST_MAX: Duration = Duration::from_secs(90);
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
@@ -42,7 +45,8 @@ impl Lab {
             let lab = runtime.block_on(Self::new());
             let namespace = File::open(format!("/run/netns/{}", lab.edge)).unwrap();
             setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            runtime.block_on(test(lab));
+            let ended = runtime.block_on(async { timeout(TEST_MAX, test(lab)).await });
+            ended.expect("the test does not come to an end");
         });
         if let Err(panic) = test.join() {
             std::panic::resume_unwind(panic);

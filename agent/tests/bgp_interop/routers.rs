@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use nix::unistd::User;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, Command};
 
 use crate::net::{BIRD_V6, EDGE_TO_FRR_V4, Lab, eventually, run};
 
@@ -18,18 +17,9 @@ pub(crate) const BIRD_ASN: u32 = 64_602;
 #[derive(Debug)]
 pub(crate) struct Router {
     pub(crate) name: &'static str,
-    namespace: String,
+    pub(crate) namespace: String,
     control: PathBuf,
     daemons: Vec<Child>,
-}
-
-/// The kernel's route events in a router's namespace.
-#[derive(Debug)]
-pub(crate) struct RouteLog {
-    namespace: String,
-    lines: Lines<BufReader<ChildStdout>>,
-    /// Killed when dropped.
-    _monitor: Child,
 }
 
 impl Router {
@@ -145,44 +135,6 @@ impl Router {
         let socket = self.control.to_str().unwrap();
         let arguments: Vec<_> = ["-s", socket].into_iter().chain(command.split(' ')).collect();
         run("birdc", &arguments, "").await
-    }
-}
-
-impl RouteLog {
-    /// Follows all route events from now on.
-    pub(crate) async fn start(router: &Router) -> Self {
-        let namespace = router.namespace.clone();
-        let mut command = Command::new("ip");
-        command.args(["-n", &namespace, "monitor", "route"]).stdout(Stdio::piped());
-        let mut monitor = command.kill_on_drop(true).spawn().unwrap();
-        let lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
-        let mut log = Self { namespace, lines, _monitor: monitor };
-        log.mark("192.0.2.254").await;
-        log
-    }
-
-    /// All events since the start, in order.
-    pub(crate) async fn stop(mut self) -> String {
-        self.mark("192.0.2.255").await
-    }
-
-    /// Makes an event and reads up to it: what came before it is all there was.
-    async fn mark(&mut self, address: &str) -> String {
-        let mut seen = String::new();
-        loop {
-            let mark = ["-n", &self.namespace, "route", "replace", "blackhole", address];
-            run("ip", &mark, "").await;
-            // The monitor may not listen yet: mark again until it does.
-            let wait = std::time::Duration::from_millis(200);
-            while let Ok(line) = tokio::time::timeout(wait, self.lines.next_line()).await {
-                let line = line.unwrap().expect("ip monitor ended");
-                if line.contains(address) {
-                    return seen;
-                }
-                seen.push_str(&line);
-                seen.push('\n');
-            }
-        }
     }
 }
 

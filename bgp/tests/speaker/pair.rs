@@ -98,19 +98,28 @@ impl End {
     }
 
     pub(crate) fn announced(&self) -> Vec<String> {
-        let announced = self.routes.iter().filter_map(|change| match change {
+        self.changes(|change| match change {
             RouteChange::Announced { prefix, .. } => Some(prefix.to_string()),
-            RouteChange::Withdrawn { .. } => None,
-        });
-        announced.collect()
+            _ => None,
+        })
     }
 
     pub(crate) fn withdrawn(&self) -> Vec<String> {
-        let withdrawn = self.routes.iter().filter_map(|change| match change {
+        self.changes(|change| match change {
             RouteChange::Withdrawn { prefix } => Some(prefix.to_string()),
-            RouteChange::Announced { .. } => None,
-        });
-        withdrawn.collect()
+            _ => None,
+        })
+    }
+
+    pub(crate) fn lost(&self) -> Vec<String> {
+        self.changes(|change| match change {
+            RouteChange::Lost { prefix } => Some(prefix.to_string()),
+            _ => None,
+        })
+    }
+
+    fn changes(&self, pick: impl Fn(&RouteChange) -> Option<String>) -> Vec<String> {
+        self.routes.iter().filter_map(pick).collect()
     }
 }
 

@@ -278,14 +278,15 @@ fn how_a_session_stops_decides_what_the_peer_is_told() {
 }
 
 #[test]
-fn a_lost_session_takes_the_collectors_routes_with_it() {
+fn a_lost_session_takes_its_routes_along_which_is_no_withdrawal() {
     let mut pair = Pair::established();
     pair.left.session.set_desired(desired(&[V4]));
     pair.settle();
 
     pair.input_left(Input::Stop(Stop::Preserve));
 
-    assert_eq!(pair.right.withdrawn(), [V4]);
+    assert_eq!(pair.right.lost(), [V4]);
+    assert!(pair.right.withdrawn().is_empty());
 }
 
 #[test]

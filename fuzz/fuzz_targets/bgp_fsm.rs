@@ -1,0 +1,166 @@
+//! Arbitrary sequences of events on a session: it may not panic, hold more connections than its
+//! limit, or come to rest without a deadline while it is meant to run.
+#![no_main]
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arbitrary::Arbitrary;
+use isocast_bgp::adj_in::ImportPolicy;
+use isocast_bgp::adj_out::Desired;
+use isocast_bgp::fsm::{
+    Action, ConnectMode, ConnectionId, Input, LocalEndpoint, RestartState, Session, SessionConfig,
+    Stop,
+};
+use isocast_bgp::guard::ExportGuard;
+use isocast_bgp::limits::CONNECTIONS_MAX;
+use isocast_bgp::types::{Asn, FamilySet, PerFamily};
+use isocast_bgp::wire::capability::Capability;
+use isocast_bgp::wire::community::Communities;
+use isocast_bgp::wire::encode;
+use isocast_bgp::wire::header::{self, MessageType};
+use isocast_bgp::wire::open::Open;
+use libfuzzer_sys::fuzz_target;
+
+#[derive(Arbitrary, Debug)]
+enum Event {
+    Accept,
+    Announce(u8),
+    Bytes { connection: u8, bytes: Vec<u8> },
+    Closed(u8),
+    Connected(u8),
+    Failed(u8),
+    Hello(u8),
+    Keepalive(u8),
+    Message { connection: u8, kind: u8, body: Vec<u8> },
+    Pass(u16),
+    Reset,
+    Start,
+    Stop,
+    Transmit(u8),
+}
+
+fuzz_target!(|events: Vec<Event>| {
+    let mut now = Instant::now();
+    let mut session = new_session(now);
+    let mut open = Vec::<ConnectionId>::new();
+    let mut running = false;
+    for event in events {
+        let mut actions = Vec::new();
+        let pick = |n: u8| open.get(usize::from(n) % open.len().max(1)).copied();
+        let input = match &event {
+            Event::Accept => {
+                open.extend(session.incoming(now, LOCAL));
+                continue;
+            }
+            Event::Announce(count) => {
+                session.set_desired(desired(*count));
+                continue;
+            }
+            Event::Transmit(n) => {
+                if let Some(id) = pick(*n) {
+                    session.transmit(id, &mut Vec::new());
+                }
+                continue;
+            }
+            Event::Start => Some(Input::Start),
+            Event::Stop => Some(Input::Stop(Stop::Preserve)),
+            Event::Pass(milliseconds) => {
+                now += Duration::from_millis(u64::from(*milliseconds));
+                Some(Input::Tick)
+            }
+            Event::Reset => {
+                session.reset(now, &mut actions);
+                None
+            }
+            Event::Closed(n) => pick(*n).map(|id| Input::Closed { id }),
+            Event::Connected(n) => pick(*n).map(|id| Input::Connected { id, local: LOCAL }),
+            Event::Failed(n) => {
+                pick(*n).map(|id| Input::ConnectFailed { id, error: "refused".to_owned() })
+            }
+            Event::Bytes { connection, bytes } => {
+                pick(*connection).map(|id| Input::Received { id, bytes })
+            }
+            Event::Hello(n) | Event::Keepalive(n) | Event::Message { connection: n, .. } => {
+                if let Some(id) = pick(*n) {
+                    let bytes = message(&event);
+                    session.handle(now, Input::Received { id, bytes: &bytes }, &mut actions);
+                }
+                None
+            }
+        };
+        if let Some(input) = input {
+            running = match event {
+                Event::Start => true,
+                Event::Stop => false,
+                _ => running,
+            };
+            session.handle(now, input, &mut actions);
+        }
+        for action in actions {
+            match action {
+                Action::Connect(id) => open.push(id),
+                Action::Close { id, .. } => open.retain(|known| *known != id),
+                _ => {}
+            }
+        }
+        assert!(open.len() <= CONNECTIONS_MAX);
+        assert!(running || open.is_empty());
+        assert!(!running || session.next_deadline().is_some());
+    }
+});
+
+const LOCAL: LocalEndpoint = LocalEndpoint {
+    address: std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+    interface_ipv6: None,
+};
+
+fn new_session(now: Instant) -> Session {
+    let config = SessionConfig {
+        local_asn: Asn(65_010),
+        router_id: Ipv4Addr::new(10, 0, 0, 1),
+        peer_asn: Asn(65_020),
+        connect: ConnectMode::Both,
+        families: FamilySet::BOTH,
+        hold_time: Duration::from_secs(9),
+        restart_time: Some(Duration::from_secs(30)),
+        next_hops: PerFamily::default(),
+        import: ImportPolicy::AcceptAll { prefixes_max: 8 },
+    };
+    let mut session =
+        Session::new(now, config, RestartState::default(), 1).expect("the configuration is valid");
+    let everything = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a prefix"));
+    session.set_guard(Arc::new(ExportGuard::new(everything)));
+    session
+}
+
+fn desired(count: u8) -> Arc<Desired> {
+    let communities = Arc::new(Communities::default());
+    let prefix = |n| format!("192.0.2.{n}/32").parse().expect("a prefix");
+    Arc::new((0..count).map(|n| (prefix(n), Arc::clone(&communities))).collect())
+}
+
+fn message(event: &Event) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match event {
+        Event::Hello(_) => Open {
+            asn: Asn(65_020),
+            hold_time_s: 9,
+            router_id: Ipv4Addr::new(10, 0, 0, 2),
+            capabilities: Capability::multiprotocol(FamilySet::BOTH).collect(),
+        }
+        .encode(&mut bytes),
+        Event::Message { kind, body, .. } => {
+            let kind = match kind % 4 {
+                0 => MessageType::Open,
+                1 => MessageType::Notification,
+                2 => MessageType::RouteRefresh,
+                _ => MessageType::Update,
+            };
+            header::encode(kind, &mut bytes, |out| out.extend(body.iter().take(4000)));
+        }
+        _ => encode::keepalive(&mut bytes),
+    }
+    bytes
+}
