@@ -61,6 +61,6 @@ fn explain(error: ConnectionError, purpose: Purpose<'_>) -> LinkError {
     }
 }
 
-const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIME: Duration = Duration::from_secs(2);
 
 const FAREWELL_TIME: Duration = Duration::from_millis(500);

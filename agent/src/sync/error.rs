@@ -99,8 +99,8 @@ impl From<ConnectionError> for LinkError {
             return Self::Closed(code);
         }
         // RFC 9001 §4.8, RFC 8446 §6: the alert is the low byte of the code.
-        let refusals =
-            [ALERT_CERTIFICATE_EXPIRED, ALERT_UNKNOWN_CA].map(TransportErrorCode::crypto);
+        let refusals = [ALERT_CERTIFICATE_EXPIRED, ALERT_UNKNOWN_CA, ALERT_DECRYPT_ERROR]
+            .map(TransportErrorCode::crypto);
         match error {
             ConnectionError::ConnectionClosed(close)
                 if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
@@ -136,3 +136,6 @@ impl From<WriteError> for LinkError {
 const ALERT_CERTIFICATE_EXPIRED: u8 = 45;
 
 const ALERT_UNKNOWN_CA: u8 = 48;
+
+/// Of a certificate that names our controller's CA and is signed by another one.
+const ALERT_DECRYPT_ERROR: u8 = 51;

@@ -32,7 +32,7 @@ use super::{
 };
 
 /// What every connection works with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) desired: watch::Receiver<Arc<dyn Desired>>,
     pub(super) nodes: Arc<Nodes>,
@@ -232,9 +232,10 @@ impl Talk<'_> {
                 }
                 Progress::Applied { revision }
             }
-            Action::Offered { held } => {
-                self.offered_at = Some(Instant::now());
-                Progress::Offered { held }
+            Action::Offered => {
+                let since = Instant::now();
+                self.offered_at = Some(since);
+                Progress::Offered { since }
             }
             Action::Refused { nack, held } => {
                 self.metrics.nacks.inc();

@@ -127,6 +127,7 @@ mod tests {
 
     use super::*;
 
+    #[derive(Debug)]
     struct OneNode;
 
     impl Desired for OneNode {

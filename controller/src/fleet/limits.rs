@@ -24,7 +24,13 @@ pub(super) const RENEWAL_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(super) const COMPILE_DELAY: Duration = Duration::from_millis(5);
 /// A silent node's statements count for this long.
 pub(super) const STATUS_LIFE: Duration = Duration::from_secs(10);
-/// Least time between two status writes; an object is written at most once a round.
+/// Least time between two rounds of status writes; an object is written at most once a round.
 pub(super) const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// Time after which statements are looked at again, whether or not there are new ones.
+pub(super) const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// A connection that is back within this time, or an offer answered within it, was no event.
+pub(super) const BLINK: Duration = Duration::from_secs(1);
+/// Status writes under way at once; the store makes them durable together.
+pub(super) const STATUS_WRITES: usize = 64;
 /// What is read from a stream at once.
 pub(super) const CHUNK_BYTES: usize = 64 << 10;

@@ -4,27 +4,35 @@
 //! node shall run: that is compiled from the store's objects by pure functions. Must never be
 //! needed by a node that is already running.
 
+pub mod aggregate;
 mod bucket;
 pub mod compile;
 mod connection;
 mod enroll;
+mod keys;
 mod limits;
 mod metrics;
 mod nodes;
+mod reporter;
+mod reset;
 mod server;
 mod session;
 mod source;
+mod store_source;
 #[cfg(test)]
 mod testing;
 mod tls;
 mod tokens;
 
 pub use self::{
+    keys::KeyError,
     metrics::Metrics,
     nodes::{Link, Nodes, Progress, Report},
+    reporter::Reporter,
     server::{Fleet, FleetError, Options},
     session::Compiled,
     source::{Desired, Source},
+    store_source::StoreSource,
     tls::TlsError,
     tokens::{Issued, NodeRef, RedeemError, Tokens, TokensError},
 };

@@ -51,8 +51,8 @@ pub enum Progress {
     },
     /// The newest one is on its way.
     Offered {
-        /// Revision of the one in force, if there is one.
-        held: Option<u64>,
+        /// Since when.
+        since: Instant,
     },
     /// The agent refused the newest one, and goes on with what it had.
     Refused {
@@ -114,7 +114,7 @@ impl Nodes {
             report: Report {
                 uid: uid.to_owned(),
                 link: Link::Connected(now),
-                progress: Progress::Offered { held: None },
+                progress: Progress::Offered { since: now },
                 statement: None,
             },
             history: History::default(),
@@ -190,7 +190,7 @@ mod tests {
 
         let report = nodes.report("a").unwrap();
         assert_eq!(report.link, Link::Connected(now));
-        assert_eq!(report.progress, Progress::Offered { held: None });
+        assert_eq!(report.progress, Progress::Offered { since: now });
         nodes.close("a", second, History::default(), now);
         assert_eq!(nodes.report("a").unwrap().link, Link::Disconnected(now));
     }
@@ -204,6 +204,6 @@ mod tests {
 
         let _second = nodes.open("a", "uid-2", now);
 
-        assert_eq!(nodes.report("a").unwrap().progress, Progress::Offered { held: None });
+        assert_eq!(nodes.report("a").unwrap().progress, Progress::Offered { since: now });
     }
 }

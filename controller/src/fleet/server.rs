@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use isocast_api::agent::{CaFingerprint, CloseCode};
-use quinn::{Endpoint, Incoming, VarInt};
+use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
 use thiserror::Error;
 use tokio::{
     task::JoinSet,
@@ -21,9 +21,11 @@ use super::{
     bucket::TokenBucket,
     connection::{Context, serve},
     enroll::Enroller,
+    keys::KeyError,
     limits::{ADMISSION_BURST, ADMISSION_PER_SECOND, CONNECTIONS_MAX, OPENING_TIME},
     metrics::Metrics,
     nodes::Nodes,
+    reset::ResetKey,
     source::Source,
     tls::{TlsError, server_config},
     tokens::{Tokens, TokensError},
@@ -42,6 +44,7 @@ pub struct Options<'a> {
 }
 
 /// The listening side of the channel.
+#[derive(Debug)]
 pub struct Fleet {
     endpoint: Endpoint,
     context: Context,
@@ -52,6 +55,9 @@ pub struct Fleet {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FleetError {
+    /// A key cannot be loaded or made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The address cannot be listened on.
     #[error("cannot listen for agents on {address}")]
     Listen {
@@ -83,7 +89,12 @@ impl Fleet {
         let ca = CaFingerprint::of(pki.certificate());
         let tokens = Arc::new(Tokens::open(&data.join("join-tokens.json"), ca)?);
         let config = server_config(&pki, SystemTime::now())?;
-        let endpoint = Endpoint::server(config, listen)
+        let reset_key = ResetKey::open(data)?;
+        let endpoint = UdpSocket::bind(listen)
+            .and_then(|socket| {
+                let runtime = Arc::new(TokioRuntime);
+                Endpoint::new(reset_key.endpoint_config(), Some(config), socket, runtime)
+            })
             .map_err(|source| FleetError::Listen { address: listen, source })?;
         let enroller = Enroller { pki, tokens: Arc::clone(&tokens), certificate_ttl };
         let nodes = Arc::new(Nodes::default());
@@ -150,12 +161,6 @@ impl Fleet {
             () = farewell => {}
             () = sleep(FAREWELL_TIME) => {}
         }
-    }
-}
-
-impl std::fmt::Debug for Fleet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fleet").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 

@@ -46,8 +46,8 @@ pub(super) struct History {
 pub(super) enum Action {
     /// The agent runs the configuration of this revision, which is the newest one.
     Applied { revision: u64 },
-    /// An offer is on its way; until it is answered the agent runs `held`.
-    Offered { held: Option<u64> },
+    /// An offer is on its way.
+    Offered,
     /// The agent goes on with what it had.
     Refused { nack: Nack, held: Option<u64> },
     /// Send to the agent.
@@ -196,10 +196,7 @@ impl Session {
         }
         let message = self.offer(held, &target);
         self.phase = Phase::Offering { held, offer: target };
-        vec![
-            Action::Offered { held: held.map(|held| held.revision) },
-            Action::Send(FromController { message: Some(message) }),
-        ]
+        vec![Action::Offered, Action::Send(FromController { message: Some(message) })]
     }
 
     fn offer(&self, held: Option<Held>, target: &Compiled) -> from_controller::Message {
@@ -250,22 +247,22 @@ mod tests {
         FromAgent { message: Some(from_agent::Message::Nack(nack)) }
     }
 
-    fn snapshot(of: &Compiled, held: Option<u64>) -> Vec<Action> {
+    fn snapshot(of: &Compiled) -> Vec<Action> {
         let message = from_controller::Message::Snapshot(of.configuration.snapshot(of.revision));
         let message = FromController { message: Some(message) };
-        vec![Action::Offered { held }, Action::Send(message)]
+        vec![Action::Offered, Action::Send(message)]
     }
 
     fn delta(from: &Compiled, to: &Compiled) -> Vec<Action> {
         let delta = from.configuration.diff(&to.configuration, from.revision, to.revision);
         let message = FromController { message: Some(from_controller::Message::Delta(delta)) };
-        vec![Action::Offered { held: Some(from.revision) }, Action::Send(message)]
+        vec![Action::Offered, Action::Send(message)]
     }
 
     /// A session whose agent runs the target.
     fn settled(target: &Arc<Compiled>) -> Session {
         let mut session = Session::new(History::default(), Arc::clone(target));
-        assert_eq!(session.received(hello(None)), snapshot(target, None));
+        assert_eq!(session.received(hello(None)), snapshot(target));
         let applied = Action::Applied { revision: target.revision };
         assert_eq!(session.received(ack(target)), [applied]);
         session
@@ -307,7 +304,7 @@ mod tests {
         let (held, target) = (compiled(1, &["x"]), compiled(2, &["b"]));
         let mut session = Session::new(History::default(), Arc::clone(&target));
 
-        assert_eq!(session.received(hello(Some(&held))), snapshot(&target, Some(1)));
+        assert_eq!(session.received(hello(Some(&held))), snapshot(&target));
     }
 
     #[test]
@@ -358,7 +355,7 @@ mod tests {
         let mut session = Session::new(History::default(), Arc::clone(&target));
 
         for _ in 0..RESYNCS_MAX {
-            assert_eq!(session.received(hello(None)), snapshot(&target, None));
+            assert_eq!(session.received(hello(None)), snapshot(&target));
         }
 
         let refusal = session.received(hello(None));

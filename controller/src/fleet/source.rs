@@ -3,7 +3,7 @@
 //!
 //! A narrow view, so that everything that talks to agents is tested without a store.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use isocast_api::agent::Configuration;
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// The desired state of every node at one revision of the store.
-pub trait Desired: Send + Sync {
+pub trait Desired: fmt::Debug + Send + Sync {
     /// The store's revision.
     fn revision(&self) -> u64;
 

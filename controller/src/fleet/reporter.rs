@@ -1,0 +1,240 @@
+//! [`Reporter`]: writes what the agents say into the status of objects.
+//!
+//! In rounds: at most one write per object and round, none if nothing changed, at most five rounds
+//! a second however fast the agents talk. A write that loses a race is made anew in the next round.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt, stream};
+use isocast_api::{
+    ResourceKind,
+    meta::{ConditionStatus, find_condition},
+    network::{AnycastService, BackendPool, BgpPeer, Datacenter, Node},
+    object::{Object, Spec},
+    registry::{self, KindDescriptor},
+};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::{
+    aggregate::{self, Presence, Progress as Standing, Voice},
+    compile::Compilation,
+    limits::{BLINK, STATUS_INTERVAL, STATUS_INTERVAL_MAX, STATUS_LIFE, STATUS_WRITES},
+    metrics::Metrics,
+    nodes::{Link, Nodes, Progress, Report},
+    store_source::{Edition, IDENTITY, StoreSource, right},
+};
+use crate::{
+    authz::{Authorizer, verb},
+    error::Reason,
+    store::{self, Expect, Key, Persistence, Range, Resource, Store, View, Write},
+};
+
+/// Turns reports into status.
+#[derive(Debug)]
+pub struct Reporter {
+    store: Arc<Store>,
+    nodes: Arc<Nodes>,
+    editions: watch::Receiver<Arc<Edition>>,
+    metrics: Arc<Metrics>,
+}
+
+/// A status that is not in the store yet.
+#[derive(Debug)]
+struct Update {
+    object: store::Object,
+    status: Value,
+}
+
+impl Reporter {
+    /// A reporter of what `nodes` say about the objects of `source`.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        source: &StoreSource,
+        nodes: Arc<Nodes>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { store, nodes, editions: source.editions(), metrics }
+    }
+
+    /// Reports until the store closes.
+    pub async fn run(mut self) {
+        let mut changes = self.nodes.changes();
+        self.wait_for_the_known(&mut changes).await;
+        loop {
+            let edition = Arc::clone(&self.editions.borrow_and_update());
+            changes.mark_unchanged();
+            self.round(&edition.compilation).await;
+            sleep(STATUS_INTERVAL).await;
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                changed = self.editions.changed() => if changed.is_err() { return },
+                () = sleep(STATUS_INTERVAL_MAX) => {}
+            }
+        }
+    }
+
+    /// A controller that has just started has heard nobody, which is no news: it waits until every
+    /// node that was connected has spoken, or until their silence counts.
+    async fn wait_for_the_known(&self, changes: &mut watch::Receiver<u64>) {
+        let everybody = async {
+            loop {
+                let reports = self.nodes.reports();
+                let speaks =
+                    |node: &str| reports.get(node).is_some_and(|report| report.statement.is_some());
+                let edition = Arc::clone(&self.editions.borrow());
+                let mut nodes = edition.compilation.world().nodes.values();
+                if nodes.all(|node| speaks(node.name()) || !was_connected(node)) {
+                    return;
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = everybody => {}
+            () = sleep(STATUS_LIFE) => {}
+        }
+    }
+
+    async fn round(&self, compilation: &Compilation) {
+        let Ok(proof) = right::<verb::List>() else { return };
+        let view = self.store.view(&proof);
+        let reports = self.nodes.reports();
+        let updates = updates(compilation, &view, &reports, Instant::now(), Timestamp::now());
+        let writes = stream::iter(updates).map(|update| self.write(update));
+        writes.buffer_unordered(STATUS_WRITES).collect::<()>().await;
+    }
+
+    async fn write(&self, update: Update) {
+        let Update { object, status } = update;
+        let Ok(proof) = Authorizer.authorize::<verb::Update, Key>(&IDENTITY, object.key.clone())
+        else {
+            return;
+        };
+        let mut value = Value::clone(&object.value);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("status".into(), status);
+        }
+        let write = Write {
+            expect: Expect::At(object.revision),
+            value: Some(value),
+            subresource: Some("status"),
+            agent: "isocast-fleet".into(),
+            persistence: Persistence::Durable,
+        };
+        match self.store.write(&proof, write).await {
+            Ok(_) => {
+                self.metrics.status_writes.inc();
+            }
+            Err(error) if matches!(error.reason(), Reason::Conflict | Reason::NotFound) => {}
+            Err(error) => {
+                tracing::warn!(key = %object.key, %error, "status not written");
+                self.metrics.status_failures.inc();
+            }
+        }
+    }
+}
+
+/// Every status that differs from what the view has.
+fn updates(
+    compilation: &Compilation,
+    view: &View,
+    reports: &BTreeMap<String, Report>,
+    instant: Instant,
+    now: Timestamp,
+) -> Vec<Update> {
+    let world = compilation.world();
+    // What an earlier node of the same name said is not said by this one.
+    let is_of_this_node = |(node, report): &(&String, &Report)| {
+        world.nodes.get(*node).is_some_and(|node| node.metadata.uid == report.uid)
+    };
+    let voices: BTreeMap<&str, Voice<'_>> = reports
+        .iter()
+        .filter(is_of_this_node)
+        .map(|(node, report)| (node.as_str(), voice(node, report, instant)))
+        .collect();
+    let is_undecided = |node: &str| {
+        reports.get(node).is_some_and(|report| match report.progress {
+            Progress::Offered { since } => instant - since < BLINK,
+            Progress::Applied { .. } | Progress::Refused { .. } => false,
+        })
+    };
+    let of_node = |node: &Node| {
+        // An offer is answered in a moment; what the answer is will be news, the offer is not.
+        (!is_undecided(node.name())).then(|| {
+            let silent = silent(node.name());
+            let voice = voices.get(node.name()).unwrap_or(&silent);
+            aggregate::node(node, voice, now)
+        })
+    };
+    let mut updates = Vec::new();
+    collect(view, ResourceKind::Node, &mut updates, of_node);
+    collect(view, ResourceKind::Datacenter, &mut updates, |it: &Datacenter| {
+        Some(aggregate::datacenter(world, it, &voices, now))
+    });
+    collect(view, ResourceKind::BgpPeer, &mut updates, |it: &BgpPeer| {
+        Some(aggregate::bgp_peer(compilation, it, &voices, now))
+    });
+    collect(view, ResourceKind::BackendPool, &mut updates, |it: &BackendPool| {
+        Some(aggregate::backend_pool(world, it, now))
+    });
+    collect(view, ResourceKind::AnycastService, &mut updates, |it: &AnycastService| {
+        Some(aggregate::service(compilation, it, &voices, now))
+    });
+    updates
+}
+
+/// Adds the updates of one kind.
+fn collect<S: Spec>(
+    view: &View,
+    kind: ResourceKind,
+    updates: &mut Vec<Update>,
+    status: impl Fn(&Object<S>) -> Option<S::Status>,
+) {
+    let is_it = |descriptor: &&KindDescriptor| descriptor.resource_kind == kind;
+    let Some(descriptor) = registry::kinds().iter().find(is_it) else { return };
+    let range = Range::Resource(Resource::new(descriptor.plural, descriptor.group));
+    for stored in view.range(&range) {
+        let Ok(object) = Object::<S>::decode(&stored.value) else { continue };
+        let Some(next) = status(&object).filter(|next| *next != object.status) else { continue };
+        match serde_json::to_value(next) {
+            Ok(status) => updates.push(Update { object: stored.clone(), status }),
+            Err(error) => tracing::error!(key = %stored.key, %error, "status cannot be written"),
+        }
+    }
+}
+
+/// What a report comes to at this moment.
+fn voice<'a>(node: &'a str, report: &'a Report, now: Instant) -> Voice<'a> {
+    let presence = match report.link {
+        Link::Connected(_) => Presence::Connected,
+        Link::Disconnected(since) if now - since < BLINK => Presence::Connected,
+        Link::Disconnected(_) => Presence::Disconnected,
+    };
+    let statement = report.statement.as_ref();
+    let fresh = statement.filter(|(_, said)| now - *said < STATUS_LIFE);
+    let progress = match &report.progress {
+        Progress::Applied { revision } => Standing::Applied { revision: *revision },
+        Progress::Offered { .. } => Standing::Pending,
+        Progress::Refused { nack, .. } => Standing::Refused(nack),
+    };
+    Voice { node, presence, statement: fresh.map(|(status, _)| &**status), progress }
+}
+
+/// A node that has not been heard of.
+fn silent(node: &str) -> Voice<'_> {
+    let (presence, progress) = (Presence::Disconnected, Standing::Pending);
+    Voice { node, presence, statement: None, progress }
+}
+
+fn was_connected(node: &Node) -> bool {
+    find_condition(&node.status.conditions, "Connected")
+        .is_some_and(|condition| condition.status == ConditionStatus::True)
+}
