@@ -16,7 +16,7 @@ use aya::{
 };
 use isocast_dataplane_common::{
     directory::{Space, Value},
-    tables::{FIRST_TARGET, Target},
+    tables::FIRST_TARGET,
 };
 use tokio::sync::watch;
 
@@ -129,7 +129,7 @@ pub enum OpenError {
     },
 }
 
-/// Tables were not put in force: what was in force still is.
+/// Tables were not put in force: what was in force still is. Applying them again may help.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApplyError {
@@ -139,7 +139,7 @@ pub enum ApplyError {
     /// A map cannot be written.
     #[error(transparent)]
     Map(#[from] MapFailure),
-    /// A predecessor's link cannot be taken over.
+    /// A predecessor's link cannot be taken over: its program forwards from its own maps.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// The loopback cannot be changed.
@@ -282,6 +282,7 @@ impl Dataplane {
     /// When the tables contradict themselves or the kernel refuses; what was in force stays so.
     pub fn apply(&mut self, tables: &Tables) -> Result<Generation, ApplyError> {
         if self.applied.as_ref() == Some(tables) {
+            self.take_over()?;
             return Ok(self.generation);
         }
         let node = Node {
@@ -525,7 +526,8 @@ fn adopted_targets(
     let adopted = ledger.targets.iter().filter(|(_, number)| **number >= FIRST_TARGET);
     adopted
         .map(|(owner, &number)| {
-            let template = Target { flags: 0, ..targets.read(number)? };
+            let mut template = targets.read(number)?;
+            header::set_next_hop(&mut template, None);
             Ok((number, Wanted { destination: owner.address, template: Some(template) }))
         })
         .collect()

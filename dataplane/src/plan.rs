@@ -309,3 +309,181 @@ const fn number_of(protocol: Protocol) -> u8 {
         Protocol::Udp => 17,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use isocast_dataplane_common::maglev;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tables::{Accept, Backend, BackendKey, EdgeTables, Probe, ServiceKey, Vip};
+
+    const OWN: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1))];
+
+    const fn node() -> Node<'static> {
+        Node { tunnel_addresses: &OWN, decapsulates: true }
+    }
+
+    fn address(prefix: u8, n: usize) -> IpAddr {
+        let [.., high, low] = n.to_be_bytes();
+        IpAddr::from([prefix, 0, high, low])
+    }
+
+    fn ring(backends: &[u16]) -> Ring {
+        let members: Vec<_> = backends
+            .iter()
+            .map(|n| maglev::Member { id: u128::from(*n).to_le_bytes(), weight: 1 })
+            .collect();
+        let mut positions = vec![0; RING_SLOTS];
+        maglev::fill(&[1, 2], &members, &mut positions);
+        let slots = positions.into_iter().map(|position| {
+            Slot::settled(backends.get(usize::from(position)).copied().unwrap_or(NO_BACKEND))
+        });
+        Ring { slots: slots.collect() }
+    }
+
+    /// Services `s0`, `s1` … each with a ring of its own over all backends.
+    fn tables(services: usize, backends: usize) -> Tables {
+        let positions: Vec<_> = (0..backends).map(|n| u16::try_from(n).expect("few")).collect();
+        let vips = (0..services).map(|n| Vip {
+            address: address(192, n),
+            protocol: Protocol::Tcp,
+            port: 80,
+            tenant: 1,
+            ring: 0,
+            service: ServiceKey(format!("s{n}").into()),
+        });
+        let backends = (0..backends).map(|n| Backend {
+            key: BackendKey(format!("b{n}").into()),
+            tunnel_address: address(10, n + 2),
+        });
+        let edge = EdgeTables {
+            vips: vips.collect(),
+            rings: vec![ring(&positions)],
+            backends: backends.collect(),
+            probes: Vec::new(),
+        };
+        Tables { edge, ..Tables::default() }
+    }
+
+    fn refusal(tables: &Tables) -> TablesError {
+        plan(tables, &Ledger::default(), node()).expect_err("must be refused")
+    }
+
+    #[test]
+    fn limits_hold_and_one_more_is_refused() {
+        let services = tables(MAX_SERVICES, 1);
+        let targets = tables(1, MAX_TARGETS);
+        let mut rings = tables(1, 1);
+        rings.edge.rings = vec![ring(&[0]); MAX_RINGS];
+        for fits in [&services, &targets, &rings] {
+            assert!(plan(fits, &Ledger::default(), node()).is_ok());
+        }
+
+        rings.edge.rings.push(ring(&[0]));
+        for one_more in [&tables(MAX_SERVICES + 1, 1), &tables(1, MAX_TARGETS + 1), &rings] {
+            assert!(matches!(refusal(one_more), TablesError::TooMany { .. }));
+        }
+    }
+
+    #[test]
+    fn names_have_a_length() {
+        let named = |len: usize| {
+            let mut tables = tables(1, 1);
+            tables.edge.vips[0].service = ServiceKey("x".repeat(len).into());
+            tables
+        };
+        assert!(plan(&named(MAX_NAME_LEN), &Ledger::default(), node()).is_ok());
+        for len in [0, MAX_NAME_LEN + 1] {
+            assert!(matches!(refusal(&named(len)), TablesError::OutOfRange { .. }), "{len}");
+        }
+    }
+
+    #[test]
+    fn values_that_do_not_fit_the_header_are_refused() {
+        let mut tenant = tables(1, 1);
+        tenant.edge.vips[0].tenant = 1 << 24;
+        let mut slots = tables(1, 1);
+        slots.edge.rings[0].slots = Arc::new([Slot::EMPTY; 8]);
+        let mut mark = tables(1, 1);
+        mark.edge.probes.push(Probe { mark: 0, tenant: 1, tunnel_address: address(10, 9) });
+        for tables in [tenant, slots, mark] {
+            assert!(matches!(refusal(&tables), TablesError::OutOfRange { .. }));
+        }
+    }
+
+    #[test]
+    fn one_mark_stands_for_one_target() {
+        let mut tables = tables(1, 1);
+        for n in [1, 2] {
+            let probe = Probe { mark: 7, tenant: 1, tunnel_address: address(10, n + 100) };
+            tables.edge.probes.push(probe);
+        }
+        assert!(matches!(refusal(&tables), TablesError::Duplicate { .. }));
+    }
+
+    #[test]
+    fn tunnel_ends_only_where_the_node_decapsulates() {
+        let mut tables = Tables::default();
+        tables.decap.accepts.push(Accept {
+            tenant: 1,
+            address: address(192, 1),
+            protocol: Protocol::Udp,
+            port: 53,
+        });
+        let tunnel_ends = |decapsulates| {
+            let node = Node { decapsulates, ..node() };
+            let plan = plan(&tables, &Ledger::default(), node).expect("fits");
+            plan.directory.entries().filter(|e| e.value.tenant == Value::TUNNEL).count()
+        };
+        assert_eq!((tunnel_ends(true), tunnel_ends(false)), (1, 0));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Whatever sets of services and backends follow each other: owners that stay keep their
+        /// numbers, and no number in force gets a new meaning before it was out of force.
+        #[test]
+        fn nothing_in_force_is_written_over(steps in prop::collection::vec(
+            (prop::collection::btree_set(0u16..12, 0..6), 0usize..5), 1..8,
+        )) {
+            let mut in_force = Ledger::default();
+            for (backends, services) in steps {
+                let mut tables = tables(services, 12);
+                let backends: Vec<_> = backends.into_iter().collect();
+                tables.edge.rings = vec![ring(&backends)];
+                tables.edge.backends.retain(|backend| {
+                    // Positions must stay, so only the unused tail may go.
+                    let last = backends.last().copied().unwrap_or(0);
+                    backend.tunnel_address <= address(10, usize::from(last) + 2)
+                });
+                let next = plan(&tables, &in_force, node()).expect("fits").ledger;
+
+                for (owner, number) in &next.targets {
+                    let before = in_force.targets.iter().find(|(_, taken)| *taken == number);
+                    prop_assert!(before.is_none_or(|(before, _)| before == owner));
+                    prop_assert!(in_force.targets.get(owner).is_none_or(|kept| kept == number));
+                }
+                for (slots, number) in &next.rings {
+                    let before = in_force.rings.iter().find(|(_, taken)| *taken == number);
+                    prop_assert!(before.is_none_or(|(before, _)| before == slots));
+                }
+                for (name, number) in &next.services {
+                    let before = in_force.services.iter().find(|(_, taken)| *taken == number);
+                    prop_assert!(before.is_none_or(|(before, _)| before == name));
+                }
+                let meant: Vec<_> = tables.edge.rings[0].slots.iter().map(|slot| {
+                    tables.edge.backends.get(usize::from(slot.current)).map(|b| b.key.0.clone())
+                }).collect();
+                let owner_of = |number: u16| {
+                    next.targets.iter().find(|(_, n)| **n == number).map(|(o, _)| o.key.clone())
+                };
+                let written = next.rings.keys().next().expect("one ring");
+                let written: Vec<_> = written.iter().map(|slot| owner_of(slot.current)).collect();
+                prop_assert_eq!(meant, written);
+                in_force = next;
+            }
+        }
+    }
+}

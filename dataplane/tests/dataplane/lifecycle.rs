@@ -14,6 +14,7 @@ use crate::support::{
     },
     node::{Bench, Node, accept, address, backend, one_service, ring, vip},
     packet::{ACK, flow, tcp},
+    wait_for,
 };
 use isocast_dataplane::{
     Action, ApplyError, BackendKey, Dataplane, Generation, Opened, Outcome, Protocol, ServiceKey,
@@ -115,16 +116,14 @@ fn next_hops_follow_the_kernel_without_a_new_generation() {
         crate::support::run(
             "ip neigh replace 10.0.0.254 lladdr 02:00:00:00:00:aa dev up0 nud permanent",
         );
-        let changed = crate::support::wait_for(&mut next_hops, |hops| {
+        let changed = wait_for(&mut next_hops, |hops| {
             hops[&target].is_ok_and(|hop| hop.destination_mac == [2, 0, 0, 0, 0, 0xaa])
         });
         assert!(changed);
         assert_eq!(bench.arrive(&packet).packet[..6], [2, 0, 0, 0, 0, 0xaa]);
 
         crate::support::run("ip route del default");
-        let lost = crate::support::wait_for(&mut next_hops, |hops| {
-            hops[&target] == Err(Unresolved::NoRoute)
-        });
+        let lost = wait_for(&mut next_hops, |hops| hops[&target] == Err(Unresolved::NoRoute));
         assert!(lost);
         assert_eq!(bench.outcome_of(&packet), (Action::Drop, vec![Outcome::NextHopUnresolved]));
         assert_eq!(bench.dataplane.generation(), generation);
@@ -188,6 +187,26 @@ fn predecessor_with_other_maps_forwards_until_there_are_tables() {
         bench.dataplane.verify().expect("taken over");
         assert_eq!(outer_destination(&bench), [10, 1, 0, 3]);
     });
+}
+
+#[test]
+fn successor_forwards_as_its_predecessor_did_before_it_has_tables() {
+    let node = Node::new("adopt");
+    for tunnel_address in ["10.1.0.2", "2001:db8:b::2"] {
+        let packet = tcp(flow("198.51.100.7", "192.0.2.10", 443), ACK, 0);
+        let before = node.with_tables(&one_service(tunnel_address), |bench| bench.arrive(&packet));
+
+        node.namespace.enter(|| {
+            let (bench, opened) = Bench::open(node.config());
+            assert!(matches!(opened, Opened::Adopted { .. }));
+            let mut next_hops = bench.dataplane.next_hops();
+            let target = address(tunnel_address);
+            assert!(wait_for(&mut next_hops, |hops| hops.get(&target).is_some_and(Result::is_ok)));
+
+            let after = bench.arrive(&packet);
+            assert_eq!((after.action, after.packet), (before.action, before.packet));
+        });
+    }
 }
 
 /// The agent that is killed: a process of its own, told by its environment where it is.
