@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     apiserver::{self, ApiServer, ServerError},
     authz::Authorizer,
+    channel::{Channel, ChannelError},
     exporter::Exporter,
-    files, kubeconfig,
+    files, fleet, kubeconfig,
     managers::{self, SYSTEM_NAMESPACE},
     options::RunOptions,
     pki::{Pki, PkiError},
@@ -28,6 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Controller {
     server: ApiServer,
+    channel: Channel,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
     kubeconfig: PathBuf,
@@ -38,6 +40,9 @@ pub struct Controller {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// Agents cannot be served.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
     /// The database cannot be opened.
     #[error("cannot open {}", path.display())]
     Database {
@@ -84,7 +89,7 @@ impl Controller {
     pub async fn start(options: &RunOptions) -> Result<Self, StartError> {
         let now = SystemTime::now();
         make_private(&options.data)?;
-        let pki = Pki::open(&options.data.join("pki"), now)?;
+        let pki = Arc::new(Pki::open(&options.data.join("pki"), now)?);
         let mut figures = prometheus_client::registry::Registry::default();
 
         let path = options.data.join("isocast.redb");
@@ -93,7 +98,14 @@ impl Controller {
         let store_metrics = Arc::default();
         let store = Store::open(backend, managers::admissions(), Arc::clone(&store_metrics))?;
         store_metrics.register(&mut figures);
-        let registry = Arc::new(Registry::new(Arc::new(store), Authorizer));
+        let store = Arc::new(store);
+        let registry = Arc::new(Registry::new(Arc::clone(&store), Authorizer));
+
+        let fleet_metrics: Arc<fleet::Metrics> = Arc::default();
+        fleet_metrics.register(&mut figures);
+        let pki_of_agents = Arc::clone(&pki);
+        let (listen, data) = (options.agent_listen, &options.data);
+        let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
         metrics.register(&mut figures);
@@ -103,7 +115,7 @@ impl Controller {
             &pki,
             &credential,
             Arc::clone(&registry),
-            Vec::new(),
+            vec![channel.token_subresource()],
             metrics,
         )
         .await?;
@@ -119,7 +131,7 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = options.data.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, exporter, registry, kubeconfig, url })
+        Ok(Self { server, channel, exporter, registry, kubeconfig, url })
     }
 
     /// The registry behind the API.
@@ -137,10 +149,19 @@ impl Controller {
         &self.url
     }
 
+    /// Where agents connect to.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn agent_addr(&self) -> io::Result<SocketAddr> {
+        self.channel.local_addr()
+    }
+
     /// Serves until `shutdown`, then finishes what is under way.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut parts = JoinSet::new();
         parts.spawn(self.server.run(shutdown.clone()));
+        parts.spawn(self.channel.run(shutdown.clone()));
         if let Some(exporter) = self.exporter {
             parts.spawn(exporter.run(shutdown.clone()));
         }

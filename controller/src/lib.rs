@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod apiserver;
 pub mod authz;
+mod channel;
 pub mod controller;
 pub mod error;
 mod exporter;

@@ -266,7 +266,7 @@ mod tests {
         world.apply("a", &json!({"pool": "www", "mode": "GUE"}), Conflicts::Refuse).expect("alone");
         let theirs = json!({"pool": "other", "order": ["x"]});
 
-        let refusal = world.apply("b", &theirs, Conflicts::Refuse).map(Value::clone);
+        let refusal = world.apply("b", &theirs, Conflicts::Refuse).cloned();
         assert_eq!(refusal, Err(vec!["a.spec.pool".to_owned()]));
         world.apply("b", &theirs, Conflicts::Force).expect("forced");
 
