@@ -13,7 +13,7 @@ mod users;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -127,6 +127,9 @@ impl Load {
 
 /// Long-lived connections, over all streams.
 pub const STEADY_CONNECTIONS: usize = users::STEADY_CONNECTIONS;
+
+/// The time in which every flow has its turn once.
+pub const CYCLE: Duration = users::CYCLE;
 
 impl Drop for Load {
     fn drop(&mut self) {

@@ -12,7 +12,7 @@ use super::{DemoError, kube::Kube};
 use crate::{
     collector::Collector,
     lab::{Lab, LabError},
-    load::{FlowKey, Load, STEADY_CONNECTIONS, Sample},
+    load::{CYCLE, FlowKey, Load, STEADY_CONNECTIONS, Sample},
     routers::{self, Flow, POLL_INTERVAL},
     topology::{Link, Node, Role},
 };
@@ -29,16 +29,24 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Waits until every border has all its edges as next hops, and every user is served by the
-    /// nearest datacenter.
+    /// nearest datacenter, for as long as it takes every flow to have its turn: then who served a
+    /// flow last is who is expected to serve it next.
     pub(super) async fn settle(&self) -> Result<(), DemoError> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
+        let mut settled_since = None;
         loop {
-            let Some(seen) = self.unsettled()? else { return Ok(()) };
-            if Instant::now() > deadline {
+            let now = Instant::now();
+            let unsettled = self.unsettled()?;
+            match unsettled {
+                None if now >= *settled_since.get_or_insert(now) + CYCLE => return Ok(()),
+                None => {}
+                Some(_) => settled_since = None,
+            }
+            if now > deadline {
                 return Err(DemoError::NotSettled {
                     waited_for: "the normal state".to_owned(),
                     seconds: SETTLE_TIMEOUT.as_secs(),
-                    seen,
+                    seen: unsettled.unwrap_or_else(|| "it did not last".to_owned()),
                 });
             }
             tokio::time::sleep(POLL_INTERVAL).await;

@@ -77,6 +77,11 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
         let is_held = seen.is_some_and(|took| took <= limit);
         hold("programmed after", format!("{seen:?}"), is_held, format!("{limit:?}"));
     }
+    if limits.resets.is_some_and(|limit| resets > limit) {
+        let of_resets = record.breaks().iter().zip(&causes);
+        let of_resets = of_resets.filter(|(_, cause)| **cause == Cause::Reset);
+        problems.extend(of_resets.map(|(end, _)| description(end, from)).take(DETAILS_MAX));
+    }
     if all.requests == 0 {
         problems.push("no requests were made".to_owned());
     }
@@ -107,6 +112,17 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
     }
 }
 
+fn description(end: &Break, from: Instant) -> String {
+    let seconds = |at: Instant| at.saturating_duration_since(from).as_secs_f64();
+    let age = end.at.saturating_duration_since(end.opened).as_secs_f64();
+    format!(
+        "a connection to {} broke at {:.1} s, {age:.1} s old: {}",
+        end.server.backend,
+        seconds(end.at),
+        end.reason
+    )
+}
+
 fn cause(event: &Event, end: &Break, from: Instant, repair_from: Instant) -> Cause {
     if end.opened < from && event.victims.contains(&end.server.backend.as_str()) {
         return Cause::Lost;
@@ -116,6 +132,9 @@ fn cause(event: &Event, end: &Break, from: Instant, repair_from: Instant) -> Cau
         BreaksInRepair::AreMoves | BreaksInRepair::AreResets => Cause::Reset,
     }
 }
+
+/// Most broken connections that are described.
+const DETAILS_MAX: usize = 5;
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -132,7 +151,7 @@ mod tests {
 
     fn broke(backend: &str, opened: Instant, at: Instant) -> Break {
         let server = Server { datacenter: "ams".into(), backend: backend.into() };
-        Break { stream: 0, opened, at, server }
+        Break { stream: 0, opened, at, server, reason: String::new() }
     }
 
     #[test]

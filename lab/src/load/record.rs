@@ -47,6 +47,8 @@ pub struct Break {
     pub at: Instant,
     /// Who served it.
     pub server: Server,
+    /// What its user saw.
+    pub reason: String,
 }
 
 /// The record of one window.
