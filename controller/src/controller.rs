@@ -129,7 +129,7 @@ impl Controller {
         };
 
         let url = url(options, &server)?;
-        let kubeconfig = options.data.join("admin.kubeconfig");
+        let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
         Ok(Self { server, channel, exporter, registry, kubeconfig, url })
     }
@@ -211,6 +211,10 @@ fn write_kubeconfig(path: &Path, url: &str, pki: &Pki, now: SystemTime) -> Resul
     let config = kubeconfig::of(url, pki.certificate_pem(), &credential, SYSTEM_NAMESPACE);
     files::replace_secret(path, format!("{config:#}\n").as_bytes())
         .map_err(|source| StartError::File { path: path.to_owned(), source })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, StartError> {
+    std::path::absolute(path).map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
 /// Makes the data folder, for its owner alone.
