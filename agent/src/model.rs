@@ -135,12 +135,17 @@ pub struct Limits {
 // === impl NodeModel ===
 
 impl NodeModel {
-    /// Parses a whole configuration.
+    /// Parses a whole configuration. `in_force` is the model that it would replace: where there is
+    /// no room for all services, the newcomers are the ones that are refused.
     ///
     /// # Errors
     /// Every entry that cannot be taken, with a reason for its owner. Nothing is taken by halves.
-    pub fn parse(configuration: &Configuration, limits: Limits) -> Result<Self, Vec<EntryError>> {
-        parse::parse(configuration, limits)
+    pub fn parse(
+        configuration: &Configuration,
+        limits: Limits,
+        in_force: Option<&Self>,
+    ) -> Result<Self, Vec<EntryError>> {
+        parse::parse(configuration, limits, in_force)
     }
 }
 

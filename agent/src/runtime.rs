@@ -125,7 +125,8 @@ impl Runtime {
     /// Tries a configuration; puts it in force or refuses it.
     async fn take(&mut self, received: &Received) {
         let revision = received.revision;
-        let model = match NodeModel::parse(&received.configuration, self.limits) {
+        let in_force = self.in_force.as_ref().map(|force| &force.model);
+        let model = match NodeModel::parse(&received.configuration, self.limits, in_force) {
             Ok(model) => model,
             Err(errors) => return self.feed.nack(revision, errors),
         };

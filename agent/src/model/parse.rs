@@ -24,12 +24,14 @@ type Refusal = String;
 pub(super) fn parse(
     configuration: &Configuration,
     limits: Limits,
+    in_force: Option<&NodeModel>,
 ) -> Result<NodeModel, Vec<EntryError>> {
     let mut parsing = Parsing::default();
     for entry in configuration.entries() {
         parsing.entry(entry);
     }
-    parsing.finish(limits)
+    parsing.refuse_beyond(limits, in_force);
+    parsing.finish()
 }
 
 /// What has been read so far; errors are collected, so that all owners hear at once.
@@ -62,13 +64,22 @@ impl Parsing {
         }
     }
 
-    fn finish(mut self, limits: Limits) -> Result<NodeModel, Vec<EntryError>> {
-        let over: Vec<_> =
-            self.services.values().skip(limits.services).map(|(key, _)| key.clone()).collect();
-        for key in over {
+    fn refuse_beyond(&mut self, limits: Limits, in_force: Option<&NodeModel>) {
+        let is_new = |uid: &Uid| in_force.is_none_or(|model| !model.services.contains_key(uid));
+        let (new, old): (Vec<_>, Vec<_>) = self.services.iter().partition(|(uid, _)| is_new(uid));
+        let beyond: Vec<String> = old
+            .into_iter()
+            .chain(new)
+            .skip(limits.services)
+            .map(|(_, (key, _))| key.clone())
+            .collect();
+        for key in beyond {
             let message = format!("this node takes at most {} services", limits.services);
             self.refuse(&key, "TooManyServices", message);
         }
+    }
+
+    fn finish(mut self) -> Result<NodeModel, Vec<EntryError>> {
         let Some(mut model) = self.node else {
             if self.errors.is_empty() {
                 self.errors.push(refusal("node", "Missing", "there is no node entry".into()));
@@ -281,4 +292,91 @@ where
     T::Err: std::fmt::Display,
 {
     text.parse().map_err(|error| format!("{field}: {text:?}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service_entry(uid: &str) -> Entry {
+        let check = wire::HealthCheck {
+            port: 80,
+            interval_ms: 500,
+            fast_interval_ms: 100,
+            timeout_ms: 300,
+            rise: 2,
+            fall: 3,
+            ..wire::HealthCheck::default()
+        };
+        let service = wire::Service {
+            uid: uid.into(),
+            addresses: vec!["203.0.113.10".into()],
+            ports: vec![wire::Port {
+                protocol: wire::Protocol::Tcp.into(),
+                port: 80,
+                ..Default::default()
+            }],
+            health_check: Some(check),
+            ..wire::Service::default()
+        };
+        Entry { key: format!("service/{uid}"), value: Some(Value::Service(service)) }
+    }
+
+    fn configuration(services: &[&str]) -> Configuration {
+        let node = wire::Node {
+            name: "edge-1".into(),
+            datacenter: "ams".into(),
+            roles: vec![Role::Edge.into()],
+            asn: 65010,
+            router_id: "10.0.0.1".into(),
+            cluster_secret: vec![1; 32],
+            ..wire::Node::default()
+        };
+        let node = Entry { key: "node".into(), value: Some(Value::Node(node)) };
+        let services = services.iter().map(|uid| service_entry(uid));
+        Configuration::from_entries(services.chain([node])).unwrap()
+    }
+
+    const ONE: Limits = Limits { services: 1 };
+
+    #[test]
+    fn a_newcomer_beyond_the_limit_is_named_whatever_its_uid() {
+        for (old, new) in [("a", "b"), ("b", "a")] {
+            let in_force = parse(&configuration(&[old]), ONE, None).unwrap();
+
+            let refused = parse(&configuration(&[old, new]), ONE, Some(&in_force)).unwrap_err();
+
+            assert_eq!(refused.len(), 1);
+            assert_eq!(refused[0].key, format!("service/{new}"));
+            assert_eq!(refused[0].reason, "TooManyServices");
+        }
+    }
+
+    #[test]
+    fn every_entry_at_fault_is_named() {
+        let mut broken = service_entry("b");
+        let Some(Value::Service(service)) = &mut broken.value else { unreachable!() };
+        service.addresses = vec!["203.0.113.0/24".into()];
+        let mut worse = service_entry("c");
+        let Some(Value::Service(service)) = &mut worse.value else { unreachable!() };
+        service.ports[0].port = 0;
+        let all = configuration(&["a"]);
+        let all = all.entries().cloned().chain([broken, worse]);
+
+        let refused =
+            parse(&Configuration::from_entries(all).unwrap(), Limits { services: 9 }, None)
+                .unwrap_err();
+
+        let keys: Vec<_> = refused.iter().map(|error| error.key.as_str()).collect();
+        assert_eq!(keys, ["service/b", "service/c"]);
+        assert!(refused[0].message.contains("203.0.113.0/24"), "{}", refused[0].message);
+    }
+
+    #[test]
+    fn a_configuration_without_a_node_is_refused() {
+        let refused = parse(&Configuration::from_entries([service_entry("a")]).unwrap(), ONE, None)
+            .unwrap_err();
+
+        assert_eq!(refused[0].reason, "Missing");
+    }
 }
