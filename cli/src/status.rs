@@ -137,9 +137,10 @@ impl Overview {
             }
         };
         for node in &self.nodes {
-            for kind in ["Connected", "Applied"] {
-                add(format!("node {}", node.name()), &node.status.conditions, kind);
-            }
+            let conditions = &node.status.conditions;
+            // One that is not there cannot have taken anything: that need not be said too.
+            let kind = if holds(conditions, "Connected") { "Applied" } else { "Connected" };
+            add(format!("node {}", node.name()), conditions, kind);
         }
         for peer in &self.peers {
             add(format!("peer {}", peer.name()), &peer.status.conditions, "Established");
