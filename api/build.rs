@@ -22,7 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::new();
     config
         .message_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]")
-        .message_attribute(".", "#[serde(rename_all = \"camelCase\", default, deny_unknown_fields)]")
+        .message_attribute(
+            ".",
+            "#[serde(rename_all = \"camelCase\", default, deny_unknown_fields)]",
+        )
         .enum_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]")
         .enum_attribute(".", "#[serde(rename_all = \"camelCase\")]");
     for (field, module) in ENUM_FIELDS {

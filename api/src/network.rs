@@ -16,8 +16,8 @@ pub use self::{
         AddressPool, AddressPoolSpec, AddressPoolStatus, Grant, RELEASED_MAX, ReleasedAddress,
     },
     anycast_service::{
-        AnycastService, AnycastServiceSpec, AnycastServiceStatus, ServiceDatacenterStatus,
-        ServiceAddress, ServicePort, TransportProtocol,
+        AnycastService, AnycastServiceSpec, AnycastServiceStatus, ServiceAddress,
+        ServiceDatacenterStatus, ServicePort, TransportProtocol,
     },
     backend_pool::{Backend, BackendPool, BackendPoolSpec, BackendPoolStatus, PoolMode},
     bgp_peer::{

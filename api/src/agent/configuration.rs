@@ -87,7 +87,8 @@ impl Configuration {
     /// What leads from `self` at `from_revision` to `new` at `revision`.
     #[must_use]
     pub fn diff(&self, new: &Self, from_revision: u64, revision: u64) -> Delta {
-        let upserts = new.entries.iter().filter(|(key, entry)| self.entries.get(*key) != Some(entry));
+        let upserts =
+            new.entries.iter().filter(|(key, entry)| self.entries.get(*key) != Some(entry));
         let removes = self.entries.keys().filter(|key| !new.entries.contains_key(*key));
         Delta {
             from_revision,
@@ -143,7 +144,11 @@ impl Configuration {
     }
 
     fn expect_digest(&self, promised: &[u8], revision: u64) -> Result<(), ConfigurationError> {
-        if self.digest() == promised { Ok(()) } else { Err(ConfigurationError::Digest { revision }) }
+        if self.digest() == promised {
+            Ok(())
+        } else {
+            Err(ConfigurationError::Digest { revision })
+        }
     }
 }
 

@@ -16,7 +16,8 @@ macro_rules! by_name {
             pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
                 let name = String::deserialize(from)?;
                 let kind = $kind::from_str_name(&name);
-                kind.map(i32::from).ok_or_else(|| D::Error::custom(format!("unknown name {name:?}")))
+                kind.map(i32::from)
+                    .ok_or_else(|| D::Error::custom(format!("unknown name {name:?}")))
             }
         }
     };
