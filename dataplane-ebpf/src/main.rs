@@ -56,7 +56,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// The helpers that look up sockets are for programs under a licence compatible with the GPL.
+// The kernel lends some helpers only to programs under the GPL, which is one of this crate's two
+// licences.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -532,3 +532,22 @@ fn adopted_targets(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_take_the_halves_in_turn_and_never_return_to_none() {
+        assert_eq!(Generation(0).next(), Generation(1));
+        assert_eq!(Generation(1).next(), Generation(2));
+        assert_eq!(Generation(u32::MAX).next(), Generation(2));
+        assert_ne!(Generation(u32::MAX).half(), Generation(u32::MAX).next().half());
+    }
+
+    #[test]
+    fn data_plane_may_move_to_a_thread_that_blocks() {
+        const fn assert_send<T: Send>() {}
+        assert_send::<Dataplane>();
+    }
+}

@@ -11,7 +11,8 @@ use std::{
 
 use rtnetlink::{
     packet_core::{
-        NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+        NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+        NetlinkPayload,
     },
     packet_route::{AddressFamily, RouteNetlinkMessage},
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
@@ -32,6 +33,13 @@ pub(crate) enum Answer {
     Dump,
 }
 
+/// Whether a dump shows one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Consistency {
+    Interrupted,
+    Whole,
+}
+
 impl Netlink {
     pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
@@ -40,13 +48,26 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Sends `message` with `flags` and collects the answer.
+    /// Sends `message` with `flags` and collects the answer. A dump that changes interrupted is
+    /// asked for again: what it left out would look like gone.
     pub(crate) fn request(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
         answer: Answer,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        const ATTEMPTS: usize = 5;
+        for _ in 0..ATTEMPTS {
+            self.send(message.clone(), flags, answer)?;
+            let (answers, consistency) = self.collect()?;
+            if consistency == Consistency::Whole {
+                return Ok(answers);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::Interrupted, "the dump was interrupted every time"))
+    }
+
+    fn send(&mut self, message: RouteNetlinkMessage, flags: u16, answer: Answer) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.sequence_number = self.sequence;
@@ -60,12 +81,12 @@ impl Netlink {
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        self.collect()
+        self.socket.send(&bytes, 0).map(drop)
     }
 
-    fn collect(&self) -> io::Result<Vec<RouteNetlinkMessage>> {
+    fn collect(&self) -> io::Result<(Vec<RouteNetlinkMessage>, Consistency)> {
         let mut answers = Vec::new();
+        let mut consistency = Consistency::Whole;
         loop {
             let (bytes, _) = self.socket.recv_from_full()?;
             for message in Messages(&bytes) {
@@ -74,9 +95,14 @@ impl Netlink {
                 if message.header.sequence_number != self.sequence {
                     continue;
                 }
+                if message.header.flags & NLM_F_DUMP_INTR != 0 {
+                    consistency = Consistency::Interrupted;
+                }
                 match message.payload {
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Done(_) => return Ok((answers, consistency)),
+                    NetlinkPayload::Error(error) if error.code.is_none() => {
+                        return Ok((answers, consistency));
+                    }
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
                     NetlinkPayload::InnerMessage(message) => answers.push(message),
                     _ => {}

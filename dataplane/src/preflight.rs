@@ -49,6 +49,11 @@ pub fn preflight() -> Vec<Need> {
         need("bpf", "no data plane at all", load(ProgramType::Xdp).map(|_| "loads".to_owned())),
         need("bpffs", "the data plane ends with the agent", bpffs()),
         capability("cap-bpf", "programs and maps cannot be loaded", 39),
+        capability(
+            "cap-perfmon",
+            "the verifier refuses what the compiler makes of the programs",
+            38,
+        ),
         capability("cap-net-admin", "programs cannot be attached, addresses not be set", 12),
         capability("cap-net-raw", "probes cannot mark their packets", 13),
         capability("cap-net-bind-service", "no BGP sessions that peers open", 10),

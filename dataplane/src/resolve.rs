@@ -41,6 +41,9 @@ struct Neighbour {
     fresh: bool,
 }
 
+/// Neighbours by interface and address.
+type Neighbours = BTreeMap<(u32, IpAddr), Neighbour>;
+
 /// How often the kernel is asked about a neighbour that it does not know, and about one that it
 /// has not heard of lately.
 const SOLICIT_UNKNOWN: Duration = Duration::from_millis(500);
@@ -58,18 +61,22 @@ impl Resolver {
         now: Instant,
     ) -> io::Result<NextHops> {
         let macs = self.interface_macs()?;
-        let neighbours = self.neighbours()?;
+        let mut neighbours = self.neighbours()?;
         let mut used = BTreeSet::new();
         let mut next_hops = NextHops::new();
         for &destination in destinations {
-            let next_hop = self.route(destination)?.and_then(|(interface, gateway)| {
-                let source_mac = *macs.get(&interface).ok_or(Unresolved::NotEthernet)?;
-                used.insert((interface, gateway));
-                let neighbour = neighbours.get(&(interface, gateway));
-                let mac = neighbour.and_then(|neighbour| neighbour.mac);
-                let destination_mac = mac.ok_or(Unresolved::Neighbour(gateway))?;
-                Ok(NextHop { interface, source_mac, destination_mac })
-            });
+            let next_hop = match self.route(destination)? {
+                Ok(way) => {
+                    used.insert(way);
+                    if !neighbours.contains_key(&way) {
+                        // A large dump may miss one that moved meanwhile: gone is what the
+                        // kernel says is gone.
+                        neighbours.extend(self.neighbour(way));
+                    }
+                    next_hop(way, &macs, &neighbours)
+                }
+                Err(unresolved) => Err(unresolved),
+            };
             next_hops.insert(destination, next_hop);
         }
         self.solicited.retain(|neighbour, _| used.contains(neighbour));
@@ -114,10 +121,18 @@ impl Resolver {
         Ok(macs.collect())
     }
 
-    fn neighbours(&mut self) -> io::Result<BTreeMap<(u32, IpAddr), Neighbour>> {
+    fn neighbours(&mut self) -> io::Result<Neighbours> {
         let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
         let neighbours = self.netlink.request(message, 0, Answer::Dump)?;
         Ok(neighbours.iter().filter_map(read_neighbour).collect())
+    }
+
+    /// One neighbour, asked for by name.
+    fn neighbour(&mut self, (interface, address): (u32, IpAddr)) -> Neighbours {
+        let message = RouteNetlinkMessage::GetNeighbour(neighbour_message(interface, address));
+        let found = self.netlink.request(message, 0, Answer::One);
+        // That there is none is an error.
+        found.unwrap_or_default().iter().filter_map(read_neighbour).collect()
     }
 
     /// Asks the kernel to look for a neighbour, as a packet of its own would.
@@ -137,22 +152,38 @@ impl Resolver {
             return;
         }
         self.solicited.insert((interface, address), now);
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(address);
-        message.header.ifindex = interface;
+        let mut message = neighbour_message(interface, address);
         message.header.flags = NeighbourFlags::Use;
-        message.header.state = NeighbourState::None;
         message.header.kind = RouteType::Unicast;
-        message.attributes.push(NeighbourAttribute::Destination(match address {
-            IpAddr::V4(address) => NeighbourAddress::Inet(address),
-            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
-        }));
         let message = RouteNetlinkMessage::NewNeighbour(message);
         let flags = NLM_F_CREATE | NLM_F_REPLACE;
         if let Err(error) = self.netlink.request(message, flags, Answer::One) {
             tracing::warn!(%address, interface, %error, "cannot look for a neighbour");
         }
     }
+}
+
+fn next_hop(
+    (interface, gateway): (u32, IpAddr),
+    macs: &BTreeMap<u32, MacAddress>,
+    neighbours: &Neighbours,
+) -> Result<NextHop, Unresolved> {
+    let source_mac = *macs.get(&interface).ok_or(Unresolved::NotEthernet)?;
+    let neighbour = neighbours.get(&(interface, gateway));
+    let mac = neighbour.and_then(|neighbour| neighbour.mac);
+    let destination_mac = mac.ok_or(Unresolved::Neighbour(gateway))?;
+    Ok(NextHop { interface, source_mac, destination_mac })
+}
+
+fn neighbour_message(interface: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(address);
+    message.header.ifindex = interface;
+    message.attributes.push(NeighbourAttribute::Destination(match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    }));
+    message
 }
 
 /// Where a unicast route leads: its gateway, or the destination itself on a connected network.

@@ -2,11 +2,17 @@
 
 use std::net::IpAddr;
 
+use proptest::{
+    prelude::*,
+    test_runner::{Config as ProptestConfig, TestRunner},
+};
+
 use crate::support::{
     node::{
-        Bench, Node, OWN_V4, OWN_V6, TENANT, address, backend, key_tag, one_service, ring, vip,
+        Bench, Node, OWN_V4, OWN_V6, TENANT, UPLINK, address, backend, key_tag, one_service, ring,
+        vip,
     },
-    packet::{ACK, Flow, SYN, Tunnel, echo, encapsulate, flow, ip, tcp, udp},
+    packet::{ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, flow, ip, tcp, udp},
 };
 use isocast_dataplane::{Action, BackendKey, Counter, Outcome, Protocol, ServiceKey};
 use isocast_dataplane_common::NO_BACKEND;
@@ -189,13 +195,12 @@ fn what_is_not_for_a_vip_passes_untouched_and_uncounted() {
             ip(address("198.51.100.7"), address("192.0.2.11"), 47, 0, &[0; 16]),
         ] {
             let frame = crate::support::packet::ethernet(bench.mac, [2; 6], &packet);
-            let traced =
-                bench.dataplane.trace(&frame, crate::support::node::UPLINK, 1).expect("run");
+            let traced = bench.dataplane.trace(&frame, UPLINK, 1).expect("run");
             assert_eq!((traced.action, traced.packet), (Action::Pass, frame));
             assert_eq!(bench.outcome_of(&packet), (Action::Pass, vec![]));
         }
         let arp = [&[0xff; 6][..], &[2; 6], &[0x08, 0x06], &[0; 46]].concat();
-        let traced = bench.dataplane.trace(&arp, crate::support::node::UPLINK, 1).expect("run");
+        let traced = bench.dataplane.trace(&arp, UPLINK, 1).expect("run");
         assert_eq!(traced.action, Action::Pass);
     });
 }
@@ -251,11 +256,64 @@ fn backend_on_this_node_gets_its_packets_without_a_tunnel() {
     node.with_tables(&one_service(OWN_V4), |bench| {
         let packet = tcp(v4(443), SYN, 0);
         assert_eq!(bench.outcome_of(&packet), (Action::Pass, vec![Outcome::DeliveredHere]));
-        let frame = crate::support::packet::ethernet(
-            bench.mac,
-            crate::support::packet::ROUTER_MAC,
-            &packet,
-        );
+        let frame = crate::support::packet::ethernet(bench.mac, ROUTER_MAC, &packet);
         assert_eq!(bench.arrive(&packet).packet, frame);
     });
+}
+
+#[test]
+fn backend_behind_another_interface_is_redirected_to() {
+    let node = Node::new("redirect");
+    for command in [
+        "ip link add up1 address 02:00:00:00:00:01 mtu 1600 type veth peer name far1",
+        "ip link set far1 up",
+        "ip link set up1 up",
+        "ip addr add 10.2.0.1/24 dev up1",
+        "ip neigh add 10.2.0.2 lladdr 02:00:00:00:00:02 dev up1 nud permanent",
+    ] {
+        node.namespace.run(command);
+    }
+    node.with_tables(&one_service("10.2.0.2"), |bench| {
+        let traced = bench.arrive(&tcp(v4(443), SYN, 0));
+        assert_eq!(traced.action, Action::Redirect);
+        assert_eq!(traced.packet[..12], [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1]);
+    });
+}
+
+#[test]
+fn no_packet_to_a_vip_ever_reaches_the_stack_however_broken() {
+    let node = Node::new("broken");
+    node.with_tables(&one_service("10.1.0.2"), |bench| {
+        let samples =
+            [tcp(v4(443), SYN, 0), tcp(v6(443), ACK, 0), udp(v6(53), b"query"), echo(v4(0), false)];
+        let broken = (
+            prop::sample::select(samples.to_vec()),
+            prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            any::<prop::sample::Index>(),
+        );
+        let mut runner = TestRunner::new(ProptestConfig::with_cases(2_000));
+        let result = runner.run(&broken, |(mut packet, changes, len)| {
+            let (version, header) = (packet[0] >> 4, if packet[0] >> 4 == 4 { 20 } else { 40 });
+            let destination = if version == 4 { 16..20 } else { 24..40 };
+            for (at, byte) in changes {
+                let at = at.index(packet.len());
+                if !destination.contains(&at) {
+                    packet[at] = byte;
+                }
+            }
+            // At least the header arrives; whatever follows may be missing.
+            packet.truncate(header + len.index(packet.len() - header + 1));
+            let frame = ethernet_as(version, bench.mac, &packet);
+            let traced = bench.dataplane.trace(&frame, UPLINK, 1).expect("run");
+            prop_assert!(matches!(traced.action, Action::Drop | Action::Transmit), "{traced:?}");
+            Ok(())
+        });
+        result.expect("no packet passes");
+    });
+}
+
+/// An Ethernet frame that says its content is of `version`, whatever the content says.
+fn ethernet_as(version: u8, to: [u8; 6], packet: &[u8]) -> Vec<u8> {
+    let ethertype = if version == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+    [&to[..], &ROUTER_MAC, &ethertype, packet].concat()
 }
