@@ -1,7 +1,7 @@
 //! Writing the outer header from a target's ready-made one.
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_REDIRECT, XDP_TX},
+    bindings::xdp_action::XDP_TX,
     helpers::generated::{bpf_redirect, bpf_xdp_adjust_head},
     programs::XdpContext,
 };
@@ -43,10 +43,7 @@ pub fn transmit(ctx: &XdpContext, target: &Target) -> u32 {
     }
     // Since Linux 5.6 this helper batches as a devmap does, and it needs no map to keep.
     // SAFETY: no pointers are involved.
-    match unsafe { bpf_redirect(target.interface, 0) } as u32 {
-        XDP_REDIRECT => XDP_REDIRECT,
-        other => other,
-    }
+    unsafe { bpf_redirect(target.interface, 0) as u32 }
 }
 
 /// Writes the outer IPv4 header with `HOP` bytes of further hop.

@@ -154,8 +154,9 @@ impl Links {
 const PREFIX: &str = "link-";
 
 fn link_path(dir: &Path, interface: &str) -> PathBuf {
-    // A dot in a name is not allowed in bpffs; an interface may have one.
-    dir.join(format!("{PREFIX}{}", interface.replace('.', "_")))
+    // An interface's name may have a dot, a file's in bpffs may not.
+    let name = interface.replace('%', "%25").replace('.', "%2E");
+    dir.join(format!("{PREFIX}{name}"))
 }
 
 /// A pinned link that is still on the interface: one whose interface was deleted is not.
@@ -181,5 +182,17 @@ fn attach(program: BorrowedFd<'_>, interface: u32, mode: Mode) -> io::Result<Own
             tracing::warn!(interface, %error, "no native XDP; falling back to generic");
             attach(XdpFlags::Generic)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_of_interfaces_have_no_dots_and_no_namesakes() {
+        let path = |name| link_path(Path::new("/pins"), name);
+        assert_eq!(path("eth0.100"), Path::new("/pins/link-eth0%2E100"));
+        assert_ne!(path("eth0.100"), path("eth0%2E100"));
     }
 }

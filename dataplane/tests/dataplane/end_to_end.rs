@@ -4,7 +4,7 @@ use crate::support::network::{
     BACKEND, CLIENT, Connection, EDGE, NOBODY, Network, VIPS, backend_tables, edge_tables,
     host_addresses, serve,
 };
-use isocast_dataplane::{Dataplane, Outcome};
+use isocast_dataplane::{Dataplane, Mode, Outcome};
 
 fn open(network: &Network, host: usize) -> Dataplane {
     network.hosts[host].enter(|| Dataplane::open(network.config(host)).expect("open").0)
@@ -69,4 +69,23 @@ fn connection_survives_when_its_slot_moves_to_another_backend() {
     let counters = second.counters().expect("counters");
     assert!(counters.outcomes[&Outcome::SecondChance] >= 2);
     assert!(counters.outcomes[&Outcome::Decapsulated] >= 2);
+}
+
+#[test]
+fn generic_mode_carries_traffic_as_well() {
+    let network = Network::new("generic", 3);
+    let open = |host: usize| {
+        let mut config = network.config(host);
+        config.uplinks[0].mode = Mode::Generic;
+        network.hosts[host].enter(|| Dataplane::open(config).expect("open").0)
+    };
+    let (mut edge, mut backend) = (open(EDGE), open(BACKEND));
+    backend.apply(&backend_tables(&host_addresses(EDGE))).expect("backend");
+    edge.apply(&edge_tables(&[host_addresses(BACKEND)[0].clone()], 0, NOBODY)).expect("edge");
+    serve(&network.hosts[BACKEND], "one");
+
+    for vip in VIPS {
+        let mut connection = Connection::open(&network.hosts[CLIENT], vip).expect("connect");
+        assert_eq!(connection.ask().expect("answer"), "one");
+    }
 }
