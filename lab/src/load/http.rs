@@ -83,7 +83,6 @@ pub fn first_answer(
     destination: SocketAddr,
     limit: Duration,
 ) -> io::Result<Option<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let asking = async {
         loop {
             let attempt = async {
@@ -96,8 +95,11 @@ pub fn first_answer(
             tokio::time::sleep(ATTEMPT_PAUSE).await;
         }
     };
-    let answered = namespace.within(|| runtime.block_on(async { timeout(limit, asking).await }));
-    Ok(answered.map_err(io::Error::other)?.ok())
+    let answered = namespace.within(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(async { timeout(limit, asking).await.ok() }))
+    });
+    answered.map_err(io::Error::other)?
 }
 
 /// The server named in a whole response, and the response's length; `None` if there is more to
