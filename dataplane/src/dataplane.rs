@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfLoader,
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use isocast_dataplane_common::{
@@ -24,6 +24,7 @@ use crate::{
     bpf::{self, Hook},
     counters::Counters,
     directory::Directory,
+    errors::{ApplyError, NotInForce, OpenError},
     header,
     keys::ClusterSecret,
     links::{LinkError, Links, Uplink},
@@ -32,7 +33,7 @@ use crate::{
     netlink::interface_index,
     next_hops::{NextHopKeeper, NextHops, Wanted},
     pins,
-    plan::{self, Ledger, Node, Plan, TablesError, TargetOwner},
+    plan::{self, Ledger, Node, Plan, TargetOwner},
     tables::Tables,
 };
 
@@ -88,118 +89,6 @@ impl Generation {
             next => next,
         })
     }
-}
-
-/// The data plane cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The folder for pins cannot be used.
-    #[error("cannot pin below {path}")]
-    Pin {
-        /// The folder.
-        path: PathBuf,
-        #[source]
-        #[expect(missing_docs, reason = "the cause")]
-        source: io::Error,
-    },
-    /// The kernel refused the object.
-    #[error("cannot load the programs' maps")]
-    Load(#[source] EbpfError),
-    /// The kernel refused a program.
-    #[error("cannot load the programs")]
-    Program(#[source] ProgramError),
-    /// A map cannot be used.
-    #[error(transparent)]
-    Map(#[from] MapFailure),
-    /// An interface cannot be used.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// Netlink failed.
-    #[error("cannot talk to the kernel's network configuration")]
-    Netlink(#[source] io::Error),
-    /// The health checks' program cannot be attached.
-    #[error("cannot attach the probe program to {interface}")]
-    Probe {
-        /// To which interface.
-        interface: String,
-        #[source]
-        #[expect(missing_docs, reason = "the cause")]
-        source: io::Error,
-    },
-}
-
-/// Tables were not put in force: what was in force still is. Applying them again may help.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ApplyError {
-    /// They contradict themselves, or are too much.
-    #[error(transparent)]
-    Tables(#[from] TablesError),
-    /// A map cannot be written.
-    #[error(transparent)]
-    Map(#[from] MapFailure),
-    /// A predecessor's link cannot be taken over: its program forwards from its own maps.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// The loopback cannot be changed.
-    #[error("cannot configure service addresses")]
-    Loopback(#[source] io::Error),
-    /// The end of the programs that read the previous tables cannot be awaited.
-    #[error("cannot wait for readers of the previous tables")]
-    Readers(#[source] io::Error),
-}
-
-/// The data plane does not forward what it was told.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NotInForce {
-    /// An interface runs something else.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// A map cannot be read.
-    #[error(transparent)]
-    Map(#[from] MapFailure),
-    /// The program cannot be identified.
-    #[error("cannot identify the program")]
-    Program(#[from] ProgramError),
-    /// Somebody else changed the generation.
-    #[error("generation {found} is in force, not {expected}")]
-    Generation {
-        /// What the kernel has.
-        found: u32,
-        /// What was put in force from here.
-        expected: u32,
-    },
-    /// Nothing was put in force yet.
-    #[error("nothing is in force")]
-    Nothing,
-}
-
-/// A packet that was run through the program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Traced {
-    /// What the program decided.
-    pub action: Action,
-    /// The packet as it left the program.
-    pub packet: Vec<u8>,
-    /// Nanoseconds that one run took.
-    pub nanoseconds: u128,
-}
-
-/// Verdict of an XDP program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Discarded.
-    Drop,
-    /// Handed to the host.
-    Pass,
-    /// Sent out of another interface.
-    Redirect,
-    /// Sent out of the interface it came from.
-    Transmit,
-    /// Anything else: the program failed.
-    Aborted,
 }
 
 /// This node's data plane. Dropping it leaves everything in force.
@@ -350,42 +239,8 @@ impl Dataplane {
         Ok(self.links.verify(program.info()?.id())?)
     }
 
-    /// Runs a packet through the program as if it had arrived by an interface, `repeat` times.
-    /// It is counted as any other; nothing is sent.
-    ///
-    /// # Errors
-    /// When the kernel refuses: the interface is unknown, or the packet shorter than a header.
-    pub fn trace(
-        &self,
-        packet: &[u8],
-        interface: &str,
-        repeat: u32,
-    ) -> Result<Traced, ProgramError> {
-        use aya::programs::{TestRun as _, TestRunOptions};
-        let index = interface_index(interface).map_err(ProgramError::IOError)?;
-        let len = u32::try_from(packet.len()).unwrap_or(u32::MAX);
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress.
-        let context: Vec<u8> =
-            [0, len, 0, index, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
-        let mut out = vec![0; packet.len() + 256];
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(packet);
-        options.data_out = Some(&mut out);
-        options.ctx_in = Some(&context);
-        options.repeat = repeat;
-        let result = self.program()?.test_run(options)?;
-        out.truncate(result.data_size_out as usize);
-        let action = match result.return_value {
-            1 => Action::Drop,
-            2 => Action::Pass,
-            3 => Action::Transmit,
-            4 => Action::Redirect,
-            _ => Action::Aborted,
-        };
-        Ok(Traced { action, packet: out, nanoseconds: result.duration.as_nanos() })
-    }
-
-    fn program(&self) -> Result<&Xdp, ProgramError> {
+    /// The program that runs on the uplinks.
+    pub(crate) fn program(&self) -> Result<&Xdp, ProgramError> {
         self.ebpf.program(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 

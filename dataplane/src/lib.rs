@@ -9,6 +9,7 @@ mod bpf;
 mod counters;
 mod dataplane;
 mod directory;
+mod errors;
 mod header;
 mod keys;
 mod links;
@@ -22,15 +23,14 @@ mod plan;
 mod preflight;
 mod resolve;
 mod tables;
+mod trace;
 
 pub use isocast_dataplane_common::{Outcome, tables::Counter};
 
 pub use self::{
     counters::Counters,
-    dataplane::{
-        Action, ApplyError, Config, Dataplane, Generation, NotInForce, OpenError, Opened, Roles,
-        Traced, detach,
-    },
+    dataplane::{Config, Dataplane, Generation, Opened, Roles, detach},
+    errors::{ApplyError, NotInForce, OpenError},
     header::{MacAddress, NextHop},
     keys::ClusterSecret,
     links::{LinkError, Mode, Uplink},
@@ -42,4 +42,5 @@ pub use self::{
         Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey,
         Tables, Vip,
     },
+    trace::{Action, Traced},
 };
