@@ -1,0 +1,340 @@
+//! The bench: a namespace with an uplink, a controller, kubectl, and agents.
+
+use std::{
+    cell::Cell,
+    fs::{self, File},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use isocast_controller::{
+    controller::Controller,
+    options::{LogFormat, RunOptions},
+};
+use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take here: several times what a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(30);
+const NODES: &str = "/apis/network.isocast.dev/v1alpha1/nodes";
+
+static BENCHES: AtomicU32 = AtomicU32::new(0);
+
+/// See the module.
+pub(crate) struct Bench {
+    name: String,
+    dir: tempfile::TempDir,
+    kubeconfig: PathBuf,
+    agents_at: SocketAddr,
+    agents: Cell<u32>,
+    controller: Option<JoinHandle<()>>,
+    shutdown: CancellationToken,
+}
+
+/// A running agent.
+pub(crate) struct Agent {
+    process: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+// === impl Bench ===
+
+impl Bench {
+    /// Runs a test on a thread of its own, inside a namespace of its own.
+    pub(crate) fn run(test: impl FnOnce(&Self) + Send + 'static) {
+        let number = BENCHES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("isot-node-{}-{number}", std::process::id());
+        let namespace = Namespace::new(name.clone());
+        let inside = thread::spawn(move || {
+            let file = File::open(format!("/run/netns/{name}")).unwrap();
+            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+            test(&Self::start(name));
+        });
+        let ended = inside.join();
+        drop(namespace);
+        if let Err(panic) = ended {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn start(name: String) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(&dir.path().join("data"));
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let (tell, told) = mpsc::channel();
+        let controller = thread::spawn(move || {
+            tokio::runtime::Runtime::new().unwrap().block_on(async {
+                let controller = Controller::start(&options).await.unwrap();
+                let agents_at = controller.agent_addr().unwrap();
+                tell.send((controller.kubeconfig().to_owned(), agents_at)).unwrap();
+                controller.run(stop).await;
+            });
+        });
+        let (kubeconfig, agents_at) = told.recv().unwrap();
+        let (agents, controller) = (Cell::new(0), Some(controller));
+        Self { name, dir, kubeconfig, agents_at, agents, controller, shutdown }
+    }
+
+    pub(crate) fn apply(&self, manifest: &str) {
+        self.kubectl(&["apply", "-f", "-"], manifest);
+    }
+
+    /// A new join token.
+    pub(crate) fn token(&self, node: &str) -> String {
+        let path = format!("{NODES}/{node}/token");
+        let answer = self.kubectl(&["create", "--raw", &path, "-f", "-"], r#"{"ttl":"1h"}"#);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["token"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn start_agent(&self, node: &str, arguments: &[&str]) -> Agent {
+        self.start_agent_with(node, &self.token(node), arguments)
+    }
+
+    pub(crate) fn start_agent_with(&self, node: &str, token: &str, arguments: &[&str]) -> Agent {
+        let number = self.agents.replace(self.agents.get() + 1);
+        let dir = self.dir.path().join(format!("agent-{number}"));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("token"), token).unwrap();
+        let (socket, log) = (dir.join("agent.sock"), dir.join("log"));
+        let process = Command::new(env!("CARGO_BIN_EXE_isocast-agent"))
+            .args(["run", "--node", node, "--controller", &self.agents_at.to_string()])
+            .arg("--state")
+            .arg(dir.join("state"))
+            .arg("--join-token-file")
+            .arg(dir.join("token"))
+            .arg("--bpffs")
+            .arg(format!("{}/{number}", self.pins().display()))
+            .arg("--admin-socket")
+            .arg(&socket)
+            .args(arguments)
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Agent { process, socket, log }
+    }
+
+    /// A condition of a service.
+    pub(crate) fn condition(&self, service: &str, kind: &str) -> Option<Value> {
+        let object =
+            self.kubectl(&["get", "-n", "web", "anycastservice", service, "-o", "json"], "");
+        condition(&object, kind)
+    }
+
+    pub(crate) fn is_connected(&self, node: &str) -> bool {
+        let object = self.kubectl(&["get", "node.network.isocast.dev", node, "-o", "json"], "");
+        condition(&object, "Connected").is_some_and(|it| it["status"] == "True")
+    }
+
+    /// Waits until something holds.
+    pub(crate) fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "never: {what}\n{}", self.logs());
+            thread::yield_now();
+        }
+    }
+
+    fn kubectl(&self, arguments: &[&str], input: &str) -> String {
+        let mut child = Command::new(kubectl())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", self.dir.path())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {arguments:?}: {complaint}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn pins(&self) -> PathBuf {
+        Path::new("/sys/fs/bpf/isocast-test").join(&self.name)
+    }
+
+    fn logs(&self) -> String {
+        let agents = 0..self.agents.get();
+        let log = |number| fs::read_to_string(self.dir.path().join(format!("agent-{number}/log")));
+        agents.filter_map(|number| log(number).ok()).collect()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(controller) = self.controller.take() {
+            let ended = controller.join();
+            assert!(ended.is_ok() || thread::panicking(), "the controller failed");
+        }
+        fs::remove_dir_all(self.pins()).ok();
+    }
+}
+
+// === impl Agent ===
+
+impl Agent {
+    /// What the agent says on its socket.
+    pub(crate) fn status(&self) -> Value {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream
+            .write_all(b"GET /v1/status HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    pub(crate) fn has_logged(&mut self, word: &str) -> bool {
+        fs::read_to_string(&self.log).is_ok_and(|log| log.contains(word))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// A namespace with a loopback and an uplink.
+struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    fn new(name: String) -> Self {
+        ip(&["netns", "add", &name]);
+        let namespace = Self { name };
+        let inside =
+            |arguments: &[&str]| ip(&[&["-n", namespace.name.as_str()], arguments].concat());
+        inside(&["link", "set", "lo", "up"]);
+        inside(&["link", "add", "eth1", "type", "veth", "peer", "name", "wire1"]);
+        inside(&["address", "add", "10.98.0.1/24", "dev", "eth1"]);
+        inside(&["link", "set", "eth1", "up"]);
+        inside(&["link", "set", "wire1", "up"]);
+        namespace
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        Command::new("ip").args(["netns", "del", &self.name]).status().ok();
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success(), "ip {arguments:?} (root is needed)");
+}
+
+fn condition(object: &str, kind: &str) -> Option<Value> {
+    let object: Value = serde_json::from_str(object).unwrap();
+    let all = object["status"]["conditions"].as_array()?;
+    all.iter().find(|condition| condition["type"] == kind).cloned()
+}
+
+fn options(data: &Path) -> RunOptions {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    RunOptions {
+        data: data.to_owned(),
+        listen: any,
+        agent_listen: any,
+        advertise: None,
+        san: Vec::new(),
+        metrics: None,
+        log_format: LogFormat::Text,
+    }
+}
+
+fn kubectl() -> PathBuf {
+    let tools = std::env::var_os("ISOCAST_TOOLS").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/isocast/tools"),
+        PathBuf::from,
+    );
+    tools.join("kubectl")
+}
+
+/// A service with an address of its own.
+pub(crate) fn service(name: &str) -> String {
+    format!(
+        "
+apiVersion: network.isocast.dev/v1alpha1
+kind: AddressClaim
+metadata: {{name: {name}, namespace: web}}
+spec: {{pool: public, family: IPv4}}
+---
+apiVersion: network.isocast.dev/v1alpha1
+kind: AnycastService
+metadata: {{name: {name}, namespace: web}}
+spec:
+  addresses: [{{claim: {name}}}]
+  ports: [{{name: http, protocol: TCP, port: 80}}]
+  backendPool: www
+"
+    )
+}
+
+pub(crate) const PLATFORM: &str = "
+apiVersion: resourcemanager.isocast.dev/v1alpha1
+kind: Organization
+metadata: {name: acme}
+spec: {displayName: Acme}
+---
+apiVersion: resourcemanager.isocast.dev/v1alpha1
+kind: Project
+metadata: {name: web}
+spec: {parent: {kind: Organization, name: acme}}
+---
+apiVersion: network.isocast.dev/v1alpha1
+kind: Datacenter
+metadata: {name: ams}
+spec: {region: eu}
+---
+apiVersion: network.isocast.dev/v1alpha1
+kind: Node
+metadata: {name: edge-1}
+spec:
+  datacenter: ams
+  roles: [Edge]
+  tunnelAddresses: [10.98.0.1]
+  uplinks: [{interface: eth1}]
+  asn: 65010
+---
+apiVersion: network.isocast.dev/v1alpha1
+kind: AddressPool
+metadata: {name: public}
+spec: {prefixes: [203.0.113.0/24], grants: [{organization: acme}]}
+---
+apiVersion: network.isocast.dev/v1alpha1
+kind: BackendPool
+metadata: {name: www, namespace: web}
+spec: {backends: [{address: 10.98.0.9, datacenter: ams, weight: 1}]}
+";
+
+pub(crate) const SECOND_EDGE: &str = "
+apiVersion: network.isocast.dev/v1alpha1
+kind: Node
+metadata: {name: edge-2}
+spec:
+  datacenter: ams
+  roles: [Edge]
+  tunnelAddresses: [10.98.0.2]
+  uplinks: [{interface: eth1}]
+  asn: 65010
+";
