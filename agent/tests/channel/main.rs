@@ -1,5 +1,12 @@
 //! The channel from end to end: enrolment, configuration, status, and the loss of each side.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 mod bench;
 
 use std::time::{Duration, SystemTime};

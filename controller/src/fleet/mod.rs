@@ -21,6 +21,8 @@ mod source;
 mod store_source;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod tokens;
 

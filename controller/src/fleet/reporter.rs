@@ -45,9 +45,9 @@ pub struct Reporter {
 
 /// A status that is not in the store yet.
 #[derive(Debug)]
-struct Update {
-    object: store::Object,
-    status: Value,
+pub(super) struct Update {
+    pub(super) object: store::Object,
+    pub(super) status: Value,
 }
 
 impl Reporter {
@@ -143,7 +143,7 @@ impl Reporter {
 }
 
 /// Every status that differs from what the view has.
-fn updates(
+pub(super) fn updates(
     compilation: &Compilation,
     view: &View,
     reports: &BTreeMap<String, Report>,

@@ -320,7 +320,7 @@ mod tests {
         let tokens = bench.open();
         let token = bench.create(&tokens);
 
-        let guess = JoinToken { secret: [0; 32], ..token.clone() };
+        let guess = JoinToken { secret: [0; 32], ..token };
         let stranger = JoinToken { id: [0; 8], ..token };
 
         for bad in [guess, stranger] {

@@ -1,0 +1,246 @@
+//! The fleet against a real store: what changes there reaches nodes, what nodes say reaches it.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use isocast_api::{
+    agent::{EntryError, Nack, NodeStatus, ServiceStatus, Verdict},
+    registry,
+};
+use serde_json::{Value, json};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::{
+    limits::STATUS_LIFE,
+    nodes::{Nodes, Progress},
+    reporter::Reporter,
+    source::Source,
+    store_source::{IDENTITY, StoreSource, right},
+    testing::{objects, uid},
+};
+use crate::{
+    authz::{Authorizer, verb},
+    store::{Expect, Key, Persistence, RedbBackend, Resource, Store, Write},
+};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The small platform in a store, followed and reported on.
+struct Platform {
+    store: Arc<Store>,
+    source: Arc<StoreSource>,
+    nodes: Arc<Nodes>,
+    _tasks: JoinSet<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Platform {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(open(folder.path()));
+        for mut object in objects() {
+            let kind = registry::kinds().iter().find(|kind| object["kind"] == kind.kind).unwrap();
+            (kind.default)(&mut object);
+            write(&store, Expect::Absent, object).await;
+        }
+        let source = StoreSource::open(Arc::clone(&store), folder.path()).unwrap();
+        let nodes = Arc::new(Nodes::default());
+        let metrics = Arc::default();
+        let reporter = Reporter::new(Arc::clone(&store), &source, Arc::clone(&nodes), metrics);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&source).run());
+        tasks.spawn(reporter.run());
+        Self { store, source, nodes, _tasks: tasks, _folder: folder }
+    }
+
+    fn get(&self, kind: &str, name: &str) -> crate::store::Object {
+        let view = self.store.view(&right::<verb::List>().unwrap());
+        let is_it = |it: &&crate::store::Object| it.key.name() == name && it.value["kind"] == kind;
+        view.iter().find(is_it).unwrap().clone()
+    }
+
+    async fn change(&self, kind: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        let object = self.get(kind, name);
+        let mut value = Value::clone(&object.value);
+        change(&mut value);
+        write(&self.store, Expect::At(object.revision), value).await;
+    }
+
+    /// The node's agent connects and says this.
+    fn say(&self, node: &str, progress: Progress, status: NodeStatus) {
+        let now = Instant::now();
+        let (tenure, ..) = self.nodes.open(node, &uid(node), now);
+        self.nodes.update(node, tenure, |report| {
+            report.progress = progress;
+            report.statement = Some((Arc::new(status), now));
+        });
+    }
+
+    /// Waits until a condition of an object has this status and this reason.
+    async fn condition(
+        &self,
+        (kind, name): (&str, &str),
+        condition: &str,
+        wanted: (&str, &str),
+    ) -> String {
+        let mut revisions = self.store.revisions();
+        let waiting = async {
+            loop {
+                let object = self.get(kind, name);
+                if let Some(found) = find(&object.value, condition)
+                    && (found["status"].as_str(), found["reason"].as_str())
+                        == (Some(wanted.0), Some(wanted.1))
+                {
+                    return found["message"].as_str().unwrap().to_owned();
+                }
+                revisions.changed().await.unwrap();
+            }
+        };
+        match timeout(DEADLINE, waiting).await {
+            Ok(message) => message,
+            Err(_) => {
+                panic!("{condition} stays {:?}", find(&self.get(kind, name).value, condition))
+            }
+        }
+    }
+}
+
+fn open(folder: &Path) -> Store {
+    let backend = RedbBackend::open(&folder.join("db")).unwrap();
+    Store::open(backend, Vec::new(), Arc::default()).unwrap()
+}
+
+async fn write(store: &Store, expect: Expect, value: Value) {
+    let kind = registry::kinds().iter().find(|kind| value["kind"] == kind.kind).unwrap();
+    let metadata = &value["metadata"];
+    let resource = Resource::new(kind.plural, kind.group);
+    let key =
+        Key::new(resource, metadata["namespace"].as_str(), metadata["name"].as_str().unwrap());
+    let proof = Authorizer.authorize::<verb::Update, _>(&IDENTITY, key).unwrap();
+    let write = Write {
+        expect,
+        value: Some(value),
+        subresource: None,
+        agent: "test".into(),
+        persistence: Persistence::Durable,
+    };
+    store.write(&proof, write).await.unwrap();
+}
+
+fn find<'a>(object: &'a Value, condition: &str) -> Option<&'a Value> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions.iter().find(|it| it["type"] == condition)
+}
+
+/// A node that runs the service and announces it.
+fn serving() -> NodeStatus {
+    let yes = || Some(Verdict { status: true, reason: "Yes".into(), message: String::new() });
+    let service = ServiceStatus {
+        uid: uid("www"),
+        generation: 4,
+        programmed: yes(),
+        announced: yes(),
+        healthy: yes(),
+        announced_prefixes: vec!["203.0.113.10/32".into()],
+        backends: Vec::new(),
+    };
+    NodeStatus {
+        agent_version: "1".into(),
+        revision: 1,
+        services: vec![service],
+        ..NodeStatus::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_what_is_wanted_is_compiled_and_a_report_is_not() {
+    let platform = Platform::start().await;
+    let mut desired = platform.source.desired();
+    let before = desired.borrow_and_update().compile("edge-ams");
+
+    platform.change("Node", "edge-ams", |node| node["status"] = json!({"revision": 7})).await;
+    let mut revisions = platform.store.revisions();
+    let reported = *revisions.borrow_and_update();
+    platform
+        .change("AnycastService", "www", |it| it["spec"]["ports"][0]["port"] = json!(8443))
+        .await;
+
+    timeout(DEADLINE, desired.changed()).await.unwrap().unwrap();
+    let after = desired.borrow_and_update().clone();
+    assert!(after.revision() > reported.0, "the report was compiled on its own");
+    assert_ne!(after.compile("edge-ams"), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_does_not_decode_holds_up_nobody() {
+    let platform = Platform::start().await;
+    let mut desired = platform.source.desired();
+
+    platform.change("BackendPool", "backends", |it| it["spec"] = json!("nonsense")).await;
+
+    timeout(DEADLINE, desired.changed()).await.unwrap().unwrap();
+    let configuration = desired.borrow_and_update().compile("edge-ams");
+    assert!(configuration.entries().any(|entry| entry.key == format!("service/{}", uid("www"))));
+    assert!(!configuration.entries().any(|entry| entry.key.starts_with("pool/")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nodes_say_becomes_status() {
+    let platform = Platform::start().await;
+
+    for node in ["edge-ams", "edge-fra", "be-ams-1", "be-ams-2"] {
+        platform.say(node, Progress::Applied { revision: 1 }, serving());
+    }
+
+    platform.condition(("Node", "edge-ams"), "Connected", ("True", "Connected")).await;
+    platform.condition(("Node", "edge-ams"), "Applied", ("True", "Applied")).await;
+    platform.condition(("AnycastService", "www"), "Programmed", ("True", "Programmed")).await;
+    platform.condition(("AnycastService", "www"), "Ready", ("True", "Ready")).await;
+    platform.condition(("Node", "be-idle"), "Connected", ("False", "Disconnected")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_told_to_the_owner_of_the_entry_with_the_name_of_the_node() {
+    let platform = Platform::start().await;
+    let error = EntryError {
+        key: format!("service/{}", uid("www")),
+        reason: "TooManyServices".into(),
+        message: "1 service is all this node takes".into(),
+    };
+    let nack = Arc::new(Nack { revision: 9, reason: "over the limit".into(), errors: vec![error] });
+
+    platform.say("edge-ams", Progress::Refused { held: None, nack }, NodeStatus::default());
+
+    let service = ("AnycastService", "www");
+    let message = platform.condition(service, "Programmed", ("False", "TooManyServices")).await;
+    assert!(message.contains("edge-ams"), "{message}");
+    assert!(message.contains("1 service is all"), "{message}");
+    platform.condition(("Node", "edge-ams"), "Applied", ("False", "Refused")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_falls_silent_is_spoken_for_no_longer() {
+    let platform = Platform::start().await;
+    for node in ["edge-ams", "edge-fra", "be-ams-1", "be-ams-2"] {
+        platform.say(node, Progress::Applied { revision: 1 }, serving());
+    }
+    platform.condition(("AnycastService", "www"), "Programmed", ("True", "Programmed")).await;
+
+    let view = platform.store.view(&right::<verb::List>().unwrap());
+    let edition = platform.source.editions().borrow().clone();
+    let later = Instant::now() + STATUS_LIFE;
+    let reports = platform.nodes.reports();
+    let now = jiff::Timestamp::now();
+    let updates = super::reporter::updates(&edition.compilation, &view, &reports, later, now);
+
+    let service = updates.iter().find(|update| update.object.key.name() == "www").unwrap();
+    let programmed = find_status(&service.status, "Programmed");
+    assert_eq!(programmed["status"], "Unknown", "{programmed}");
+}
+
+fn find_status<'a>(status: &'a Value, condition: &str) -> &'a Value {
+    let conditions = status["conditions"].as_array().unwrap();
+    conditions.iter().find(|it| it["type"] == condition).unwrap()
+}
