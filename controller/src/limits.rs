@@ -12,6 +12,8 @@ pub(crate) const WATCH_TAIL_COMMITS: usize = 8192;
 pub(crate) const WATCH_TAIL_BYTES: usize = 64 << 20;
 /// Size of an object as JSON.
 pub(crate) const OBJECT_BYTES: usize = 1 << 20;
+/// Levels of nesting that a patch may give an object; parsers refuse more than that too.
+pub(crate) const OBJECT_DEPTH: usize = 128;
 /// Commits a watcher reads at once.
 pub(crate) const WATCH_BATCH_COMMITS: usize = 256;
 /// Revisions the log keeps on disk.

@@ -135,6 +135,31 @@ async fn a_listing_goes_on_page_by_page_at_one_revision() {
 }
 
 #[tokio::test]
+async fn a_page_of_a_forgotten_state_expires_with_a_way_to_go_on() {
+    let api = Api::start();
+    let mut client = connect(&api).await;
+    for name in ["a", "b", "c"] {
+        client.post(DATACENTERS, &datacenter(name, "eu")).await;
+    }
+    let path = format!("{DATACENTERS}?limit=1");
+    let first = client.get(&path).await.body;
+    let token = first["metadata"]["continue"].as_str().expect("there is more").to_owned();
+    // As many newer states as are kept.
+    for change in 0..64 {
+        let patch = json!({"metadata": {"annotations": {"change": change.to_string()}}});
+        client.merge(&format!("{DATACENTERS}/a"), &patch).await;
+        client.get(&path).await;
+    }
+
+    let expired = client.get(&format!("{path}&continue={token}")).await;
+
+    assert_eq!((expired.code, &expired.body["reason"]), (StatusCode::GONE, &json!("Expired")));
+    let token = expired.body["metadata"]["continue"].as_str().expect("a way to go on");
+    let next = client.get(&format!("{path}&continue={token}")).await.body;
+    assert_eq!(next["items"][0]["metadata"]["name"], "b");
+}
+
+#[tokio::test]
 async fn a_watch_begins_where_the_listing_ended() {
     let api = Api::start();
     let mut client = connect(&api).await;

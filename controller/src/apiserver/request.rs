@@ -185,14 +185,17 @@ impl<'a> Query<'a> {
     /// Options of a write; `agent` stands in for a missing field manager.
     pub(super) fn write_options(&self, agent: &str) -> Result<WriteOptions, ApiError> {
         let manager = match self.text("fieldManager") {
-            "" => agent.split('/').next().unwrap_or_default(),
+            "" => {
+                let name = agent.split('/').next().unwrap_or_default();
+                name.get(..MANAGER_BYTES).unwrap_or(name)
+            }
             manager if manager.len() > MANAGER_BYTES => {
                 return Err(malformed("fieldManager", "more than 128 bytes"));
             }
             manager => manager,
         };
         Ok(WriteOptions {
-            manager: manager.chars().take(MANAGER_BYTES / 4).collect(),
+            manager: manager.to_owned(),
             persistence: match self.text("dryRun") {
                 "" => Persistence::Durable,
                 "All" => Persistence::DryRun,
@@ -331,5 +334,18 @@ mod tests {
     fn the_user_agent_is_the_manager_when_none_is_named() {
         let options = Query::parse("").write_options("kubectl/v1.37 (linux)").expect("well-formed");
         assert_eq!(options.manager, "kubectl");
+    }
+
+    #[test]
+    fn a_manager_has_128_bytes_at_most() {
+        let options = |bytes: usize| {
+            let query = format!("fieldManager={}", "m".repeat(bytes));
+            Query::parse(&query).write_options("x").map(|options| options.manager.len())
+        };
+        assert_eq!(options(MANAGER_BYTES).ok(), Some(MANAGER_BYTES));
+        assert!(options(MANAGER_BYTES + 1).is_err());
+        let agent = "a".repeat(1000);
+        let options = Query::parse("").write_options(&agent).expect("well-formed");
+        assert_eq!(options.manager.len(), MANAGER_BYTES);
     }
 }

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Registry, WriteOptions, metadata,
-    write::{Outcome, Subresource, seconds},
+    Registry, Subresource, WriteOptions, metadata,
+    successor::{Outcome, seconds},
 };
 use crate::{
     authz::{Authorized, verb},

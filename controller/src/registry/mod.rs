@@ -7,6 +7,7 @@ mod apply;
 mod decode;
 mod delete;
 mod fields;
+mod json_patch;
 mod json_path;
 mod kind;
 mod list;
@@ -14,7 +15,9 @@ mod managed;
 mod metadata;
 pub(crate) mod namespaces;
 mod selector;
+mod server_side;
 mod structure;
+mod successor;
 pub(crate) mod table;
 mod write;
 

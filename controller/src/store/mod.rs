@@ -28,6 +28,7 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use self::size::of as size_of;
 pub use self::{
     backend::{Backend, BackendError, Extent},
     change::{Audit, Change, ChangeSet, Object, Operation, Revision},

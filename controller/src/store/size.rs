@@ -5,7 +5,7 @@ use std::io;
 use serde_json::Value;
 
 /// Length of `value` as JSON.
-pub(super) fn of(value: &Value) -> usize {
+pub(crate) fn of(value: &Value) -> usize {
     let mut counter = Counter(0);
     // Counting cannot fail, and a value's keys are always text.
     match serde_json::to_writer(&mut counter, value) {

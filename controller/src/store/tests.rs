@@ -147,6 +147,23 @@ async fn a_view_stays_what_it_was() {
     assert_eq!(store.view(&everything()).iter().count(), 2);
 }
 
+#[tokio::test]
+async fn an_object_has_a_largest_size() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = open(&folder.path().join("db"), vec![]);
+    let sized = |bytes: usize| {
+        let mut value = json!({"metadata": {"name": "a"}, "spec": ""});
+        let rest = bytes - size_of(&value);
+        value["spec"] = json!("x".repeat(rest));
+        write(Expect::Absent, Some(value))
+    };
+
+    let large = store.write(&proof::<verb::Create>("a"), sized(limits::OBJECT_BYTES + 1)).await;
+    assert_eq!(large.map_err(|error| error.code()).err(), Some(413));
+    let fits = store.write(&proof::<verb::Create>("a"), sized(limits::OBJECT_BYTES)).await;
+    assert!(fits.is_ok());
+}
+
 /// Refuses odd sizes, and keeps a counter object in the same change-set.
 #[derive(Debug)]
 struct EvenOnly;
