@@ -1,30 +1,26 @@
-//! The session with one peer. See the [parent module](super).
+//! The session with one peer: its connections, timers and configuration. What arrives is handled
+//! in [`inbound`]. See the [parent module](super).
 
-use std::net::IpAddr;
+mod inbound;
+mod next_hops;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::config::{ConfigError, ConnectMode, RestartState, SessionConfig};
 use super::connection::{
-    Connection, ConnectionId, Established, Expired, LocalEndpoint, Opener, Peering, Phase, Timers,
+    Connection, ConnectionId, Established, Expired, LocalEndpoint, Opener, Phase, Timers,
 };
 use super::end::EndReason;
 use super::negotiated::{self, Negotiated};
 use super::{Action, Input, State, Stop};
 use crate::adj_in::AdjIn;
-use crate::adj_out::{AdjOut, Desired, SessionTerms};
+use crate::adj_out::{AdjOut, Desired};
 use crate::guard::ExportGuard;
 use crate::limits::{CONNECT_WAIT, CONNECTIONS_MAX, INITIAL_SET_WAIT, OPEN_WAIT, TRANSMIT_BYTES};
-use crate::types::{Family, FamilySet, PerFamily};
+use crate::types::FamilySet;
 use crate::wire::encode;
-use crate::wire::header::{Message, MessageType};
-use crate::wire::next_hop::NextHop;
-use crate::wire::notification::Notification;
-use crate::wire::open::Open;
-use crate::wire::reader::Reader;
-use crate::wire::refresh::RouteRefresh;
-use crate::wire::update;
 
 /// See the [parent module](super).
 #[derive(Debug)]
@@ -72,7 +68,6 @@ impl Session {
     #[must_use]
     pub fn state(&self) -> State {
         let idle = if self.running { State::Active } else { State::Idle };
-        // An attempt of ours is "Connect", though that sorts before "Active".
         self.connections.iter().map(Connection::state).max().unwrap_or(idle)
     }
 
@@ -139,8 +134,7 @@ impl Session {
             self.adj_in = AdjIn::new(self.config.import);
         }
         if let Some(local) = self.connections.iter().find(|c| c.established().is_some()) {
-            let next_hops = self.next_hops(local.local);
-            self.adj_out.set_next_hops(next_hops);
+            self.adj_out.set_next_hops(next_hops::derive(self.config.next_hops, local.local));
         }
         self.handle(now, Input::Tick, actions);
         Ok(())
@@ -285,173 +279,6 @@ impl Session {
         }
     }
 
-    fn received(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        bytes: &[u8],
-        actions: &mut Vec<Action>,
-    ) {
-        let mut reader = Reader::new(bytes);
-        // Each round takes a message or ends; a message may end the connection.
-        while let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
-            let outcome = match connection.deframer.next(&mut reader) {
-                Ok(None) => return,
-                Ok(Some(message)) => self.message(now, id, message, actions),
-                Err(fault) => Err(EndReason::Header(fault)),
-            };
-            if let Err(reason) = outcome {
-                self.end(now, id, reason, actions);
-            }
-        }
-    }
-
-    fn message(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        Message { kind, body }: Message,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), EndReason> {
-        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else {
-            return Ok(());
-        };
-        let state = connection.state();
-        match (kind, state) {
-            (MessageType::Notification, _) => {
-                let told = Notification::decode(&body).unwrap_or(Notification::new(0, 0));
-                Err(EndReason::PeerNotification(told))
-            }
-            (MessageType::Open, State::OpenSent) => {
-                let open = Open::decode(&body).map_err(EndReason::Open)?;
-                self.opened(now, id, &open, actions)
-            }
-            (MessageType::Keepalive, State::OpenConfirm) => {
-                self.establish(now, id, actions);
-                Ok(())
-            }
-            (_, State::Established) if kind != MessageType::Open => {
-                if let Some(timers) = connection.timers_mut() {
-                    timers.heard(now);
-                }
-                match kind {
-                    MessageType::Update => self.updated(id, &body, actions),
-                    MessageType::RouteRefresh => {
-                        self.refresh_requested(&body);
-                        Ok(())
-                    }
-                    _ => Ok(()),
-                }
-            }
-            // RFC 6608: anything else has no place here.
-            (message, state) => Err(EndReason::Unexpected { message, state }),
-        }
-    }
-
-    fn opened(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        open: &Open,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), EndReason> {
-        let terms = negotiated::accept(&self.config, open).map_err(EndReason::OpenRefused)?;
-        self.resolve_collision(now, id, &terms, actions)?;
-        let timers = Timers::start(now, terms.hold_time);
-        if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
-            connection.phase = Phase::OpenConfirm(Peering { terms, timers });
-        }
-        self.tick(now, actions);
-        Ok(())
-    }
-
-    /// RFC 4271 §6.8. Ends every connection that must give way; an error ends `id` itself.
-    fn resolve_collision(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        terms: &Negotiated,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), EndReason> {
-        let peer_wins = match self.config.router_id.cmp(&terms.peer_router_id) {
-            std::cmp::Ordering::Less => true,
-            std::cmp::Ordering::Greater => false,
-            // RFC 6286 §2.3.
-            std::cmp::Ordering::Equal => self.config.local_asn < self.config.peer_asn,
-        };
-        let winner = if peer_wins { Opener::Peer } else { Opener::Us };
-        let opener = self.connections.iter().find(|c| c.id == id).map(|c| c.opener);
-        let mut losers = Vec::new();
-        for other in self.connections.iter().filter(|other| other.id != id) {
-            match &other.phase {
-                Phase::Connecting { .. } | Phase::OpenSent { .. } => {}
-                Phase::OpenConfirm(_) if opener == Some(other.opener) || opener == Some(winner) => {
-                    losers.push((other.id, EndReason::Collision));
-                }
-                Phase::OpenConfirm(_) => return Err(EndReason::Collision),
-                Phase::Established(established) => {
-                    // RFC 4724 §5: the R bit tells a restart from a late duplicate.
-                    let restarted = terms.peer_restart.is_some_and(|restart| restart.restarted);
-                    if !restarted || established.peering.terms.peer_restart.is_none() {
-                        return Err(EndReason::Collision);
-                    }
-                    losers.push((other.id, EndReason::PeerRestarted));
-                }
-            }
-        }
-        for (loser, reason) in losers {
-            self.end(now, loser, reason, actions);
-        }
-        Ok(())
-    }
-
-    fn establish(&mut self, now: Instant, id: ConnectionId, actions: &mut Vec<Action>) {
-        let Some(at) = self.connections.iter().position(|c| c.id == id) else { return };
-        let mut connection = self.connections.swap_remove(at);
-        let Phase::OpenConfirm(mut peering) = connection.phase else { return };
-        peering.timers.heard(now);
-        let codec = peering.terms.codec;
-        let next_hops = self.next_hops(connection.local);
-        let end_of_rib_owed = codec.families;
-        connection.phase = Phase::Established(Established { peering, since: now, end_of_rib_owed });
-        self.connections.push(connection);
-        let local_asn = self.config.local_asn;
-        self.adj_out.session_up(SessionTerms { codec, local_asn, next_hops });
-        actions.push(Action::Established);
-    }
-
-    fn updated(
-        &mut self,
-        id: ConnectionId,
-        body: &[u8],
-        actions: &mut Vec<Action>,
-    ) -> Result<(), EndReason> {
-        let connection = self.connections.iter_mut().find(|c| c.id == id);
-        let Some(established) = connection.and_then(Connection::established_mut) else {
-            return Ok(());
-        };
-        let codec = &mut established.peering.terms.codec;
-        let update = update::decode(body, codec).map_err(EndReason::Update)?;
-        actions.extend(update.faults.iter().copied().map(Action::Fault));
-        actions.extend(update.end_of_rib.map(Action::EndOfRib));
-        for family in update.disabled.iter() {
-            *codec.families.get_mut(family) = false;
-        }
-        let mut changes = Vec::new();
-        let outcome = self.adj_in.apply(update, self.config.local_asn, &mut changes);
-        if !changes.is_empty() {
-            actions.push(Action::Routes(changes));
-        }
-        outcome.map_err(EndReason::PrefixLimit)
-    }
-
-    fn refresh_requested(&mut self, body: &[u8]) {
-        let requested = RouteRefresh::decode(body).ok().and_then(RouteRefresh::requested);
-        if let Some(family) = requested {
-            self.adj_out.resend(family);
-        }
-    }
-
     fn end_all(&mut self, now: Instant, reason: &EndReason, actions: &mut Vec<Action>) {
         let ids: Vec<_> = self.connections.iter().map(|connection| connection.id).collect();
         for id in ids {
@@ -487,25 +314,6 @@ impl Session {
         }
     }
 
-    /// The configured next hop of each family, else the session's own address, else, for IPv6, the
-    /// interface's. Never an IPv4-mapped one: routers accept it and install nothing.
-    fn next_hops(&self, local: Option<LocalEndpoint>) -> PerFamily<Option<NextHop>> {
-        let own = local.map(|local| local.address.to_canonical());
-        let global = own.filter(|address| !is_link_local(address));
-        let interface = local.and_then(|local| local.interface_ipv6).map(IpAddr::V6);
-        let candidates = [global, interface, own];
-        let mut next_hops = self.config.next_hops;
-        for family in Family::ALL {
-            let derived = || {
-                let hops = candidates.into_iter().flatten().filter_map(NextHop::new);
-                hops.into_iter().find(|hop| hop.family() == family)
-            };
-            let next_hop = next_hops.get_mut(family);
-            *next_hop = next_hop.or_else(derived);
-        }
-        next_hops
-    }
-
     fn established(&self) -> Option<&Established> {
         self.connections.iter().find_map(Connection::established)
     }
@@ -519,13 +327,6 @@ impl Session {
     #[must_use]
     pub fn end_of_rib_owed(&self) -> FamilySet {
         self.established().map(|established| established.end_of_rib_owed).unwrap_or_default()
-    }
-}
-
-const fn is_link_local(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 

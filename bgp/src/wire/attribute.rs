@@ -1,6 +1,6 @@
 //! Path attributes: the table of what each must look like, and their values.
 //!
-//! [`RULES`] is the one place that says which attribute has which flags and length, and what a
+//! `RULES` is the one place that says which attribute has which flags and length, and what a
 //! breach costs. An attribute without a row stays opaque, as RFC 4271 §9 wants it passed on.
 
 use std::net::Ipv4Addr;
