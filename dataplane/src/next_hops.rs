@@ -76,6 +76,9 @@ const REFRESH: Duration = Duration::from_secs(10);
 /// The same while something is unresolved.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long announcements are gathered before a round.
+const BURST: Duration = Duration::from_millis(10);
+
 /// The resolving thread's owner.
 pub(crate) struct NextHopKeeper {
     shared: Arc<Shared>,
@@ -266,21 +269,24 @@ fn run(shared: &Shared, announcements: &Announcements, mut resolver: Resolver) {
     }
 }
 
-/// Until something is announced, wanted or due.
+/// Until something is announced, wanted or due. Announcements come in bursts: a short while makes
+/// one round of them, and bounds the rounds of a host whose neighbours come and go all the time.
 fn wait(shared: &Shared, announcements: &Announcements, timeout: Duration) {
-    let mut fds = [
-        PollFd::new(announcements.as_fd(), PollFlags::POLLIN),
-        PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN),
-    ];
-    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-    if let Err(error) = poll(&mut fds, timeout) {
-        tracing::debug!(%error, "poll was interrupted");
-    }
-    // Announcements come in bursts; reading them all away makes one round of them.
+    let announced = PollFd::new(announcements.as_fd(), PollFlags::POLLIN);
+    let woken = PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN);
+    poll_for(&mut [announced, woken.clone()], timeout);
+    poll_for(&mut [woken], BURST);
     announcements.drain();
     match shared.wake.read() {
         Ok(_) | Err(Errno::EAGAIN) => {}
         Err(error) => tracing::warn!(%error, "cannot empty the next-hop thread's wake-up"),
+    }
+}
+
+fn poll_for(fds: &mut [PollFd<'_>], timeout: Duration) {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    if let Err(error) = poll(fds, timeout) {
+        tracing::debug!(%error, "poll was interrupted");
     }
 }
 
