@@ -260,3 +260,73 @@ impl BgpSpeaker {
         self.config.seed ^ u64::from_be_bytes(word) ^ u64::from(self.config.router_id.to_bits())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    fn speaker() -> BgpSpeaker {
+        BgpSpeaker::start(SpeakerConfig::new(65_010, Ipv4Addr::new(10, 0, 0, 1))).unwrap()
+    }
+
+    fn peer(uid: &str, last_octet: u8) -> PeerConfig {
+        let mut peer = PeerConfig::new(uid, IpAddr::from([127, 0, 0, last_octet]), 65_020);
+        peer.port = 1;
+        peer
+    }
+
+    fn advertisements(count: usize) -> Vec<Advertisement> {
+        let addresses = (0..count).map(|n| Ipv4Addr::from(u32::try_from(n).unwrap()));
+        let communities = Communities::default();
+        addresses
+            .map(|address| Advertisement {
+                prefix: IpNet::from(IpAddr::V4(address)),
+                communities: communities.clone(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_limit_of_advertisements_is_allowed_and_one_more_changes_nothing() {
+        let speaker = speaker();
+
+        speaker.set_advertisements(advertisements(ADVERTISEMENTS_MAX)).unwrap();
+        let refused = speaker.set_advertisements(advertisements(ADVERTISEMENTS_MAX + 1));
+
+        assert!(matches!(refused, Err(SpeakerError::TooManyAdvertisements { .. })));
+        assert_eq!(speaker.wishes.borrow().desired.len(), ADVERTISEMENTS_MAX);
+    }
+
+    #[test]
+    fn two_entries_for_one_prefix_are_merged() {
+        let speaker = speaker();
+        let entry = |text| Advertisement {
+            prefix: "192.0.2.1/32".parse().unwrap(),
+            communities: Communities::parse([text]).unwrap(),
+        };
+
+        speaker.set_advertisements(vec![entry("65010:1"), entry("no-export")]).unwrap();
+
+        let desired = Arc::clone(&speaker.wishes.borrow().desired);
+        let both = Communities::parse(["65010:1", "no-export"]).unwrap();
+        assert_eq!(desired.values().map(|c| (**c).clone()).collect::<Vec<_>>(), [both]);
+    }
+
+    #[tokio::test]
+    async fn a_set_with_a_bad_or_doubled_peer_leaves_the_former_peers() {
+        let mut speaker = speaker();
+        speaker.set_peers(vec![peer("a", 2)]).unwrap();
+        let mut bad = peer("b", 3);
+        bad.hold_time = Duration::from_secs(1);
+
+        let invalid = speaker.set_peers(vec![bad]);
+        let doubled = speaker.set_peers(vec![peer("b", 3), peer("c", 3)]);
+
+        assert!(matches!(invalid, Err(SpeakerError::Peer { .. })));
+        assert!(matches!(doubled, Err(SpeakerError::SamePeer(..))));
+        assert!(speaker.status().borrow().keys().eq([&Uid::from("a")]));
+        speaker.shutdown(Stop::Preserve).await;
+    }
+}
