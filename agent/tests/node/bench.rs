@@ -1,5 +1,11 @@
 //! The bench: a namespace with an uplink, a controller, kubectl, and agents.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "test support: it fails where it stands"
+)]
+
 use std::{
     cell::Cell,
     fs::{self, File},
@@ -200,7 +206,7 @@ impl Agent {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
-    pub(crate) fn has_logged(&mut self, word: &str) -> bool {
+    pub(crate) fn has_logged(&self, word: &str) -> bool {
         fs::read_to_string(&self.log).is_ok_and(|log| log.contains(word))
     }
 }

@@ -42,8 +42,8 @@ fn a_used_token_and_a_token_of_another_node_do_not_join() {
         let _first = bench.start_agent_with("edge-1", &token, &[]);
         bench.eventually("the node is connected", || bench.is_connected("edge-1"));
 
-        let mut again = bench.start_agent_with("edge-1", &token, &[]);
-        let mut stranger = bench.start_agent_with("edge-2", &bench.token("edge-1"), &[]);
+        let again = bench.start_agent_with("edge-1", &token, &[]);
+        let stranger = bench.start_agent_with("edge-2", &bench.token("edge-1"), &[]);
 
         bench.eventually("the used token is refused", || again.has_logged("used"));
         bench.eventually("the stranger is refused", || stranger.has_logged("token"));
