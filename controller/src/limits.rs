@@ -50,7 +50,9 @@ pub(crate) const BODY_BYTES: usize = 3 << 20;
 pub(crate) const HEADER_BYTES: usize = 64 << 10;
 /// Time in which a request is answered, watches apart.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time in which a client sends a request's head, or finishes its TLS handshake.
+/// Time until a connection over HTTP/1.1 has sent the head of its next request.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// Time in which a client finishes its TLS handshake, or a scraper sends its request.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that requests get to finish when the server stops.
 pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);

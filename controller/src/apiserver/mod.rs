@@ -184,7 +184,7 @@ async fn serve(tls: TlsAcceptor, service: Arc<Service>, stream: TcpStream) -> Re
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HANDSHAKE_TIMEOUT)
+        .header_read_timeout(limits::HEAD_TIMEOUT)
         .max_buf_size(limits::HEADER_BYTES);
     builder
         .http2()

@@ -51,10 +51,17 @@ pub(super) struct WatchStream {
 /// A stream between two frames.
 struct Running {
     watch: WatchStream,
-    pending: VecDeque<Bytes>,
+    pending: VecDeque<Pending>,
     deadline: Instant,
     bookmark: tokio::time::Interval,
     ended: bool,
+}
+
+/// What is yet to be sent; encoded only then, for it may be much.
+enum Pending {
+    Event(Event),
+    Existing(Arc<Value>),
+    Line(Bytes),
 }
 
 impl WatchStream {
@@ -63,10 +70,10 @@ impl WatchStream {
         let deadline = Instant::now() + self.lasts;
         let mut pending = VecDeque::new();
         for object in std::mem::take(&mut self.existing) {
-            pending.push_back(self.line("ADDED", &object));
+            pending.push_back(Pending::Existing(object));
         }
         if let Some(revision) = self.mark {
-            pending.push_back(self.bookmark(revision, true));
+            pending.push_back(Pending::Line(self.bookmark(revision, true)));
         }
         let mut bookmark = interval(limits::BOOKMARK_EVERY);
         bookmark.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,8 +145,9 @@ impl Running {
     /// The next bytes to send, none when the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if !self.pending.is_empty() {
-                return Some(self.take());
+            let frame = self.take();
+            if !frame.is_empty() {
+                return Some(frame);
             }
             if self.ended {
                 return None;
@@ -148,34 +156,33 @@ impl Running {
                 () = self.watch.shutdown.cancelled() => return None,
                 () = sleep_until(self.deadline) => return None,
                 events = self.watch.cursor.next() => match events {
-                    Ok(events) => {
-                        let watch = &self.watch;
-                        self.pending.extend(events.iter().filter_map(|e| watch.translate(e)));
-                    }
+                    Ok(events) => self.pending.extend(events.into_iter().map(Pending::Event)),
                     Err(error) => {
                         self.ended = true;
-                        self.pending.push_back(failure(&error));
+                        self.pending.push_back(Pending::Line(failure(&error)));
                     }
                 },
                 _ = self.bookmark.tick(), if self.watch.bookmarks => {
                     let position = self.watch.cursor.position();
-                    self.pending.push_back(self.watch.bookmark(position, false));
+                    let bookmark = self.watch.bookmark(position, false);
+                    self.pending.push_back(Pending::Line(bookmark));
                 }
             }
         }
     }
 
-    /// As many lines as make a reasonable frame.
+    /// As many lines as make a reasonable frame; nothing when nothing of it is selected.
     fn take(&mut self) -> Bytes {
-        let Some(first) = self.pending.pop_front() else { return Bytes::new() };
-        if self.pending.is_empty() {
-            return first;
-        }
-        let mut frame = BytesMut::from(&*first);
+        let mut frame = BytesMut::new();
         while frame.len() < limits::WATCH_FRAME_BYTES
-            && let Some(next) = self.pending.pop_front()
+            && let Some(pending) = self.pending.pop_front()
         {
-            frame.extend_from_slice(&next);
+            let line = match pending {
+                Pending::Event(event) => self.watch.translate(&event),
+                Pending::Existing(object) => Some(self.watch.line("ADDED", &object)),
+                Pending::Line(line) => Some(line),
+            };
+            frame.extend_from_slice(&line.unwrap_or_default());
         }
         frame.freeze()
     }
