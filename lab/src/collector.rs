@@ -7,7 +7,6 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
-    time::{Duration, SystemTime},
 };
 
 use ipnet::IpNet;
@@ -60,10 +59,7 @@ pub enum CollectorError {
 #[derive(Debug, Default)]
 struct Log {
     prefixes: Vec<IpNet>,
-    /// Withdrawals of the prefixes: from whom, and when.
-    withdrawals: Vec<(Arc<str>, SystemTime)>,
-    /// Sessions that ended: whose, and when.
-    ends: Vec<(Arc<str>, SystemTime)>,
+    withdrawals: u64,
 }
 
 impl Collector {
@@ -108,15 +104,13 @@ impl Collector {
 
     /// Forgets what happened so far.
     pub fn begin_window(&self) {
-        let mut log = self.log.lock();
-        log.withdrawals.clear();
-        log.ends.clear();
+        self.log.lock().withdrawals = 0;
     }
 
     /// Withdrawals in this window.
     #[must_use]
     pub fn withdrawals(&self) -> u64 {
-        self.log.lock().count()
+        self.log.lock().withdrawals
     }
 }
 
@@ -130,36 +124,13 @@ impl Drop for Collector {
 }
 
 impl Log {
-    fn note(&mut self, event: RouteEvent) {
+    fn note(&mut self, event: &RouteEvent) {
         if let RouteChange::Withdrawn { prefix } = event.change
             && self.prefixes.contains(&prefix)
-            && self.withdrawals.len() < WITHDRAWALS_MAX
         {
-            self.withdrawals.push((event.peer, event.at));
+            tracing::info!(border = %event.peer, %prefix, "withdrawn");
+            self.withdrawals += 1;
         }
-    }
-
-    /// Notes sessions that are not up, once each time.
-    fn note_ends(&mut self, statuses: &PeerStatuses) {
-        let down = statuses.iter().filter(|(_, status)| status.state != State::Established);
-        for (uid, status) in down {
-            let end = (Arc::clone(uid), status.since);
-            if self.ends.len() < WITHDRAWALS_MAX && !self.ends.contains(&end) {
-                self.ends.push(end);
-            }
-        }
-    }
-
-    /// Withdrawals, without the routes that went because their session did.
-    fn count(&self) -> u64 {
-        let went_with_session = |(peer, at): &(Arc<str>, SystemTime)| {
-            self.ends.iter().any(|(other, end)| {
-                let apart = end.duration_since(*at).or_else(|_| at.duration_since(*end));
-                other == peer && apart.is_ok_and(|apart| apart <= SAME_MOMENT)
-            })
-        };
-        let real = self.withdrawals.iter().filter(|withdrawal| !went_with_session(withdrawal));
-        u64::try_from(real.count()).unwrap_or(u64::MAX)
     }
 }
 
@@ -180,18 +151,15 @@ async fn run(
         speaker.set_peers(peers)?;
         Ok(speaker)
     });
-    let Ok(mut statuses) = speaker.as_ref().map(BgpSpeaker::status) else {
+    let Ok(statuses) = speaker.as_ref().map(BgpSpeaker::status) else {
         let _nobody_waits = started.send(speaker.map(|speaker| speaker.status()));
         return;
     };
-    let _nobody_waits = started.send(Ok(statuses.clone()));
+    let _nobody_waits = started.send(Ok(statuses));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            Some(event) = events.recv() => log.lock().note(event),
-            Ok(()) = statuses.changed() => {
-                log.lock().note_ends(&statuses.borrow_and_update());
-            }
+            Some(event) = events.recv() => log.lock().note(&event),
         }
     }
 }
@@ -213,13 +181,10 @@ const ASN: u32 = 65_099;
 const PREFIXES_MAX: usize = 1000;
 /// Most route events that wait to be counted.
 const EVENTS_MAX: usize = 1000;
-/// Most withdrawals that are kept; far more than any limit.
-const WITHDRAWALS_MAX: usize = 10_000;
-/// A route that goes this close to its session's end went because of it.
-const SAME_MOMENT: Duration = Duration::from_millis(50);
-
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     const PREFIX: &str = "203.0.113.10/32";
@@ -228,30 +193,19 @@ mod tests {
         Log { prefixes: vec![PREFIX.parse().unwrap()], ..Log::default() }
     }
 
-    fn withdrawn(prefix: &str, at: SystemTime) -> RouteEvent {
-        let change = RouteChange::Withdrawn { prefix: prefix.parse().unwrap() };
-        RouteEvent { peer: "bor-ams".into(), at, change }
+    fn event(change: RouteChange) -> RouteEvent {
+        RouteEvent { peer: "bor-ams".into(), at: SystemTime::now(), change }
     }
 
     #[test]
-    fn only_the_services_prefixes_count() {
+    fn only_withdrawals_of_the_services_prefixes_count() {
         let mut log = log();
+        let [prefix, other] = [PREFIX, "203.0.113.20/32"].map(|text| text.parse().unwrap());
 
-        log.note(withdrawn(PREFIX, SystemTime::now()));
-        log.note(withdrawn("203.0.113.20/32", SystemTime::now()));
+        log.note(&event(RouteChange::Withdrawn { prefix }));
+        log.note(&event(RouteChange::Withdrawn { prefix: other }));
+        log.note(&event(RouteChange::Lost { prefix }));
 
-        assert_eq!(log.count(), 1);
-    }
-
-    #[test]
-    fn a_route_that_goes_with_its_session_is_no_withdrawal() {
-        let now = SystemTime::now();
-        let mut log = log();
-        log.note(withdrawn(PREFIX, now));
-        log.note(withdrawn(PREFIX, now - Duration::from_secs(1)));
-
-        log.ends.push(("bor-ams".into(), now + Duration::from_millis(10)));
-
-        assert_eq!(log.count(), 1);
+        assert_eq!(log.withdrawals, 1);
     }
 }

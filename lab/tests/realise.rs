@@ -2,13 +2,17 @@
 //!
 //! Needs root, veth, FRR and BIRD.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::{
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
-use isocast_lab::{command, lab::Lab, netns::Namespace, routers, state::State, tools::Tools};
+use isocast_lab::{
+    collector::Collector, command, lab::Lab, netns::Namespace, routers, state::State, tools::Tools,
+};
 
 const TOPOLOGY: &str = r#"
 name: NAME
@@ -28,7 +32,7 @@ topology:
       exec: [ip address add 10.0.0.1/24 dev eth1, ip address add fd00::1/64 dev eth1]
       binds: ["zebra.conf:/etc/frr/zebra.conf", "bgpd.conf:/etc/frr/bgpd.conf"]
     right:
-      labels: { isocast.lab/role: bird }
+      labels: { isocast.lab/role: bird, isocast.lab/datacenter: ams, isocast.lab/asn: "64602" }
       mgmt-ipv4: 172.20.40.12
       exec: [ip address add 10.0.0.2/24 dev eth1, ip address add fd00::2/64 dev eth1]
       binds: ["bird.conf:/etc/bird/bird.conf"]
@@ -47,7 +51,9 @@ router bgp 64601
 const BIRD: &str = "
 router id 10.0.0.2;
 protocol device {}
-protocol static { ipv4; route 203.0.113.7/32 blackhole; }
+protocol static service { ipv4; route 203.0.113.7/32 blackhole; }
+protocol bgp collector { local as 64602; neighbor 172.20.40.1 as 65099; connect delay time 1;
+  connect retry time 1; error wait time 1, 2; ipv4 { import none; export all; }; }
 protocol bgp { local as 64602; neighbor 10.0.0.1 as 64601; hold time 3; connect delay time 1;
   connect retry time 1; error wait time 1, 2; ipv4 { import none; export all; }; }
 ";
@@ -91,9 +97,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = Lab::down(&self.name) {
-            eprintln!("{} is not wholly removed: {error}", self.name);
-        }
+        let removed = Lab::down(&self.name);
+        // A second panic while one is under way would hide the first.
+        assert!(std::thread::panicking() || removed.is_ok(), "{removed:?}");
     }
 }
 
@@ -170,6 +176,50 @@ fn what_a_crash_left_is_removed_by_the_next_lab_of_that_name() {
 
     assert!(before.iter().all(|process| !process.is_alive()));
     wait_for_next_hops(&lab, 1);
+}
+
+#[tokio::test]
+async fn the_collector_tells_a_withdrawal_from_a_lost_session() {
+    let scratch = Scratch::new("collect");
+    let lab = scratch.create();
+    let prefix = "203.0.113.7/32".parse().unwrap();
+    let borders = lab.topology.borders();
+    let collector = Collector::start(&lab.topology, borders, [prefix].into_iter()).await.unwrap();
+    let right = lab.node("right").unwrap();
+    wait_until("the session is up", || collector.is_up()).await;
+    wait_for_next_hops(&lab, 1);
+
+    routers::show(&lab, right, "disable service").unwrap();
+    wait_until("a withdrawal is counted", || collector.withdrawals() == 1).await;
+
+    routers::show(&lab, right, "enable service").unwrap();
+    wait_for_next_hops(&lab, 1);
+    collector.begin_window();
+    lab.kill("right", "bird").unwrap();
+    wait_until("the session is down", || !collector.is_up()).await;
+    assert_eq!(collector.withdrawals(), 0);
+}
+
+async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        tokio::time::sleep(routers::POLL_INTERVAL).await;
+    }
+}
+
+#[test]
+fn the_two_dc_topology_is_valid_for_containerlab() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
+    let schema = serde_json::from_str(&read("tests/containerlab/clab.schema.json")).unwrap();
+    let topology: serde_json::Value =
+        serde_saphyr::from_str(&read("topologies/two-dc.clab.yml")).unwrap();
+
+    let validator = jsonschema::validator_for(&schema).unwrap();
+
+    let errors: Vec<_> = validator.iter_errors(&topology).map(|error| error.to_string()).collect();
+    assert_eq!(errors, Vec::<String>::new());
 }
 
 #[test]

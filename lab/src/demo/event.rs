@@ -15,7 +15,8 @@ pub struct Event {
     pub starts: Starts,
     /// What is done, in order.
     pub fault: &'static [Step],
-    /// Who must serve the users of which client node at the end of the fault.
+    /// Who must serve the users of which client node at the end of the fault; of the repair, where
+    /// there is no fault.
     pub serves: &'static [(&'static str, &'static str)],
     /// How things are put right again, and watched.
     pub repair: &'static [Step],
@@ -219,6 +220,7 @@ pub const EVENTS: &[Event] = &[
         name: "datacenter_back",
         story: "ams has power again",
         starts: Starts::After("datacenter_lost"),
+        serves: &[("cl-ams", "ams"), ("cl-fra", "fra")],
         repair: &[Step::PowerOn(AMS), seconds(12)],
         breaks_in_repair: BreaksInRepair::AreMoves,
         limits: Limits { failed: Some(5), resets: Some(0), ..QUIET.limits },

@@ -46,7 +46,7 @@ pub(super) struct Outcome {
     pub(super) ok: bool,
 }
 
-/// Who served before the event, and who at the end of its fault.
+/// Who served before the event, and who at the end of its fault (of its repair, without a fault).
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Proof {
     pub(super) backends_before: BTreeSet<String>,

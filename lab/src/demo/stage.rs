@@ -32,12 +32,17 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
         take(scene, *step, &mut problems, &mut programmed_after).await?;
     }
     let repair_from = Instant::now();
-    let backends_after = scene.backends_before(repair_from);
-    problems.extend(wrongly_served(scene, event, repair_from));
+    let mut backends_after = scene.backends_before(repair_from);
+    let mut wrong = wrongly_served(scene, event, repair_from);
     for step in event.repair {
         take(scene, *step, &mut problems, &mut programmed_after).await?;
     }
     let until = Instant::now();
+    if event.fault.is_empty() {
+        backends_after = scene.backends_before(until);
+        wrong = wrongly_served(scene, event, until);
+    }
+    problems.extend(wrong);
     problems.extend(finish(scene, until).await);
 
     let withdrawals = scene.collector.withdrawals();
