@@ -13,6 +13,7 @@ mod forwarding;
 mod routing;
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -31,7 +32,7 @@ use crate::{
     memory_file::MemoryFile,
     model::{Limits, NodeModel},
     status::{self, Facts},
-    steer::{Inputs, Memory, Plan, UnixMs, steer},
+    steer::{Inputs, Memory, Plan, Rings, UnixMs, steer},
     sync::Received,
 };
 
@@ -61,6 +62,8 @@ pub struct Runtime {
     memory_file: MemoryFile,
     limits: Limits,
     in_force: Option<InForce>,
+    /// Targets without a verdict: until there are none, a missing lease means nothing.
+    unjudged: BTreeSet<TargetId>,
     status: watch::Sender<Arc<NodeStatus>>,
 }
 
@@ -93,6 +96,7 @@ impl Runtime {
             memory_file: memory,
             limits,
             in_force: None,
+            unjudged: BTreeSet::new(),
             status,
         };
         (runtime, follow)
@@ -150,21 +154,23 @@ impl Runtime {
         model: &NodeModel,
     ) -> Result<(Plan, u32), forwarding::ForwardingError> {
         let start = self.forwarding.ensure(model)?;
-        let mut memory = self.in_force.as_ref().map(|force| force.plan.memory.clone());
+        let (mut memory, mut rings) = <(Memory, Rings)>::default();
         if start == Start::Adopted {
-            let kept = self.memory_file.load();
-            self.health.presume_healthy(members(&kept));
-            memory = Some(kept);
+            memory = self.memory_file.load();
+            self.health.presume_healthy(members(&memory));
+        } else if let Some(force) = &self.in_force {
+            (memory, rings) = (force.plan.memory.clone(), force.plan.rings.clone());
         }
         let targets = targets(model);
         self.marks.assign(&targets);
-        let plan = self.plan(model, &memory.unwrap_or_default());
+        let plan = self.plan(model, &memory, &rings);
         let generation = self.flip(&plan)?;
         self.routing.ensure(model, start).await;
         self.routing.announce(&plan.leases);
         // Probes start once the data plane knows their marks.
         self.health.retain(&targets);
         self.prober.set_targets(&targets, &self.marks);
+        self.unjudged = targets.into_keys().collect();
         Ok((plan, generation))
     }
 
@@ -179,7 +185,7 @@ impl Runtime {
     /// Decides anew on the configuration in force.
     async fn decide_again(&mut self) {
         let Some(force) = &self.in_force else { return };
-        let plan = self.plan(&force.model, &force.plan.memory);
+        let plan = self.plan(&force.model, &force.plan.memory, &force.plan.rings);
         let unchanged = plan.tables == force.plan.tables && plan.leases == force.plan.leases;
         let outcome = if unchanged { Ok(force.generation) } else { self.flip(&plan) };
         let Some(force) = &mut self.in_force else { return };
@@ -197,9 +203,9 @@ impl Runtime {
         }
     }
 
-    fn plan(&self, model: &NodeModel, memory: &Memory) -> Plan {
+    fn plan(&self, model: &NodeModel, memory: &Memory, rings: &Rings) -> Plan {
         let (health, marks, now) = (&self.health, &self.marks, now());
-        steer(&Inputs { model, health, marks, memory, now })
+        steer(&Inputs { model, health, marks, memory, rings, now })
     }
 
     /// Withdraws what goes and flips the tables. The caller announces what comes.
@@ -221,9 +227,10 @@ impl Runtime {
     }
 
     /// Tells the controller and the local socket what is so.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let Some(force) = &self.in_force else { return };
-        if self.judged_all(force) {
+        self.unjudged.retain(|target| self.health.verdict(target) == Verdict::Unknown);
+        if self.unjudged.is_empty() {
             self.routing.initial_set_complete();
         }
         let announced = self.routing.announced();
@@ -244,12 +251,6 @@ impl Runtime {
             }
             is_news
         });
-    }
-
-    /// Whether every target has a verdict: from then on a missing lease means something.
-    fn judged_all(&self, force: &InForce) -> bool {
-        let known = |id: &TargetId| self.health.verdict(id) != Verdict::Unknown;
-        targets(&force.model).keys().all(known)
     }
 }
 

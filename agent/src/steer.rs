@@ -21,6 +21,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 pub use self::{
     members::{Placement, Selection},
     memory::{Epoch, Member, Memory, ServiceMemory},
+    ring::Rings,
 };
 use crate::{
     bgp::Communities,
@@ -62,6 +63,8 @@ pub struct Inputs<'a> {
     pub marks: &'a Marks,
     /// What earlier decisions left behind.
     pub memory: &'a Memory,
+    /// Rings of the plan before; saves time, changes nothing.
+    pub rings: &'a Rings,
     /// The time of the decision.
     pub now: UnixMs,
 }
@@ -77,6 +80,8 @@ pub struct Plan {
     pub services: BTreeMap<Uid, ServicePlan>,
     /// To be handed to the next decision.
     pub memory: Memory,
+    /// To be handed to the next decision.
+    pub rings: Rings,
     /// When to decide again even if nothing happens.
     pub wake_at: Option<UnixMs>,
 }
@@ -132,7 +137,8 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
         services.insert(uid.clone(), plan);
         memory.services.insert(uid.clone(), now_remembered);
     }
-    Plan { tables: tables.finish(), leases, services, memory, wake_at }
+    let (tables, rings) = tables.finish();
+    Plan { tables, leases, services, memory, rings, wake_at }
 }
 
 #[cfg(test)]

@@ -2,59 +2,91 @@
 //!
 //! Both follow from member lists alone. The previous backend of a slot is that of the latest
 //! earlier ring in which the slot was somebody else's; a slot that never changed has none.
+//!
+//! Filling a ring costs some hundred microseconds and an edge has a thousand of them, so rings of
+//! services to which nothing happened are taken from the plan before ([`Rings`]). That is a matter
+//! of time only: with and without it the slots are the same.
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use isocast_dataplane::ClusterSecret;
 use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot, maglev};
 
 use super::{Member, ServiceMemory};
-use crate::model::{ClusterSecret, Uid};
+use crate::model::Uid;
 
-/// Key of a service's ring; every edge derives the same.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RingKey([u64; 2]);
+/// The rings of a plan, by service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rings {
+    made: BTreeMap<Uid, Made>,
+}
 
-// === impl RingKey ===
+/// A ring, and all that it follows from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Made {
+    key: [u64; 2],
+    lineage: Lineage,
+    /// Positions of the lineage's backends in the tables.
+    positions: Vec<u16>,
+    slots: Arc<[Slot]>,
+}
 
-impl RingKey {
-    pub(super) fn derive(secret: &ClusterSecret, service: &Uid) -> Self {
-        Self(isocast_dataplane::ClusterSecret::new(secret.0).ring_key(service))
+/// Members of the ring in force and of those before it.
+type Lineage = Vec<Vec<Member>>;
+
+// === impl Rings ===
+
+impl Rings {
+    /// The ring of a service; `position` numbers its backends in the tables. The one in `before`
+    /// is taken over if it is the same.
+    pub(super) fn ring(
+        &mut self,
+        before: &Self,
+        secret: &ClusterSecret,
+        service: &Uid,
+        memory: &ServiceMemory,
+        position: impl FnMut(&Member) -> u16,
+    ) -> Arc<[Slot]> {
+        let past = memory.past.iter().map(|epoch| &epoch.members);
+        let lineage: Lineage = [&memory.members].into_iter().chain(past).cloned().collect();
+        let positions: Vec<u16> = lineage.iter().flatten().map(position).collect();
+        let key = secret.ring_key(service);
+        let same = |made: &&Made| {
+            made.key == key && made.lineage == lineage && made.positions == positions
+        };
+        let made = before.made.get(service).filter(same).cloned().unwrap_or_else(|| {
+            let slots = slots(&key, &lineage, &positions).into();
+            Made { key, lineage, positions, slots }
+        });
+        let slots = Arc::clone(&made.slots);
+        self.made.insert(service.clone(), made);
+        slots
     }
 }
 
-/// Fills the slots; `position` numbers the backends in the tables.
-pub(super) fn slots(
-    key: RingKey,
-    memory: &ServiceMemory,
-    mut position: impl FnMut(&Member) -> u16,
-) -> Vec<Slot> {
+/// Fills the slots from the ring in force, first in `lineage`, and those before it.
+fn slots(key: &[u64; 2], lineage: &[Vec<Member>], positions: &[u16]) -> Vec<Slot> {
+    let mut slots = vec![Slot::EMPTY; RING_SLOTS];
     let mut ring = vec![NO_BACKEND; RING_SLOTS];
-    fill(key, &memory.members, &mut position, &mut ring);
-    let mut slots: Vec<Slot> = ring.iter().map(|current| Slot::settled(*current)).collect();
-    for epoch in &memory.past {
-        fill(key, &epoch.members, &mut position, &mut ring);
-        for (slot, before) in slots.iter_mut().zip(&ring) {
-            if slot.previous == NO_BACKEND && slot.current != *before {
-                slot.previous = *before;
+    let mut positions = positions;
+    for (age, members) in lineage.iter().enumerate() {
+        let (own, rest) = positions.split_at_checked(members.len()).unwrap_or((positions, &[]));
+        positions = rest;
+        let candidates: Vec<_> = members
+            .iter()
+            .map(|member| maglev::Member { id: identity(&member.uid), weight: member.weight })
+            .collect();
+        maglev::fill(key, &candidates, &mut ring);
+        for (slot, taken) in slots.iter_mut().zip(&ring) {
+            let backend = own.get(usize::from(*taken)).copied().unwrap_or(NO_BACKEND);
+            if age == 0 {
+                slot.current = backend;
+            } else if slot.previous == NO_BACKEND && slot.current != backend {
+                slot.previous = backend;
             }
         }
     }
     slots
-}
-
-fn fill(
-    key: RingKey,
-    members: &[Member],
-    position: &mut impl FnMut(&Member) -> u16,
-    ring: &mut [u16],
-) {
-    let candidates: Vec<_> = members
-        .iter()
-        .map(|member| maglev::Member { id: identity(&member.uid), weight: member.weight })
-        .collect();
-    maglev::fill(&key.0, &candidates, ring);
-    let positions: Vec<u16> = members.iter().map(position).collect();
-    for slot in ring {
-        *slot = positions.get(usize::from(*slot)).copied().unwrap_or(NO_BACKEND);
-    }
 }
 
 fn identity(uid: &Uid) -> [u8; 16] {

@@ -6,15 +6,12 @@ use std::{
 };
 
 use isocast_dataplane::{
-    Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey,
-    Tables, Vip,
+    Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol, Ring,
+    ServiceKey, Tables, Vip,
 };
 use isocast_dataplane_common::NO_BACKEND;
 
-use super::{
-    Inputs, Member, ServiceMemory,
-    ring::{self, RingKey},
-};
+use super::{Inputs, Member, ServiceMemory, ring::Rings};
 use crate::{
     health,
     model::{NodeModel, Service, Uid},
@@ -23,25 +20,35 @@ use crate::{
 /// Collects the edge's share service by service.
 pub(super) struct Builder<'a> {
     inputs: &'a Inputs<'a>,
+    secret: ClusterSecret,
     edge: EdgeTables,
-    numbers: BTreeMap<Uid, u16>,
+    rings: Rings,
+    numbers: Numbers,
 }
 
 // === impl Builder ===
 
 impl<'a> Builder<'a> {
     pub(super) fn new(inputs: &'a Inputs<'a>) -> Self {
-        Self { inputs, edge: EdgeTables::default(), numbers: BTreeMap::new() }
+        let secret = ClusterSecret::new(inputs.model.cluster_secret.0);
+        Self {
+            inputs,
+            secret,
+            edge: EdgeTables::default(),
+            rings: Rings::default(),
+            numbers: Numbers::default(),
+        }
     }
 
     /// Adds a service with the ring that its memory says. One without backends gets a ring that
     /// drops, never an absent VIP: its packets must not reach the edge's own stack.
     pub(super) fn add_service(&mut self, service: &Service, memory: &ServiceMemory) {
-        let model = self.inputs.model;
-        let key = RingKey::derive(&model.cluster_secret, &service.uid);
-        let slots = ring::slots(key, memory, |member| self.number(member));
+        let (edge, numbers) = (&mut self.edge, &mut self.numbers);
+        let position = |member: &Member| numbers.number(member, &mut edge.backends);
+        let before = self.inputs.rings;
+        let slots = self.rings.ring(before, &self.secret, &service.uid, memory, position);
         let ring = self.edge.rings.len();
-        self.edge.rings.push(Ring { slots: slots.into() });
+        self.edge.rings.push(Ring { slots });
         for address in &service.addresses {
             self.edge.vips.extend(service.ports.iter().map(|port| Vip {
                 address: *address,
@@ -54,25 +61,35 @@ impl<'a> Builder<'a> {
         }
     }
 
-    pub(super) fn finish(mut self) -> Tables {
+    pub(super) fn finish(mut self) -> (Tables, Rings) {
         if self.inputs.model.roles.edge {
             self.edge.probes = probes(self.inputs);
         }
         let backend = self.inputs.model.roles.backend;
         let decap = if backend { decap(self.inputs.model) } else { DecapTables::default() };
-        Tables { edge: self.edge, decap }
+        (Tables { edge: self.edge, decap }, self.rings)
     }
+}
 
+/// Positions of backends in the tables.
+#[derive(Default)]
+struct Numbers {
+    by_uid: BTreeMap<Uid, u16>,
+}
+
+// === impl Numbers ===
+
+impl Numbers {
     /// The backend's position in the tables; backends of several rings appear once.
-    fn number(&mut self, member: &Member) -> u16 {
-        if let Some(number) = self.numbers.get(&member.uid) {
+    fn number(&mut self, member: &Member, backends: &mut Vec<Backend>) -> u16 {
+        if let Some(number) = self.by_uid.get(&member.uid) {
             return *number;
         }
         // A backend beyond the last number gets no flows; the data plane refuses such tables.
-        let number = u16::try_from(self.edge.backends.len()).unwrap_or(NO_BACKEND);
+        let number = u16::try_from(backends.len()).unwrap_or(NO_BACKEND);
         let key = BackendKey(Arc::clone(&member.uid));
-        self.edge.backends.push(Backend { key, tunnel_address: member.tunnel_address });
-        self.numbers.insert(member.uid.clone(), number);
+        backends.push(Backend { key, tunnel_address: member.tunnel_address });
+        self.by_uid.insert(member.uid.clone(), number);
         number
     }
 }

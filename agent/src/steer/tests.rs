@@ -14,6 +14,7 @@ struct World {
     health: HealthView,
     marks: Marks,
     memory: Memory,
+    rings: Rings,
     now: UnixMs,
 }
 
@@ -23,7 +24,8 @@ impl World {
         let mut marks = Marks::default();
         marks.assign(&targets(&model));
         let now = UnixMs(1_000_000);
-        Self { model, health: HealthView::default(), marks, memory: Memory::default(), now }
+        let (health, memory, rings) = <_>::default();
+        Self { model, health, marks, memory, rings, now }
     }
 
     fn with_health(healthy: &[&str]) -> Self {
@@ -51,9 +53,11 @@ impl World {
             health: &self.health,
             marks: &self.marks,
             memory: &self.memory,
+            rings: &self.rings,
             now: self.now,
         });
         self.memory = plan.memory.clone();
+        self.rings = plan.rings.clone();
         plan
     }
 
@@ -229,7 +233,7 @@ fn memory_survives_a_restart() {
 
 proptest! {
     /// Whatever health does: leased means served, dead means not in the ring, and two edges
-    /// with the same past plan the same.
+    /// with the same past plan the same, whether they made their rings before or make them now.
     #[test]
     fn leased_means_served(events in prop::collection::vec((0..4_usize, any::<bool>(), 0..3000_u64), 1..40)) {
         let mut world = World::new();
@@ -242,6 +246,7 @@ proptest! {
                 health: &world.health,
                 marks: &world.marks,
                 memory: &world.memory,
+                rings: &Rings::default(),
                 now: world.now,
             });
 
