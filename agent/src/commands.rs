@@ -1,12 +1,13 @@
 //! What the commands of `isocast-agent` do.
 
 mod run;
+mod status;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-pub use self::run::run;
+pub use self::{run::run, status::status};
 use crate::options::{DetachOptions, OutputFormat, PreflightOptions};
 
 /// Lists every kernel need; fails if one is missing.

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     let outcome = match options.command {
         Command::Run(options) => commands::run(options),
         Command::Preflight(options) => return commands::preflight(&options),
+        Command::Status(options) => commands::status(&options),
         Command::Detach(options) => commands::detach(&options),
         Command::Completion { shell } => {
             let mut command = Options::command();

@@ -20,6 +20,8 @@ pub enum Command {
     Run(RunOptions),
     /// Check what the kernel offers: every need, ok or missing, and what a missing one costs.
     Preflight(PreflightOptions),
+    /// Show what the running agent does: services, sessions, backends.
+    Status(StatusOptions),
     /// Take this host's data plane out of the kernel. The agent must not be running.
     Detach(DetachOptions),
     /// Print a completion script.
@@ -57,7 +59,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
     /// Answer `isocast` on this socket.
-    #[arg(long, value_name = "PATH", default_value = "/run/isocast/agent.sock")]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     pub admin_socket: PathBuf,
     /// Form of the log on standard error; RUST_LOG sets the level.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -67,6 +69,17 @@ pub struct RunOptions {
 /// Options of `preflight`.
 #[derive(Args, Debug)]
 pub struct PreflightOptions {
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+}
+
+/// Options of `status`.
+#[derive(Args, Debug)]
+pub struct StatusOptions {
+    /// Socket of the agent.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub admin_socket: PathBuf,
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
     pub output: OutputFormat,
@@ -99,6 +112,7 @@ pub enum LogFormat {
 }
 
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf/isocast";
+const DEFAULT_SOCKET: &str = "/run/isocast/agent.sock";
 
 #[cfg(test)]
 mod tests {
