@@ -3,14 +3,6 @@
 //! Makes the two-dc lab, configures it (with kubectl through the controller, or with files), puts
 //! users on it, and plays the events of [`event::EVENTS`]; each is judged by its declared limits.
 
-mod event;
-mod files;
-mod kube;
-mod report;
-mod scene;
-mod stage;
-mod verdict;
-
 use std::{
     io,
     net::IpAddr,
@@ -18,6 +10,14 @@ use std::{
 };
 
 use thiserror::Error;
+
+mod event;
+mod files;
+mod kube;
+mod report;
+mod scene;
+mod stage;
+mod verdict;
 
 pub use self::{
     event::{EVENTS, Event},

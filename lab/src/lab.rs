@@ -6,24 +6,26 @@
 use std::{
     io,
     net::IpAddr,
-    path::{Path, PathBuf},
+    os::unix::fs::FileTypeExt,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use isocast_dataplane::pass;
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
     command::{self, CommandError},
     netns::{EnterError, Namespace},
-    plan::{MANAGEMENT_BRIDGE, WIRE_BRIDGE, WireEnd},
     process::{Process, ProcessError},
     programs::{self, Program, Source},
     state::{State, StateError},
     tools::{NeedError, Tools},
-    topology::{MANAGEMENT_INTERFACE, Node, Role, Topology, TopologyError},
+    topology::{Node, Role, Topology, TopologyError},
 };
+
+mod faults;
+mod realise;
 
 /// A lab that exists.
 #[derive(Debug)]
@@ -223,16 +225,6 @@ impl Lab {
         Ok(())
     }
 
-    /// Kills (SIGKILL) every process of the program of that name on a node.
-    ///
-    /// # Errors
-    /// One does not go away.
-    pub fn kill(&self, node: &str, program: &str) -> Result<(), LabError> {
-        let mut processes = self.topology.node_namespace(node).processes()?;
-        processes.retain(|process| process.runs(program));
-        Ok(Process::kill_all(&processes)?)
-    }
-
     /// Whether a program of that name runs on a node.
     ///
     /// # Errors
@@ -240,75 +232,6 @@ impl Lab {
     pub fn is_running(&self, node: &str, program: &str) -> Result<bool, LabError> {
         let processes = self.topology.node_namespace(node).processes()?;
         Ok(processes.iter().any(|process| process.runs(program)))
-    }
-
-    /// Cuts all cables of a node but the one to the management network. Its interfaces do not
-    /// notice.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn cut(&self, node: &str) -> Result<(), LabError> {
-        for end in self.topology.wire_ends(node) {
-            end.wire.ip(&format!("link set dev {} nomaster\n", end.interface))?;
-        }
-        Ok(())
-    }
-
-    /// Joins a node's cables again.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn restore(&self, node: &str) -> Result<(), LabError> {
-        for end in self.topology.wire_ends(node) {
-            end.wire.ip(&format!("link set dev {} master {WIRE_BRIDGE}\n", end.interface))?;
-        }
-        Ok(())
-    }
-
-    /// Takes the power from nodes: first all their wires, then all that ran and all the kernel
-    /// held. What is on their disks stays.
-    ///
-    /// # Errors
-    /// Something cannot be removed.
-    pub fn power_off(&self, nodes: &[&str]) -> Result<(), LabError> {
-        for node in nodes {
-            self.cut(node)?;
-            let port = self.topology.management_port(node);
-            let batch = format!("link set dev {port} nomaster\n");
-            self.topology.management_namespace().ip(&batch)?;
-        }
-        let mut processes = Vec::new();
-        for node in nodes {
-            processes.extend(self.topology.node_namespace(node).processes()?);
-        }
-        Process::kill_all(&processes)?;
-        for node in nodes {
-            for end in self.topology.wire_ends(node) {
-                end.wire.ip(&format!("link delete dev {}\n", end.interface))?;
-            }
-            let port = self.topology.management_port(node);
-            self.topology.management_namespace().ip(&format!("link delete dev {port}\n"))?;
-            self.topology.node_namespace(node).delete()?;
-            let pins = self.topology.pin_folder().join(node);
-            if pins.exists() {
-                remove_folder(&pins)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives nodes their power back and starts their programs.
-    ///
-    /// # Errors
-    /// Something cannot be made or started.
-    pub fn power_on(&self, nodes: &[&str]) -> Result<(), LabError> {
-        for name in nodes {
-            self.make_node(self.node(name)?)?;
-        }
-        for name in nodes {
-            self.start(name)?;
-        }
-        Ok(())
     }
 
     /// How a node reaches `destination`.
@@ -325,10 +248,8 @@ impl Lab {
     }
 
     fn start_program(&self, node: &Node, program: &Program) -> Result<(), LabError> {
-        if let Some(ready) = program.ready.as_deref().filter(|path| path.exists())
-            && program.name == "bird"
-        {
-            std::fs::remove_file(ready).map_err(file_error(ready))?;
+        if let Some(ready) = &program.ready {
+            remove_socket(ready)?;
         }
         let mut command = self.topology.node_namespace(&node.name).command(&program.executable);
         command.args(&program.arguments).envs(&node.env);
@@ -349,110 +270,14 @@ impl Lab {
         }
         Ok(())
     }
-
-    fn make_management(&self) -> Result<(), LabError> {
-        let namespace = self.topology.management_namespace();
-        namespace.create()?;
-        let subnet = self.topology.management.subnet;
-        let Some(address) = subnet.hosts().next() else { return Ok(()) };
-        let length = subnet.prefix_len();
-        namespace.ip(&format!(
-            "link add name {MANAGEMENT_BRIDGE} type bridge mcast_snooping 0\n\
-             address add {address}/{length} dev {MANAGEMENT_BRIDGE}\n\
-             link set dev {MANAGEMENT_BRIDGE} up\n"
-        ))?;
-        Ok(())
-    }
-
-    fn make_wire(&self, index: usize) -> Result<(), LabError> {
-        let namespace = self.topology.wire_namespace(index);
-        namespace.create()?;
-        // A wire speaks for nobody: no addresses, no neighbour discovery of its own.
-        write_sysctls(&namespace, [("net.ipv6.conf.default.disable_ipv6", "1")])?;
-        namespace.ip(&format!(
-            "link add name {WIRE_BRIDGE} type bridge mcast_snooping 0\n\
-             link set dev {WIRE_BRIDGE} up\n"
-        ))?;
-        Ok(())
-    }
-
-    fn make_node(&self, node: &Node) -> Result<(), LabError> {
-        let files = topology_files_error(&node.name);
-        programs::prepare_files(&self.topology, node).map_err(files)?;
-        let namespace = self.topology.node_namespace(&node.name);
-        namespace.create()?;
-        // Before there are interfaces, which take their defaults from here.
-        let sysctls = node.sysctls.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        write_sysctls(&namespace, sysctls)?;
-        self.connect_management(node, &namespace)?;
-        for end in self.topology.wire_ends(&node.name) {
-            connect_wire(&end, node, &namespace)?;
-        }
-        for line in &node.exec {
-            let mut words = line.split_ascii_whitespace();
-            let mut command = namespace.command(words.next().unwrap_or("true"));
-            command.args(words);
-            command::output_of(command)?;
-        }
-        Ok(())
-    }
-
-    fn connect_management(&self, node: &Node, namespace: &Namespace) -> Result<(), LabError> {
-        let port = self.topology.management_port(&node.name);
-        let (name, length) = (namespace.name(), self.topology.management.subnet.prefix_len());
-        self.topology.management_namespace().ip(&format!(
-            "link add name {port} type veth peer name {MANAGEMENT_INTERFACE} netns {name}\n\
-             link set dev {port} master {MANAGEMENT_BRIDGE} up\n"
-        ))?;
-        namespace.ip(&format!(
-            "address add {}/{length} dev {MANAGEMENT_INTERFACE}\n\
-             link set dev {MANAGEMENT_INTERFACE} up\n",
-            node.management_address
-        ))?;
-        Ok(())
-    }
 }
 
-fn connect_wire(end: &WireEnd, node: &Node, namespace: &Namespace) -> Result<(), LabError> {
-    let WireEnd { wire, interface, endpoint, mtu, mac } = end;
-    let (inner, name) = (&endpoint.interface, namespace.name());
-    wire.ip(&format!(
-        "link add name {interface} mtu {mtu} type veth \
-         peer name {inner} mtu {mtu} address {mac} netns {name}\n\
-         link set dev {interface} master {WIRE_BRIDGE} up\n"
-    ))?;
-    namespace.ip(&format!("link set dev {inner} up\n"))?;
-    // veth leaves checksums to a NIC that is not there, and XDP on the far side would see them
-    // unfinished.
-    let mut command = namespace.command("ethtool");
-    command.args(["-K", inner, "tx", "off"]);
-    command::output_of(command)?;
-    if node.role.has_agent() {
-        attach_pass(wire, interface)?;
+/// Removes the socket of a killed program: it would pass for its successor's.
+fn remove_socket(path: &Path) -> Result<(), LabError> {
+    if path.metadata().is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        std::fs::remove_file(path).map_err(file_error(path))?;
     }
     Ok(())
-}
-
-/// A frame that XDP sends out of a veth arrives only if its peer runs an XDP program too.
-fn attach_pass(wire: &Namespace, interface: &str) -> Result<(), LabError> {
-    wire.within(|| pass::attach(interface))?.map_err(|source| LabError::File {
-        what: format!("XDP on {interface} in {}", wire.name()),
-        source,
-    })
-}
-
-/// Writes kernel settings of a namespace, in order.
-fn write_sysctls<'a>(
-    namespace: &Namespace,
-    settings: impl IntoIterator<Item = (&'a str, &'a str)> + Send,
-) -> Result<(), LabError> {
-    namespace.within(|| {
-        for (key, value) in settings {
-            let path = PathBuf::from("/proc/sys").join(key.replace('.', "/"));
-            std::fs::write(&path, value).map_err(file_error(&path))?;
-        }
-        Ok(())
-    })?
 }
 
 /// Removes a folder; what is in bpffs is unlinked, which detaches it.
@@ -462,10 +287,6 @@ fn remove_folder(folder: &Path) -> Result<(), LabError> {
 
 fn file_error(path: &Path) -> impl FnOnce(io::Error) -> LabError {
     move |source| LabError::File { what: path.display().to_string(), source }
-}
-
-fn topology_files_error(node: &str) -> impl FnOnce(io::Error) -> LabError {
-    move |source| LabError::File { what: format!("files of {node}"), source }
 }
 
 const READY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,11 +5,6 @@
 //! order: a port names a flow, and the same flow is expected at the same edge and backend each
 //! time, which is what tells *whose* users wait when something dies.
 
-mod http;
-mod metrics;
-mod record;
-mod users;
-
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -19,6 +14,11 @@ use std::{
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
+
+mod http;
+mod metrics;
+mod record;
+mod users;
 
 pub use self::{
     http::first_answer,

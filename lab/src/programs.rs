@@ -23,7 +23,7 @@ pub struct Program {
     pub executable: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// A socket that is there once others can use the program.
+    /// A socket or file that is there once others can use the program.
     pub ready: Option<PathBuf>,
 }
 

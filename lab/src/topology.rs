@@ -4,10 +4,6 @@
 //! node of `kind: linux` needs. What it does not support is refused by name, never ignored: the
 //! same file must mean the same thing here and under containerlab.
 
-mod raw;
-
-pub(crate) use self::raw::MANAGEMENT_INTERFACE;
-
 use std::{
     collections::BTreeMap,
     fmt,
@@ -18,6 +14,10 @@ use std::{
 
 use ipnet::Ipv4Net;
 use thiserror::Error;
+
+mod raw;
+
+pub(crate) use self::raw::MANAGEMENT_INTERFACE;
 
 /// A whole topology.
 #[derive(Clone, Debug)]
