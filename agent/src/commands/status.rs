@@ -1,0 +1,106 @@
+//! `isocast-agent status`: asks the running agent on its socket and shows the answer.
+
+use std::{fmt::Write, path::Path};
+
+use anyhow::Context;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use isocast_api::agent::{NodeStatus, ServiceStatus, Verdict};
+use tokio::net::UnixStream;
+
+use crate::options::{OutputFormat, StatusOptions};
+
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Shows what the running agent does.
+///
+/// # Errors
+/// No agent answers on the socket.
+pub fn status(options: &StatusOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime
+        .block_on(ask(&options.admin_socket))
+        .with_context(|| format!("agent at {}", options.admin_socket.display()))?;
+    let text = match options.output {
+        OutputFormat::Json => String::from_utf8_lossy(&answer).into_owned() + "\n",
+        OutputFormat::Table => table(&serde_json::from_slice(&answer)?)?,
+    };
+    #[expect(clippy::print_stdout, reason = "the command's answer")]
+    {
+        print!("{text}");
+    }
+    Ok(())
+}
+
+async fn ask(socket: &Path) -> anyhow::Result<Bytes> {
+    let stream = UnixStream::connect(socket).await.context("connect")?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get("/v1/status").header(HOST, "agent").body(Empty::<Bytes>::new())?;
+    // Takes the sender along: once it is dropped, the connection ends.
+    let exchange = async move {
+        let answer = sender.send_request(request).await?;
+        anyhow::ensure!(answer.status().is_success(), "status {}", answer.status());
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        Ok(body.map_err(anyhow::Error::from_boxed)?.to_bytes())
+    };
+    let (answer, _closed) = tokio::join!(exchange, async { connection.await.ok() });
+    answer
+}
+
+fn table(status: &NodeStatus) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let (revision, generation) = (status.revision, status.dataplane_generation);
+    writeln!(text, "configuration revision {revision}, generation {generation} of the tables")?;
+    writeln!(text, "\n{:<38} {:<14} {:>8}  LAST ERROR", "SESSION", "STATE", "PREFIXES")?;
+    for peer in &status.peers {
+        let (uid, state, sent) = (&peer.uid, &peer.state, peer.prefixes_sent);
+        writeln!(text, "{uid:<38} {state:<14} {sent:>8}  {}", peer.last_error)?;
+    }
+    writeln!(text, "\n{:<38} {:<9} HEALTHY", "SERVICE", "ANNOUNCED")?;
+    for service in &status.services {
+        let announced = if holds(service.announced.as_ref()) { "yes" } else { "no" };
+        writeln!(text, "{:<38} {announced:<9} {}", service.uid, health(service))?;
+    }
+    Ok(text)
+}
+
+fn health(service: &ServiceStatus) -> &str {
+    service.healthy.as_ref().map_or("", |verdict| &verdict.message)
+}
+
+fn holds(verdict: Option<&Verdict>) -> bool {
+    verdict.is_some_and(|verdict| verdict.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use isocast_api::agent::PeerStatus;
+
+    use super::*;
+
+    #[test]
+    fn the_table_names_sessions_and_services() {
+        let peer = PeerStatus { uid: "tor1".into(), state: "Idle".into(), ..<_>::default() };
+        let service = ServiceStatus {
+            uid: "www".into(),
+            announced: Some(Verdict { status: true, ..Verdict::default() }),
+            healthy: Some(Verdict { message: "2 of 2".into(), ..Verdict::default() }),
+            ..ServiceStatus::default()
+        };
+        let status =
+            NodeStatus { peers: vec![peer], services: vec![service], ..NodeStatus::default() };
+
+        let text = table(&status).unwrap();
+
+        assert!(
+            text.lines().any(|line| line.starts_with("tor1") && line.contains("Idle")),
+            "{text}"
+        );
+        assert!(
+            text.lines().any(|line| line.starts_with("www") && line.ends_with("2 of 2")),
+            "{text}"
+        );
+    }
+}
