@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use isocast_dataplane_common::limits::MAX_SERVICES;
 
 /// Announces anycast addresses, balances their flows and takes them out of tunnels.
 #[derive(Debug, Parser)]
@@ -53,7 +54,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub bpffs: PathBuf,
     /// Refuse configurations with more services than this.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = MAX_SERVICES)]
     pub max_services: usize,
     /// Serve Prometheus metrics here.
     #[arg(long, value_name = "ADDR")]

@@ -119,7 +119,9 @@ impl Runtime {
                 received = self.feed.next() => self.take(&received).await,
                 Some(report) = self.reports.recv() => self.hear(report).await,
                 () = sleep_until(wake_at) => self.decide_again().await,
-                () = self.routing.changed() => {}
+                () = self.routing.changed() => {
+                    self.routing.set_forwarding_preserved(|| self.forwarding.verify());
+                }
             }
             self.publish();
         }
@@ -165,7 +167,9 @@ impl Runtime {
         self.marks.assign(&targets);
         let plan = self.plan(model, &memory, &rings);
         let generation = self.flip(&plan)?;
-        self.routing.ensure(model, start).await;
+        // F promises preserved forwarding (RFC 4724 §3); never on somebody else's word.
+        let preserved = start == Start::Adopted && self.forwarding.verify();
+        self.routing.ensure(model, if preserved { start } else { Start::Fresh }).await;
         self.routing.announce(&plan.leases);
         // Probes start once the data plane knows their marks.
         self.health.retain(&targets);

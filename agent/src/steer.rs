@@ -5,8 +5,9 @@
 //! source, so the same inputs give the same plan on every edge of a datacenter, in a test and in
 //! the simulator.
 //!
-//! **Invariant:** an address is leased for announcement only if every flow that arrives for it
-//! has a backend in the plan's tables.
+//! **Invariant:** an address is leased for announcement only if a service at it has backends in
+//! the plan's tables. (Services may share an address; one that is down must not take the other's
+//! route away.)
 //! **Invariant:** a backend that is known to be dead leaves the ring at once; one that is new
 //! waits until the picture has been steady for [`SETTLE`], so that a datacenter that comes back
 //! costs each flow one move and not one per backend.

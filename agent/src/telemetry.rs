@@ -20,6 +20,7 @@ pub fn register(
     status: watch::Receiver<Arc<NodeStatus>>,
     kernel: KernelCounters,
 ) {
+    let registry = registry.sub_registry_with_prefix("isocast_agent");
     registry.register_collector(Box::new(View { status, kernel }));
 }
 

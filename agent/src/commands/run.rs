@@ -37,7 +37,7 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     };
     let (agent, status) = Runtime::new(setup);
 
-    let mut registry = Registry::with_prefix("isocast_agent");
+    let mut registry = Registry::default();
     sync_metrics.register(&mut registry);
     telemetry::register(&mut registry, status.clone(), agent.counters());
     let views = Views { status, metrics: Arc::new(registry) };

@@ -90,6 +90,19 @@ impl Forwarding {
         })
     }
 
+    /// Whether the pinned programs and maps forward what was put in force last.
+    pub(super) fn verify(&self) -> bool {
+        let open = self.shared.open.lock();
+        let Some(open) = open.as_ref() else { return false };
+        match open.dataplane.verify() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "the data plane is not what was put in force");
+                false
+            }
+        }
+    }
+
     /// Puts `tables` in force, whole or not at all; returns their generation. Blocks for some ten
     /// milliseconds.
     pub(super) fn apply(&self, tables: &Tables) -> Result<u32, ForwardingError> {

@@ -51,7 +51,6 @@ impl Routing {
         }
         let Some(running) = &mut self.running else { return };
         running.speaker.set_announceable(model.announceable.clone());
-        running.speaker.set_forwarding_preserved(true);
         let peers = model.peers.iter().map(peer_config).collect();
         if let Err(error) = running.speaker.set_peers(peers) {
             tracing::error!(%error, "BGP peers refused; the former ones stay");
@@ -105,6 +104,15 @@ impl Routing {
         let Some(running) = &self.running else { return Vec::new() };
         let statuses: BTreeMap<Uid, PeerStatus> = running.status.borrow().clone();
         statuses.iter().map(|(uid, status)| report(uid, status)).collect()
+    }
+
+    /// Says whether forwarding would outlive this agent, for the F bit of later OPENs (RFC 4724
+    /// §3). Not before every session is up: a fresh start has preserved nothing.
+    pub(super) fn set_forwarding_preserved(&self, verify: impl FnOnce() -> bool) {
+        let Some(running) = &self.running else { return };
+        if running.status.borrow().values().all(|peer| peer.state == State::Established) {
+            running.speaker.set_forwarding_preserved(verify());
+        }
     }
 
     /// Ends all sessions without a word, so that peers keep the routes for the next agent.

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     authz::{Authorizer, verb},
+    error::ApiError,
     store::{Expect, Key, Persistence, RedbBackend, Resource, Store, Write},
 };
 
@@ -43,7 +44,7 @@ impl Platform {
         for mut object in objects() {
             let kind = registry::kinds().iter().find(|kind| object["kind"] == kind.kind).unwrap();
             (kind.default)(&mut object);
-            write(&store, Expect::Absent, object).await;
+            write(&store, Expect::Absent, object).await.unwrap();
         }
         let source = StoreSource::open(Arc::clone(&store), folder.path()).unwrap();
         let nodes = Arc::new(Nodes::default());
@@ -61,11 +62,17 @@ impl Platform {
         view.iter().find(is_it).unwrap().clone()
     }
 
-    async fn change(&self, kind: &str, name: &str, change: impl FnOnce(&mut Value)) {
-        let object = self.get(kind, name);
-        let mut value = Value::clone(&object.value);
-        change(&mut value);
-        write(&self.store, Expect::At(object.revision), value).await;
+    /// Changes an object; anew if the reporter was faster.
+    async fn change(&self, kind: &str, name: &str, change: impl Fn(&mut Value)) {
+        loop {
+            let object = self.get(kind, name);
+            let mut value = Value::clone(&object.value);
+            change(&mut value);
+            match write(&self.store, Expect::At(object.revision), value).await {
+                Err(error) if error.is_stale() => {}
+                outcome => return outcome.unwrap(),
+            }
+        }
     }
 
     /// The node's agent connects and says this.
@@ -112,7 +119,7 @@ fn open(folder: &Path) -> Store {
     Store::open(backend, Vec::new(), Arc::default()).unwrap()
 }
 
-async fn write(store: &Store, expect: Expect, value: Value) {
+async fn write(store: &Store, expect: Expect, value: Value) -> Result<(), ApiError> {
     let kind = registry::kinds().iter().find(|kind| value["kind"] == kind.kind).unwrap();
     let metadata = &value["metadata"];
     let resource = Resource::new(kind.plural, kind.group);
@@ -126,7 +133,7 @@ async fn write(store: &Store, expect: Expect, value: Value) {
         agent: "test".into(),
         persistence: Persistence::Durable,
     };
-    store.write(&proof, write).await.unwrap();
+    store.write(&proof, write).await.map(drop)
 }
 
 fn find<'a>(object: &'a Value, condition: &str) -> Option<&'a Value> {
