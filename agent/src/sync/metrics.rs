@@ -29,7 +29,7 @@ pub struct Metrics {
 impl Metrics {
     /// Adds the metrics to `registry`.
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("isocast_sync");
+        let registry = registry.sub_registry_with_prefix("isocast_agent_channel");
         registry.register("connected", "Whether a session is open", self.connected.clone());
         registry.register("connections", "Sessions opened", self.connections.clone());
         registry.register("enrollments", "Certificates obtained", self.enrollments.clone());

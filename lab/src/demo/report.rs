@@ -113,13 +113,14 @@ impl Report {
     pub fn table(&self) -> String {
         let header = [
             "EVENT",
-            "WHAT HAPPENED",
+            "RESULT",
             "REQUESTS",
             "FAILED",
             "LONGEST WAIT",
-            "ROUTES WITHDRAWN",
+            "RESETS",
+            "WITHDRAWN",
             "SERVED BY",
-            "RESULT",
+            "WHAT HAPPENED",
         ];
         let rows = self.events.iter().map(Outcome::row);
         let mut text = columns(std::iter::once(header.map(str::to_owned)).chain(rows).collect());
@@ -152,7 +153,7 @@ impl Outcome {
         std::iter::once(text).chain(problems).collect()
     }
 
-    fn row(&self) -> [String; 8] {
+    fn row(&self) -> [String; 9] {
         let limit = |limit: Option<String>| limit.map(|l| format!(" (≤ {l})")).unwrap_or_default();
         let gap_limit = limit(self.limit.longest_gap_ms.map(|ms| format!("{ms} ms")));
         let failed_limit = match (self.limit.failed, self.limit.failed_after_return) {
@@ -165,13 +166,14 @@ impl Outcome {
         let served = self.served_by.iter().map(|(name, count)| format!("{name} {count}"));
         [
             self.name.to_owned(),
-            self.story.to_owned(),
+            if self.ok { "ok" } else { "NOT OK" }.to_owned(),
             self.requests.to_string(),
             format!("{}{failed_limit}", self.failed),
             format!("{} ms{gap_limit}", self.longest_gap_ms),
+            self.resets.to_string(),
             self.withdrawals.to_string(),
             served.collect::<Vec<_>>().join(", "),
-            if self.ok { "ok" } else { "NOT OK" }.to_owned(),
+            self.story.to_owned(),
         ]
     }
 }
