@@ -1,6 +1,10 @@
 //! What the documentation and the lab show users is accepted as it stands.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use std::{fs, path::Path};
 
