@@ -1,6 +1,9 @@
 //! Where the lab's programs are, and what the machine must have.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use thiserror::Error;
 
@@ -129,7 +132,8 @@ fn check_bpffs() -> Result<(), NeedError> {
 }
 
 fn check_veth() -> Result<(), NeedError> {
-    let probe = Namespace::named(format!("isolp-{}", std::process::id()));
+    let number = PROBES.fetch_add(1, Ordering::Relaxed);
+    let probe = Namespace::named(format!("isolp-{}-{number}", std::process::id()));
     let made = probe
         .create()
         .and_then(|()| probe.ip("link add name end0 type veth peer name end1\n"))
@@ -137,6 +141,9 @@ fn check_veth() -> Result<(), NeedError> {
     let removed = probe.delete().map_err(|error| NeedError::NoVeth { said: error.to_string() });
     made.and(removed)
 }
+
+/// Threads that look at the same time make namespaces of their own.
+static PROBES: AtomicU32 = AtomicU32::new(0);
 
 /// The product's programs.
 pub const AGENT: &str = "isocast-agent";
