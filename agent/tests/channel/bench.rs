@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -149,17 +149,29 @@ impl Controller {
     }
 
     /// Ends in good order.
-    pub(crate) async fn stop(self) -> Stopped {
+    pub(crate) async fn stop(mut self) -> Stopped {
         self.shutdown.cancel();
-        self.task.await.unwrap();
-        Stopped { data: self.data, address: self.address, world: self.world }
+        (&mut self.task).await.unwrap();
+        self.end().await
     }
 
     /// Ends as a killed process does: at once, without a word.
     pub(crate) async fn kill(self) -> Stopped {
-        drop(self.runtime);
-        assert!(self.task.await.is_err_and(|error| error.is_cancelled()));
+        self.end().await
+    }
+
+    /// Waits until all tasks are gone, or the successor finds the socket still bound.
+    async fn end(mut self) -> Stopped {
+        let runtime = self.runtime.0.take().unwrap();
+        spawn_blocking(move || runtime.shutdown_timeout(DEADLINE)).await.unwrap();
         Stopped { data: self.data, address: self.address, world: self.world }
+    }
+
+    /// Waits until nothing is known of `node`.
+    pub(crate) async fn no_report(&self, node: &str) {
+        let mut changes = self.nodes.changes();
+        let gone = changes.wait_for(|_| self.nodes.report(node).is_none());
+        timeout(DEADLINE, gone).await.expect("the report stays").unwrap();
     }
 
     /// Waits until the report of `node` is as wanted.

@@ -152,9 +152,17 @@ impl Nodes {
         }
     }
 
-    /// Forgets nodes that no longer exist.
-    pub fn retain(&self, mut exists: impl FnMut(&str) -> bool) {
-        self.reports.lock().retain(|node, _| exists(node));
+    /// Forgets nodes that no longer exist; `exists` is asked with name and uid, for a node that
+    /// was made anew under an old name is another one.
+    pub fn retain(&self, mut exists: impl FnMut(&str, &str) -> bool) {
+        let mut reports = self.reports.lock();
+        let before = reports.len();
+        reports.retain(|node, entry| exists(node, &entry.report.uid));
+        let forgotten = reports.len() < before;
+        drop(reports);
+        if forgotten {
+            self.announce();
+        }
     }
 
     fn with_entry(&self, node: &str, tenure: Tenure, change: impl FnOnce(&mut Entry)) -> bool {

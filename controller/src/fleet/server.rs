@@ -148,7 +148,7 @@ impl Fleet {
                 }
                 Ok(()) = desired.changed() => {
                     let desired = Arc::clone(&desired.borrow_and_update());
-                    context.nodes.retain(|node| desired.node_uid(node).is_some());
+                    context.nodes.retain(|node, uid| desired.node_uid(node).as_deref() == Some(uid));
                 }
             }
         }
