@@ -90,12 +90,14 @@ pub fn table(rows: &[NodeRow]) -> String {
 #[must_use]
 pub fn guide(lab: &Lab) -> String {
     let name = &lab.topology.name;
+    // As it was called, so that the lines can be pasted: it is seldom on the search path.
+    let me = std::env::args().next().unwrap_or_else(|| "isocast-lab".to_owned());
     let mut text = format!("The lab {name} is up. Look around:\n");
     let mut line = |what: &str, how: String| text.push_str(&format!("  {what}\n    {how}\n"));
     let folder = |node: &Node| lab.topology.node_folder(&node.name).display().to_string();
     let first = |role| lab.topology.with_role(role).next();
     if let (Some(node), Source::Controller(_)) = (first(Role::Controller), lab.source()) {
-        let on_node = format!("isocast-lab exec {}", node.name);
+        let on_node = format!("{me} exec {}", node.name);
         let config = format!("--kubeconfig {}/{CONTROLLER_DATA}/admin.kubeconfig", folder(node));
         let kubectl = lab.tools.kubectl.display();
         line("the API", format!("{on_node} {kubectl} {config} get anycastservices -A -o wide"));
@@ -115,11 +117,14 @@ pub fn guide(lab: &Lab) -> String {
     }
     if let Some(node) = first(Role::Edge) {
         line("an edge's log", format!("tail {}/{AGENT}.out", folder(node)));
+        let agent = lab.tools.program(AGENT).display().to_string();
+        let socket = format!("--admin-socket {}/agent.sock", folder(node));
+        line("what that edge does", format!("{agent} status {socket}"));
     }
     if let Some(node) = first(Role::Client) {
-        line("a user", format!("isocast-lab exec {} curl -s http://203.0.113.10/", node.name));
+        line("a user", format!("{me} exec {} curl -s http://203.0.113.10/", node.name));
     }
-    line("the end", format!("isocast-lab down {name}"));
+    line("the end", format!("{me} down {name}"));
     text
 }
 
