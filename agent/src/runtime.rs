@@ -202,7 +202,7 @@ impl Runtime {
             Err(error) => {
                 // The next event tries again, at the latest soon.
                 tracing::error!(error = error_chain(&error), "tables refused");
-                force.plan.wake_at = Some(later(now(), RETRY));
+                force.plan.wake_at = Some(now().after(RETRY));
             }
         }
     }
@@ -272,11 +272,7 @@ fn members(memory: &Memory) -> impl Iterator<Item = TargetId> + '_ {
 /// The agent's one reading of the wall clock: deadlines have to survive a restart.
 fn now() -> UnixMs {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMs(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn later(now: UnixMs, span: Duration) -> UnixMs {
-    UnixMs(now.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    UnixMs(0).after(since_epoch)
 }
 
 async fn sleep_until(at: Option<UnixMs>) {

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use ipnet::IpNet;
 use isocast_api::agent::{BackendHealth, NodeStatus, PeerStatus, ServiceStatus, Verdict};
 
 use crate::{
@@ -55,7 +56,7 @@ fn of_service(facts: &Facts<'_>, service: &Service) -> ServiceStatus {
             .addresses
             .iter()
             .filter(|address| facts.announced.contains(address))
-            .map(|address| host_prefix(*address))
+            .map(|address| IpNet::from(*address).to_string())
             .collect(),
         backends: backends(facts, service),
     }
@@ -70,7 +71,7 @@ fn announced(facts: &Facts<'_>, service: &Service) -> Verdict {
         .addresses
         .iter()
         .filter(|address| !facts.announced.contains(address))
-        .map(|address| host_prefix(*address))
+        .map(|address| IpNet::from(*address).to_string())
         .collect();
     if service.addresses.is_empty() {
         verdict(false, "NoAddress", "the service has no allocated address".into())
@@ -110,10 +111,6 @@ fn backends(facts: &Facts<'_>, service: &Service) -> Vec<BackendHealth> {
         }
     };
     if facts.model.roles.edge { members.map(health_of).collect() } else { Vec::new() }
-}
-
-fn host_prefix(address: IpAddr) -> String {
-    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
 }
 
 fn verdict(status: bool, reason: &str, message: String) -> Verdict {

@@ -53,6 +53,14 @@ pub const EPOCHS_MAX: usize = 8;
 )]
 pub struct UnixMs(pub u64);
 
+impl UnixMs {
+    /// This long after it; the end of time rather than a wrap.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
 /// All that a decision depends on.
 #[derive(Debug)]
 pub struct Inputs<'a> {

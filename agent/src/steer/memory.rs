@@ -73,16 +73,16 @@ impl ServiceMemory {
         }
         let dead = |member: &Member| urgent.contains(&member.uid);
         if self.members.is_empty() || wanted.is_empty() || self.members.iter().any(dead) {
-            return (self.succeed(wanted.to_vec(), now), Some(after(now, TRANSITION)));
+            return (self.succeed(wanted.to_vec(), now), Some(now.after(TRANSITION)));
         }
         let since = match self.pending.take() {
             // A clock that was set back must not stretch the wait.
             Some((members, since)) if members == wanted && since <= now => since,
             _ => now,
         };
-        let settled = after(since, SETTLE);
+        let settled = since.after(SETTLE);
         if settled <= now {
-            return (self.succeed(wanted.to_vec(), now), Some(after(now, TRANSITION)));
+            return (self.succeed(wanted.to_vec(), now), Some(now.after(TRANSITION)));
         }
         self.pending = Some((wanted.to_vec(), since));
         (self, [expiry, Some(settled)].into_iter().flatten().min())
@@ -93,14 +93,10 @@ impl ServiceMemory {
         let retired = std::mem::replace(&mut self.members, members);
         if !retired.is_empty() {
             self.past.retain(|epoch| epoch.members != retired);
-            self.past.insert(0, Epoch { members: retired, until: after(now, TRANSITION) });
+            self.past.insert(0, Epoch { members: retired, until: now.after(TRANSITION) });
             self.past.truncate(EPOCHS_MAX);
         }
         self.pending = None;
         self
     }
-}
-
-fn after(now: UnixMs, span: std::time::Duration) -> UnixMs {
-    UnixMs(now.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
 }

@@ -62,7 +62,7 @@ impl World {
     }
 
     fn pass(&mut self, span: Duration) {
-        self.now = UnixMs(self.now.0 + u64::try_from(span.as_millis()).unwrap());
+        self.now = self.now.after(span);
     }
 }
 
