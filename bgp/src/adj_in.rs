@@ -4,13 +4,14 @@
 //! is made, whatever the peer sends. With import allowed, events report changes only: a prefix
 //! announced again with the same attributes is none, nor is a withdrawal of an unknown prefix.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::types::{Asn, Family};
 use crate::wire::attribute::PathAttributes;
+use crate::wire::community::Community;
 use crate::wire::next_hop::NextHop;
 use crate::wire::update::Update;
 
@@ -71,13 +72,20 @@ pub struct PrefixLimit {
 pub struct AdjIn {
     policy: ImportPolicy,
     routes: BTreeMap<IpNet, Arc<Route>>,
+    /// Prefixes that the peer has not sent again yet.
+    stale: BTreeSet<IpNet>,
 }
 
 impl AdjIn {
     /// No routes yet.
     #[must_use]
     pub const fn new(policy: ImportPolicy) -> Self {
-        Self { policy, routes: BTreeMap::new() }
+        Self { policy, routes: BTreeMap::new(), stale: BTreeSet::new() }
+    }
+
+    /// Replaces the policy for what arrives from here on.
+    pub const fn set_policy(&mut self, policy: ImportPolicy) {
+        self.policy = policy;
     }
 
     /// Takes what an UPDATE says; changes are appended to `changes`. `local_asn` is ours: a route
@@ -88,7 +96,7 @@ impl AdjIn {
     pub fn apply(
         &mut self,
         update: Update,
-        local_asn: Asn,
+        local_asn: Option<Asn>,
         changes: &mut Vec<RouteChange>,
     ) -> Result<(), PrefixLimit> {
         let ImportPolicy::AcceptAll { prefixes_max } = self.policy else { return Ok(()) };
@@ -97,7 +105,7 @@ impl AdjIn {
             self.drop_family(family, changes);
         }
         self.withdraw(withdrawn, changes);
-        let looped = attributes.as_path.0.contains(&local_asn);
+        let looped = local_asn.is_some_and(|asn| attributes.as_path.0.contains(&asn));
         for reach in reach {
             if looped {
                 self.withdraw(reach.prefixes, changes);
@@ -106,6 +114,7 @@ impl AdjIn {
             let next_hop = reach.next_hop;
             let route = Arc::new(Route { next_hop, attributes: attributes.clone() });
             for prefix in reach.prefixes {
+                self.stale.remove(&prefix);
                 if self.routes.get(&prefix) == Some(&route) {
                     continue;
                 }
@@ -119,10 +128,33 @@ impl AdjIn {
         Ok(())
     }
 
-    /// The session is over: every route of it is gone.
-    pub fn clear(&mut self, changes: &mut Vec<RouteChange>) {
-        let routes = std::mem::take(&mut self.routes);
-        changes.extend(routes.into_keys().map(|prefix| RouteChange::Lost { prefix }));
+    /// The session is over: every route of `family` is gone.
+    pub fn lose(&mut self, family: Family, changes: &mut Vec<RouteChange>) {
+        let lost = self.of(family).collect();
+        self.remove(lost, changes, |prefix| RouteChange::Lost { prefix });
+    }
+
+    /// Every route of `family` is stale until the peer sends it again.
+    pub fn mark_stale(&mut self, family: Family) {
+        let of_family: Vec<_> = self.of(family).collect();
+        self.stale.extend(of_family);
+    }
+
+    /// What is still stale of `family` is gone.
+    pub fn drop_stale(&mut self, family: Family, changes: &mut Vec<RouteChange>) {
+        let lost = self.stale.iter().filter(|p| Family::of(p) == family).copied().collect();
+        self.remove(lost, changes, |prefix| RouteChange::Lost { prefix });
+    }
+
+    /// What is stale of `family` and must not outlive graceful restart is gone (RFC 9494 §4.2).
+    pub fn drop_no_llgr(&mut self, family: Family, changes: &mut Vec<RouteChange>) {
+        let refuses = |prefix: &&IpNet| {
+            let route = self.routes.get(*prefix);
+            route.is_some_and(|r| r.attributes.communities.standard.contains(&Community::NO_LLGR))
+        };
+        let of_family = self.stale.iter().filter(|p| Family::of(p) == family);
+        let lost = of_family.filter(refuses).copied().collect();
+        self.remove(lost, changes, |prefix| RouteChange::Lost { prefix });
     }
 
     /// Number of prefixes held.
@@ -137,16 +169,29 @@ impl AdjIn {
         self.routes.is_empty()
     }
 
+    fn of(&self, family: Family) -> impl Iterator<Item = IpNet> {
+        self.routes.keys().filter(move |prefix| Family::of(prefix) == family).copied()
+    }
+
     fn drop_family(&mut self, family: Family, changes: &mut Vec<RouteChange>) {
-        let lost: Vec<_> =
-            self.routes.keys().filter(|prefix| Family::of(prefix) == family).copied().collect();
+        let lost = self.of(family).collect();
         self.withdraw(lost, changes);
     }
 
     fn withdraw(&mut self, prefixes: Vec<IpNet>, changes: &mut Vec<RouteChange>) {
+        self.remove(prefixes, changes, |prefix| RouteChange::Withdrawn { prefix });
+    }
+
+    fn remove(
+        &mut self,
+        prefixes: Vec<IpNet>,
+        changes: &mut Vec<RouteChange>,
+        change: impl Fn(IpNet) -> RouteChange,
+    ) {
         for prefix in prefixes {
+            self.stale.remove(&prefix);
             if self.routes.remove(&prefix).is_some() {
-                changes.push(RouteChange::Withdrawn { prefix });
+                changes.push(change(prefix));
             }
         }
     }

@@ -19,6 +19,7 @@ mod config;
 mod connection;
 mod end;
 mod negotiated;
+mod routes;
 mod session;
 
 use std::fmt;
@@ -27,6 +28,7 @@ pub use self::config::{ConfigError, ConnectMode, RestartState, SessionConfig};
 pub use self::connection::{ConnectionId, LocalEndpoint};
 pub use self::end::{EndReason, OpenRefusal};
 pub use self::negotiated::Negotiated;
+pub use self::routes::{Heard, Routes, SessionTerms};
 pub use self::session::Session;
 use crate::adj_in::RouteChange;
 use crate::types::Family;
@@ -97,6 +99,14 @@ pub enum Input<'a> {
         /// Which.
         id: ConnectionId,
     },
+    /// BFD lost the peer (RFC 5882 §4.1, RFC 9384).
+    BfdDown {
+        /// Whether the peer's BFD outlives its BGP speaker (the C bit, RFC 5882 §4.3): then packets
+        /// are lost, too, and no restart can excuse it.
+        control_plane_independent: bool,
+    },
+    /// BFD sees the peer, again or for the first time.
+    BfdUp,
     /// A deadline may have passed.
     Tick,
 }

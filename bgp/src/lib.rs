@@ -3,7 +3,7 @@
 //! - [`wire`] reads and writes messages; faults carry what RFC 7606 makes of them in their type.
 //! - [`fsm`] runs the session with one peer: connections, timers, negotiation, the reasons it ends.
 //! - [`adj_out`] keeps what a peer should be told, [`guard`] what it may be told, [`adj_in`] what it
-//!   told us, which by default is nothing.
+//!   told us, which by default is nothing; [`adj_ribs`] puts them behind a session.
 //! - [`types`] and [`limits`] are what all share.
 //!
 //! Invariant: nothing here reads a clock, a socket or a random source. Callers pass `now`, bytes
@@ -15,6 +15,7 @@
 
 pub mod adj_in;
 pub mod adj_out;
+pub mod adj_ribs;
 pub mod fsm;
 pub mod guard;
 pub mod limits;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use isocast_bgp::adj_in::ImportPolicy;
 use isocast_bgp::adj_out::Desired;
+use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
     Action, ConnectMode, ConnectionId, Input, LocalEndpoint, RestartState, Session, SessionConfig,
     Stop,
@@ -44,6 +45,7 @@ enum Event {
 fuzz_target!(|events: Vec<Event>| {
     let mut now = Instant::now();
     let mut session = new_session(now);
+    let mut ribs = new_ribs();
     let mut open = Vec::<ConnectionId>::new();
     let mut running = false;
     for event in events {
@@ -55,12 +57,12 @@ fuzz_target!(|events: Vec<Event>| {
                 continue;
             }
             Event::Announce(count) => {
-                session.set_desired(desired(*count));
+                ribs.adj_out.set_desired(desired(*count));
                 continue;
             }
             Event::Transmit(n) => {
                 if let Some(id) = pick(*n) {
-                    session.transmit(id, &mut Vec::new());
+                    session.transmit(id, &mut ribs, &mut Vec::new());
                 }
                 continue;
             }
@@ -71,7 +73,7 @@ fuzz_target!(|events: Vec<Event>| {
                 Some(Input::Tick)
             }
             Event::Reset => {
-                session.reset(now, &mut actions);
+                session.reset(now, &mut ribs, &mut actions);
                 None
             }
             Event::Closed(n) => pick(*n).map(|id| Input::Closed { id }),
@@ -85,7 +87,7 @@ fuzz_target!(|events: Vec<Event>| {
             Event::Hello(n) | Event::Keepalive(n) | Event::Message { connection: n, .. } => {
                 if let Some(id) = pick(*n) {
                     let bytes = message(&event);
-                    session.handle(now, Input::Received { id, bytes: &bytes }, &mut actions);
+                    session.handle(now, Input::Received { id, bytes: &bytes }, &mut ribs, &mut actions);
                 }
                 None
             }
@@ -96,7 +98,7 @@ fuzz_target!(|events: Vec<Event>| {
                 Event::Stop => false,
                 _ => running,
             };
-            session.handle(now, input, &mut actions);
+            session.handle(now, input, &mut ribs, &mut actions);
         }
         for action in actions {
             match action {
@@ -126,13 +128,15 @@ fn new_session(now: Instant) -> Session {
         hold_time: Duration::from_secs(9),
         restart_time: Some(Duration::from_secs(30)),
         next_hops: PerFamily::default(),
-        import: ImportPolicy::AcceptAll { prefixes_max: 8 },
     };
-    let mut session =
-        Session::new(now, config, RestartState::default(), 1).expect("the configuration is valid");
+    Session::new(now, config, RestartState::default(), 1).expect("the configuration is valid")
+}
+
+fn new_ribs() -> AdjRibs {
+    let mut ribs = AdjRibs::new(ImportPolicy::AcceptAll { prefixes_max: 8 });
     let everything = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a prefix"));
-    session.set_guard(Arc::new(ExportGuard::new(everything)));
-    session
+    ribs.adj_out.set_guard(Arc::new(ExportGuard::new(everything)));
+    ribs
 }
 
 fn desired(count: u8) -> Arc<Desired> {

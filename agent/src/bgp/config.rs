@@ -139,7 +139,6 @@ impl PeerConfig {
             hold_time: self.hold_time,
             restart_time: self.graceful_restart,
             next_hops: PerFamily { ipv4: self.next_hop_ipv4.map(NextHop::V4), ipv6 },
-            import: self.import,
         };
         config.validate()?;
         Ok(config)

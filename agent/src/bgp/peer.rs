@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use isocast_bgp::{
     adj_in::RouteChange,
     adj_out::Desired,
+    adj_ribs::AdjRibs,
     fsm::{Action, ConfigError, ConnectionId, Input, RestartState, Session, State, Stop},
     guard::ExportGuard,
 };
@@ -55,6 +56,7 @@ pub(super) struct Peer {
     config: Arc<PeerConfig>,
     ends: Ends,
     session: Session,
+    routes: AdjRibs,
     status: PeerStatus,
     actions: Vec<Action>,
     connections: BTreeMap<ConnectionId, Wire>,
@@ -93,6 +95,7 @@ impl Peer {
             forwarding_preserved: wishes.forwarding_preserved,
         };
         let session = Session::new(Instant::now(), config.session(&speaker)?, restart, seed)?;
+        let routes = AdjRibs::new(config.import);
         let (progress_end, progress) = mpsc::channel(REPORTS_MAX);
         let (arrivals_end, arrivals) = mpsc::channel(REPORTS_MAX);
         Ok(Self {
@@ -101,6 +104,7 @@ impl Peer {
             config,
             ends,
             session,
+            routes,
             actions: Vec::new(),
             connections: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -150,7 +154,7 @@ impl Peer {
     }
 
     fn handle(&mut self, input: Input<'_>) {
-        self.session.handle(Instant::now(), input, &mut self.actions);
+        self.session.handle(Instant::now(), input, &mut self.routes, &mut self.actions);
     }
 
     /// A speaker that is gone has been dropped: its routes are to stay.
@@ -162,18 +166,18 @@ impl Peer {
             return std::ops::ControlFlow::Break(());
         }
         let now = Instant::now();
-        let reconnect = self.config.needs_reconnect(&config);
+        let reconnect = self.config.needs_reconnect(&config) || self.config.import != config.import;
         self.config = config;
         self.status.name.clone_from(&self.config.name);
-        let outcome = self
-            .config
-            .session(&self.speaker)
-            .and_then(|session| self.session.reconfigure(now, session, &mut self.actions));
+        let outcome = self.config.session(&self.speaker).and_then(|session| {
+            self.session.reconfigure(now, session, &mut self.routes, &mut self.actions)
+        });
         if let Err(error) = outcome {
             self.status.last_error = Some(error.to_string());
         }
         if reconnect {
-            self.session.reset(now, &mut self.actions);
+            self.session.reset(now, &mut self.routes, &mut self.actions);
+            self.routes.adj_in.set_policy(self.config.import);
         }
         std::ops::ControlFlow::Continue(())
     }
@@ -181,8 +185,8 @@ impl Peer {
     fn take_wishes(&mut self) {
         let wishes = self.ends.wishes.borrow_and_update().clone();
         self.session.set_forwarding_preserved(wishes.forwarding_preserved);
-        self.session.set_guard(wishes.guard);
-        self.session.set_desired(wishes.desired);
+        self.routes.adj_out.set_guard(wishes.guard);
+        self.routes.adj_out.set_desired(wishes.desired);
         if wishes.initial_set_complete {
             self.session.initial_set_complete();
         }
@@ -265,7 +269,7 @@ impl Peer {
                 continue;
             }
             let mut chunk = Vec::new();
-            self.session.transmit(*id, &mut chunk);
+            self.session.transmit(*id, &mut self.routes, &mut chunk);
             if !chunk.is_empty() && wire.orders.try_send(Order::Write(chunk)).is_ok() {
                 wire.flow = Flow::Writing;
             }
@@ -304,7 +308,7 @@ impl Peer {
             self.status.state = state;
             self.status.since = SystemTime::now();
         }
-        let adj_out = self.session.adj_out();
+        let adj_out = &self.routes.adj_out;
         if !adj_out.sent().keys().eq(self.status.announced.iter()) {
             self.status.announced = adj_out.sent().keys().copied().collect();
         }

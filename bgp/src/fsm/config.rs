@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::adj_in::ImportPolicy;
 use crate::limits::{HOLD_TIME_MIN, RESTART_TIME_MAX};
 use crate::types::{Asn, FamilySet, PeerKind, PerFamily};
 use crate::wire::next_hop::NextHop;
@@ -39,8 +38,6 @@ pub struct SessionConfig {
     pub restart_time: Option<Duration>,
     /// Next hops to announce; where there is none, the session's own address serves.
     pub next_hops: PerFamily<Option<NextHop>>,
-    /// What to do with the peer's routes.
-    pub import: ImportPolicy,
 }
 
 /// A configuration that no session can run with.
@@ -123,6 +120,5 @@ impl SessionConfig {
             || self.router_id != new.router_id
             || self.peer_asn != new.peer_asn
             || self.families != new.families
-            || self.import != new.import
     }
 }

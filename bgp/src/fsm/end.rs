@@ -25,6 +25,9 @@ pub enum EndReason {
     /// Nothing was heard for the hold time.
     #[error("hold timer expired")]
     HoldTimerExpired,
+    /// BFD lost the peer (RFC 9384).
+    #[error("BFD down")]
+    BfdDown,
     /// The peer read nothing for the send hold time (RFC 9687).
     #[error("send hold timer expired")]
     SendHoldTimerExpired,
@@ -107,6 +110,7 @@ impl EndReason {
             | Self::PeerRestarted
             | Self::Preserved => return None,
             Self::HoldTimerExpired => Notification::new(code::HOLD_TIMER, 0),
+            Self::BfdDown => Notification::cease(cease::BFD_DOWN, ""),
             Self::SendHoldTimerExpired => Notification::new(code::SEND_HOLD_TIMER, 0),
             Self::Header(fault) => fault.notification(),
             Self::Open(fault) => fault.notification(),

@@ -4,7 +4,6 @@
 mod inbound;
 mod next_hops;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
@@ -14,10 +13,8 @@ use super::connection::{
 };
 use super::end::EndReason;
 use super::negotiated::{self, Negotiated};
+use super::routes::Routes;
 use super::{Action, Input, State, Stop};
-use crate::adj_in::AdjIn;
-use crate::adj_out::{AdjOut, Desired};
-use crate::guard::ExportGuard;
 use crate::limits::{CONNECT_WAIT, CONNECTIONS_MAX, INITIAL_SET_WAIT, OPEN_WAIT, TRANSMIT_BYTES};
 use crate::types::FamilySet;
 use crate::wire::encode;
@@ -34,8 +31,6 @@ pub struct Session {
     /// Until when End-of-RIB waits for the first complete set; nothing: it does not.
     initial_set_until: Option<Instant>,
     backoff: Backoff,
-    adj_out: AdjOut,
-    adj_in: AdjIn,
 }
 
 impl Session {
@@ -58,8 +53,6 @@ impl Session {
             retry_at: None,
             initial_set_until: now.checked_add(INITIAL_SET_WAIT),
             backoff: Backoff::new(seed),
-            adj_out: AdjOut::default(),
-            adj_in: AdjIn::new(config.import),
             config,
         })
     }
@@ -69,12 +62,6 @@ impl Session {
     pub fn state(&self) -> State {
         let idle = if self.running { State::Active } else { State::Idle };
         self.connections.iter().map(Connection::state).max().unwrap_or(idle)
-    }
-
-    /// What the peer has been told.
-    #[must_use]
-    pub const fn adj_out(&self) -> &AdjOut {
-        &self.adj_out
     }
 
     /// What was agreed with the peer, while established.
@@ -96,16 +83,6 @@ impl Session {
         connections.chain(self.retry_at).chain(self.initial_set_until).min()
     }
 
-    /// Replaces the set of wanted announcements.
-    pub fn set_desired(&mut self, desired: Arc<Desired>) {
-        self.adj_out.set_desired(desired);
-    }
-
-    /// Replaces the export guard.
-    pub fn set_guard(&mut self, guard: Arc<ExportGuard>) {
-        self.adj_out.set_guard(guard);
-    }
-
     /// Whether forwarding outlives us from here on: the F bit of the next OPEN.
     pub const fn set_forwarding_preserved(&mut self, preserved: bool) {
         self.restart.forwarding_preserved = preserved;
@@ -124,27 +101,27 @@ impl Session {
         &mut self,
         now: Instant,
         config: SessionConfig,
+        routes: &mut impl Routes,
         actions: &mut Vec<Action>,
     ) -> Result<(), ConfigError> {
         config.validate()?;
         let reset = self.config.needs_reset(&config);
         self.config = config;
         if reset {
-            self.reset(now, actions);
-            self.adj_in = AdjIn::new(self.config.import);
+            self.reset(now, routes, actions);
         }
         if let Some(local) = self.connections.iter().find(|c| c.established().is_some()) {
-            self.adj_out.set_next_hops(next_hops::derive(self.config.next_hops, local.local));
+            routes.set_next_hops(next_hops::derive(self.config.next_hops, local.local));
         }
-        self.handle(now, Input::Tick, actions);
+        self.handle(now, Input::Tick, routes, actions);
         Ok(())
     }
 
     /// Ends the session because the configuration changed, and starts a new one at once.
-    pub fn reset(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.end_all(now, &EndReason::Reconfigured, actions);
+    pub fn reset(&mut self, now: Instant, routes: &mut impl Routes, actions: &mut Vec<Action>) {
+        self.end_all(now, &EndReason::Reconfigured, routes, actions);
         self.retry_at = self.running.then_some(now);
-        self.tick(now, actions);
+        self.tick(now, routes, actions);
     }
 
     /// Takes a connection that the peer opened; nothing if it is not wanted.
@@ -161,13 +138,19 @@ impl Session {
     }
 
     /// Takes what happened; what is to be done is appended to `actions`.
-    pub fn handle(&mut self, now: Instant, input: Input<'_>, actions: &mut Vec<Action>) {
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        input: Input<'_>,
+        routes: &mut impl Routes,
+        actions: &mut Vec<Action>,
+    ) {
         match input {
             Input::Start => {
                 if !self.running {
                     self.running = true;
                     self.retry_at = Some(now);
-                    self.tick(now, actions);
+                    self.tick(now, routes, actions);
                 }
             }
             Input::Stop(stop) => {
@@ -178,31 +161,34 @@ impl Session {
                     Stop::Deconfigure => EndReason::Deconfigured,
                     Stop::Preserve => EndReason::Preserved,
                 };
-                self.end_all(now, &reason, actions);
+                self.end_all(now, &reason, routes, actions);
             }
             Input::Connected { id, local } => self.connected(now, id, local),
             Input::ConnectFailed { id, error } => {
-                self.end(now, id, EndReason::ConnectFailed(error), actions);
+                self.end(now, id, EndReason::ConnectFailed(error), routes, actions);
             }
-            Input::Received { id, bytes } => self.received(now, id, bytes, actions),
-            Input::Closed { id } => self.end(now, id, EndReason::ConnectionLost, actions),
-            Input::Tick => self.tick(now, actions),
+            Input::Received { id, bytes } => self.received(now, id, bytes, routes, actions),
+            Input::Closed { id } => {
+                self.end(now, id, EndReason::ConnectionLost, routes, actions);
+            }
+            Input::BfdDown { .. } => self.end_all(now, &EndReason::BfdDown, routes, actions),
+            Input::BfdUp | Input::Tick => self.tick(now, routes, actions),
         }
     }
 
     /// Appends what connection `id` should carry next, about [`TRANSMIT_BYTES`] at most; nothing
     /// if there is nothing to say. To be called when all that came before has been written.
-    pub fn transmit(&mut self, id: ConnectionId, out: &mut Vec<u8>) {
+    pub fn transmit(&mut self, id: ConnectionId, routes: &mut impl Routes, out: &mut Vec<u8>) {
         let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
         out.append(&mut connection.greeting);
         if connection.timers_mut().is_some_and(Timers::take_keepalive) {
             encode::keepalive(out);
         }
         let Some(established) = connection.established_mut() else { return };
-        while out.len() < TRANSMIT_BYTES && self.adj_out.transmit(out) {}
+        while out.len() < TRANSMIT_BYTES && routes.transmit(out) {}
         if self.initial_set_until.is_none() {
             for family in established.end_of_rib_owed.iter() {
-                if self.adj_out.is_settled(family) {
+                if routes.is_settled(family) {
                     encode::end_of_rib(family, out);
                     *established.end_of_rib_owed.get_mut(family) = false;
                 }
@@ -214,14 +200,14 @@ impl Session {
         }
     }
 
-    fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    fn tick(&mut self, now: Instant, routes: &mut impl Routes, actions: &mut Vec<Action>) {
         if self.initial_set_until.is_some_and(|until| until <= now) {
             self.initial_set_until = None;
         }
         let ids: Vec<_> = self.connections.iter().map(|connection| connection.id).collect();
         for id in ids {
             if let Some(reason) = self.tick_connection(now, id) {
-                self.end(now, id, reason, actions);
+                self.end(now, id, reason, routes, actions);
             }
         }
         if self.retry_at.is_some_and(|at| at <= now) {
@@ -279,14 +265,27 @@ impl Session {
         }
     }
 
-    fn end_all(&mut self, now: Instant, reason: &EndReason, actions: &mut Vec<Action>) {
+    fn end_all(
+        &mut self,
+        now: Instant,
+        reason: &EndReason,
+        routes: &mut impl Routes,
+        actions: &mut Vec<Action>,
+    ) {
         let ids: Vec<_> = self.connections.iter().map(|connection| connection.id).collect();
         for id in ids {
-            self.end(now, id, reason.clone(), actions);
+            self.end(now, id, reason.clone(), routes, actions);
         }
     }
 
-    fn end(&mut self, now: Instant, id: ConnectionId, reason: EndReason, out: &mut Vec<Action>) {
+    fn end(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reason: EndReason,
+        routes: &mut impl Routes,
+        out: &mut Vec<Action>,
+    ) {
         let Some(at) = self.connections.iter().position(|c| c.id == id) else { return };
         let connection = self.connections.swap_remove(at);
         let state = connection.state();
@@ -301,12 +300,7 @@ impl Session {
         let mut lasted = Duration::ZERO;
         if let Some(established) = connection.established() {
             lasted = now.saturating_duration_since(established.since);
-            self.adj_out.session_down();
-            let mut changes = Vec::new();
-            self.adj_in.clear(&mut changes);
-            if !changes.is_empty() {
-                out.push(Action::Routes(changes));
-            }
+            routes.down(now, FamilySet::default(), out);
         }
         out.push(Action::Ended { state, reason });
         if self.running && self.connections.is_empty() && self.retry_at.is_none() {

@@ -49,14 +49,34 @@ pub enum CommunityError {
 }
 
 /// Well-known communities (IANA) by name.
-const WELL_KNOWN: [(&str, u32); 6] = [
-    ("graceful-shutdown", 0xffff_0000), // RFC 8326
-    ("accept-own", 0xffff_0001),        // RFC 7611
-    ("blackhole", 0xffff_029a),         // RFC 7999
-    ("no-export", 0xffff_ff01),         // RFC 1997
-    ("no-advertise", 0xffff_ff02),      // RFC 1997
-    ("no-peer", 0xffff_ff04),           // RFC 3765
+const WELL_KNOWN: [(&str, Community); 9] = [
+    ("graceful-shutdown", Community::GRACEFUL_SHUTDOWN),
+    ("accept-own", Community(0xffff_0001)), // RFC 7611
+    ("llgr-stale", Community::LLGR_STALE),
+    ("no-llgr", Community::NO_LLGR),
+    ("blackhole", Community::BLACKHOLE),
+    ("no-export", Community::NO_EXPORT),
+    ("no-advertise", Community::NO_ADVERTISE),
+    ("no-export-subconfed", Community::NO_EXPORT_SUBCONFED),
+    ("no-peer", Community(0xffff_ff04)), // RFC 3765
 ];
+
+impl Community {
+    /// The route leads to a router that is about to go down (RFC 8326).
+    pub const GRACEFUL_SHUTDOWN: Self = Self(0xffff_0000);
+    /// The route outlived a restart of the peer that took too long (RFC 9494 §4.6).
+    pub const LLGR_STALE: Self = Self(0xffff_0006);
+    /// The route must not outlive a restart of the peer that takes too long (RFC 9494 §4.6).
+    pub const NO_LLGR: Self = Self(0xffff_0007);
+    /// Packets are to be dropped (RFC 7999).
+    pub const BLACKHOLE: Self = Self(0xffff_029a);
+    /// Not beyond this AS (RFC 1997).
+    pub const NO_EXPORT: Self = Self(0xffff_ff01);
+    /// Not beyond this speaker (RFC 1997).
+    pub const NO_ADVERTISE: Self = Self(0xffff_ff02);
+    /// Not beyond this AS, nor beyond its confederation member (RFC 1997).
+    pub const NO_EXPORT_SUBCONFED: Self = Self(0xffff_ff03);
+}
 
 impl Communities {
     /// Reads communities as people write them.
@@ -92,7 +112,7 @@ impl FromStr for Community {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some((_, value)) = WELL_KNOWN.iter().find(|(name, _)| *name == text) {
-            return Ok(Self(*value));
+            return Ok(*value);
         }
         let parse = || {
             let (high, low) = text.split_once(':')?;
@@ -119,7 +139,7 @@ impl FromStr for LargeCommunity {
 
 impl fmt::Display for Community {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match WELL_KNOWN.iter().find(|(_, value)| *value == self.0) {
+        match WELL_KNOWN.iter().find(|(_, value)| value == self) {
             Some((name, _)) => f.write_str(name),
             None => write!(f, "{}:{}", self.0 >> 16, self.0 & 0xffff),
         }

@@ -70,6 +70,8 @@ pub mod cease {
     pub const COLLISION: u8 = 7;
     /// Hard reset: graceful restart does not apply.
     pub const HARD_RESET: u8 = 9;
+    /// BFD lost the peer (RFC 9384).
+    pub const BFD_DOWN: u8 = 10;
 }
 
 /// Why a peer ends a session, in its own words.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use isocast_bgp::adj_in::{ImportPolicy, RouteChange};
 use isocast_bgp::adj_out::Desired;
+use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
     Action, ConnectMode, ConnectionId, EndReason, Input, LocalEndpoint, RestartState, Session,
     SessionConfig, State,
@@ -18,6 +19,7 @@ use isocast_bgp::wire::community::Communities;
 /// One end and what came out of it.
 pub(crate) struct End {
     pub(crate) session: Session,
+    pub(crate) ribs: AdjRibs,
     address: Ipv4Addr,
     pub(crate) ends: Vec<EndReason>,
     pub(crate) routes: Vec<RouteChange>,
@@ -46,7 +48,6 @@ pub(crate) fn config(local: u32, peer: u32, last_octet: u8) -> SessionConfig {
         hold_time: Duration::from_secs(9),
         restart_time: Some(Duration::from_secs(30)),
         next_hops: PerFamily::default(),
-        import: ImportPolicy::DenyAll,
     }
 }
 
@@ -56,11 +57,7 @@ pub(crate) fn left_config() -> SessionConfig {
 }
 
 pub(crate) fn right_config() -> SessionConfig {
-    SessionConfig {
-        connect: ConnectMode::Passive,
-        import: ImportPolicy::AcceptAll { prefixes_max: 100 },
-        ..config(65_020, 65_010, 2)
-    }
+    SessionConfig { connect: ConnectMode::Passive, ..config(65_020, 65_010, 2) }
 }
 
 pub(crate) fn desired(prefixes: &[&str]) -> Arc<Desired> {
@@ -76,10 +73,12 @@ impl End {
     pub(crate) fn new(now: Instant, config: SessionConfig, restart: RestartState) -> Self {
         let address = config.router_id;
         let seed = u64::from(config.router_id.to_bits());
-        let mut session = Session::new(now, config, restart, seed).unwrap();
-        session.set_guard(guard(&["0.0.0.0/0", "::/0"]));
+        let session = Session::new(now, config, restart, seed).unwrap();
+        let mut ribs = AdjRibs::default();
+        ribs.adj_out.set_guard(guard(&["0.0.0.0/0", "::/0"]));
         Self {
             session,
+            ribs,
             address,
             ends: Vec::new(),
             routes: Vec::new(),
@@ -118,6 +117,15 @@ impl End {
         })
     }
 
+    pub(crate) fn want(&mut self, prefixes: &[&str]) {
+        self.ribs.adj_out.set_desired(desired(prefixes));
+    }
+
+    /// As the driver would, but what comes out is the test's.
+    pub(crate) fn handle(&mut self, now: Instant, input: Input<'_>, actions: &mut Vec<Action>) {
+        self.session.handle(now, input, &mut self.ribs, actions);
+    }
+
     fn changes(&self, pick: impl Fn(&RouteChange) -> Option<String>) -> Vec<String> {
         self.routes.iter().filter_map(pick).collect()
     }
@@ -127,12 +135,10 @@ impl Pair {
     pub(crate) fn new(left: SessionConfig, right: SessionConfig) -> Self {
         let now = Instant::now();
         let restart = RestartState::default();
-        Self {
-            now,
-            left: End::new(now, left, restart),
-            right: End::new(now, right, restart),
-            cut: false,
-        }
+        let left = End::new(now, left, restart);
+        let mut right = End::new(now, right, restart);
+        right.ribs.adj_in.set_policy(ImportPolicy::AcceptAll { prefixes_max: 100 });
+        Self { now, left, right, cut: false }
     }
 
     /// Both started, as far as they get without time passing.
@@ -186,7 +192,8 @@ impl Pair {
             for is_left in [true, false] {
                 for (from, to) in self.end(is_left).wires.clone() {
                     let mut bytes = Vec::new();
-                    self.end(is_left).session.transmit(from, &mut bytes);
+                    let end = self.end(is_left);
+                    end.session.transmit(from, &mut end.ribs, &mut bytes);
                     self.end(is_left).bytes_sent += bytes.len();
                     moved |= !bytes.is_empty();
                     if !self.cut {
@@ -207,7 +214,8 @@ impl Pair {
     fn input(&mut self, is_left: bool, input: Input<'_>) {
         let now = self.now;
         let mut actions = Vec::new();
-        self.end(is_left).session.handle(now, input, &mut actions);
+        let end = self.end(is_left);
+        end.session.handle(now, input, &mut end.ribs, &mut actions);
         self.carry_out(is_left, actions);
     }
 

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
     Action, ConnectMode, ConnectionId, Input, LocalEndpoint, RestartState, Session, SessionConfig,
     Stop,
@@ -274,6 +275,7 @@ proptest! {
     ) {
         let config = SessionConfig { connect: ConnectMode::Both, ..left_config() };
         let mut now = Instant::now();
+        let mut ribs = AdjRibs::default();
         let mut session = Session::new(now, config, RestartState::default(), 1).unwrap();
         let local = LocalEndpoint { address: "10.0.0.1".parse().unwrap(), interface_ipv6: None };
         let mut open = Vec::<ConnectionId>::new();
@@ -285,42 +287,42 @@ proptest! {
             match event {
                 Event::Start => {
                     running = true;
-                    session.handle(now, Input::Start, &mut actions);
+                    session.handle(now, Input::Start, &mut ribs, &mut actions);
                 }
                 Event::Stop => {
                     running = false;
-                    session.handle(now, Input::Stop(Stop::Preserve), &mut actions);
+                    session.handle(now, Input::Stop(Stop::Preserve), &mut ribs, &mut actions);
                 }
                 Event::Accept => open.extend(session.incoming(now, local)),
                 Event::Connected(n) => if let Some(id) = pick(n) {
-                    session.handle(now, Input::Connected { id, local }, &mut actions);
+                    session.handle(now, Input::Connected { id, local }, &mut ribs, &mut actions);
                 },
                 Event::Failed(n) => if let Some(id) = pick(n) {
                     let error = "refused".to_owned();
-                    session.handle(now, Input::ConnectFailed { id, error }, &mut actions);
+                    session.handle(now, Input::ConnectFailed { id, error }, &mut ribs, &mut actions);
                 },
                 Event::Closed(n) => if let Some(id) = pick(n) {
-                    session.handle(now, Input::Closed { id }, &mut actions);
+                    session.handle(now, Input::Closed { id }, &mut ribs, &mut actions);
                 },
                 Event::Bytes(n, bytes) => if let Some(id) = pick(n) {
-                    session.handle(now, Input::Received { id, bytes: &bytes }, &mut actions);
+                    session.handle(now, Input::Received { id, bytes: &bytes }, &mut ribs, &mut actions);
                 },
                 Event::Pass(milliseconds) => {
                     now += Duration::from_millis(milliseconds.into());
-                    session.handle(now, Input::Tick, &mut actions);
+                    session.handle(now, Input::Tick, &mut ribs, &mut actions);
                     // A deadline that has passed is not asked for again.
                     prop_assert!(session.next_deadline().is_none_or(|at| at > now));
                 }
                 Event::Transmit(n) => if let Some(id) = pick(n) {
-                    session.transmit(id, &mut chunk);
+                    session.transmit(id, &mut ribs, &mut chunk);
                 },
                 Event::Announce(yes) => {
-                    session.set_desired(desired(if yes { &["192.0.2.1/32"] } else { &[] }));
+                    ribs.adj_out.set_desired(desired(if yes { &["192.0.2.1/32"] } else { &[] }));
                 }
                 Event::Guard(yes) => {
-                    session.set_guard(guard(if yes { &["192.0.2.0/24"] } else { &[] }));
+                    ribs.adj_out.set_guard(guard(if yes { &["192.0.2.0/24"] } else { &[] }));
                 }
-                Event::Reset => session.reset(now, &mut actions),
+                Event::Reset => session.reset(now, &mut ribs, &mut actions),
             }
             for action in actions {
                 match action {

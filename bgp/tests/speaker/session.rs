@@ -16,7 +16,7 @@ use isocast_bgp::wire::notification::{Notification, cease, code};
 use isocast_bgp::wire::open::Open;
 use isocast_bgp::wire::refresh::RouteRefresh;
 
-use crate::pair::{End, Pair, config, desired, guard, left_config, right_config};
+use crate::pair::{End, Pair, config, guard, left_config, right_config};
 
 const V4: &str = "203.0.113.10/32";
 const V6: &str = "2001:db8:f::10/128";
@@ -25,11 +25,11 @@ const V6: &str = "2001:db8:f::10/128";
 fn announcements_arrive_and_withdrawals_follow() {
     let mut pair = Pair::established();
 
-    pair.left.session.set_desired(desired(&[V4, V6]));
+    pair.left.want(&[V4, V6]);
     pair.settle();
     assert_eq!(pair.right.announced(), [V4, V6]);
 
-    pair.left.session.set_desired(desired(&[V6]));
+    pair.left.want(&[V6]);
     pair.settle();
     assert_eq!(pair.right.withdrawn(), [V4]);
 }
@@ -37,11 +37,11 @@ fn announcements_arrive_and_withdrawals_follow() {
 #[test]
 fn an_unchanged_set_sends_nothing() {
     let mut pair = Pair::established();
-    pair.left.session.set_desired(desired(&[V4, V6]));
+    pair.left.want(&[V4, V6]);
     pair.settle();
     let sent = pair.left.bytes_sent;
 
-    pair.left.session.set_desired(desired(&[V6, V4]));
+    pair.left.want(&[V6, V4]);
     pair.settle();
 
     assert_eq!(pair.left.bytes_sent, sent);
@@ -50,14 +50,14 @@ fn an_unchanged_set_sends_nothing() {
 #[test]
 fn what_the_guard_refuses_is_never_announced_and_is_withdrawn_when_the_guard_narrows() {
     let mut pair = Pair::established();
-    pair.left.session.set_desired(desired(&[V4, V6]));
+    pair.left.want(&[V4, V6]);
     pair.settle();
 
-    pair.left.session.set_guard(guard(&["2001:db8:f::/48"]));
+    pair.left.ribs.adj_out.set_guard(guard(&["2001:db8:f::/48"]));
     pair.settle();
 
     assert_eq!(pair.right.withdrawn(), [V4]);
-    let withheld = pair.left.session.adj_out().withheld();
+    let withheld = pair.left.ribs.adj_out.withheld();
     assert_eq!(withheld[&V4.parse().unwrap()], Withheld::NotAnnounceable);
 }
 
@@ -65,7 +65,7 @@ fn what_the_guard_refuses_is_never_announced_and_is_withdrawn_when_the_guard_nar
 fn import_is_denied_unless_allowed() {
     let mut pair = Pair::established();
 
-    pair.right.session.set_desired(desired(&[V4]));
+    pair.right.want(&[V4]);
     pair.settle();
 
     assert!(pair.left.routes.is_empty());
@@ -76,11 +76,11 @@ fn a_family_the_peer_lacks_is_withheld() {
     let right = SessionConfig { families: FamilySet { ipv4: true, ipv6: false }, ..right_config() };
     let mut pair = Pair::started(left_config(), right);
 
-    pair.left.session.set_desired(desired(&[V4, V6]));
+    pair.left.want(&[V4, V6]);
     pair.settle();
 
     assert_eq!(pair.right.announced(), [V4]);
-    let withheld = pair.left.session.adj_out().withheld();
+    let withheld = pair.left.ribs.adj_out.withheld();
     assert_eq!(withheld[&V6.parse().unwrap()], Withheld::FamilyNotNegotiated);
 }
 
@@ -134,8 +134,8 @@ fn a_peer_that_reads_nothing_is_given_up_though_it_speaks() {
     for _ in 0..600 {
         pair.now += Duration::from_secs(1);
         let received = Input::Received { id, bytes: &keepalive };
-        pair.left.session.handle(pair.now, received, &mut actions);
-        pair.left.session.handle(pair.now, Input::Tick, &mut actions);
+        pair.left.handle(pair.now, received, &mut actions);
+        pair.left.handle(pair.now, Input::Tick, &mut actions);
         if actions.iter().any(|action| matches!(action, Action::Ended { .. })) {
             break;
         }
@@ -152,14 +152,14 @@ fn a_peer_that_reads_nothing_is_given_up_though_it_speaks() {
 fn driven_by_hand() -> (Pair, ConnectionId) {
     let mut pair = Pair::new(left_config(), right_config());
     let mut actions = Vec::new();
-    pair.left.session.handle(pair.now, Input::Start, &mut actions);
+    pair.left.handle(pair.now, Input::Start, &mut actions);
     let Some(Action::Connect(id)) = actions.pop() else { panic!("no connect") };
     let local = LocalEndpoint { address: "10.0.0.1".parse().unwrap(), interface_ipv6: None };
-    pair.left.session.handle(pair.now, Input::Connected { id, local }, &mut actions);
+    pair.left.handle(pair.now, Input::Connected { id, local }, &mut actions);
     let mut hello = Vec::new();
     right_open().encode(&mut hello);
     encode::keepalive(&mut hello);
-    pair.left.session.handle(pair.now, Input::Received { id, bytes: &hello }, &mut actions);
+    pair.left.handle(pair.now, Input::Received { id, bytes: &hello }, &mut actions);
     assert_eq!(pair.left.session.state(), State::Established);
     (pair, id)
 }
@@ -201,8 +201,8 @@ fn two_that_connect_at_once_end_up_with_one_session() {
         let mut pair = Pair::new(left, right);
         // Both attempts are under way before either end hears of the other's.
         let (mut from_left, mut from_right) = (Vec::new(), Vec::new());
-        pair.left.session.handle(pair.now, Input::Start, &mut from_left);
-        pair.right.session.handle(pair.now, Input::Start, &mut from_right);
+        pair.left.handle(pair.now, Input::Start, &mut from_left);
+        pair.right.handle(pair.now, Input::Start, &mut from_right);
         pair.carry_out(true, from_left);
         pair.carry_out(false, from_right);
         pair.settle();
@@ -218,7 +218,7 @@ fn two_that_connect_at_once_end_up_with_one_session() {
 #[test]
 fn end_of_rib_waits_for_the_first_complete_set_but_not_for_ever() {
     let mut pair = Pair::established();
-    pair.left.session.set_desired(desired(&[V4]));
+    pair.left.want(&[V4]);
     pair.settle();
     assert_eq!(pair.right.announced(), [V4]);
     assert!(pair.right.end_of_ribs.is_empty());
@@ -248,7 +248,7 @@ fn restart_bits_tell_the_truth_until_end_of_rib() {
     pair.left.session.initial_set_complete();
     pair.settle();
     let mut actions = Vec::new();
-    pair.left.session.reset(pair.now, &mut actions);
+    pair.left.session.reset(pair.now, &mut pair.left.ribs, &mut actions);
     pair.carry_out(true, actions);
     pair.pass(CONNECT_RETRY_MAX * 2);
 
@@ -280,7 +280,7 @@ fn how_a_session_stops_decides_what_the_peer_is_told() {
 #[test]
 fn a_lost_session_takes_its_routes_along_which_is_no_withdrawal() {
     let mut pair = Pair::established();
-    pair.left.session.set_desired(desired(&[V4]));
+    pair.left.want(&[V4]);
     pair.settle();
 
     pair.input_left(Input::Stop(Stop::Preserve));
@@ -291,14 +291,13 @@ fn a_lost_session_takes_its_routes_along_which_is_no_withdrawal() {
 
 #[test]
 fn the_prefix_limit_is_allowed_and_one_more_ends_the_session() {
-    let right =
-        SessionConfig { import: ImportPolicy::AcceptAll { prefixes_max: 2 }, ..right_config() };
-    let mut pair = Pair::started(left_config(), right);
-    pair.left.session.set_desired(desired(&[V4, V6]));
+    let mut pair = Pair::established();
+    pair.right.ribs.adj_in.set_policy(ImportPolicy::AcceptAll { prefixes_max: 2 });
+    pair.left.want(&[V4, V6]);
     pair.settle();
     assert_eq!(pair.states(), (State::Established, State::Established));
 
-    pair.left.session.set_desired(desired(&[V4, V6, "203.0.113.11/32"]));
+    pair.left.want(&[V4, V6, "203.0.113.11/32"]);
     pair.settle();
 
     let told = EndReason::PeerNotification(Notification::new(code::CEASE, cease::PREFIX_LIMIT));
@@ -309,7 +308,7 @@ fn the_prefix_limit_is_allowed_and_one_more_ends_the_session() {
 fn a_route_refresh_gets_its_family_again_and_no_other() {
     let mut pair = Pair::established();
     pair.left.session.initial_set_complete();
-    pair.left.session.set_desired(desired(&[V4, V6]));
+    pair.left.want(&[V4, V6]);
     pair.settle();
     let sent = pair.left.bytes_sent;
     let mut request = Vec::new();
@@ -361,11 +360,11 @@ fn a_live_change_keeps_the_session_and_another_as_does_not() {
         connect: ConnectMode::Both,
         ..left_config()
     };
-    pair.left.session.reconfigure(pair.now, live, &mut actions).unwrap();
+    pair.left.session.reconfigure(pair.now, live, &mut pair.left.ribs, &mut actions).unwrap();
     assert!(actions.is_empty(), "{actions:?}");
 
     let other = SessionConfig { local_asn: Asn(65_011), ..left_config() };
-    pair.left.session.reconfigure(pair.now, other, &mut actions).unwrap();
+    pair.left.session.reconfigure(pair.now, other, &mut pair.left.ribs, &mut actions).unwrap();
     pair.carry_out(true, actions);
     let told = EndReason::PeerNotification(Notification::new(code::CEASE, cease::CONFIGURATION));
     assert_eq!(pair.right.ends, [told]);
@@ -374,13 +373,13 @@ fn a_live_change_keeps_the_session_and_another_as_does_not() {
 #[test]
 fn a_changed_next_hop_is_announced_without_a_new_session() {
     let mut pair = Pair::established();
-    pair.left.session.set_desired(desired(&[V4]));
+    pair.left.want(&[V4]);
     pair.settle();
     let mut actions = Vec::new();
     let mut moved = left_config();
     moved.next_hops.ipv4 = NextHop::new("192.0.2.7".parse().unwrap());
 
-    pair.left.session.reconfigure(pair.now, moved, &mut actions).unwrap();
+    pair.left.session.reconfigure(pair.now, moved, &mut pair.left.ribs, &mut actions).unwrap();
     pair.settle();
 
     assert_eq!(pair.right.announced(), [V4, V4]);

@@ -3,19 +3,18 @@
 use std::time::Instant;
 
 use super::{Session, next_hops};
-use crate::adj_out::SessionTerms;
 use crate::fsm::connection::{
     Connection, ConnectionId, Established, Opener, Peering, Phase, Timers,
 };
 use crate::fsm::end::EndReason;
 use crate::fsm::negotiated::{self, Negotiated};
+use crate::fsm::routes::{Routes, SessionTerms};
 use crate::fsm::{Action, State};
 use crate::wire::header::{Message, MessageType};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 use crate::wire::reader::Reader;
 use crate::wire::refresh::RouteRefresh;
-use crate::wire::update;
 
 impl Session {
     pub(super) fn received(
@@ -23,6 +22,7 @@ impl Session {
         now: Instant,
         id: ConnectionId,
         bytes: &[u8],
+        routes: &mut impl Routes,
         actions: &mut Vec<Action>,
     ) {
         let mut reader = Reader::new(bytes);
@@ -30,11 +30,11 @@ impl Session {
         while let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
             let outcome = match connection.deframer.next(&mut reader) {
                 Ok(None) => return,
-                Ok(Some(message)) => self.message(now, id, message, actions),
+                Ok(Some(message)) => self.message(now, id, message, routes, actions),
                 Err(fault) => Err(EndReason::Header(fault)),
             };
             if let Err(reason) = outcome {
-                self.end(now, id, reason, actions);
+                self.end(now, id, reason, routes, actions);
             }
         }
     }
@@ -44,6 +44,7 @@ impl Session {
         now: Instant,
         id: ConnectionId,
         Message { kind, body }: Message,
+        routes: &mut impl Routes,
         actions: &mut Vec<Action>,
     ) -> Result<(), EndReason> {
         let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else {
@@ -57,10 +58,10 @@ impl Session {
             }
             (MessageType::Open, State::OpenSent) => {
                 let open = Open::decode(&body).map_err(EndReason::Open)?;
-                self.opened(now, id, &open, actions)
+                self.opened(now, id, &open, routes, actions)
             }
             (MessageType::Keepalive, State::OpenConfirm) => {
-                self.establish(now, id, actions);
+                self.establish(now, id, routes, actions);
                 Ok(())
             }
             (_, State::Established) if kind != MessageType::Open => {
@@ -68,9 +69,9 @@ impl Session {
                     timers.heard(now);
                 }
                 match kind {
-                    MessageType::Update => self.updated(id, &body, actions),
+                    MessageType::Update => self.updated(now, id, &body, routes, actions),
                     MessageType::RouteRefresh => {
-                        self.refresh_requested(&body);
+                        refresh_requested(&body, routes);
                         Ok(())
                     }
                     _ => Ok(()),
@@ -86,15 +87,16 @@ impl Session {
         now: Instant,
         id: ConnectionId,
         open: &Open,
+        routes: &mut impl Routes,
         actions: &mut Vec<Action>,
     ) -> Result<(), EndReason> {
         let terms = negotiated::accept(&self.config, open).map_err(EndReason::OpenRefused)?;
-        self.resolve_collision(now, id, &terms, actions)?;
+        self.resolve_collision(now, id, &terms, routes, actions)?;
         let timers = Timers::start(now, terms.hold_time);
         if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
             connection.phase = Phase::OpenConfirm(Peering { terms, timers });
         }
-        self.tick(now, actions);
+        self.tick(now, routes, actions);
         Ok(())
     }
 
@@ -104,6 +106,7 @@ impl Session {
         now: Instant,
         id: ConnectionId,
         terms: &Negotiated,
+        routes: &mut impl Routes,
         actions: &mut Vec<Action>,
     ) -> Result<(), EndReason> {
         let peer_wins = match self.config.router_id.cmp(&terms.peer_router_id) {
@@ -133,30 +136,40 @@ impl Session {
             }
         }
         for (loser, reason) in losers {
-            self.end(now, loser, reason, actions);
+            self.end(now, loser, reason, routes, actions);
         }
         Ok(())
     }
 
-    fn establish(&mut self, now: Instant, id: ConnectionId, actions: &mut Vec<Action>) {
+    fn establish(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        routes: &mut impl Routes,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(at) = self.connections.iter().position(|c| c.id == id) else { return };
         let mut connection = self.connections.swap_remove(at);
         let Phase::OpenConfirm(mut peering) = connection.phase else { return };
         peering.timers.heard(now);
-        let codec = peering.terms.codec;
-        let next_hops = next_hops::derive(self.config.next_hops, connection.local);
-        let end_of_rib_owed = codec.families;
+        let terms = SessionTerms {
+            negotiated: peering.terms.clone(),
+            local_asn: self.config.local_asn,
+            next_hops: next_hops::derive(self.config.next_hops, connection.local),
+        };
+        let end_of_rib_owed = terms.negotiated.codec.families;
         connection.phase = Phase::Established(Established { peering, since: now, end_of_rib_owed });
         self.connections.push(connection);
-        let local_asn = self.config.local_asn;
-        self.adj_out.session_up(SessionTerms { codec, local_asn, next_hops });
+        routes.up(now, &terms);
         actions.push(Action::Established);
     }
 
     fn updated(
         &mut self,
+        now: Instant,
         id: ConnectionId,
         body: &[u8],
+        routes: &mut impl Routes,
         actions: &mut Vec<Action>,
     ) -> Result<(), EndReason> {
         let connection = self.connections.iter_mut().find(|c| c.id == id);
@@ -164,24 +177,18 @@ impl Session {
             return Ok(());
         };
         let codec = &mut established.peering.terms.codec;
-        let update = update::decode(body, codec).map_err(EndReason::Update)?;
-        actions.extend(update.faults.iter().copied().map(Action::Fault));
-        actions.extend(update.end_of_rib.map(Action::EndOfRib));
-        for family in update.disabled.iter() {
+        let heard = routes.update(now, body, codec, actions)?;
+        for family in heard.disabled.iter() {
             *codec.families.get_mut(family) = false;
         }
-        let mut changes = Vec::new();
-        let outcome = self.adj_in.apply(update, self.config.local_asn, &mut changes);
-        if !changes.is_empty() {
-            actions.push(Action::Routes(changes));
-        }
-        outcome.map_err(EndReason::PrefixLimit)
+        actions.extend(heard.end_of_rib.map(Action::EndOfRib));
+        Ok(())
     }
+}
 
-    fn refresh_requested(&mut self, body: &[u8]) {
-        let requested = RouteRefresh::decode(body).ok().and_then(RouteRefresh::requested);
-        if let Some(family) = requested {
-            self.adj_out.resend(family);
-        }
+fn refresh_requested(body: &[u8], routes: &mut impl Routes) {
+    let requested = RouteRefresh::decode(body).ok().and_then(RouteRefresh::requested);
+    if let Some(family) = requested {
+        routes.resend(family);
     }
 }
