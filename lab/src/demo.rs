@@ -1,7 +1,7 @@
-//! The demo: one service in two datacenters, real users, and one disaster after another.
+//! Plays a [`Scenario`]: one service in two datacenters, real users, and one event after another.
 //!
-//! Makes the two-dc lab, configures it (with kubectl through the controller, or with files), puts
-//! users on it, and plays the events of [`event::EVENTS`]; each is judged by its declared limits.
+//! Makes the lab, configures it (with kubectl through the controller, or with files), puts users on
+//! it, and plays the events; each is judged by its declared limits.
 
 use std::{
     io,
@@ -11,24 +11,22 @@ use std::{
 
 use thiserror::Error;
 
-mod event;
 mod files;
 mod kube;
 mod report;
+mod run;
 mod scene;
 mod stage;
 mod verdict;
 
-pub use self::{
-    event::{EVENTS, Event},
-    report::Report,
-};
+pub use self::report::Report;
 use self::{kube::Kube, scene::Scene};
 use crate::{
     collector::{Collector, CollectorError},
     command::CommandError,
     lab::{Lab, LabError},
     load::{self, Load, LoadError},
+    scenario::Scenario,
     tools::Tools,
     topology::Role,
 };
@@ -36,14 +34,10 @@ use crate::{
 /// What the demo is to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Topology file.
-    pub topology: PathBuf,
-    /// Folder of `platform.yml`, `tenant.yml`, `second.yml` and `third.yml`.
-    pub manifests: PathBuf,
+    /// What is played.
+    pub scenario: Scenario,
     /// Agents read files, and there is no controller.
     pub is_static: bool,
-    /// Names of the events to play; empty: all.
-    pub only: Vec<String>,
 }
 
 /// What keeps the demo from being played. A limit that is not held is no error but a report.
@@ -89,14 +83,6 @@ pub enum DemoError {
         /// What it said.
         answer: String,
     },
-    /// There is no such event.
-    #[error("there is no event {name:?}; events are {known}")]
-    UnknownEvent {
-        /// The name asked for.
-        name: String,
-        /// Those there are.
-        known: String,
-    },
 }
 
 /// Plays the demo; `progress` is told what happens, in whole lines.
@@ -108,12 +94,12 @@ pub async fn play(
     tools: Tools,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, DemoError> {
-    let events = event::selected(&options.only, options.is_static)?;
+    let scenario = &options.scenario;
     if !options.is_static {
         tools.check_controller().map_err(LabError::from)?;
     }
     progress("building the network: two datacenters, two transits, users");
-    let lab = Lab::create(&options.topology, tools, options.is_static)?;
+    let lab = Lab::create(&scenario.topology, tools, options.is_static)?;
     let kube = configure(&lab, options, progress)?;
 
     let borders = lab.topology.borders();
@@ -123,13 +109,12 @@ pub async fn play(
     progress("waiting until every user is served by the nearest datacenter");
     scene.settle().await?;
 
-    let mut report = Report::new(&scene.lab.topology.name);
-    if let Some(kube) = &scene.kube {
+    let mut report = Report::new(&scenario.name, &scene.lab.topology.name);
+    if let (Some(kube), Some(limit)) = (&scene.kube, scenario.apply_limit) {
         let took = kube.apply_second_service(&scene.lab)?;
-        report.set_apply_to_first_response(took);
-        progress(&report.apply_line());
+        progress(&report.set_apply_to_first_response(took, limit));
     }
-    for event in events {
+    for event in &scenario.events {
         progress(&format!("{}: {}", event.name, event.story));
         let outcome = stage::play(&mut scene, event).await?;
         progress(&outcome.line());
@@ -155,7 +140,7 @@ fn configure(
         None
     } else {
         progress("starting the controller; applying the platform's and the tenant's manifests");
-        let kube = Kube::start(lab, &options.manifests)?;
+        let kube = Kube::start(lab, &options.scenario.manifests)?;
         kube.apply(lab, "platform.yml")?;
         kube.apply(lab, "tenant.yml")?;
         for node in &agents {

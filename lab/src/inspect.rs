@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     lab::{Lab, LabError},
-    programs::{self, CONTROLLER_DATA, Source, bird_control},
+    programs::{self, ADMIN_SOCKET, CONTROLLER_DATA, Source, bird_control},
     tools::{AGENT, CLI},
     topology::{Node, Role},
 };
@@ -118,7 +118,7 @@ pub fn guide(lab: &Lab) -> String {
     if let Some(node) = first(Role::Edge) {
         line("an edge's log", format!("tail {}/{AGENT}.out", folder(node)));
         let agent = lab.tools.program(AGENT).display().to_string();
-        let socket = format!("--admin-socket {}/agent.sock", folder(node));
+        let socket = format!("--admin-socket {}/{ADMIN_SOCKET}", folder(node));
         line("what that edge does", format!("{agent} status {socket}"));
     }
     if let Some(node) = first(Role::Client) {

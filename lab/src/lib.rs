@@ -13,6 +13,7 @@ pub mod plan;
 pub mod process;
 pub mod programs;
 pub mod routers;
+pub mod scenario;
 pub mod state;
 pub mod tools;
 pub mod topology;

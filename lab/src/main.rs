@@ -8,11 +8,12 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use isocast_lab::{
     demo, inspect,
     lab::Lab,
+    scenario::Scenario,
     state::State,
     tools::{Tools, check_root},
     topology::Topology,
@@ -47,29 +48,19 @@ enum Command {
         /// Topology file or name of the lab [default: every lab there is]
         topology: Option<String>,
     },
-    /// Play the demo: one service in two datacenters, users on it, one disaster after another
+    /// Play the main job: one service in two datacenters, users on it, one disaster after another
     Demo {
-        /// containerlab topology file
-        #[arg(long, default_value = "lab/topologies/two-dc.clab.yml")]
-        topology: PathBuf,
-        /// Folder of the manifests that configure it
-        #[arg(long, default_value = "lab/manifests/two-dc")]
-        manifests: PathBuf,
-        /// Without a controller: agents read files
-        #[arg(long = "static")]
-        is_static: bool,
-        /// Play only these events
-        #[arg(long, value_delimiter = ',', value_name = "EVENT,…")]
-        only: Vec<String>,
-        /// Leave the lab up, and say how to look around
-        #[arg(long)]
-        keep: bool,
-        /// Write the result to a file
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
+        #[command(flatten)]
+        play: Play,
+    },
+    /// Play a scenario of your own, or one of lab/scenarios/
+    Run {
+        /// Scenario file
+        scenario: PathBuf,
+        #[command(flatten)]
+        play: Play,
     },
     /// Run a command on a node
-    #[command(visible_alias = "run")]
     Exec {
         /// Name of the node
         node: String,
@@ -91,6 +82,23 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// How a scenario is played.
+#[derive(Debug, Args)]
+struct Play {
+    /// Without a controller: agents read files
+    #[arg(long = "static")]
+    is_static: bool,
+    /// Play only these events
+    #[arg(long, value_delimiter = ',', value_name = "EVENT,…")]
+    only: Vec<String>,
+    /// Leave the lab up, and say how to look around
+    #[arg(long)]
+    keep: bool,
+    /// Write the result to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -135,11 +143,8 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
                 writeln!(out, "removed {name}")?;
             }
         }
-        Command::Demo { topology, manifests, is_static, only, keep, json } => {
-            check_root()?;
-            let options = demo::Options { topology, manifests, is_static, only };
-            return play(&options, tools, keep, json.as_deref(), &mut out);
-        }
+        Command::Demo { play: how } => return play(Path::new(MAIN_JOB), how, tools, &mut out),
+        Command::Run { scenario, play: how } => return play(&scenario, how, tools, &mut out),
         Command::Exec { node, command, lab } => {
             check_root()?;
             let lab = Lab::open(&the_lab(lab)?, tools)?;
@@ -162,16 +167,15 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Plays the demo; the lab is removed afterwards, also after an error or an interrupt, unless it is
-/// to be kept.
-fn play(
-    options: &demo::Options,
-    tools: Tools,
-    keep: bool,
-    json: Option<&Path>,
-    out: &mut dyn Write,
-) -> anyhow::Result<ExitCode> {
-    let name = Topology::read(&options.topology)?.name;
+/// Plays a scenario; the lab is removed afterwards, also after an error or an interrupt, unless it
+/// is to be kept.
+fn play(path: &Path, how: Play, tools: Tools, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    check_root()?;
+    let Play { is_static, only, keep, json } = how;
+    let mut scenario = Scenario::read(path)?;
+    scenario.select(&only, is_static)?;
+    let name = Topology::read(&scenario.topology)?.name;
+    let options = demo::Options { scenario, is_static };
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let played = runtime.block_on(async {
@@ -181,7 +185,7 @@ fn play(
                 .and_then(|()| out.flush());
         };
         tokio::select! {
-            played = demo::play(options, tools.clone(), &mut progress) => Ok(played?),
+            played = demo::play(&options, tools.clone(), &mut progress) => Ok(played?),
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         }
     });
@@ -192,7 +196,7 @@ fn play(
     let report = played?;
     if let Some(path) = json {
         let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(path, text).with_context(|| path.display().to_string())?;
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
     }
     write!(out, "\n{}", report.table())?;
     Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -218,6 +222,9 @@ fn tools(bin_dir: Option<PathBuf>, kubectl: Option<PathBuf>) -> anyhow::Result<T
         kubectl: kubectl.or_else(from_tools).unwrap_or_else(|| "kubectl".into()),
     })
 }
+
+/// What `demo` plays.
+const MAIN_JOB: &str = "lab/scenarios/main-job.yml";
 
 /// Names of the labs that `down` is about: of a file, by name, or all.
 fn names(topology: Option<String>) -> anyhow::Result<Vec<String>> {

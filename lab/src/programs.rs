@@ -156,7 +156,7 @@ fn agent(topology: &Topology, node: &Node, tools: &Tools, source: Source) -> Pro
     option("state", path("state"));
     option("bpffs", topology.pin_folder().join(&node.name).display().to_string());
     option("metrics", "0.0.0.0:9100".to_owned());
-    option("admin-socket", path("agent.sock"));
+    option("admin-socket", path(ADMIN_SOCKET));
     Program { name: AGENT.into(), executable: tools.program(AGENT), arguments, ready: None }
 }
 
@@ -182,5 +182,7 @@ fn controller(topology: &Topology, node: &Node, tools: &Tools) -> Program {
 pub const AGENT_FILE: &str = "node.json";
 /// An agent's join token, in its node's folder.
 pub const JOIN_TOKEN_FILE: &str = "join.token";
+/// An agent's admin socket, in its node's folder.
+pub const ADMIN_SOCKET: &str = "agent.sock";
 /// The controller's data, in its node's folder.
 pub const CONTROLLER_DATA: &str = "data";

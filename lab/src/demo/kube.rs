@@ -170,6 +170,11 @@ impl Kube {
         }
     }
 
+    /// The administrator's kubeconfig.
+    pub(super) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     fn kubectl(&self, lab: &Lab, arguments: &[&str]) -> Result<String, command::CommandError> {
         command::output_of(self.command(lab, arguments))
     }

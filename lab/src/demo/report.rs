@@ -7,18 +7,19 @@ use std::{
 
 use serde::Serialize;
 
-use super::{event::Limits, verdict::millis};
-use crate::inspect::columns;
+use super::verdict::millis;
+use crate::{inspect::columns, scenario::Limits};
 
 /// The whole demo.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    scenario: String,
     topology: String,
     /// From `kubectl apply` of one more service to the first answer at a user; absent without a
     /// controller, or when there was none in time.
     apply_to_first_response_ms: Option<u64>,
     #[serde(skip)]
-    has_applied: bool,
+    apply_line: Option<String>,
     events: Vec<Outcome>,
     ok: bool,
 }
@@ -26,9 +27,9 @@ pub struct Report {
 /// One event.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Outcome {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     #[serde(skip)]
-    pub(super) story: &'static str,
+    pub(super) story: String,
     pub(super) requests: usize,
     pub(super) failed: usize,
     pub(super) failed_after_return: usize,
@@ -71,20 +72,33 @@ pub(super) struct LimitRow {
 }
 
 impl Report {
-    pub(super) fn new(topology: &str) -> Self {
+    pub(super) fn new(scenario: &str, topology: &str) -> Self {
         Self {
+            scenario: scenario.to_owned(),
             topology: topology.to_owned(),
             apply_to_first_response_ms: None,
-            has_applied: false,
+            apply_line: None,
             events: Vec::new(),
             ok: true,
         }
     }
 
-    pub(super) fn set_apply_to_first_response(&mut self, took: Option<Duration>) {
-        self.has_applied = true;
+    /// Judges the first answer after `kubectl apply`; returns a line of progress.
+    pub(super) fn set_apply_to_first_response(
+        &mut self,
+        took: Option<Duration>,
+        limit: Duration,
+    ) -> String {
         self.apply_to_first_response_ms = took.map(millis);
-        self.ok &= took.is_some_and(|took| took <= APPLY_LIMIT);
+        self.ok &= took.is_some_and(|took| took <= limit);
+        let line = match self.apply_to_first_response_ms {
+            Some(ms) => format!(
+                "one more service: first answer {ms} ms after kubectl apply (limit {} ms)",
+                limit.as_millis()
+            ),
+            None => "one more service: no answer after kubectl apply".to_owned(),
+        };
+        self.apply_line.insert(line).clone()
     }
 
     pub(super) fn add(&mut self, outcome: Outcome) {
@@ -96,16 +110,6 @@ impl Report {
     #[must_use]
     pub const fn is_ok(&self) -> bool {
         self.ok
-    }
-
-    pub(super) fn apply_line(&self) -> String {
-        let limit = APPLY_LIMIT.as_millis();
-        match self.apply_to_first_response_ms {
-            Some(ms) => format!(
-                "one more service: first answer {ms} ms after kubectl apply (limit {limit} ms)"
-            ),
-            None => "one more service: no answer after kubectl apply".to_owned(),
-        }
     }
 
     /// The table at the end.
@@ -124,8 +128,8 @@ impl Report {
         ];
         let rows = self.events.iter().map(Outcome::row);
         let mut text = columns(std::iter::once(header.map(str::to_owned)).chain(rows).collect());
-        if self.has_applied {
-            text.push_str(&self.apply_line());
+        if let Some(line) = &self.apply_line {
+            text.push_str(line);
             text.push('\n');
         }
         for event in self.events.iter().filter(|event| !event.ok) {
@@ -165,7 +169,7 @@ impl Outcome {
         };
         let served = self.served_by.iter().map(|(name, count)| format!("{name} {count}"));
         [
-            self.name.to_owned(),
+            self.name.clone(),
             if self.ok { "ok" } else { "NOT OK" }.to_owned(),
             self.requests.to_string(),
             format!("{}{failed_limit}", self.failed),
@@ -173,7 +177,7 @@ impl Outcome {
             self.resets.to_string(),
             self.withdrawals.to_string(),
             served.collect::<Vec<_>>().join(", "),
-            self.story.to_owned(),
+            self.story.clone(),
         ]
     }
 }
@@ -182,7 +186,7 @@ impl From<Limits> for LimitRow {
     fn from(limits: Limits) -> Self {
         Self {
             failed: limits.failed,
-            failed_after_return: limits.failed_in_repair,
+            failed_after_return: limits.failed_after_return,
             resets: limits.resets,
             longest_gap_ms: limits.longest_gap.map(millis),
             withdrawals: limits.withdrawals,
@@ -190,5 +194,3 @@ impl From<Limits> for LimitRow {
         }
     }
 }
-
-const APPLY_LIMIT: Duration = Duration::from_millis(2000);

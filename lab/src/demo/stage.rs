@@ -4,19 +4,20 @@ use std::time::{Duration, Instant};
 
 use super::{
     DemoError,
-    event::{Event, Starts, Step},
     report::Outcome,
+    run,
     scene::{self, Scene},
     verdict::{self, Observed},
 };
 use crate::{
     load::{self, STEADY_CONNECTIONS},
     routers::{self, POLL_INTERVAL},
+    scenario::{Event, Step},
 };
 
 /// Plays `event`.
 pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, DemoError> {
-    if event.starts == Starts::Settled {
+    if event.after.is_none() {
         scene.settle().await?;
     }
     let edges = scene.edges_of_flows()?;
@@ -28,14 +29,14 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
 
     scene.collector.begin_window();
     let from = scene.load.begin_window();
-    for step in event.fault {
-        take(scene, *step, &mut problems, &mut programmed_after).await?;
+    for step in &event.fault {
+        take(scene, step, &mut problems, &mut programmed_after).await?;
     }
     let repair_from = Instant::now();
     let mut backends_after = scene.backends_before(repair_from);
     let mut wrong = wrongly_served(scene, event, repair_from);
-    for step in event.repair {
-        take(scene, *step, &mut problems, &mut programmed_after).await?;
+    for step in &event.repair {
+        take(scene, step, &mut problems, &mut programmed_after).await?;
     }
     let until = Instant::now();
     if event.fault.is_empty() {
@@ -65,7 +66,7 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
 
 async fn take(
     scene: &mut Scene,
-    step: Step,
+    step: &Step,
     problems: &mut Vec<String>,
     programmed_after: &mut Option<Duration>,
 ) -> Result<(), DemoError> {
@@ -73,17 +74,18 @@ async fn take(
     match step {
         Step::CheckRouters => problems.extend(check_routers(scene)?),
         Step::Cut(node) => lab.cut(node)?,
-        Step::Kill(node, program) => lab.kill(node, program)?,
+        Step::Kill(target) => lab.kill(&target.node, &target.program)?,
         Step::KillControllerInBurst => {
             if let Some(kube) = &mut scene.kube {
                 kube.kill_in_burst(lab)?;
             }
         }
-        Step::Observe(time) => tokio::time::sleep(time).await,
+        Step::Observe(time) => tokio::time::sleep(*time).await,
         Step::PowerOff(nodes) => lab.power_off(nodes)?,
         Step::PowerOn(nodes) => lab.power_on(nodes)?,
         Step::Restore(node) => lab.restore(node)?,
-        Step::Start(node, program) => lab.start_named(node, program)?,
+        Step::Run(command) => problems.extend(run::run(scene, command).await?),
+        Step::Start(target) => lab.start_named(&target.node, &target.program)?,
         Step::VerifyWrites => {
             if let Some(kube) = &scene.kube {
                 let verified = kube.verify_writes(lab)?;
@@ -117,7 +119,7 @@ fn check_routers(scene: &Scene) -> Result<Vec<String>, DemoError> {
 /// Users that the event says are served by one datacenter, and are not.
 fn wrongly_served(scene: &Scene, event: &Event, at: Instant) -> Vec<String> {
     let mut problems = Vec::new();
-    for (client, datacenter) in event.serves {
+    for (client, datacenter) in &event.serves {
         for (position, stream) in scene.load.streams().iter().enumerate() {
             if stream.client != *client {
                 continue;

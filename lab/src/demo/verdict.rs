@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    event::{BreaksInRepair, Event},
-    report::{Outcome, Proof},
+use super::report::{Outcome, Proof};
+use crate::{
+    load::{Break, Expected, FlowKey, Record, longest_gap, metrics},
+    scenario::{BreaksInRepair, Event},
 };
-use crate::load::{Break, Expected, FlowKey, Record, longest_gap, metrics};
 
 /// What was seen of an event.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
     if let Some(limit) = limits.failed {
         hold("failed", all.failed.to_string(), all.failed <= limit, limit.to_string());
     }
-    if let Some(limit) = limits.failed_in_repair {
+    if let Some(limit) = limits.failed_after_return {
         let failed = in_repair.failed;
         hold("failed after return", failed.to_string(), failed <= limit, limit.to_string());
     }
@@ -90,8 +90,8 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
     }
 
     Outcome {
-        name: event.name,
-        story: event.story,
+        name: event.name.clone(),
+        story: event.story.clone(),
         requests: all.requests,
         failed: all.failed,
         failed_after_return: in_repair.failed,
@@ -124,7 +124,7 @@ fn description(end: &Break, from: Instant) -> String {
 }
 
 fn cause(event: &Event, end: &Break, from: Instant, repair_from: Instant) -> Cause {
-    if end.opened < from && event.victims.contains(&end.server.backend.as_str()) {
+    if end.opened < from && event.victims.contains(&end.server.backend) {
         return Cause::Lost;
     }
     match event.breaks_in_repair {
@@ -142,11 +142,15 @@ pub(super) fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::event::EVENTS, *};
-    use crate::load::Server;
+    use std::path::Path;
 
-    fn event(name: &str) -> &'static Event {
-        EVENTS.iter().find(|event| event.name == name).unwrap()
+    use super::*;
+    use crate::{load::Server, scenario::Scenario};
+
+    fn event(name: &str) -> Event {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/main-job.yml");
+        let scenario = Scenario::read(&path).unwrap();
+        scenario.events.into_iter().find(|event| event.name == name).unwrap()
     }
 
     fn broke(backend: &str, opened: Instant, at: Instant) -> Break {
@@ -160,7 +164,7 @@ mod tests {
         let before = from.checked_sub(Duration::from_secs(1)).unwrap();
         let later = from + Duration::from_secs(1);
         let cause = |backend, opened| {
-            cause(event("backend_killed"), &broke(backend, opened, later), from, later)
+            cause(&event("backend_killed"), &broke(backend, opened, later), from, later)
         };
 
         assert_eq!(cause("be-ams-1", before), Cause::Lost);
@@ -174,8 +178,8 @@ mod tests {
         let later = from + Duration::from_secs(1);
         let end = broke("be-fra-1", from, later);
 
-        assert_eq!(cause(event("datacenter_back"), &end, from, from), Cause::Moved);
-        assert_eq!(cause(event("datacenter_lost"), &end, from, from), Cause::Reset);
+        assert_eq!(cause(&event("datacenter_back"), &end, from, from), Cause::Moved);
+        assert_eq!(cause(&event("datacenter_lost"), &end, from, from), Cause::Reset);
     }
 
     #[test]
@@ -195,7 +199,7 @@ mod tests {
             problems: Vec::new(),
         };
 
-        let outcome = judge(event("agent_killed"), observed);
+        let outcome = judge(&event("agent_killed"), observed);
 
         assert!(!outcome.ok);
         assert_eq!(outcome.problems, ["withdrawals: 1, at most 0", "no requests were made"]);

@@ -42,19 +42,19 @@ impl Lab {
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn power_off(&self, nodes: &[&str]) -> Result<(), LabError> {
-        for node in nodes {
+    pub fn power_off(&self, nodes: &[impl AsRef<str>]) -> Result<(), LabError> {
+        for node in nodes.iter().map(AsRef::as_ref) {
             self.cut(node)?;
             let port = self.topology.management_port(node);
             let batch = format!("link set dev {port} nomaster\n");
             self.topology.management_namespace().ip(&batch)?;
         }
         let mut processes = Vec::new();
-        for node in nodes {
+        for node in nodes.iter().map(AsRef::as_ref) {
             processes.extend(self.topology.node_namespace(node).processes()?);
         }
         Process::kill_all(&processes)?;
-        for node in nodes {
+        for node in nodes.iter().map(AsRef::as_ref) {
             for end in self.topology.wire_ends(node) {
                 end.wire.ip(&format!("link delete dev {}\n", end.interface))?;
             }
@@ -73,11 +73,11 @@ impl Lab {
     ///
     /// # Errors
     /// Something cannot be made or started.
-    pub fn power_on(&self, nodes: &[&str]) -> Result<(), LabError> {
-        for name in nodes {
+    pub fn power_on(&self, nodes: &[impl AsRef<str>]) -> Result<(), LabError> {
+        for name in nodes.iter().map(AsRef::as_ref) {
             self.make_node(self.node(name)?)?;
         }
-        for name in nodes {
+        for name in nodes.iter().map(AsRef::as_ref) {
             self.start(name)?;
         }
         Ok(())
