@@ -8,10 +8,12 @@ use prost_build::Config;
 const PACKAGE: &str = ".isocast.agent.v1alpha1";
 
 /// Enum-typed fields: (field, module of `agent::json` that knows their names).
-const ENUM_FIELDS: [(&str, &str); 5] = [
+const ENUM_FIELDS: [(&str, &str); 7] = [
     ("Node.roles", "roles"),
     ("Uplink.xdp_mode", "xdp_mode"),
     ("BgpPeer.families", "families"),
+    ("BgpPeer.role", "peer_role"),
+    ("BgpPeer.connection", "connection"),
     ("Port.protocol", "protocol"),
     ("Failover.on_no_local_backend", "on_no_local_backend"),
 ];

@@ -6,20 +6,21 @@
 //! controller can tell their owners. Nothing behind this room meets raw text again.
 
 mod parse;
+mod peer;
 mod service;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
-    time::Duration,
 };
 
 use ipnet::IpNet;
 use isocast_api::agent::{Configuration, EntryError};
 
+pub use self::peer::{Bfd, Connection, Families, MaxPrefixes, Peer, PeerRole, Reach, Remote};
 pub use self::service::{
     Backend, Check, Failover, HealthCheck, OnNoLocalBackend, Pool, Port, Protocol, Service,
 };
@@ -90,40 +91,6 @@ pub enum XdpMode {
 /// 32 secret bytes; never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClusterSecret(pub [u8; 32]);
-
-/// One BGP neighbour.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Uid of the BGPPeer object.
-    pub uid: Uid,
-    /// Its name, for people.
-    pub name: String,
-    /// Where the neighbour is.
-    pub address: IpAddr,
-    /// Its autonomous system.
-    pub peer_asn: u32,
-    /// Source of the session, if not the kernel's choice.
-    pub local_address: Option<IpAddr>,
-    /// Next hop of IPv4 routes, if not the session's own address.
-    pub next_hop_ipv4: Option<Ipv4Addr>,
-    /// Next hop of IPv6 routes, if not the session's own address or the uplink's.
-    pub next_hop_ipv6: Option<Ipv6Addr>,
-    /// Families offered.
-    pub families: Families,
-    /// Hold time offered, at least 3 s (RFC 4271 §4.2).
-    pub hold_time: Duration,
-    /// Restart time offered; `None`: graceful restart is not offered.
-    pub graceful_restart: Option<Duration>,
-}
-
-/// Address families of a session; at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Families {
-    /// IPv4 unicast.
-    pub ipv4: bool,
-    /// IPv6 unicast.
-    pub ipv6: bool,
-}
 
 /// What this agent is willing to take on, whatever it is told.
 #[derive(Clone, Copy, Debug)]

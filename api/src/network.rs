@@ -21,8 +21,8 @@ pub use self::{
     },
     backend_pool::{Backend, BackendPool, BackendPoolSpec, BackendPoolStatus, PoolMode},
     bgp_peer::{
-        BgpPeer, BgpPeerSpec, BgpPeerStatus, Connection, GracefulRestart, GracefulRestartMode,
-        NodeSelector, SessionStatus,
+        Bfd, BgpPeer, BgpPeerSpec, BgpPeerStatus, Connection, GracefulRestart, GracefulRestartMode,
+        MaxPrefixes, NodeSelector, Password, PeerRole, SessionStatus,
     },
     datacenter::{Datacenter, DatacenterSpec, DatacenterState, DatacenterStatus},
     node::{Node, NodeRole, NodeSpec, NodeStatus, Uplink, XdpMode},

@@ -228,6 +228,10 @@ fn bgp_peer() {
         "localAddress": "10.0.0.1", "nextHopIPv4": "10.0.0.1", "nextHopIPv6": "fd00::1",
         "families": ["IPv4"], "holdTime": "3s",
         "gracefulRestart": {"mode": "Enabled", "restartTime": "4095s"},
+        "bfd": {"interval": "10ms", "multiplier": 3}, "role": "Customer", "ttlSecurity": false,
+        "passive": true, "password": {"file": "/etc/isocast/tor1.md5"},
+        "maxPrefixes": {"inbound": 1, "outbound": 1}, "extendedNextHop": true,
+        "enforceFirstAS": true, "importPolicy": "from-transit", "exportPolicy": "to-transit",
     });
     table(
         "BGPPeer",
@@ -238,7 +242,51 @@ fn bgp_peer() {
                 &[("/nodeSelector", json!({"matchLabels": {"a": "b"}}))],
                 "spec.nodeSelector: Forbidden: may not be given beside nodes",
             ),
-            (&[("/address", Value::Null)], "spec.address: Required value"),
+            (&[("/address", Value::Null)], "spec.address: Required value: or give prefix"),
+            (
+                &[("/prefix", json!("10.0.0.0/24"))],
+                "spec.prefix: Forbidden: may not be given beside address",
+            ),
+            (
+                &[("/address", Value::Null), ("/prefix", json!("fd00::/64"))],
+                "spec.localAddress: Invalid value: \"10.0.0.1\": must be of the same IP version as prefix",
+            ),
+            (
+                &[("/ttlSecurity", json!(true)), ("/multihop", json!(2))],
+                "spec.ttlSecurity: Forbidden: may not be given beside multihop: packets arrive with another TTL",
+            ),
+            (
+                &[("/multihop", json!(1))],
+                "spec.multihop: Invalid value: 1: must be between 2 and 255",
+            ),
+            (
+                &[("/bfd", json!({"interval": "9ms"}))],
+                "spec.bfd.interval: Invalid value: \"9ms\": must be between 10ms and 10s",
+            ),
+            (
+                &[("/bfd", json!({"multiplier": 1}))],
+                "spec.bfd.multiplier: Invalid value: 1: must be between 2 and 50",
+            ),
+            (
+                &[("/role", json!("Friend"))],
+                "spec.role: Unsupported value: \"Friend\": supported values: \"Customer\", \"Peer\", \"Provider\", \"RouteServer\", \"RouteServerClient\"",
+            ),
+            (
+                &[("/password", json!({"file": "keys/../tor1"}))],
+                "spec.password.file: Invalid value: \"keys/../tor1\": must be an absolute path without \"..\"",
+            ),
+            (
+                &[("/password", json!({"text": "secret", "file": "/k"}))],
+                "spec.password.text: Forbidden: there is no such field",
+            ),
+            (
+                &[("/maxPrefixes", json!({"inbound": 0}))],
+                "spec.maxPrefixes.inbound: Invalid value: 0: must be between 1 and 4294967295",
+            ),
+            (
+                &[("/exportPolicy", json!("To_Transit"))],
+                "spec.exportPolicy: Invalid value: \"To_Transit\": must be 1 to 253 lower-case letters, digits, '-' or '.', beginning and ending with a letter or digit (for example 'edge-1.ams')",
+            ),
             (
                 &[("/address", json!("10.0.0.0/24"))],
                 "spec.address: Invalid value: \"10.0.0.0/24\": must be an IPv4 or IPv6 address",
@@ -290,9 +338,15 @@ fn bgp_peer() {
     let expected = json!({
         "connection": "Fabric", "nodes": ["edge-1"], "address": "10.0.0.254", "peerASN": 65001,
         "families": ["IPv4", "IPv6"], "holdTime": "9s",
-        "gracefulRestart": {"mode": "Enabled", "restartTime": "30s"},
+        "gracefulRestart": {"mode": "Enabled", "restartTime": "30s"}, "ttlSecurity": false,
+        "passive": false, "maxPrefixes": {}, "extendedNextHop": false,
     });
     assert_eq!(defaulted("BGPPeer", minimal), expected);
+    let dynamic = json!({
+        "nodes": ["edge-1"], "prefix": "10.0.0.0/24", "peerASN": 65001, "bfd": {},
+    });
+    assert_eq!(refusals(&object("BGPPeer", dynamic.clone()), None), [""; 0]);
+    assert_eq!(defaulted("BGPPeer", dynamic)["bfd"], json!({"interval": "50ms", "multiplier": 3}),);
 }
 
 #[test]
@@ -533,18 +587,6 @@ fn anycast_service() {
                 "spec.failover.datacenterPreference[2]: Duplicate value: \"ams\"",
             ),
             (
-                &[("/affinity/midFlowMove", json!("Rescue"))],
-                "spec.affinity.midFlowMove: Forbidden: Rescue is not offered by this version",
-            ),
-            (
-                &[("/limits/packetsPerSecond", json!(1))],
-                "spec.limits.packetsPerSecond: Forbidden: limits are not enforced by this version",
-            ),
-            (
-                &[("/limits/newFlowsPerSecond", json!(1))],
-                "spec.limits.newFlowsPerSecond: Forbidden: limits are not enforced by this version",
-            ),
-            (
                 &[("/allowedSources", json!(["198.51.100.0/24"]))],
                 "spec.allowedSources: Forbidden: lists of clients are not enforced by this version",
             ),
@@ -615,6 +657,38 @@ fn an_object_of_the_wrong_shape_is_refused_without_a_panic() {
             let mut value = value;
             (kind.default)(&mut value);
             assert!(!(kind.validate)(&value, Some(&json!(7))).is_empty(), "{}", kind.kind);
+        }
+    }
+}
+
+#[test]
+fn what_this_version_does_not_enforce_is_accepted_with_a_warning_per_field() {
+    let kind = kind("AnycastService");
+    assert_eq!((kind.warnings)(&object("AnycastService", service())), [""; 0]);
+    let mut spec = service();
+    spec["affinity"] = json!({"midFlowMove": "Rescue"});
+    spec["limits"] = json!({"packetsPerSecond": 1_000_000, "newFlowsPerSecond": 50_000});
+    let object = object("AnycastService", spec);
+
+    assert_eq!(refusals(&object, None), [""; 0]);
+    let warnings = (kind.warnings)(&object);
+
+    let fields = [
+        "spec.affinity.midFlowMove",
+        "spec.limits.packetsPerSecond",
+        "spec.limits.newFlowsPerSecond",
+    ];
+    assert_eq!(
+        warnings,
+        fields.map(|field| format!("{field}: this version does not enforce it yet"))
+    );
+}
+
+#[test]
+fn a_malformed_object_warns_of_nothing_and_panics_nobody() {
+    for kind in kinds() {
+        for value in [json!(null), json!([]), json!({"spec": 1})] {
+            assert_eq!((kind.warnings)(&value), [""; 0], "{}", kind.kind);
         }
     }
 }

@@ -1,20 +1,18 @@
 //! From entries to a [`NodeModel`]: the one place where text from outside becomes types.
 
+mod peer;
+
 use std::{collections::BTreeMap, net::IpAddr, str::FromStr, time::Duration};
 
-use isocast_api::agent::{
-    self as wire, AddressFamily, Configuration, Entry, EntryError, Role, entry::Value,
-};
+use isocast_api::agent::{self as wire, Configuration, Entry, EntryError, Role, entry::Value};
 
 use crate::bgp::Communities;
 
 use super::{
-    Backend, Check, ClusterSecret, Failover, Families, HealthCheck, Limits, NodeModel,
-    OnNoLocalBackend, Peer, Pool, Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
+    Backend, Check, ClusterSecret, Failover, HealthCheck, Limits, NodeModel, OnNoLocalBackend,
+    Peer, Pool, Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
 };
 
-/// Lowest hold time that is not "never" (RFC 4271 §4.2).
-const HOLD_TIME_S_MIN: u32 = 3;
 /// Tenant ids travel in 24 bits of the encapsulation header.
 const TENANT_ID_MAX: u32 = (1 << 24) - 1;
 
@@ -49,7 +47,7 @@ impl Parsing {
     fn entry(&mut self, entry: &Entry) {
         let outcome = match &entry.value {
             Some(Value::Node(it)) => node(it).map(|it| self.node = Some(it)),
-            Some(Value::BgpPeer(it)) => peer(it).map(|it| self.peers.push(it)),
+            Some(Value::BgpPeer(it)) => peer::peer(it).map(|it| self.peers.push(it)),
             Some(Value::Pool(it)) => pool(it).map(|(uid, it)| drop(self.pools.insert(uid, it))),
             Some(Value::Service(it)) => service(it).map(|it| {
                 self.services.insert(it.uid.clone(), (entry.key.clone(), it));
@@ -145,32 +143,6 @@ fn uplink(wire: &wire::Uplink) -> Result<Uplink, Refusal> {
         wire::XdpMode::Generic => XdpMode::Generic,
     };
     Ok(Uplink { interface: filled(&wire.interface, "uplinks.interface")?, xdp })
-}
-
-fn peer(wire: &wire::BgpPeer) -> Result<Peer, Refusal> {
-    let families = Families {
-        ipv4: wire.families().any(|family| family == AddressFamily::Ipv4Unicast),
-        ipv6: wire.families().any(|family| family == AddressFamily::Ipv6Unicast),
-    };
-    if !families.ipv4 && !families.ipv6 {
-        return Err("families: at least one".into());
-    }
-    if wire.hold_time_s < HOLD_TIME_S_MIN {
-        return Err(format!("hold_time_s: at least {HOLD_TIME_S_MIN}, not {}", wire.hold_time_s));
-    }
-    let restart = wire.graceful_restart_s;
-    Ok(Peer {
-        uid: filled(&wire.uid, "uid")?.into(),
-        name: wire.name.clone(),
-        address: address(&wire.address, "address")?,
-        peer_asn: wire.peer_asn,
-        local_address: optional(&wire.local_address, "local_address")?,
-        next_hop_ipv4: optional(&wire.next_hop_ipv4, "next_hop_ipv4")?,
-        next_hop_ipv6: optional(&wire.next_hop_ipv6, "next_hop_ipv6")?,
-        families,
-        hold_time: Duration::from_secs(wire.hold_time_s.into()),
-        graceful_restart: (restart > 0).then(|| Duration::from_secs(restart.into())),
-    })
 }
 
 fn pool(wire: &wire::BackendPool) -> Result<(Uid, Pool), Refusal> {

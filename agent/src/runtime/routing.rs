@@ -15,7 +15,7 @@ use crate::{
         Advertisement, BgpSpeaker, FamilySet, PeerConfig, PeerStatus, PeerStatuses, SpeakerConfig,
         State, Stop,
     },
-    model::{NodeModel, Peer, Uid},
+    model::{NodeModel, Peer, Remote, Uid},
     steer::Lease,
 };
 
@@ -51,7 +51,7 @@ impl Routing {
         }
         let Some(running) = &mut self.running else { return };
         running.speaker.set_announceable(model.announceable.clone());
-        let peers = model.peers.iter().map(peer_config).collect();
+        let peers = model.peers.iter().filter_map(peer_config).collect();
         if let Err(error) = running.speaker.set_peers(peers) {
             tracing::error!(%error, "BGP peers refused; the former ones stay");
         }
@@ -164,8 +164,10 @@ fn begin(model: &NodeModel, start: Start) -> Option<Running> {
     }
 }
 
-fn peer_config(peer: &Peer) -> PeerConfig {
-    PeerConfig {
+/// None for a dynamic peer, which nobody can call.
+fn peer_config(peer: &Peer) -> Option<PeerConfig> {
+    let Remote::Address(address) = peer.remote else { return None };
+    Some(PeerConfig {
         name: peer.name.clone(),
         local_address: peer.local_address,
         next_hop_ipv4: peer.next_hop_ipv4,
@@ -173,8 +175,8 @@ fn peer_config(peer: &Peer) -> PeerConfig {
         families: FamilySet { ipv4: peer.families.ipv4, ipv6: peer.families.ipv6 },
         hold_time: peer.hold_time,
         graceful_restart: peer.graceful_restart,
-        ..PeerConfig::new(peer.uid.clone(), peer.address, peer.peer_asn)
-    }
+        ..PeerConfig::new(peer.uid.clone(), address, peer.peer_asn)
+    })
 }
 
 fn report(uid: &Uid, status: &PeerStatus) -> agent::PeerStatus {

@@ -47,8 +47,10 @@ macro_rules! by_name {
     };
 }
 
+by_name!(connection, one Connection);
 by_name!(families, many AddressFamily);
 by_name!(on_no_local_backend, one OnNoLocalBackend);
+by_name!(peer_role, one PeerRole);
 by_name!(protocol, one Protocol);
 by_name!(roles, many Role);
 by_name!(xdp_mode, one XdpMode);

@@ -12,6 +12,7 @@
 //! | Backend | the services whose pools name it, their pools, and the sources to believe |
 
 mod entries;
+mod peering;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -71,7 +72,7 @@ impl Compilation {
         entries.insert("node".to_owned(), Value::Node(own));
         for peer in self.peers(node) {
             let key = format!("bgppeer/{}", peer.metadata.uid);
-            entries.insert(key, Value::BgpPeer(entries::bgp_peer(peer)));
+            entries.insert(key, Value::BgpPeer(peering::bgp_peer(peer)));
         }
         for service in &services {
             let wire = service.wire.clone();
@@ -121,8 +122,8 @@ impl Compilation {
         let speaks = node.spec.has_role(NodeRole::Edge);
         let mut seen = BTreeSet::new();
         let peers = self.world.peers.values();
-        peers
-            .filter(move |peer| speaks && speaks_with(node, peer) && seen.insert(peer.spec.address))
+        let remote = |peer: &BgpPeer| (peer.spec.address, peer.spec.prefix);
+        peers.filter(move |peer| speaks && speaks_with(node, peer) && seen.insert(remote(peer)))
     }
 
     /// The host routes that `node` may announce at all.

@@ -6,8 +6,7 @@ use ipnet::IpNet;
 use isocast_api::{
     agent as wire,
     network::{
-        AnycastService, BackendPool, BgpPeer, Family, GracefulRestartMode, Node, NodeRole,
-        OnNoLocalBackend, TransportProtocol, XdpMode,
+        AnycastService, BackendPool, Node, NodeRole, OnNoLocalBackend, TransportProtocol, XdpMode,
     },
     text::{Duration, HostAddress},
 };
@@ -42,31 +41,6 @@ pub(super) fn node(
         router_id: spec.router_id().unwrap_or(Ipv4Addr::UNSPECIFIED).to_string(),
         cluster_secret: cluster_secret.to_vec(),
         announceable_prefixes: announceable.iter().map(ToString::to_string).collect(),
-    }
-}
-
-pub(super) fn bgp_peer(peer: &BgpPeer) -> wire::BgpPeer {
-    let spec = &peer.spec;
-    let family = |family: &Family| match family {
-        Family::IPv4 => wire::AddressFamily::Ipv4Unicast,
-        Family::IPv6 => wire::AddressFamily::Ipv6Unicast,
-    };
-    let restart = &spec.graceful_restart;
-    wire::BgpPeer {
-        uid: peer.metadata.uid.clone(),
-        name: peer.name().to_owned(),
-        generation: peer.metadata.generation,
-        address: spec.address.to_string(),
-        peer_asn: spec.peer_asn,
-        local_address: text(spec.local_address),
-        next_hop_ipv4: text(spec.next_hop_ipv4),
-        next_hop_ipv6: text(spec.next_hop_ipv6),
-        families: spec.families.iter().map(|it| family(it).into()).collect(),
-        hold_time_s: seconds(spec.hold_time),
-        graceful_restart_s: match restart.mode {
-            GracefulRestartMode::Disabled => 0,
-            GracefulRestartMode::Enabled => seconds(restart.restart_time),
-        },
     }
 }
 
@@ -179,14 +153,10 @@ fn backend_uid(pool: &BackendPool, what: &str, identity: &str) -> String {
     uid.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn text(value: Option<impl ToString>) -> String {
+pub(super) fn text(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn millis(duration: Duration) -> u32 {
+pub(super) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-fn seconds(duration: Duration) -> u32 {
-    millis(duration) / 1000
 }
