@@ -339,7 +339,7 @@ fn bgp_peer() {
         "connection": "Fabric", "nodes": ["edge-1"], "address": "10.0.0.254", "peerASN": 65001,
         "families": ["IPv4", "IPv6"], "holdTime": "9s",
         "gracefulRestart": {"mode": "Enabled", "restartTime": "30s"}, "ttlSecurity": false,
-        "passive": false, "maxPrefixes": {}, "extendedNextHop": false,
+        "passive": false, "extendedNextHop": false,
     });
     assert_eq!(defaulted("BGPPeer", minimal), expected);
     let dynamic = json!({
