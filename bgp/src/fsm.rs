@@ -19,15 +19,19 @@ mod config;
 mod connection;
 mod end;
 mod negotiated;
+mod role;
 mod routes;
 mod session;
 
 use std::fmt;
 
-pub use self::config::{ConfigError, ConnectMode, RestartState, SessionConfig};
+pub use self::config::{
+    ConfigError, ConnectMode, HelperConfig, PeerAs, RestartState, SessionConfig,
+};
 pub use self::connection::{ConnectionId, LocalEndpoint};
 pub use self::end::{EndReason, OpenRefusal};
 pub use self::negotiated::Negotiated;
+pub use self::role::{Leak, Role, otc_egress, otc_ingress};
 pub use self::routes::{Heard, Routes, SessionTerms};
 pub use self::session::Session;
 use crate::adj_in::RouteChange;

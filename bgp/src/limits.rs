@@ -8,8 +8,11 @@ use std::time::Duration;
 /// Header of every message: marker, length, type (RFC 4271 §4.1).
 pub const HEADER_BYTES: usize = 19;
 
-/// Largest message sent or accepted (RFC 4271 §4). Extended messages (RFC 8654) are not offered.
+/// Largest message sent or accepted (RFC 4271 §4), unless both sides want more.
 pub const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// Largest message where both sides want more (RFC 8654 §2).
+pub const EXTENDED_MESSAGE_BYTES_MAX: usize = 65_535;
 
 /// Longest AS path accepted, in hops. Real paths stay below 40; beyond this a path only serves to
 /// exhaust somebody's buffer.
@@ -39,6 +42,15 @@ pub const HOLD_TIME_MIN: Duration = Duration::from_secs(3);
 
 /// Largest restart time that the 12 bits of its field hold (RFC 4724 §3).
 pub const RESTART_TIME_MAX: Duration = Duration::from_secs(4095);
+
+/// Largest long-lived stale time that the 24 bits of its field hold (RFC 9494 §3.1).
+pub const LONG_LIVED_TIME_MAX: Duration = Duration::from_secs(0x00ff_ffff);
+
+/// Wait for End-of-RIB of a peer that has come back, unless configured otherwise.
+pub const STALE_TIME: Duration = Duration::from_secs(180);
+
+/// Wait for the end of a refresh that a peer has begun (RFC 7313 §4.2 leaves it to us).
+pub const REFRESH_TIME: Duration = Duration::from_secs(180);
 
 /// Wait for the peer's OPEN. RFC 4271 §8.2.2 suggests four minutes; an edge that hangs on a
 /// half-dead router for that long is an outage.

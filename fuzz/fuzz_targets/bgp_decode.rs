@@ -2,7 +2,7 @@
 //! yields can have come from its bytes only.
 #![no_main]
 
-use isocast_bgp::types::{FamilySet, PeerKind};
+use isocast_bgp::types::{Asn, FamilySet, PeerKind};
 use isocast_bgp::wire::as_path::AsnWidth;
 use isocast_bgp::wire::header::{Deframer, Message, MessageType};
 use isocast_bgp::wire::notification::Notification;
@@ -17,7 +17,9 @@ fuzz_target!(|bytes: &[u8]| {
     let codec = Codec {
         asn_width: if choices & 1 == 0 { AsnWidth::Four } else { AsnWidth::Two },
         families: FamilySet { ipv4: choices & 2 == 0, ipv6: choices & 4 == 0 },
-        peer_kind: if choices & 8 == 0 { PeerKind::External } else { PeerKind::Internal },
+        extended_next_hop: choices & 16 != 0,
+        first_as: (choices & 32 != 0).then_some(Asn(65_001)),
+        ..Codec::new(if choices & 8 == 0 { PeerKind::External } else { PeerKind::Internal })
     };
     decode(MessageType::Update, body, &codec);
     decode(MessageType::Open, body, &codec);

@@ -11,12 +11,12 @@ use isocast_bgp::adj_in::ImportPolicy;
 use isocast_bgp::adj_out::Desired;
 use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
-    Action, ConnectMode, ConnectionId, Input, LocalEndpoint, RestartState, Session, SessionConfig,
+    Action, ConnectMode, ConnectionId, Input, LocalEndpoint, PeerAs, RestartState, Session, SessionConfig,
     Stop,
 };
 use isocast_bgp::guard::ExportGuard;
 use isocast_bgp::limits::CONNECTIONS_MAX;
-use isocast_bgp::types::{Asn, FamilySet, PerFamily};
+use isocast_bgp::types::{Asn, FamilySet};
 use isocast_bgp::wire::capability::Capability;
 use isocast_bgp::wire::community::Communities;
 use isocast_bgp::wire::encode;
@@ -119,15 +119,11 @@ const LOCAL: LocalEndpoint = LocalEndpoint {
 };
 
 fn new_session(now: Instant) -> Session {
+    let router_id = Ipv4Addr::new(10, 0, 0, 1);
     let config = SessionConfig {
-        local_asn: Asn(65_010),
-        router_id: Ipv4Addr::new(10, 0, 0, 1),
-        peer_asn: Asn(65_020),
         connect: ConnectMode::Both,
-        families: FamilySet::BOTH,
-        hold_time: Duration::from_secs(9),
         restart_time: Some(Duration::from_secs(30)),
-        next_hops: PerFamily::default(),
+        ..SessionConfig::new(Asn(65_010), router_id, PeerAs::Number(Asn(65_020)))
     };
     Session::new(now, config, RestartState::default(), 1).expect("the configuration is valid")
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use isocast_bgp::{
     adj_in::ImportPolicy,
-    fsm::{ConfigError, ConnectMode, SessionConfig},
+    fsm::{ConfigError, ConnectMode, PeerAs, SessionConfig},
     types::{Asn, FamilySet, PerFamily},
     wire::{community::Communities, next_hop::NextHop},
 };
@@ -130,15 +130,14 @@ impl PeerConfig {
     /// The session's part of the configuration.
     pub(super) fn session(&self, speaker: &SpeakerConfig) -> Result<SessionConfig, ConfigError> {
         let ipv6 = self.next_hop_ipv6.map(|global| NextHop::V6 { global, link_local: None });
+        let peer_as = PeerAs::Number(Asn(self.peer_asn));
         let config = SessionConfig {
-            local_asn: Asn(speaker.asn),
-            router_id: speaker.router_id,
-            peer_asn: Asn(self.peer_asn),
             connect: self.connect,
             families: self.families,
             hold_time: self.hold_time,
             restart_time: self.graceful_restart,
             next_hops: PerFamily { ipv4: self.next_hop_ipv4.map(NextHop::V4), ipv6 },
+            ..SessionConfig::new(Asn(speaker.asn), speaker.router_id, peer_as)
         };
         config.validate()?;
         Ok(config)

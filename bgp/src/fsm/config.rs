@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::limits::{HOLD_TIME_MIN, RESTART_TIME_MAX};
-use crate::types::{Asn, FamilySet, PeerKind, PerFamily};
+use super::role::Role;
+use crate::limits::{HOLD_TIME_MIN, LONG_LIVED_TIME_MAX, RESTART_TIME_MAX, STALE_TIME};
+use crate::types::{Asn, Family, FamilySet, PeerKind, PerFamily};
 use crate::wire::next_hop::NextHop;
 
 /// Who opens the TCP connection.
@@ -19,6 +20,17 @@ pub enum ConnectMode {
     Both,
 }
 
+/// Which AS a peer may say it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAs {
+    /// This one.
+    Number(Asn),
+    /// Any but ours.
+    External,
+    /// Ours.
+    Internal,
+}
+
 /// Configuration of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
@@ -27,7 +39,7 @@ pub struct SessionConfig {
     /// Our BGP identifier.
     pub router_id: Ipv4Addr,
     /// The peer's AS.
-    pub peer_asn: Asn,
+    pub peer_as: PeerAs,
     /// Who connects.
     pub connect: ConnectMode,
     /// Families to offer.
@@ -36,8 +48,36 @@ pub struct SessionConfig {
     pub hold_time: Duration,
     /// How long the peer shall keep routes while we restart; nothing: not offered.
     pub restart_time: Option<Duration>,
+    /// What is kept of the peer while it restarts; nothing: its routes go with its session.
+    pub helper: Option<HelperConfig>,
     /// Next hops to announce; where there is none, the session's own address serves.
     pub next_hops: PerFamily<Option<NextHop>>,
+    /// Whether to offer IPv6 next hops for IPv4 (RFC 8950).
+    pub extended_next_hop: bool,
+    /// Whether to offer messages of up to 65,535 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// Whether a path must begin with the AS of a peer in another AS (RFC 4271 §6.3). Route servers
+    /// do not prepend theirs (RFC 7947 §2.2.2).
+    pub enforce_first_as: bool,
+    /// What we are to a peer in another AS (RFC 9234); nothing: not said.
+    pub role: Option<Role>,
+    /// Whether a peer must say its role, too.
+    pub strict_role: bool,
+}
+
+/// What a helper does for a peer that restarts (RFC 4724 §4.2, RFC 8538, RFC 9494).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HelperConfig {
+    /// Longest wait for the peer's return, whatever it asks for.
+    pub restart_time_max: Duration,
+    /// Longest wait for End-of-RIB after the peer's return.
+    pub stale_time_max: Duration,
+    /// Whether to say, and to honour if the peer says it too, that a NOTIFICATION or an expired
+    /// hold timer is a restart like any other (the N bit).
+    pub notification: bool,
+    /// Longest time for which routes stay as a last resort when the peer does not return, whatever
+    /// it asks for; zero: none do.
+    pub long_lived_max: Duration,
 }
 
 /// A configuration that no session can run with.
@@ -56,12 +96,18 @@ pub enum ConfigError {
     /// The field has 12 bits.
     #[error("restart time {0:?} exceeds {RESTART_TIME_MAX:?}")]
     RestartTime(Duration),
+    /// The field has 24 bits.
+    #[error("long-lived stale time {0:?} exceeds {LONG_LIVED_TIME_MAX:?}")]
+    LongLivedTime(Duration),
     /// Nothing to talk about.
     #[error("no address family")]
     NoFamily,
-    /// A next hop of the other family, or one that no host has.
+    /// A next hop that cannot serve its family, or one that no host has.
     #[error("{0} cannot be a next hop of its family")]
     NextHop(NextHop),
+    /// RFC 9234 §4.1: roles are for sessions between autonomous systems.
+    #[error("a role needs a peer in another AS")]
+    InternalRole,
 }
 
 /// What a restart means for the routes that the peer still holds.
@@ -73,13 +119,45 @@ pub struct RestartState {
     pub forwarding_preserved: bool,
 }
 
+impl Default for HelperConfig {
+    fn default() -> Self {
+        Self {
+            restart_time_max: RESTART_TIME_MAX,
+            stale_time_max: STALE_TIME,
+            notification: false,
+            long_lived_max: Duration::ZERO,
+        }
+    }
+}
+
 impl SessionConfig {
+    /// A session that we open, for both families, with a hold time of 9 s and nothing optional.
+    #[must_use]
+    pub fn new(local_asn: Asn, router_id: Ipv4Addr, peer_as: PeerAs) -> Self {
+        Self {
+            local_asn,
+            router_id,
+            peer_as,
+            connect: ConnectMode::Active,
+            families: FamilySet::BOTH,
+            hold_time: Duration::from_secs(9),
+            restart_time: None,
+            helper: None,
+            next_hops: PerFamily::default(),
+            extended_next_hop: false,
+            extended_messages: false,
+            enforce_first_as: true,
+            role: None,
+            strict_role: false,
+        }
+    }
+
     /// Checks what no peer needs to be asked about.
     ///
     /// # Errors
     /// See [`ConfigError`].
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.local_asn == Asn(0) || self.peer_asn == Asn(0) {
+        if self.local_asn == Asn(0) || self.peer_as == PeerAs::Number(Asn(0)) {
             return Err(ConfigError::AsZero);
         }
         if self.router_id.is_unspecified() {
@@ -92,12 +170,19 @@ impl SessionConfig {
         if let Some(time) = self.restart_time.filter(|time| *time > RESTART_TIME_MAX) {
             return Err(ConfigError::RestartTime(time));
         }
+        let long_lived = self.helper.map(|helper| helper.long_lived_max).unwrap_or_default();
+        if long_lived > LONG_LIVED_TIME_MAX {
+            return Err(ConfigError::LongLivedTime(long_lived));
+        }
         if self.families.is_empty() {
             return Err(ConfigError::NoFamily);
         }
-        for family in crate::types::Family::ALL {
+        if self.role.is_some() && self.peer_kind() == PeerKind::Internal {
+            return Err(ConfigError::InternalRole);
+        }
+        for family in Family::ALL {
             match self.next_hops.get(family) {
-                Some(hop) if hop.family() != family || !hop.is_usable() => {
+                Some(hop) if !self.may_serve(*hop, family) => {
                     return Err(ConfigError::NextHop(*hop));
                 }
                 _ => {}
@@ -109,7 +194,11 @@ impl SessionConfig {
     /// Whether the peer is in our AS.
     #[must_use]
     pub fn peer_kind(&self) -> PeerKind {
-        if self.local_asn == self.peer_asn { PeerKind::Internal } else { PeerKind::External }
+        match self.peer_as {
+            PeerAs::Internal => PeerKind::Internal,
+            PeerAs::Number(asn) if asn == self.local_asn => PeerKind::Internal,
+            PeerAs::Number(_) | PeerAs::External => PeerKind::External,
+        }
     }
 
     /// Whether going from `self` to `new` takes a new session. Everything else takes effect at
@@ -118,7 +207,31 @@ impl SessionConfig {
     pub fn needs_reset(&self, new: &Self) -> bool {
         self.local_asn != new.local_asn
             || self.router_id != new.router_id
-            || self.peer_asn != new.peer_asn
+            || self.peer_as != new.peer_as
             || self.families != new.families
+            || self.extended_next_hop != new.extended_next_hop
+            || self.extended_messages != new.extended_messages
+            || self.enforce_first_as != new.enforce_first_as
+            || self.role != new.role
+            || (!self.strict_role && new.strict_role)
+    }
+
+    fn may_serve(&self, hop: NextHop, family: Family) -> bool {
+        let extended = self.extended_next_hop && family == Family::Ipv4Unicast;
+        hop.is_usable() && (hop.family() == family || extended)
+    }
+}
+
+impl PeerAs {
+    /// Whether a peer may be in `asn`, seen from `local`.
+    #[must_use]
+    pub fn admits(self, asn: Asn, local: Asn) -> bool {
+        // RFC 7607 §2; and AS_TRANS is nobody (RFC 6793 §9).
+        let real = asn != Asn(0) && asn != Asn::TRANS;
+        real && match self {
+            Self::Number(number) => asn == number,
+            Self::External => asn != local,
+            Self::Internal => asn == local,
+        }
     }
 }

@@ -96,6 +96,9 @@ pub enum OpenRefusal {
     /// No family in common.
     #[error("no common address family")]
     Families,
+    /// Its role does not go with ours, or it has none and must (RFC 9234 §4.2).
+    #[error("role mismatch")]
+    Role,
 }
 
 impl EndReason {
@@ -134,6 +137,7 @@ impl OpenRefusal {
             Self::Identifier => open::IDENTIFIER,
             Self::HoldTime(_) => open::HOLD_TIME,
             Self::Families => open::CAPABILITY,
+            Self::Role => open::ROLE,
         };
         Notification::new(code::OPEN, subcode)
     }

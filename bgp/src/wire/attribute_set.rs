@@ -254,17 +254,20 @@ impl AttributeSet {
             Some(path) if path.0.is_empty() && self.codec.peer_kind == PeerKind::External => {
                 withdraw(type_code::AS_PATH, UpdateError::AsPath);
             }
+            Some(path) if !self.codec.admits_first_as(path.0.first().copied()) => {
+                withdraw(type_code::AS_PATH, UpdateError::AsPath);
+            }
             Some(_) => {}
         }
         match self.next_hop {
             _ if announced.is_empty() => {}
             None => withdraw(type_code::NEXT_HOP, UpdateError::MissingWellKnown),
-            Some(address) if !NextHop::V4(address).is_usable() => {
+            Some(address) if !self.codec.admits_next_hop(NextHop::V4(address)) => {
                 withdraw(type_code::NEXT_HOP, UpdateError::NextHop);
             }
             Some(_) => {}
         }
-        if reach.iter().any(|reach| !reach.next_hop.is_usable()) {
+        if reach.iter().any(|reach| !self.codec.admits_next_hop(reach.next_hop)) {
             withdraw(type_code::MP_REACH, UpdateError::NextHop);
         }
     }

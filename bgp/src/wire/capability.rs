@@ -6,16 +6,18 @@
 use std::time::Duration;
 
 use super::reader::{Reader, Short};
-use crate::limits::RESTART_TIME_MAX;
+use crate::limits::{LONG_LIVED_TIME_MAX, RESTART_TIME_MAX};
 use crate::types::{Asn, Family, FamilySet, PerFamily};
 
 const MULTIPROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
 const EXTENDED_NEXT_HOP: u8 = 5;
 const EXTENDED_MESSAGE: u8 = 6;
+const ROLE: u8 = 9;
 const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_ASN: u8 = 65;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
+const LONG_LIVED: u8 = 71;
 
 /// One capability.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,10 @@ pub enum Capability {
     FourOctetAsn(Asn),
     /// RFC 7313.
     EnhancedRouteRefresh,
+    /// RFC 9494 §3.1.
+    LongLived(LongLived),
+    /// RFC 9234 §4.1: what the speaker is to its peer, as a number that may be none we know.
+    Role(u8),
     /// Anything else, as it came.
     Unknown {
         /// Capability code.
@@ -61,6 +67,22 @@ pub struct GracefulRestart {
     pub restart_time: Duration,
     /// Families with graceful restart, and F: whether forwarding outlived the restart.
     pub families: PerFamily<Option<Forwarding>>,
+}
+
+/// What a speaker says about restarts that take longer than graceful restart allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LongLived {
+    /// Families with long-lived graceful restart, and for how long.
+    pub families: PerFamily<Option<LongLivedFamily>>,
+}
+
+/// Long-lived graceful restart of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongLivedFamily {
+    /// F: whether forwarding outlived the restart.
+    pub forwarding: Forwarding,
+    /// How long the peer keeps routes after graceful restart has given up.
+    pub stale_time: Duration,
 }
 
 /// The F bit of one family.
@@ -97,6 +119,12 @@ impl Capability {
             GRACEFUL_RESTART => Self::GracefulRestart(GracefulRestart::decode(&mut value)?),
             FOUR_OCTET_ASN => Self::FourOctetAsn(Asn(value.u32()?)),
             ENHANCED_ROUTE_REFRESH => Self::EnhancedRouteRefresh,
+            ROLE if length == 1 => Self::Role(value.u8()?),
+            // RFC 9494 §4.1: whoever sends it in another shape does without.
+            LONG_LIVED if length % LongLived::FAMILY_BYTES == 0 => {
+                Self::LongLived(LongLived::decode(&mut value)?)
+            }
+            ROLE => return Err(Short { needed: 1, left: usize::from(length) }),
             _ => Self::Unknown { code, value: value.rest().to_vec() },
         };
         Ok(capability)
@@ -128,6 +156,14 @@ impl Capability {
                 FOUR_OCTET_ASN
             }
             Self::EnhancedRouteRefresh => ENHANCED_ROUTE_REFRESH,
+            Self::LongLived(long_lived) => {
+                long_lived.encode(&mut value);
+                LONG_LIVED
+            }
+            Self::Role(role) => {
+                value.push(*role);
+                ROLE
+            }
             Self::Unknown { code, value: opaque } => {
                 value.extend_from_slice(opaque);
                 *code
@@ -151,7 +187,6 @@ impl GracefulRestart {
     const RESTARTED: u16 = 0x8000;
     const NOTIFICATION: u16 = 0x4000;
     const TIME: u16 = 0x0fff;
-    const PRESERVED: u8 = 0x80;
 
     fn decode(value: &mut Reader<'_>) -> Result<Self, Short> {
         let head = value.u16()?;
@@ -159,9 +194,7 @@ impl GracefulRestart {
         while !value.is_empty() {
             let (afi, safi, flags) = (value.u16()?, value.u8()?, value.u8()?);
             if let Some(family) = Family::from_codes(afi, safi) {
-                let preserved = flags & Self::PRESERVED != 0;
-                *families.get_mut(family) =
-                    Some(if preserved { Forwarding::Preserved } else { Forwarding::Lost });
+                *families.get_mut(family) = Some(Forwarding::from_flags(flags));
             }
         }
         Ok(Self {
@@ -186,8 +219,52 @@ impl GracefulRestart {
             let Some(forwarding) = self.families.get(family) else { continue };
             let (afi, safi) = family.codes();
             out.extend(afi.to_be_bytes());
-            let flags = if *forwarding == Forwarding::Preserved { Self::PRESERVED } else { 0 };
-            out.extend([safi, flags]);
+            out.extend([safi, forwarding.flags()]);
+        }
+    }
+}
+
+impl LongLived {
+    const FAMILY_BYTES: u8 = 7;
+
+    fn decode(value: &mut Reader<'_>) -> Result<Self, Short> {
+        let mut families = PerFamily::default();
+        while !value.is_empty() {
+            let (afi, safi, flags) = (value.u16()?, value.u8()?, value.u8()?);
+            let [high, middle, low] = value.array()?;
+            let stale_time =
+                Duration::from_secs(u64::from(u32::from_be_bytes([0, high, middle, low])));
+            if let Some(family) = Family::from_codes(afi, safi) {
+                let forwarding = Forwarding::from_flags(flags);
+                *families.get_mut(family) = Some(LongLivedFamily { forwarding, stale_time });
+            }
+        }
+        Ok(Self { families })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        for family in Family::ALL {
+            let Some(of_family) = self.families.get(family) else { continue };
+            let (afi, safi) = family.codes();
+            let seconds = of_family.stale_time.min(LONG_LIVED_TIME_MAX).as_secs();
+            let [.., high, middle, low] = seconds.to_be_bytes();
+            out.extend(afi.to_be_bytes());
+            out.extend([safi, of_family.forwarding.flags(), high, middle, low]);
+        }
+    }
+}
+
+impl Forwarding {
+    const PRESERVED: u8 = 0x80;
+
+    const fn from_flags(flags: u8) -> Self {
+        if flags & Self::PRESERVED == 0 { Self::Lost } else { Self::Preserved }
+    }
+
+    const fn flags(self) -> u8 {
+        match self {
+            Self::Preserved => Self::PRESERVED,
+            Self::Lost => 0,
         }
     }
 }

@@ -50,6 +50,8 @@ pub mod open {
     pub const HOLD_TIME: u8 = 6;
     /// Unsupported capability (RFC 5492).
     pub const CAPABILITY: u8 = 7;
+    /// Role mismatch (RFC 9234).
+    pub const ROLE: u8 = 11;
 }
 
 /// Subcodes of [`code::CEASE`] (RFC 4486, RFC 8538).
@@ -156,6 +158,7 @@ impl Notification {
             (2, 4) => "unsupported optional parameter",
             (2, 6) => "unacceptable hold time",
             (2, 7) => "unsupported capability",
+            (2, 11) => "role mismatch",
             (2, _) => "OPEN message error",
             (3, 1) => "malformed attribute list",
             (3, 9) => "optional attribute error",

@@ -4,6 +4,8 @@
 //! of their own before a byte of any of them is looked at. [`Update`] is what may be acted upon:
 //! treat-as-withdraw has been applied already, so no caller can use a route of a broken message.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::as_path::AsnWidth;
@@ -13,7 +15,8 @@ use super::fault::{Disposition, Fault, UpdateError};
 use super::next_hop::NextHop;
 use super::nlri;
 use super::reader::{Reader, Short};
-use crate::types::{Family, FamilySet, PeerKind};
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::types::{Asn, Family, FamilySet, PeerKind};
 
 /// What was agreed in the OPENs and changes how an UPDATE is read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,42 @@ pub struct Codec {
     pub families: FamilySet,
     /// Whether the peer is in our AS.
     pub peer_kind: PeerKind,
+    /// IPv4 prefixes may have IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
+    /// Largest message (RFC 8654).
+    pub message_bytes_max: usize,
+    /// The AS that every path begins with, if that is to be checked (RFC 4271 §6.3).
+    pub first_as: Option<Asn>,
+    /// Our own address: nobody else's next hop (RFC 4271 §6.3).
+    pub local_address: Option<IpAddr>,
+}
+
+impl Codec {
+    /// Both families and four-octet numbers; nothing optional, nothing checked against our own.
+    #[must_use]
+    pub const fn new(peer_kind: PeerKind) -> Self {
+        Self {
+            asn_width: AsnWidth::Four,
+            families: FamilySet::BOTH,
+            peer_kind,
+            extended_next_hop: false,
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            first_as: None,
+            local_address: None,
+        }
+    }
+
+    /// Whether a route may go by `next_hop`: a host could have it, and it is not us.
+    #[must_use]
+    pub fn admits_next_hop(&self, next_hop: NextHop) -> bool {
+        next_hop.is_usable() && self.local_address != Some(next_hop.address())
+    }
+
+    /// Whether a path may begin with `first`.
+    #[must_use]
+    pub fn admits_first_as(&self, first: Option<Asn>) -> bool {
+        self.first_as.is_none_or(|expected| first == Some(expected))
+    }
 }
 
 /// Prefixes of one family that share a next hop.

@@ -9,11 +9,11 @@ use isocast_bgp::adj_in::{ImportPolicy, RouteChange};
 use isocast_bgp::adj_out::Desired;
 use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
-    Action, ConnectMode, ConnectionId, EndReason, Input, LocalEndpoint, RestartState, Session,
-    SessionConfig, State,
+    Action, ConnectMode, ConnectionId, EndReason, Input, LocalEndpoint, PeerAs, RestartState,
+    Session, SessionConfig, State,
 };
 use isocast_bgp::guard::ExportGuard;
-use isocast_bgp::types::{Asn, Family, FamilySet, PerFamily};
+use isocast_bgp::types::{Asn, Family};
 use isocast_bgp::wire::community::Communities;
 
 /// One end and what came out of it.
@@ -39,15 +39,10 @@ pub(crate) struct Pair {
 }
 
 pub(crate) fn config(local: u32, peer: u32, last_octet: u8) -> SessionConfig {
+    let router_id = Ipv4Addr::new(10, 0, 0, last_octet);
     SessionConfig {
-        local_asn: Asn(local),
-        router_id: Ipv4Addr::new(10, 0, 0, last_octet),
-        peer_asn: Asn(peer),
-        connect: ConnectMode::Active,
-        families: FamilySet::BOTH,
-        hold_time: Duration::from_secs(9),
         restart_time: Some(Duration::from_secs(30)),
-        next_hops: PerFamily::default(),
+        ..SessionConfig::new(Asn(local), router_id, PeerAs::Number(Asn(peer)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! UPDATE bodies, well-formed and not, by hand.
 
-use isocast_bgp::types::{FamilySet, PeerKind};
-use isocast_bgp::wire::{as_path::AsnWidth, update::Codec};
+use isocast_bgp::types::PeerKind;
+use isocast_bgp::wire::update::Codec;
 
 pub(crate) const WELL_KNOWN: u8 = 0x40;
 pub(crate) const OPTIONAL: u8 = 0x80;
@@ -10,8 +10,7 @@ pub(crate) const TRANSITIVE: u8 = 0xc0;
 /// 192.0.2.1/32.
 pub(crate) const NLRI: [u8; 5] = [32, 192, 0, 2, 1];
 
-pub(crate) const EXTERNAL: Codec =
-    Codec { asn_width: AsnWidth::Four, families: FamilySet::BOTH, peer_kind: PeerKind::External };
+pub(crate) const EXTERNAL: Codec = Codec::new(PeerKind::External);
 
 /// One attribute with its length.
 pub(crate) fn attribute(flags: u8, code: u8, value: &[u8]) -> Vec<u8> {

@@ -113,7 +113,7 @@ impl Session {
             std::cmp::Ordering::Less => true,
             std::cmp::Ordering::Greater => false,
             // RFC 6286 §2.3.
-            std::cmp::Ordering::Equal => self.config.local_asn < self.config.peer_asn,
+            std::cmp::Ordering::Equal => self.config.local_asn < terms.peer_asn,
         };
         let winner = if peer_wins { Opener::Peer } else { Opener::Us };
         let opener = self.connections.iter().find(|c| c.id == id).map(|c| c.opener);
@@ -152,6 +152,8 @@ impl Session {
         let mut connection = self.connections.swap_remove(at);
         let Phase::OpenConfirm(mut peering) = connection.phase else { return };
         peering.timers.heard(now);
+        let local_address = connection.local.map(|local| local.address.to_canonical());
+        peering.terms.codec.local_address = local_address;
         let terms = SessionTerms {
             negotiated: peering.terms.clone(),
             local_asn: self.config.local_asn,
