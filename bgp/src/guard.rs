@@ -50,6 +50,8 @@ impl Permitted {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn net(text: &str) -> IpNet {
@@ -72,5 +74,34 @@ mod tests {
         assert_eq!(guard.permit(net("203.0.113.0/24")), None);
         assert_eq!(guard.permit(net("2001:db8::/64")), None);
         assert_eq!(guard.permit(net("0.0.0.0/0")), None);
+    }
+
+    /// Prefixes of both families, close enough to one another to cover each other often.
+    fn prefix() -> impl Strategy<Value = IpNet> {
+        let ipv4 = (0_u32..64, 24_u8..=32).prop_map(|(low, length)| {
+            let address = std::net::Ipv4Addr::from(0xcb00_7100 | low);
+            IpNet::new(address.into(), length).unwrap()
+        });
+        let ipv6 = (0_u128..64, 120_u8..=128).prop_map(|(low, length)| {
+            let address = std::net::Ipv6Addr::from((0x2001_0db8_u128 << 96) | low);
+            IpNet::new(address.into(), length).unwrap()
+        });
+        prop_oneof![ipv4, ipv6]
+    }
+
+    proptest! {
+        /// Exactly what lies inside a grant passes, as the prefix that it denotes.
+        #[test]
+        fn what_passes_lies_inside_a_grant(
+            grants in prop::collection::vec(prefix(), 0..8),
+            asked in prefix(),
+        ) {
+            let guard = ExportGuard::new(grants.clone());
+
+            let permitted = guard.permit(asked).map(Permitted::prefix);
+
+            let is_inside = grants.iter().any(|grant| grant.contains(&asked.trunc()));
+            prop_assert_eq!(permitted, is_inside.then(|| asked.trunc()));
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! - [`fsm`] runs the session with one peer: connections, timers, negotiation, the reasons it ends.
 //! - [`adj_out`] keeps what a peer should be told, [`guard`] what it may be told, [`adj_in`] what it
 //!   told us, which by default is nothing; [`adj_ribs`] puts them behind a session.
+//! - [`origination`] decides which prefixes of our own are announced, and holds those that must not go.
+//! - [`policy`] says which routes pass a peer's border, and how they are changed there.
 //! - [`types`] and [`limits`] are what all share.
 //!
 //! Invariant: nothing here reads a clock, a socket or a random source. Callers pass `now`, bytes
@@ -19,5 +21,7 @@ pub mod adj_ribs;
 pub mod fsm;
 pub mod guard;
 pub mod limits;
+pub mod policy;
+pub mod origination;
 pub mod types;
 pub mod wire;
