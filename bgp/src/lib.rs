@@ -18,6 +18,7 @@
 pub mod adj_in;
 pub mod adj_out;
 pub mod adj_ribs;
+pub mod bfd;
 pub mod fsm;
 pub mod guard;
 pub mod limits;
