@@ -9,6 +9,7 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate alloc;
 
+pub mod bfd;
 pub mod directory;
 pub mod encap;
 pub mod flow;

@@ -73,6 +73,8 @@ outcomes! {
     CongestionUnmarkable = 20, "congestion_unmarkable", true;
     /// The tables contradict themselves: a fault of this program.
     TablesInconsistent = 21, "tables_inconsistent", true;
+    /// BFD packet of a peer answered.
+    BfdAnswered = 22, "bfd_answered", false;
 }
 
 /// Number of outcomes.

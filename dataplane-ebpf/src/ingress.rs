@@ -4,12 +4,13 @@
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
     Outcome,
+    bfd::PORT,
     directory::{Key, Space, Value},
     encap::ETHERNET_LEN,
 };
 
 use crate::{
-    decap, echo, edge,
+    bfd, decap, echo, edge,
     maps::Generation,
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, Ip, TCP, UDP, ip_len},
 };
@@ -53,7 +54,7 @@ fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome
         }
     }
     if generation.find(&Key::new(Space::Vip, &ip.destination, 0, 0, 0)).is_none() {
-        return Ok(XDP_PASS);
+        return Ok(host::<V6>(ctx, frame, &ip));
     }
     match (ip.oddity, ip.protocol) {
         (Some(oddity), _) => Err(oddity),
@@ -64,3 +65,19 @@ fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome
         _ => Err(Outcome::UnlistedProtocol),
     }
 }
+
+/// None of our business, unless it asks whether we forward.
+#[inline(always)]
+fn host<const V6: bool>(ctx: &XdpContext, frame: Frame, ip: &Ip) -> u32 {
+    let transport = ETHERNET_LEN + ip_len::<V6>();
+    if ip.protocol != UDP || ip.oddity.is_some() || !frame.has(transport + 4) {
+        return XDP_PASS;
+    }
+    // SAFETY: asked for right here.
+    match unsafe { frame.read::<u16>(transport + 2) } {
+        BFD_PORT => bfd::run::<V6>(ctx, frame, ip),
+        _ => XDP_PASS,
+    }
+}
+
+const BFD_PORT: u16 = PORT.to_be();

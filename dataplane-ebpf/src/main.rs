@@ -11,6 +11,7 @@
 #![no_std]
 #![no_main]
 
+mod bfd;
 mod decap;
 mod echo;
 mod edge;

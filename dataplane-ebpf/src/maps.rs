@@ -1,11 +1,11 @@
 //! The maps, and their reading.
 
 use aya_ebpf::{
-    btf_maps::{Array, PerCpuArray},
+    btf_maps::{Array, HashMap, PerCpuArray},
     macros::btf_map,
 };
 use isocast_dataplane_common::{
-    Outcome, Slot,
+    Outcome, Slot, bfd,
     directory::{Entry, Key, Value},
     limits::{DIRECTORY_BUCKETS, DIRECTORY_PLACES, RING_POOL, SERVICE_POOL, TARGET_POOL},
     outcome::OUTCOMES,
@@ -36,6 +36,12 @@ static SERVICE_COUNTERS: PerCpuArray<Counter, SERVICE_POOL> = PerCpuArray::new()
 static TARGET_COUNTERS: PerCpuArray<Counter, TARGET_POOL> = PerCpuArray::new();
 #[btf_map]
 static OUTCOME_COUNTERS: PerCpuArray<u64, OUTCOMES> = PerCpuArray::new();
+/// Exchanges that the program answers, by our discriminator; a replaced one is replaced at once.
+#[btf_map]
+static BFD_SESSIONS: HashMap<u32, bfd::Session, { bfd::SESSIONS }> = HashMap::new();
+/// When it last did: kept apart, because the host replaces whole values.
+#[btf_map]
+static BFD_SEEN: HashMap<u32, bfd::Seen, { bfd::SESSIONS }> = HashMap::new();
 
 /// One generation, chosen once per packet: a packet never sees two.
 #[derive(Clone, Copy)]
@@ -88,6 +94,18 @@ pub fn ready_target(number: u16) -> Result<&'static Target, Outcome> {
         return Err(Outcome::NextHopUnresolved);
     }
     Ok(target)
+}
+
+#[inline(always)]
+pub fn bfd_session(discriminator: u32) -> Option<&'static bfd::Session> {
+    // SAFETY: the host replaces entries whole, and one that was removed keeps its bytes until
+    // this program has ended, unless the place is taken anew: then one answer is garbled.
+    unsafe { BFD_SESSIONS.get(discriminator) }
+}
+
+#[inline(always)]
+pub fn bfd_seen(discriminator: u32) -> Option<*mut bfd::Seen> {
+    BFD_SEEN.get_ptr_mut(discriminator)
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use isocast_dataplane_common::{directory, tables};
+use isocast_dataplane_common::{bfd, directory, tables};
 
 /// Types of the programs that are made here from a few instructions.
 #[derive(Clone, Copy, Debug)]
@@ -245,6 +245,8 @@ macro_rules! plain_old_data {
 }
 
 plain_old_data! {
+    BfdSeenValue(bfd::Seen);
+    BfdSessionValue(bfd::Session);
     CounterValue(tables::Counter);
     EntryValue(directory::Entry);
     NameValue(tables::Name);

@@ -29,7 +29,7 @@ use crate::{
     keys::ClusterSecret,
     links::{LinkError, Links, Uplink},
     loopback::Loopback,
-    maps::{MAP_NAMES, MapFailure, Maps, Numbered, Targets},
+    maps::{BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Targets},
     netlink::interface_index,
     next_hops::{NextHopKeeper, NextHops, Wanted},
     pins,
@@ -120,12 +120,17 @@ impl Dataplane {
     /// # Errors
     /// When something is missing, see [`crate::preflight`]. What was in force stays so.
     pub fn open(config: Config) -> Result<(Self, Opened), OpenError> {
-        let dir = pins::layout_dir(&config.pin_dir);
-        pins::create(&dir)
-            .map_err(|source| OpenError::Pin { path: config.pin_dir.clone(), source })?;
+        let (dir, bfd_dir) = (pins::layout_dir(&config.pin_dir), pins::bfd_dir(&config.pin_dir));
+        for dir in [&dir, &bfd_dir] {
+            pins::create(dir)
+                .map_err(|source| OpenError::Pin { path: config.pin_dir.clone(), source })?;
+        }
         let mut loader = EbpfLoader::new();
         for name in MAP_NAMES {
             loader.map_pin_path(name, dir.join(name));
+        }
+        for name in BFD_MAP_NAMES {
+            loader.map_pin_path(name, bfd_dir.join(name));
         }
         let mut ebpf = loader.load(OBJECT).map_err(OpenError::Load)?;
         let (maps, targets) = Maps::take(&mut ebpf)?;
@@ -138,7 +143,7 @@ impl Dataplane {
         let program = xdp(&mut ebpf).map_err(OpenError::Program)?;
         program.load().map_err(OpenError::Program)?;
         let program = program.fd().map_err(OpenError::Program)?.as_fd();
-        let predecessors = pins::predecessors(&config.pin_dir, &dir);
+        let predecessors = pins::predecessors(&config.pin_dir);
         let links = Links::open(&config.uplinks, &dir, &predecessors, program)?;
         let probe_links =
             if config.roles.edge { attach_probe(&mut ebpf, &config.uplinks)? } else { Vec::new() };
@@ -302,8 +307,7 @@ impl Dataplane {
         if let Ok(fd) = program.fd() {
             self.links.take_over(fd.as_fd())?;
         }
-        let own = pins::layout_dir(&self.config.pin_dir);
-        for dir in pins::predecessors(&self.config.pin_dir, &own) {
+        for dir in pins::predecessors(&self.config.pin_dir) {
             if let Err(error) = pins::remove(&dir) {
                 tracing::warn!(dir = %dir.display(), %error, "cannot remove a predecessor's pins");
             }

@@ -5,6 +5,7 @@
 //! pinned, and the next one adopts them. Everything happens in the network namespace of the thread
 //! that calls [`Dataplane::open`].
 
+pub mod bfd;
 mod bpf;
 mod counters;
 mod dataplane;

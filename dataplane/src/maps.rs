@@ -34,6 +34,11 @@ pub(crate) const MAP_NAMES: [&str; 11] = [
     "OUTCOME_COUNTERS",
 ];
 
+/// Names of the maps of BFD, which have a folder of their own: see [`crate::pins`].
+pub(crate) const BFD_MAP_NAMES: [&str; 2] = [BFD_SESSIONS, BFD_SEEN];
+pub(crate) const BFD_SESSIONS: &str = "BFD_SESSIONS";
+pub(crate) const BFD_SEEN: &str = "BFD_SEEN";
+
 /// The maps, but for the targets, which [`crate::next_hops`] keeps.
 pub(crate) struct Maps {
     generation: Array<MapData, u32>,
@@ -64,7 +69,7 @@ pub struct MapFailure {
     source: MapError,
 }
 
-fn failed(name: &'static str) -> impl FnOnce(MapError) -> MapFailure {
+pub(crate) fn failed(name: &'static str) -> impl FnOnce(MapError) -> MapFailure {
     move |source| MapFailure { name, source }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! The folder's name is a hash of everything that two versions must agree on to share maps. A
 //! version with another layout builds its own folder first and takes the links over last.
+//!
+//! The maps of BFD have a folder of their own, named by their own hash: a version that changes the
+//! layout of tables answers the same sessions from the same entries, and no router sees a change.
 
 use std::{
     fs, io,
@@ -9,13 +12,17 @@ use std::{
 };
 
 use isocast_dataplane_common::{
-    Outcome, RING_SLOTS, directory, limits,
+    Outcome, RING_SLOTS, bfd, directory, limits,
     tables::{Counter, Name, RingLine, Root, Target},
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// Changes whenever the meaning of a map changes and no size does.
 const LAYOUT: u32 = 1;
+
+/// The same for the maps of BFD.
+const BFD_LAYOUT: u32 = 1;
+const BFD_PREFIX: &str = "bfd-";
 
 /// The folder of this version's layout.
 pub(crate) fn layout_dir(pin_dir: &Path) -> PathBuf {
@@ -28,8 +35,18 @@ pub(crate) fn layout_dir(pin_dir: &Path) -> PathBuf {
         [size_of::<Name>(), size_of::<Counter>(), limits::SERVICE_POOL],
         outcomes,
     );
-    let hash = blake3::hash(format!("{layout:?}").as_bytes()).to_hex();
-    pin_dir.join(hash.as_str().get(..16).unwrap_or_default())
+    pin_dir.join(short_hash(&format!("{layout:?}")))
+}
+
+/// The folder of this version's maps of BFD.
+pub(crate) fn bfd_dir(pin_dir: &Path) -> PathBuf {
+    let layout = (BFD_LAYOUT, size_of::<bfd::Session>(), size_of::<bfd::Seen>(), bfd::SESSIONS);
+    pin_dir.join(format!("{BFD_PREFIX}{}", short_hash(&format!("{layout:?}"))))
+}
+
+fn short_hash(layout: &str) -> String {
+    let hash = blake3::hash(layout.as_bytes()).to_hex();
+    hash.as_str().get(..16).unwrap_or_default().to_owned()
 }
 
 /// Makes the folder; refuses where nothing can be pinned.
@@ -41,10 +58,11 @@ pub(crate) fn create(dir: &Path) -> io::Result<()> {
     Err(io::Error::other("not on a BPF file system: `mount -t bpf bpf /sys/fs/bpf`"))
 }
 
-/// Folders of other layouts.
-pub(crate) fn predecessors(pin_dir: &Path, own: &Path) -> Vec<PathBuf> {
+/// Folders of other layouts, those of BFD included.
+pub(crate) fn predecessors(pin_dir: &Path) -> Vec<PathBuf> {
+    let own = [layout_dir(pin_dir), bfd_dir(pin_dir)];
     let entries = fs::read_dir(pin_dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path != own && path.is_dir()).collect()
+    entries.map(|entry| entry.path()).filter(|path| !own.contains(path) && path.is_dir()).collect()
 }
 
 /// Unpins everything in a folder, and the folder itself.

@@ -174,9 +174,7 @@ fn interface_that_was_made_anew_is_attached_again() {
 fn predecessor_with_other_maps_forwards_until_there_are_tables() {
     let node = Node::new("layout");
     node.with_tables(&one_service("10.1.0.2"), |_| ());
-    let own = std::fs::read_dir(&node.pin_dir).expect("pins").next().expect("one").expect("entry");
-    let older = node.pin_dir.join("0123456789abcdef");
-    std::fs::rename(own.path(), &older).expect("as if of another version");
+    let older = node.change_layout();
 
     node.namespace.enter(|| {
         let (mut bench, opened) = Bench::open(node.config());

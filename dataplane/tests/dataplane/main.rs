@@ -1,6 +1,8 @@
 //! The data plane against the kernel: needs root, BPF, and network namespaces.
 
 #[cfg(test)]
+mod bfd;
+#[cfg(test)]
 mod decap;
 #[cfg(test)]
 mod edge;

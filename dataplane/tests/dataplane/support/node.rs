@@ -54,6 +54,16 @@ impl Node {
         }
     }
 
+    /// Makes the pinned tables those of a version with another layout; where they are now.
+    pub(crate) fn change_layout(&self) -> PathBuf {
+        let pins = std::fs::read_dir(&self.pin_dir).expect("pins");
+        let mut pins = pins.map(|entry| entry.expect("entry").path());
+        let tables = pins.find(|path| path.join("GENERATION").exists()).expect("tables");
+        let older = self.pin_dir.join("0123456789abcdef");
+        std::fs::rename(tables, &older).expect("as if of another version");
+        older
+    }
+
     /// Runs `body` inside, with the data plane opened and `tables` in force.
     pub(crate) fn with_tables<T: Send>(
         &self,
