@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::fsm::PrefixLimit;
 use crate::types::{Asn, Family};
 use crate::wire::attribute::PathAttributes;
 use crate::wire::community::Community;
@@ -57,14 +58,6 @@ pub struct Route {
     pub next_hop: NextHop,
     /// Everything else.
     pub attributes: PathAttributes,
-}
-
-/// More prefixes than the policy allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than {prefixes_max} prefixes")]
-pub struct PrefixLimit {
-    /// The limit.
-    pub prefixes_max: usize,
 }
 
 /// The routes of one peer.
@@ -120,7 +113,7 @@ impl AdjIn {
                 }
                 let known = self.routes.insert(prefix, Arc::clone(&route)).is_some();
                 if !known && self.routes.len() > prefixes_max {
-                    return Err(PrefixLimit { prefixes_max });
+                    return Err(PrefixLimit { family: None, prefixes_max });
                 }
                 changes.push(RouteChange::Announced { prefix, route: Arc::clone(&route) });
             }

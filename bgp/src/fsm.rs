@@ -18,6 +18,7 @@ mod backoff;
 mod config;
 mod connection;
 mod end;
+mod helper;
 mod negotiated;
 mod role;
 mod routes;
@@ -29,7 +30,7 @@ pub use self::config::{
     ConfigError, ConnectMode, HelperConfig, PeerAs, RestartState, SessionConfig,
 };
 pub use self::connection::{ConnectionId, LocalEndpoint};
-pub use self::end::{EndReason, OpenRefusal};
+pub use self::end::{EndReason, OpenRefusal, PrefixLimit};
 pub use self::negotiated::Negotiated;
 pub use self::role::{Leak, Role, otc_egress, otc_ingress};
 pub use self::routes::{Heard, Routes, SessionTerms};
@@ -103,6 +104,15 @@ pub enum Input<'a> {
         /// Which.
         id: ConnectionId,
     },
+    /// A connection broke.
+    Broken {
+        /// Which.
+        id: ConnectionId,
+        /// How.
+        error: String,
+    },
+    /// Ask the peer for all routes of a family again, if it can (RFC 2918).
+    Refresh(Family),
     /// BFD lost the peer (RFC 5882 §4.1, RFC 9384).
     BfdDown {
         /// Whether the peer's BFD outlives its BGP speaker (the C bit, RFC 5882 §4.3): then packets

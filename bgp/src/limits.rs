@@ -65,6 +65,9 @@ pub const CONNECT_RETRY_MIN: Duration = Duration::from_millis(500);
 /// Longest wait between attempts.
 pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(8);
 
+/// Wait after a peer sent more prefixes than it may: trying sooner would only repeat the flood.
+pub const PREFIX_LIMIT_WAIT: Duration = Duration::from_secs(60);
+
 /// A session that lasted this long starts again with the shortest wait.
 pub const STABLE_AFTER: Duration = Duration::from_secs(10);
 

@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut reader = Reader::new(body);
     let mut deframer = Deframer::default();
     while let Ok(Some(Message { kind, body })) = deframer.next(&mut reader) {
-        decode(kind, &body, &codec);
+        decode(kind, body, &codec);
     }
 });
 
@@ -45,7 +45,7 @@ fn decode(kind: MessageType, body: &[u8], codec: &Codec) {
         MessageType::Notification => {
             drop(Notification::decode(body).map(|notification| notification.to_string()));
         }
-        MessageType::RouteRefresh => drop(RouteRefresh::decode(body)),
+        MessageType::RouteRefresh => drop(RouteRefresh::decode(body).and_then(RouteRefresh::meaning)),
         MessageType::Keepalive => {}
     }
 }

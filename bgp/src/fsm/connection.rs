@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::State;
 use super::negotiated::Negotiated;
-use crate::limits::SEND_HOLD_MIN;
-use crate::types::FamilySet;
+use crate::limits::{MESSAGE_BYTES_MAX, SEND_HOLD_MIN};
+use crate::types::{FamilySet, PerFamily};
 use crate::wire::header::Deframer;
 
 /// Names a connection of a session; never used twice.
@@ -59,6 +59,21 @@ pub(super) struct Established {
     pub(super) since: Instant,
     /// Families whose End-of-RIB is still owed.
     pub(super) end_of_rib_owed: FamilySet,
+    /// Families whose End-of-RIB the peer owes.
+    pub(super) end_of_rib_awaited: FamilySet,
+    /// Families to ask the peer for again.
+    pub(super) refresh_wanted: FamilySet,
+    /// Families that the peer asked for again.
+    pub(super) resending: PerFamily<Option<Resending>>,
+}
+
+/// How far a family is that the peer asked for again (RFC 7313 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resending {
+    /// BoRR is owed.
+    Asked,
+    /// EoRR is owed, once all routes are sent.
+    Begun,
 }
 
 /// Hold, keepalive and send-hold timers. All off when the hold time is zero.
@@ -123,6 +138,15 @@ impl Connection {
             Phase::OpenConfirm(peering) => Some(&mut peering.timers),
             Phase::Established(established) => Some(&mut established.peering.timers),
             Phase::Connecting { .. } | Phase::OpenSent { .. } => None,
+        }
+    }
+
+    /// The largest message that the peer may send.
+    pub(super) const fn message_bytes_max(&self) -> usize {
+        match &self.phase {
+            Phase::OpenConfirm(peering) => peering.terms.codec.message_bytes_max,
+            Phase::Established(established) => established.peering.terms.codec.message_bytes_max,
+            Phase::Connecting { .. } | Phase::OpenSent { .. } => MESSAGE_BYTES_MAX,
         }
     }
 

@@ -1,10 +1,11 @@
-//! Every way a session, or the attempt at one, ends. The reason decides what the peer is told:
-//! with graceful restart, a NOTIFICATION and a silent close are two different promises.
+//! Every way a session, or the attempt at one, ends. The reason decides what the peer is told, and
+//! what becomes of its routes: with graceful restart, a NOTIFICATION and a silent close are two
+//! different promises.
 
-use crate::adj_in::PrefixLimit;
+use crate::types::Family;
 use crate::wire::fault::Fault;
 use crate::wire::header::{HeaderFault, MessageType};
-use crate::wire::notification::{Notification, cease, code, open};
+use crate::wire::notification::{Notification, cease, code, open, refresh};
 use crate::wire::open::OpenFault;
 
 use super::State;
@@ -19,15 +20,21 @@ pub enum EndReason {
     /// TCP was not established in time.
     #[error("connect timed out")]
     ConnectTimeout,
-    /// The peer closed or reset TCP.
+    /// The peer closed TCP.
     #[error("connection closed by the peer")]
     ConnectionLost,
+    /// TCP broke.
+    #[error("connection broken: {0}")]
+    ConnectionBroken(String),
     /// Nothing was heard for the hold time.
     #[error("hold timer expired")]
     HoldTimerExpired,
     /// BFD lost the peer (RFC 9384).
     #[error("BFD down")]
-    BfdDown,
+    BfdDown {
+        /// The peer's BFD outlives its BGP speaker: packets are lost, and nothing restarts.
+        control_plane_independent: bool,
+    },
     /// The peer read nothing for the send hold time (RFC 9687).
     #[error("send hold timer expired")]
     SendHoldTimerExpired,
@@ -43,6 +50,12 @@ pub enum EndReason {
     /// An UPDATE beyond repair.
     #[error("UPDATE: {0}")]
     Update(#[source] Fault),
+    /// A ROUTE-REFRESH of the wrong length (RFC 7313 §5).
+    #[error("ROUTE-REFRESH of {} octets", message.len())]
+    RouteRefresh {
+        /// The message, as received.
+        message: Vec<u8>,
+    },
     /// A message that has no place in this state.
     #[error("{message:?} received in {state}")]
     Unexpected {
@@ -64,7 +77,7 @@ pub enum EndReason {
     #[error("{0}")]
     PrefixLimit(#[source] PrefixLimit),
     /// We stop for good, and say so: routes go at once.
-    #[error("administrative shutdown")]
+    #[error("administrative shutdown{}", colon(text))]
     Drained {
         /// Shutdown communication.
         text: String,
@@ -84,7 +97,7 @@ pub enum EndReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenRefusal {
-    /// Not the AS that was configured.
+    /// Not an AS that the configuration allows.
     #[error("AS {0} is not the configured one")]
     PeerAs(u32),
     /// 0.0.0.0, or our own inside an AS (RFC 6286 §2.2).
@@ -101,7 +114,50 @@ pub enum OpenRefusal {
     Role,
 }
 
+/// More prefixes than a peer may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {prefixes_max} prefixes{}", family.map(|f| format!(" of {f}")).unwrap_or_default())]
+pub struct PrefixLimit {
+    /// The family it is about; nothing: all together.
+    pub family: Option<Family>,
+    /// The limit.
+    pub prefixes_max: usize,
+}
+
 impl EndReason {
+    /// A short name that stays: for metrics and programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::ConnectFailed(_) => "ConnectFailed",
+            Self::ConnectTimeout => "ConnectTimeout",
+            Self::ConnectionLost => "ConnectionLost",
+            Self::ConnectionBroken(_) => "ConnectionBroken",
+            Self::HoldTimerExpired => "HoldTimerExpired",
+            Self::BfdDown { .. } => "BfdDown",
+            Self::SendHoldTimerExpired => "SendHoldTimerExpired",
+            Self::Header(_) => "MessageHeaderError",
+            Self::Open(_) => "OpenMessageError",
+            Self::OpenRefused(OpenRefusal::PeerAs(_)) => "BadPeerAs",
+            Self::OpenRefused(OpenRefusal::Identifier) => "BadIdentifier",
+            Self::OpenRefused(OpenRefusal::HoldTime(_)) => "UnacceptableHoldTime",
+            Self::OpenRefused(OpenRefusal::Families) => "NoCommonFamily",
+            Self::OpenRefused(OpenRefusal::Role) => "RoleMismatch",
+            Self::Update(_) => "UpdateMessageError",
+            Self::RouteRefresh { .. } => "RouteRefreshMessageError",
+            Self::Unexpected { .. } => "FiniteStateMachineError",
+            Self::PeerNotification(told) if told.is_hard_reset() => "HardResetReceived",
+            Self::PeerNotification(_) => "NotificationReceived",
+            Self::PeerRestarted => "PeerRestarted",
+            Self::Collision => "ConnectionCollision",
+            Self::PrefixLimit(_) => "PrefixLimitReached",
+            Self::Drained { .. } => "AdministrativeShutdown",
+            Self::Deconfigured => "PeerDeconfigured",
+            Self::Reconfigured => "ConfigurationChanged",
+            Self::Preserved => "StoppedForRestart",
+        }
+    }
+
     /// What the peer is told, if anything.
     #[must_use]
     pub fn notification(&self) -> Option<Notification> {
@@ -109,24 +165,62 @@ impl EndReason {
             Self::ConnectFailed(_)
             | Self::ConnectTimeout
             | Self::ConnectionLost
+            | Self::ConnectionBroken(_)
             | Self::PeerNotification(_)
             | Self::PeerRestarted
             | Self::Preserved => return None,
             Self::HoldTimerExpired => Notification::new(code::HOLD_TIMER, 0),
-            Self::BfdDown => Notification::cease(cease::BFD_DOWN, ""),
+            Self::BfdDown { .. } => Notification::cease(cease::BFD_DOWN, ""),
             Self::SendHoldTimerExpired => Notification::new(code::SEND_HOLD_TIMER, 0),
             Self::Header(fault) => fault.notification(),
             Self::Open(fault) => fault.notification(),
             Self::OpenRefused(refusal) => refusal.notification(),
             Self::Update(fault) => fault.notification(),
+            Self::RouteRefresh { message } => {
+                Notification::with_data(code::ROUTE_REFRESH, refresh::BAD_LENGTH, message)
+            }
             Self::Unexpected { state, .. } => Notification::new(code::FSM, state.error_subcode()),
             Self::Collision => Notification::cease(cease::COLLISION, ""),
-            Self::PrefixLimit(_) => Notification::cease(cease::PREFIX_LIMIT, ""),
+            Self::PrefixLimit(limit) => limit.notification(),
             Self::Drained { text } => Notification::cease(cease::SHUTDOWN, text),
             Self::Deconfigured => Notification::cease(cease::DECONFIGURED, ""),
             Self::Reconfigured => Notification::cease(cease::CONFIGURATION, ""),
         };
         Some(notification)
+    }
+
+    /// Whether the peer may be taken to restart, so that its routes stay for a while (RFC 4724
+    /// §4.2). `notification_restarts`: both sides set the N bit (RFC 8538 §4).
+    pub(super) const fn is_restart(&self, notification_restarts: bool) -> bool {
+        match self {
+            Self::ConnectionLost | Self::ConnectionBroken(_) | Self::PeerRestarted => true,
+            // RFC 5882 §4.3.2.
+            Self::BfdDown { control_plane_independent } => !*control_plane_independent,
+            Self::PeerNotification(told) => notification_restarts && !told.is_hard_reset(),
+            Self::HoldTimerExpired
+            | Self::SendHoldTimerExpired
+            | Self::Header(_)
+            | Self::Update(_)
+            | Self::RouteRefresh { .. }
+            | Self::Unexpected { .. }
+            | Self::Reconfigured => notification_restarts,
+            Self::ConnectFailed(_)
+            | Self::ConnectTimeout
+            | Self::Open(_)
+            | Self::OpenRefused(_)
+            | Self::Collision
+            | Self::PrefixLimit(_)
+            | Self::Drained { .. }
+            | Self::Deconfigured
+            | Self::Preserved => false,
+        }
+    }
+
+    /// What a peer is told with whom NOTIFICATIONs are restarts: what must remove routes is a hard
+    /// reset (RFC 8538 §3).
+    pub(super) fn hard_notification(&self) -> Option<Notification> {
+        let told = self.notification()?;
+        Some(if self.is_restart(true) { told } else { told.into_hard_reset() })
     }
 }
 
@@ -141,4 +235,22 @@ impl OpenRefusal {
         };
         Notification::new(code::OPEN, subcode)
     }
+}
+
+impl PrefixLimit {
+    /// RFC 4486 §4: family and limit may come along.
+    fn notification(self) -> Notification {
+        let Some(family) = self.family else {
+            return Notification::cease(cease::PREFIX_LIMIT, "");
+        };
+        let (afi, safi) = family.codes();
+        let limit = u32::try_from(self.prefixes_max).unwrap_or(u32::MAX);
+        let [a, b] = afi.to_be_bytes();
+        let [c, d, e, f] = limit.to_be_bytes();
+        Notification::with_data(code::CEASE, cease::PREFIX_LIMIT, &[a, b, safi, c, d, e, f])
+    }
+}
+
+fn colon(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
 }

@@ -3,21 +3,24 @@
 
 mod inbound;
 mod next_hops;
+mod outbound;
 
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::config::{ConfigError, ConnectMode, RestartState, SessionConfig};
 use super::connection::{
-    Connection, ConnectionId, Established, Expired, LocalEndpoint, Opener, Phase, Timers,
+    Connection, ConnectionId, Established, Expired, LocalEndpoint, Opener, Phase,
 };
 use super::end::EndReason;
+use super::helper::Helper;
 use super::negotiated::{self, Negotiated};
 use super::routes::Routes;
 use super::{Action, Input, State, Stop};
-use crate::limits::{CONNECT_WAIT, CONNECTIONS_MAX, INITIAL_SET_WAIT, OPEN_WAIT, TRANSMIT_BYTES};
+use crate::limits::{
+    CONNECT_WAIT, CONNECTIONS_MAX, INITIAL_SET_WAIT, OPEN_WAIT, PREFIX_LIMIT_WAIT,
+};
 use crate::types::FamilySet;
-use crate::wire::encode;
 
 /// See the [parent module](super).
 #[derive(Debug)]
@@ -28,9 +31,12 @@ pub struct Session {
     connections: Vec<Connection>,
     next_id: u64,
     retry_at: Option<Instant>,
+    /// Until when the peer's attempts are refused.
+    refuse_until: Option<Instant>,
     /// Until when End-of-RIB waits for the first complete set; nothing: it does not.
     initial_set_until: Option<Instant>,
     backoff: Backoff,
+    helper: Helper,
 }
 
 impl Session {
@@ -51,8 +57,10 @@ impl Session {
             connections: Vec::new(),
             next_id: 0,
             retry_at: None,
+            refuse_until: None,
             initial_set_until: now.checked_add(INITIAL_SET_WAIT),
             backoff: Backoff::new(seed),
+            helper: Helper::default(),
             config,
         })
     }
@@ -62,6 +70,12 @@ impl Session {
     pub fn state(&self) -> State {
         let idle = if self.running { State::Active } else { State::Idle };
         self.connections.iter().map(Connection::state).max().unwrap_or(idle)
+    }
+
+    /// Families of which stale routes are kept.
+    #[must_use]
+    pub fn stale(&self) -> FamilySet {
+        self.helper.stale()
     }
 
     /// What was agreed with the peer, while established.
@@ -80,7 +94,8 @@ impl Session {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let connections = self.connections.iter().filter_map(Connection::deadline);
-        connections.chain(self.retry_at).chain(self.initial_set_until).min()
+        let others = [self.retry_at, self.initial_set_until, self.helper.deadline()];
+        connections.chain(others.into_iter().flatten()).min()
     }
 
     /// Whether forwarding outlives us from here on: the F bit of the next OPEN.
@@ -106,12 +121,20 @@ impl Session {
     ) -> Result<(), ConfigError> {
         config.validate()?;
         let reset = self.config.needs_reset(&config);
+        if self.config.peer_as != config.peer_as || config.helper.is_none() {
+            self.helper.give_up(now, routes, actions);
+        }
         self.config = config;
         if reset {
             self.reset(now, routes, actions);
         }
-        if let Some(local) = self.connections.iter().find(|c| c.established().is_some()) {
-            routes.set_next_hops(next_hops::derive(self.config.next_hops, local.local));
+        let mut up = self.connections.iter();
+        if let Some((connection, established)) =
+            up.find_map(|connection| Some((connection, connection.established()?)))
+        {
+            let codec = established.peering.terms.codec;
+            let configured = self.config.next_hops;
+            routes.set_next_hops(next_hops::derive(configured, connection.local, &codec));
         }
         self.handle(now, Input::Tick, routes, actions);
         Ok(())
@@ -126,7 +149,8 @@ impl Session {
 
     /// Takes a connection that the peer opened; nothing if it is not wanted.
     pub fn incoming(&mut self, now: Instant, local: LocalEndpoint) -> Option<ConnectionId> {
-        let wanted = self.running && self.config.connect != ConnectMode::Active;
+        let refused = self.refuse_until.is_some_and(|until| now < until);
+        let wanted = self.running && self.config.connect != ConnectMode::Active && !refused;
         if !wanted || self.connections.len() >= CONNECTIONS_MAX {
             return None;
         }
@@ -156,12 +180,14 @@ impl Session {
             Input::Stop(stop) => {
                 self.running = false;
                 self.retry_at = None;
+                self.refuse_until = None;
                 let reason = match stop {
                     Stop::Drain { text } => EndReason::Drained { text },
                     Stop::Deconfigure => EndReason::Deconfigured,
                     Stop::Preserve => EndReason::Preserved,
                 };
                 self.end_all(now, &reason, routes, actions);
+                self.helper.give_up(now, routes, actions);
             }
             Input::Connected { id, local } => self.connected(now, id, local),
             Input::ConnectFailed { id, error } => {
@@ -171,32 +197,24 @@ impl Session {
             Input::Closed { id } => {
                 self.end(now, id, EndReason::ConnectionLost, routes, actions);
             }
-            Input::BfdDown { .. } => self.end_all(now, &EndReason::BfdDown, routes, actions),
-            Input::BfdUp | Input::Tick => self.tick(now, routes, actions),
-        }
-    }
-
-    /// Appends what connection `id` should carry next, about [`TRANSMIT_BYTES`] at most; nothing
-    /// if there is nothing to say. To be called when all that came before has been written.
-    pub fn transmit(&mut self, id: ConnectionId, routes: &mut impl Routes, out: &mut Vec<u8>) {
-        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
-        out.append(&mut connection.greeting);
-        if connection.timers_mut().is_some_and(Timers::take_keepalive) {
-            encode::keepalive(out);
-        }
-        let Some(established) = connection.established_mut() else { return };
-        while out.len() < TRANSMIT_BYTES && routes.transmit(out) {}
-        if self.initial_set_until.is_none() {
-            for family in established.end_of_rib_owed.iter() {
-                if routes.is_settled(family) {
-                    encode::end_of_rib(family, out);
-                    *established.end_of_rib_owed.get_mut(family) = false;
+            Input::Broken { id, error } => {
+                self.end(now, id, EndReason::ConnectionBroken(error), routes, actions);
+            }
+            Input::Refresh(family) => self.want_refresh(family),
+            Input::BfdDown { control_plane_independent } => {
+                let reason = EndReason::BfdDown { control_plane_independent };
+                self.end_all(now, &reason, routes, actions);
+                if control_plane_independent {
+                    // RFC 5882 §4.3.2.2: whatever restarts, packets are lost.
+                    self.helper.give_up(now, routes, actions);
                 }
             }
-            if established.end_of_rib_owed.is_empty() {
-                // RFC 4724 §4.1: the restart is over.
-                self.restart.restarting = false;
+            Input::BfdUp => {
+                // The path is back: there is nothing to wait for.
+                self.retry_at = self.retry_at.map(|at| at.min(now));
+                self.tick(now, routes, actions);
             }
+            Input::Tick => self.tick(now, routes, actions),
         }
     }
 
@@ -204,6 +222,7 @@ impl Session {
         if self.initial_set_until.is_some_and(|until| until <= now) {
             self.initial_set_until = None;
         }
+        self.helper.tick(now, routes, actions);
         let ids: Vec<_> = self.connections.iter().map(|connection| connection.id).collect();
         for id in ids {
             if let Some(reason) = self.tick_connection(now, id) {
@@ -289,7 +308,12 @@ impl Session {
         let Some(at) = self.connections.iter().position(|c| c.id == id) else { return };
         let connection = self.connections.swap_remove(at);
         let state = connection.state();
-        let farewell = reason.notification().filter(|_| state != State::Connect).map(|told| {
+        let restarts = connection.established().map(|e| e.peering.terms.notification_restarts);
+        let told = match restarts {
+            Some(true) => reason.hard_notification(),
+            _ => reason.notification(),
+        };
+        let farewell = told.filter(|_| state != State::Connect).map(|told| {
             let mut message = Vec::new();
             // Whoever is told must have been greeted: an OPEN not written yet goes first.
             message.extend_from_slice(&connection.greeting);
@@ -300,11 +324,21 @@ impl Session {
         let mut lasted = Duration::ZERO;
         if let Some(established) = connection.established() {
             lasted = now.saturating_duration_since(established.since);
-            routes.down(now, FamilySet::default(), out);
+            let terms = &established.peering.terms;
+            let restart = self.running && reason.is_restart(terms.notification_restarts);
+            let policy = self.config.helper.filter(|_| restart);
+            self.helper.lost(now, policy.as_ref(), terms, routes, out);
+        } else if matches!(&reason, EndReason::PeerNotification(told) if told.is_hard_reset()) {
+            self.helper.give_up(now, routes, out);
+        }
+        let mut wait = self.backoff.after(lasted);
+        if matches!(reason, EndReason::PrefixLimit(_)) {
+            wait = wait.max(PREFIX_LIMIT_WAIT);
+            self.refuse_until = now.checked_add(wait);
         }
         out.push(Action::Ended { state, reason });
         if self.running && self.connections.is_empty() && self.retry_at.is_none() {
-            self.retry_at = now.checked_add(self.backoff.after(lasted));
+            self.retry_at = now.checked_add(wait);
         }
     }
 
@@ -315,12 +349,6 @@ impl Session {
     const fn fresh_id(&mut self) -> ConnectionId {
         self.next_id = self.next_id.wrapping_add(1);
         ConnectionId(self.next_id)
-    }
-
-    /// Families whose End-of-RIB is still owed to the peer.
-    #[must_use]
-    pub fn end_of_rib_owed(&self) -> FamilySet {
-        self.established().map(|established| established.end_of_rib_owed).unwrap_or_default()
     }
 }
 

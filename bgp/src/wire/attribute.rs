@@ -12,7 +12,7 @@ use super::header::put_u16_at;
 use crate::types::Asn;
 
 /// Attribute type codes (IANA, BGP path attributes).
-pub(super) mod type_code {
+pub(crate) mod type_code {
     pub(crate) const ORIGIN: u8 = 1;
     pub(crate) const AS_PATH: u8 = 2;
     pub(crate) const NEXT_HOP: u8 = 3;

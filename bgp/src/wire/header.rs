@@ -5,7 +5,7 @@
 
 use super::notification::{Notification, code, header};
 use super::reader::Reader;
-use crate::limits::{HEADER_BYTES, MESSAGE_BYTES_MAX};
+use crate::limits::{EXTENDED_MESSAGE_BYTES_MAX, HEADER_BYTES, MESSAGE_BYTES_MAX};
 
 /// The type octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +41,21 @@ pub enum HeaderFault {
         /// The type received.
         code: u8,
     },
-    /// A ROUTE-REFRESH that is not four octets (RFC 7313 §5).
-    #[error("route refresh of length {length}")]
-    RefreshLength {
-        /// The length received.
-        length: u16,
-    },
 }
 
 /// Reassembles messages from a byte stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Deframer {
     held: Vec<u8>,
+    /// The message in `held` was handed out.
+    taken: bool,
+    message_bytes_max: usize,
+}
+
+impl Default for Deframer {
+    fn default() -> Self {
+        Self { held: Vec::new(), taken: false, message_bytes_max: MESSAGE_BYTES_MAX }
+    }
 }
 
 impl MessageType {
@@ -92,31 +95,51 @@ impl HeaderFault {
             Self::Type { code: octet } => {
                 Notification::with_data(code::HEADER, header::BAD_TYPE, &[octet])
             }
-            // RFC 7313 §5: subcode 1, invalid message length.
-            Self::RefreshLength { .. } => Notification::new(code::ROUTE_REFRESH, 1),
         }
     }
 }
 
 impl Deframer {
+    /// Longer messages are accepted from here on (RFC 8654).
+    pub const fn allow(&mut self, message_bytes_max: usize) {
+        self.message_bytes_max = message_bytes_max;
+    }
+
     /// Takes bytes from the front of `input` until one message is whole; returns its type and body,
-    /// or nothing when `input` is used up.
+    /// or nothing when `input` is used up. A message that is whole in `input` is not copied.
     ///
     /// # Errors
     /// A header that ends the session; the stream is of no use afterwards.
-    pub fn next(&mut self, input: &mut Reader<'_>) -> Result<Option<Message>, HeaderFault> {
+    pub fn next<'a, 'input: 'a>(
+        &'a mut self,
+        input: &mut Reader<'input>,
+    ) -> Result<Option<Message<'a>>, HeaderFault> {
+        if std::mem::take(&mut self.taken) {
+            self.held.clear();
+        }
+        if self.held.is_empty() {
+            let mut ahead = *input;
+            let Ok(head) = ahead.take(HEADER_BYTES) else {
+                self.fill(input, HEADER_BYTES);
+                return Ok(None);
+            };
+            let (kind, length) = inspect(head, self.message_bytes_max)?;
+            if let Ok(body) = ahead.take(length.saturating_sub(HEADER_BYTES)) {
+                *input = ahead;
+                return Ok(Some(Message { kind, body }));
+            }
+        }
         self.fill(input, HEADER_BYTES);
         if self.held.len() < HEADER_BYTES {
             return Ok(None);
         }
-        let (kind, length) = inspect(&self.held)?;
+        let (kind, length) = inspect(&self.held, self.message_bytes_max)?;
         self.fill(input, length);
         if self.held.len() < length {
             return Ok(None);
         }
-        let body = self.held.split_off(HEADER_BYTES);
-        self.held.clear();
-        Ok(Some(Message { kind, body }))
+        self.taken = true;
+        Ok(self.held.get(HEADER_BYTES..).map(|body| Message { kind, body }))
     }
 
     fn fill(&mut self, input: &mut Reader<'_>, until: usize) {
@@ -126,12 +149,12 @@ impl Deframer {
 }
 
 /// One whole message, not parsed yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
     /// Its type.
     pub kind: MessageType,
     /// What follows the header.
-    pub body: Vec<u8>,
+    pub body: &'a [u8],
 }
 
 /// Appends a message: header, then what `body` writes.
@@ -141,7 +164,7 @@ pub fn encode(kind: MessageType, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u
     out.extend([0, 0, kind.code()]);
     body(out);
     let length = out.len().saturating_sub(start);
-    debug_assert!(length <= MESSAGE_BYTES_MAX, "{kind:?} of {length} bytes");
+    debug_assert!(length <= EXTENDED_MESSAGE_BYTES_MAX, "{kind:?} of {length} bytes");
     put_u16_at(out, start.saturating_add(16), length);
 }
 
@@ -153,7 +176,10 @@ pub(super) fn put_u16_at(out: &mut [u8], at: usize, value: usize) {
     }
 }
 
-fn inspect(held: &[u8]) -> Result<(MessageType, usize), HeaderFault> {
+fn inspect(
+    held: &[u8],
+    message_bytes_max: usize,
+) -> Result<(MessageType, usize), HeaderFault> {
     let mut reader = Reader::new(held);
     let (Ok(marker), Ok(length), Ok(octet)) = (reader.array::<16>(), reader.u16(), reader.u8())
     else {
@@ -163,18 +189,17 @@ fn inspect(held: &[u8]) -> Result<(MessageType, usize), HeaderFault> {
         return Err(HeaderFault::Marker);
     }
     let size = usize::from(length);
-    if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&size) {
+    if !(HEADER_BYTES..=message_bytes_max).contains(&size) {
         return Err(HeaderFault::Length { length });
     }
     let kind = MessageType::from_code(octet).ok_or(HeaderFault::Type { code: octet })?;
     let fits = match kind {
-        MessageType::Open => size >= 29,
+        // RFC 8654 §4: OPEN and KEEPALIVE do not grow.
+        MessageType::Open => (29..=MESSAGE_BYTES_MAX).contains(&size),
         MessageType::Update => size >= 23,
         MessageType::Notification => size >= 21,
         MessageType::Keepalive => size == HEADER_BYTES,
-        MessageType::RouteRefresh if size != 23 => {
-            return Err(HeaderFault::RefreshLength { length });
-        }
+        // Its length has an error code of its own (RFC 7313 §5), which wants the whole message.
         MessageType::RouteRefresh => true,
     };
     if fits { Ok((kind, size)) } else { Err(HeaderFault::Length { length }) }
@@ -191,8 +216,10 @@ mod tests {
         bytes
     }
 
-    fn first(bytes: &[u8]) -> Result<Option<Message>, HeaderFault> {
-        Deframer::default().next(&mut Reader::new(bytes))
+    fn first(bytes: &[u8]) -> Result<Option<(MessageType, usize)>, HeaderFault> {
+        let mut deframer = Deframer::default();
+        let message = deframer.next(&mut Reader::new(bytes))?;
+        Ok(message.map(|message| (message.kind, message.body.len())))
     }
 
     #[test]
@@ -206,8 +233,27 @@ mod tests {
             assert_eq!(deframer.next(&mut Reader::new(&[*octet])), Ok(None));
         }
 
-        let message = deframer.next(&mut Reader::new(&[*last])).unwrap().unwrap();
-        assert_eq!(message, Message { kind: MessageType::Notification, body: vec![6, 2] });
+        let last = [*last];
+        let message = deframer.next(&mut Reader::new(&last)).unwrap().unwrap();
+        assert_eq!(message, Message { kind: MessageType::Notification, body: &[6, 2] });
+    }
+
+    #[test]
+    fn a_message_cut_anywhere_is_the_same_message() {
+        let mut bytes = Vec::new();
+        encode(MessageType::Notification, &mut bytes, |out| out.extend([6, 2]));
+        encode(MessageType::RouteRefresh, &mut bytes, |out| out.extend([0, 1, 0, 1]));
+
+        for at in 0..bytes.len() {
+            let mut deframer = Deframer::default();
+            let mut bodies = Vec::new();
+            for mut part in [Reader::new(&bytes[..at]), Reader::new(&bytes[at..])] {
+                while let Some(message) = deframer.next(&mut part).unwrap() {
+                    bodies.push(message.body.to_vec());
+                }
+            }
+            assert_eq!(bodies, [vec![6, 2], vec![0, 1, 0, 1]], "cut at {at}");
+        }
     }
 
     #[test]
@@ -225,7 +271,7 @@ mod tests {
 
     #[test]
     fn bad_headers_get_the_code_of_their_fault() {
-        let cases: [(Vec<u8>, (u8, u8)); 9] = [
+        let cases: [(Vec<u8>, (u8, u8)); 8] = [
             (vec![0; 19], (1, 1)),
             (framed(18, 4), (1, 2)),
             (framed(4097, 2), (1, 2)),
@@ -234,7 +280,6 @@ mod tests {
             (framed(20, 3), (1, 2)),
             (framed(19, 0), (1, 3)),
             (framed(19, 6), (1, 3)),
-            (framed(30, 5), (7, 1)),
         ];
         for (bytes, expected) in cases {
             let notification = first(&bytes).unwrap_err().notification();
@@ -247,6 +292,17 @@ mod tests {
         let mut bytes = framed(4096, 2);
         bytes.resize(4096, 0);
 
-        assert_eq!(first(&bytes).unwrap().unwrap().body.len(), 4096 - HEADER_BYTES);
+        assert_eq!(first(&bytes), Ok(Some((MessageType::Update, 4096 - HEADER_BYTES))));
+    }
+
+    #[test]
+    fn longer_messages_are_accepted_once_allowed_but_no_longer_open() {
+        let mut deframer = Deframer::default();
+        deframer.allow(EXTENDED_MESSAGE_BYTES_MAX);
+        let mut longest = framed(u16::MAX, 2);
+        longest.resize(usize::from(u16::MAX), 0);
+
+        assert!(deframer.next(&mut Reader::new(&longest)).unwrap().is_some());
+        assert!(deframer.next(&mut Reader::new(&framed(4097, 1))).is_err());
     }
 }

@@ -54,6 +54,12 @@ pub mod open {
     pub const ROLE: u8 = 11;
 }
 
+/// Subcodes of [`code::ROUTE_REFRESH`] (RFC 7313 §5).
+pub mod refresh {
+    /// Invalid message length.
+    pub const BAD_LENGTH: u8 = 1;
+}
+
 /// Subcodes of [`code::CEASE`] (RFC 4486, RFC 8538).
 pub mod cease {
     /// Maximum number of prefixes reached.
@@ -70,6 +76,8 @@ pub mod cease {
     pub const CONFIGURATION: u8 = 6;
     /// Connection collision resolution.
     pub const COLLISION: u8 = 7;
+    /// Out of resources.
+    pub const OUT_OF_RESOURCES: u8 = 8;
     /// Hard reset: graceful restart does not apply.
     pub const HARD_RESET: u8 = 9;
     /// BFD lost the peer (RFC 9384).
@@ -113,6 +121,29 @@ impl Notification {
         let mut data = vec![length];
         data.extend_from_slice(text.as_bytes());
         Self { code: code::CEASE, subcode, data }
+    }
+
+    /// The hard reset that wraps this one (RFC 8538 §3.1).
+    #[must_use]
+    pub fn into_hard_reset(self) -> Self {
+        let mut data = vec![self.code, self.subcode];
+        data.extend_from_slice(&self.data);
+        Self::with_data(code::CEASE, cease::HARD_RESET, &data)
+    }
+
+    /// Whether graceful restart does not apply, whatever was agreed.
+    #[must_use]
+    pub const fn is_hard_reset(&self) -> bool {
+        self.code == code::CEASE && self.subcode == cease::HARD_RESET
+    }
+
+    /// The reason that a hard reset gives.
+    #[must_use]
+    pub fn hard_reset_reason(&self) -> Option<Self> {
+        if !self.is_hard_reset() {
+            return None;
+        }
+        Self::decode(&self.data).ok().filter(|reason| !reason.is_hard_reset())
     }
 
     /// Reads the body of a NOTIFICATION.
@@ -161,10 +192,20 @@ impl Notification {
             (2, 11) => "role mismatch",
             (2, _) => "OPEN message error",
             (3, 1) => "malformed attribute list",
+            (3, 2) => "unrecognized well-known attribute",
+            (3, 3) => "missing well-known attribute",
+            (3, 4) => "attribute flags error",
+            (3, 5) => "attribute length error",
+            (3, 6) => "invalid ORIGIN attribute",
+            (3, 8) => "invalid NEXT_HOP attribute",
             (3, 9) => "optional attribute error",
             (3, 10) => "invalid network field",
+            (3, 11) => "malformed AS_PATH",
             (3, _) => "UPDATE message error",
             (4, _) => "hold timer expired",
+            (5, 1) => "unexpected message in OpenSent",
+            (5, 2) => "unexpected message in OpenConfirm",
+            (5, 3) => "unexpected message in Established",
             (5, _) => "finite state machine error",
             (6, 1) => "maximum number of prefixes reached",
             (6, 2) => "administrative shutdown",
@@ -177,6 +218,7 @@ impl Notification {
             (6, 9) => "hard reset",
             (6, 10) => "BFD down",
             (6, _) => "cease",
+            (7, 1) => "invalid ROUTE-REFRESH length",
             (7, _) => "ROUTE-REFRESH message error",
             (8, _) => "send hold timer expired",
             _ => "unknown error",
@@ -187,6 +229,9 @@ impl Notification {
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}/{})", self.meaning(), self.code, self.subcode)?;
+        if let Some(reason) = self.hard_reset_reason() {
+            write!(f, ": {reason}")?;
+        }
         match self.shutdown_text() {
             Some(text) if !text.is_empty() => write!(f, ": {text}"),
             _ => Ok(()),
@@ -229,6 +274,22 @@ mod tests {
 
         assert_eq!(notification.shutdown_text(), None);
         assert_eq!(notification.to_string(), "administrative shutdown (6/2)");
+    }
+
+    #[test]
+    fn a_hard_reset_carries_its_reason_and_only_one() {
+        let shutdown = Notification::cease(cease::SHUTDOWN, "moving out");
+        let hard = shutdown.clone().into_hard_reset();
+
+        assert!(hard.is_hard_reset() && !shutdown.is_hard_reset());
+        assert_eq!(hard.hard_reset_reason(), Some(shutdown));
+        let text = "hard reset (6/9): administrative shutdown (6/2): moving out";
+        assert_eq!(hard.to_string(), text);
+        // Reasons within reasons would be a way to exhaust the stack.
+        assert_eq!(hard.into_hard_reset().hard_reset_reason(), None);
+        let bare = Notification::new(code::CEASE, cease::HARD_RESET);
+        assert!(bare.is_hard_reset());
+        assert_eq!(bare.hard_reset_reason(), None);
     }
 
     #[test]

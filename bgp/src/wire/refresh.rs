@@ -4,7 +4,6 @@
 //! requests nobody made.
 
 use super::header::{self, MessageType};
-use super::reader::{Reader, Short};
 use crate::types::Family;
 
 /// A ROUTE-REFRESH message.
@@ -12,36 +11,56 @@ use crate::types::Family;
 pub struct RouteRefresh {
     /// Address family identifier.
     pub afi: u16,
-    /// 0: a request; 1 and 2: begin and end of a refresh (RFC 7313); others are ignored.
+    /// What it says; see [`Refresh`].
     pub subtype: u8,
     /// Subsequent address family identifier.
     pub safi: u8,
 }
 
+/// What a ROUTE-REFRESH says about a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// Send all its routes again.
+    Request,
+    /// BoRR: all its routes follow (RFC 7313).
+    Begin,
+    /// EoRR: that was all (RFC 7313).
+    End,
+}
+
 impl RouteRefresh {
-    /// A request for all routes of `family`.
+    /// What we say about `family`.
     #[must_use]
-    pub const fn request(family: Family) -> Self {
+    pub const fn new(refresh: Refresh, family: Family) -> Self {
         let (afi, safi) = family.codes();
-        Self { afi, subtype: 0, safi }
+        let subtype = match refresh {
+            Refresh::Request => 0,
+            Refresh::Begin => 1,
+            Refresh::End => 2,
+        };
+        Self { afi, subtype, safi }
     }
 
-    /// The family whose routes are requested, if this is a request for one that we carry.
+    /// What is said about which family; nothing if we know one of them not (RFC 7313 §5: ignored).
     #[must_use]
-    pub const fn requested(self) -> Option<Family> {
-        match self.subtype {
-            0 => Family::from_codes(self.afi, self.safi),
-            _ => None,
+    pub const fn meaning(self) -> Option<(Refresh, Family)> {
+        let refresh = match self.subtype {
+            0 => Refresh::Request,
+            1 => Refresh::Begin,
+            2 => Refresh::End,
+            _ => return None,
+        };
+        match Family::from_codes(self.afi, self.safi) {
+            Some(family) => Some((refresh, family)),
+            None => None,
         }
     }
 
-    /// Reads the body of a ROUTE-REFRESH.
-    ///
-    /// # Errors
-    /// The body is shorter than four octets.
-    pub fn decode(body: &[u8]) -> Result<Self, Short> {
-        let mut reader = Reader::new(body);
-        Ok(Self { afi: reader.u16()?, subtype: reader.u8()?, safi: reader.u8()? })
+    /// Reads the body of a ROUTE-REFRESH; nothing if it is not four octets.
+    #[must_use]
+    pub fn decode(body: &[u8]) -> Option<Self> {
+        let [afi_high, afi_low, subtype, safi] = *body else { return None };
+        Some(Self { afi: u16::from_be_bytes([afi_high, afi_low]), subtype, safi })
     }
 
     /// Appends the whole message.
@@ -56,14 +75,23 @@ impl RouteRefresh {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::HEADER_BYTES;
 
     #[test]
-    fn only_subtype_zero_is_a_request() {
-        assert_eq!(
-            RouteRefresh::decode(&[0, 2, 0, 1]).unwrap().requested(),
-            Some(Family::Ipv6Unicast)
-        );
-        assert_eq!(RouteRefresh::decode(&[0, 2, 1, 1]).unwrap().requested(), None);
-        assert_eq!(RouteRefresh::decode(&[0, 25, 0, 70]).unwrap().requested(), None);
+    fn every_meaning_survives_the_wire_and_anything_else_has_none() {
+        for refresh in [Refresh::Request, Refresh::Begin, Refresh::End] {
+            for family in Family::ALL {
+                let mut bytes = Vec::new();
+                RouteRefresh::new(refresh, family).encode(&mut bytes);
+
+                let read = RouteRefresh::decode(&bytes[HEADER_BYTES..]).unwrap();
+
+                assert_eq!(read.meaning(), Some((refresh, family)));
+            }
+        }
+        assert_eq!(RouteRefresh::decode(&[0, 2, 3, 1]).unwrap().meaning(), None);
+        assert_eq!(RouteRefresh::decode(&[0, 25, 0, 70]).unwrap().meaning(), None);
+        assert_eq!(RouteRefresh::decode(&[0, 1, 0]), None);
+        assert_eq!(RouteRefresh::decode(&[0, 1, 0, 1, 0]), None);
     }
 }

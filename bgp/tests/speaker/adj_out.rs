@@ -33,9 +33,10 @@ fn drain(adj_out: &mut AdjOut) -> Vec<Update> {
             return updates;
         }
         assert!(bytes.len() <= MESSAGE_BYTES_MAX);
-        let message = Deframer::default().next(&mut Reader::new(&bytes)).unwrap().unwrap();
+        let mut deframer = Deframer::default();
+        let message = deframer.next(&mut Reader::new(&bytes)).unwrap().unwrap();
         assert_eq!(message.kind, MessageType::Update);
-        updates.push(update::decode(&message.body, &EXTERNAL).unwrap());
+        updates.push(update::decode(message.body, &EXTERNAL).unwrap());
     }
 }
 

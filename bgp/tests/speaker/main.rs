@@ -13,5 +13,6 @@ mod adj_out;
 mod faults;
 mod pair;
 mod properties;
+mod restart;
 mod session;
 mod vectors;

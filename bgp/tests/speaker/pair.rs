@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use isocast_bgp::adj_in::{ImportPolicy, RouteChange};
 use isocast_bgp::adj_out::Desired;
 use isocast_bgp::adj_ribs::AdjRibs;
@@ -13,8 +14,15 @@ use isocast_bgp::fsm::{
     Session, SessionConfig, State,
 };
 use isocast_bgp::guard::ExportGuard;
-use isocast_bgp::types::{Asn, Family};
+use isocast_bgp::types::{Asn, Family, FamilySet, PeerKind};
+use isocast_bgp::wire::as_path::AsPath;
+use isocast_bgp::wire::attribute::PathAttributes;
+use isocast_bgp::wire::capability::Capability;
 use isocast_bgp::wire::community::Communities;
+use isocast_bgp::wire::encode;
+use isocast_bgp::wire::next_hop::NextHop;
+use isocast_bgp::wire::open::Open;
+use isocast_bgp::wire::update::Codec;
 
 /// One end and what came out of it.
 pub(crate) struct End {
@@ -264,9 +272,61 @@ impl Pair {
 impl Pair {
     /// The left end is gone without a word, and another takes its place.
     pub(crate) fn replace_left(&mut self, restart: RestartState) {
+        self.replace_left_with(left_config(), restart);
+    }
+
+    pub(crate) fn replace_left_with(&mut self, config: SessionConfig, restart: RestartState) {
         self.right.wires.clear();
-        self.left = End::new(self.now, left_config(), restart);
+        self.left = End::new(self.now, config, restart);
         self.input_left(Input::Start);
+    }
+
+    /// A connection to the right end whose other side is the test.
+    pub(crate) fn right_accepts(&mut self) -> ConnectionId {
+        let endpoint = self.right.endpoint();
+        let accepted = self.right.session.incoming(self.now, endpoint);
+        accepted.expect("the right end wants no connection")
+    }
+
+    /// The right end, established with a left end that the test plays.
+    pub(crate) fn right_greeted(&mut self, capabilities: &[Capability]) -> ConnectionId {
+        let id = self.right_accepts();
+        let mut hello = Vec::new();
+        Open {
+            asn: Asn(65_010),
+            hold_time_s: 9,
+            router_id: Ipv4Addr::new(10, 0, 0, 1),
+            capabilities: Capability::multiprotocol(FamilySet::BOTH)
+                .chain([Capability::FourOctetAsn(Asn(65_010))])
+                .chain(capabilities.iter().cloned())
+                .collect(),
+        }
+        .encode(&mut hello);
+        encode::keepalive(&mut hello);
+        self.input_right(Input::Received { id, bytes: &hello });
+        assert_eq!(self.right.session.state(), State::Established);
+        id
+    }
+
+    /// What the left end would say to announce `desired`, said by the test.
+    pub(crate) fn announce_by_hand(&mut self, id: ConnectionId, desired: &Desired) {
+        let mut bytes = Vec::new();
+        let codec = Codec::new(PeerKind::External);
+        for (prefix, communities) in desired {
+            let next_hop = match prefix {
+                IpNet::V4(_) => "10.0.0.1",
+                IpNet::V6(_) => "2001:db8::1",
+            };
+            let attributes = PathAttributes {
+                as_path: AsPath(vec![Asn(65_010)]),
+                communities: Communities::clone(communities),
+                ..PathAttributes::default()
+            };
+            let next_hop = NextHop::new(next_hop.parse().unwrap()).unwrap();
+            let mut prefixes = std::iter::once(*prefix).peekable();
+            encode::announce(&attributes, next_hop, &mut prefixes, &codec, &mut bytes).unwrap();
+        }
+        self.input_right(Input::Received { id, bytes: &bytes });
     }
 
     /// The left end's connection and the right end's name for it.

@@ -110,7 +110,7 @@ fn bodies(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut bodies = Vec::new();
     while let Some(message) = deframer.next(&mut reader).unwrap() {
         assert_eq!(message.kind, MessageType::Update);
-        bodies.push(message.body);
+        bodies.push(message.body.to_vec());
     }
     assert!(reader.is_empty());
     bodies

@@ -14,7 +14,7 @@ use isocast_bgp::wire::encode;
 use isocast_bgp::wire::next_hop::NextHop;
 use isocast_bgp::wire::notification::{Notification, cease, code};
 use isocast_bgp::wire::open::Open;
-use isocast_bgp::wire::refresh::RouteRefresh;
+use isocast_bgp::wire::refresh::{Refresh, RouteRefresh};
 
 use crate::pair::{End, Pair, config, guard, left_config, right_config};
 
@@ -312,13 +312,14 @@ fn a_route_refresh_gets_its_family_again_and_no_other() {
     pair.settle();
     let sent = pair.left.bytes_sent;
     let mut request = Vec::new();
-    RouteRefresh::request(Family::Ipv4Unicast).encode(&mut request);
+    RouteRefresh::new(Refresh::Request, Family::Ipv4Unicast).encode(&mut request);
 
     let (id, _) = pair.left_connection();
     pair.input_left(Input::Received { id, bytes: &request });
 
     let again = pair.left.bytes_sent - sent;
-    assert!((23..80).contains(&again), "{again} bytes");
+    // BoRR, the route, EoRR.
+    assert!((23 * 3..23 * 2 + 80).contains(&again), "{again} bytes");
     assert_eq!(pair.right.announced(), [V4, V6], "the same route again is no change");
 }
 

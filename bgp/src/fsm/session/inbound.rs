@@ -4,17 +4,18 @@ use std::time::Instant;
 
 use super::{Session, next_hops};
 use crate::fsm::connection::{
-    Connection, ConnectionId, Established, Opener, Peering, Phase, Timers,
+    Connection, ConnectionId, Established, Opener, Peering, Phase, Resending, Timers,
 };
 use crate::fsm::end::EndReason;
 use crate::fsm::negotiated::{self, Negotiated};
 use crate::fsm::routes::{Routes, SessionTerms};
 use crate::fsm::{Action, State};
-use crate::wire::header::{Message, MessageType};
+use crate::types::{FamilySet, PerFamily};
+use crate::wire::header::{self, Deframer, Message, MessageType};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 use crate::wire::reader::Reader;
-use crate::wire::refresh::RouteRefresh;
+use crate::wire::refresh::{Refresh, RouteRefresh};
 
 impl Session {
     pub(super) fn received(
@@ -26,24 +27,36 @@ impl Session {
         actions: &mut Vec<Action>,
     ) {
         let mut reader = Reader::new(bytes);
-        // Each round takes a message or ends; a message may end the connection.
-        while let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
-            let outcome = match connection.deframer.next(&mut reader) {
-                Ok(None) => return,
+        // Messages borrow from the deframer, so it is away while they are handled. Each round takes
+        // a message or ends; a message may end the connection.
+        let Some(mut deframer) = self.deframer(id).map(std::mem::take) else { return };
+        loop {
+            let outcome = match deframer.next(&mut reader) {
+                Ok(None) => break,
                 Ok(Some(message)) => self.message(now, id, message, routes, actions),
                 Err(fault) => Err(EndReason::Header(fault)),
             };
             if let Err(reason) = outcome {
                 self.end(now, id, reason, routes, actions);
             }
+            let Some(connection) = self.connections.iter().find(|c| c.id == id) else { return };
+            deframer.allow(connection.message_bytes_max());
         }
+        if let Some(place) = self.deframer(id) {
+            *place = deframer;
+        }
+    }
+
+    fn deframer(&mut self, id: ConnectionId) -> Option<&mut Deframer> {
+        let connection = self.connections.iter_mut().find(|c| c.id == id);
+        connection.map(|connection| &mut connection.deframer)
     }
 
     fn message(
         &mut self,
         now: Instant,
         id: ConnectionId,
-        Message { kind, body }: Message,
+        Message { kind, body }: Message<'_>,
         routes: &mut impl Routes,
         actions: &mut Vec<Action>,
     ) -> Result<(), EndReason> {
@@ -53,11 +66,11 @@ impl Session {
         let state = connection.state();
         match (kind, state) {
             (MessageType::Notification, _) => {
-                let told = Notification::decode(&body).unwrap_or(Notification::new(0, 0));
+                let told = Notification::decode(body).unwrap_or(Notification::new(0, 0));
                 Err(EndReason::PeerNotification(told))
             }
             (MessageType::Open, State::OpenSent) => {
-                let open = Open::decode(&body).map_err(EndReason::Open)?;
+                let open = Open::decode(body).map_err(EndReason::Open)?;
                 self.opened(now, id, &open, routes, actions)
             }
             (MessageType::Keepalive, State::OpenConfirm) => {
@@ -69,11 +82,8 @@ impl Session {
                     timers.heard(now);
                 }
                 match kind {
-                    MessageType::Update => self.updated(now, id, &body, routes, actions),
-                    MessageType::RouteRefresh => {
-                        refresh_requested(&body, routes);
-                        Ok(())
-                    }
+                    MessageType::Update => self.updated(now, id, body, routes, actions),
+                    MessageType::RouteRefresh => self.refresh(now, id, body, routes, actions),
                     _ => Ok(()),
                 }
             }
@@ -154,16 +164,26 @@ impl Session {
         peering.timers.heard(now);
         let local_address = connection.local.map(|local| local.address.to_canonical());
         peering.terms.codec.local_address = local_address;
-        let terms = SessionTerms {
-            negotiated: peering.terms.clone(),
-            local_asn: self.config.local_asn,
-            next_hops: next_hops::derive(self.config.next_hops, connection.local),
-        };
-        let end_of_rib_owed = terms.negotiated.codec.families;
-        connection.phase = Phase::Established(Established { peering, since: now, end_of_rib_owed });
+        let negotiated = peering.terms.clone();
+        let families = negotiated.codec.families;
+        let configured = self.config.next_hops;
+        let next_hops = next_hops::derive(configured, connection.local, &negotiated.codec);
+        let awaited =
+            if negotiated.peer_restart.is_some() { families } else { FamilySet::default() };
+        connection.phase = Phase::Established(Established {
+            peering,
+            since: now,
+            end_of_rib_owed: families,
+            end_of_rib_awaited: awaited,
+            refresh_wanted: FamilySet::default(),
+            resending: PerFamily::default(),
+        });
         self.connections.push(connection);
+        let terms = SessionTerms { negotiated, local_asn: self.config.local_asn, next_hops };
         routes.up(now, &terms);
         actions.push(Action::Established);
+        let policy = self.config.helper;
+        self.helper.returned(now, policy.as_ref(), &terms.negotiated, routes, actions);
     }
 
     fn updated(
@@ -183,14 +203,52 @@ impl Session {
         for family in heard.disabled.iter() {
             *codec.families.get_mut(family) = false;
         }
-        actions.extend(heard.end_of_rib.map(Action::EndOfRib));
+        if let Some(family) = heard.end_of_rib {
+            *established.end_of_rib_awaited.get_mut(family) = false;
+            actions.push(Action::EndOfRib(family));
+            self.helper.completed(now, family, routes, actions);
+        }
         Ok(())
     }
-}
 
-fn refresh_requested(body: &[u8], routes: &mut impl Routes) {
-    let requested = RouteRefresh::decode(body).ok().and_then(RouteRefresh::requested);
-    if let Some(family) = requested {
-        routes.resend(family);
+    fn refresh(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        body: &[u8],
+        routes: &mut impl Routes,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), EndReason> {
+        let Some(message) = RouteRefresh::decode(body) else {
+            let mut message = Vec::new();
+            header::encode(MessageType::RouteRefresh, &mut message, |out| {
+                out.extend_from_slice(body);
+            });
+            return Err(EndReason::RouteRefresh { message });
+        };
+        let connection = self.connections.iter_mut().find(|c| c.id == id);
+        let Some(established) = connection.and_then(Connection::established_mut) else {
+            return Ok(());
+        };
+        let terms = &established.peering.terms;
+        let known = message.meaning().filter(|(_, f)| terms.codec.families.contains(*f));
+        match known {
+            Some((Refresh::Request, family)) => {
+                // RFC 7313 §4.1: no marks before End-of-RIB.
+                if terms.enhanced_refresh && !established.end_of_rib_owed.contains(family) {
+                    *established.resending.get_mut(family) = Some(Resending::Asked);
+                }
+                routes.resend(family);
+            }
+            // RFC 7313 §4.2: nor are they heeded before End-of-RIB.
+            Some((Refresh::Begin, family))
+                if terms.enhanced_refresh && !established.end_of_rib_awaited.contains(family) =>
+            {
+                self.helper.refreshing(now, family, routes);
+            }
+            Some((Refresh::End, family)) => self.helper.refreshed(now, family, routes, actions),
+            Some((Refresh::Begin, _)) | None => {}
+        }
+        Ok(())
     }
 }
