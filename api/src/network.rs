@@ -6,6 +6,7 @@ mod address_pool;
 mod anycast_service;
 mod backend_pool;
 mod bgp_peer;
+mod bgp_policy;
 mod datacenter;
 mod node;
 mod policy;
@@ -23,6 +24,11 @@ pub use self::{
     bgp_peer::{
         Bfd, BgpPeer, BgpPeerSpec, BgpPeerStatus, Connection, GracefulRestart, GracefulRestartMode,
         MaxPrefixes, NodeSelector, Password, PeerRole, SessionStatus,
+    },
+    bgp_policy::{
+        ALLOW_WITHDRAWALS, AsPathMatch, BgpPolicy, BgpPolicySpec, BgpPolicyStatus, CONFIRM,
+        CONFIRMED, CommunityEdit, END_OF_POLICY, OriginCode, PendingRollback, PolicyTerm,
+        PrefixRange, RouteSource, SessionKind, TermMatch, TermSet, Then,
     },
     datacenter::{Datacenter, DatacenterSpec, DatacenterState, DatacenterStatus},
     node::{Node, NodeRole, NodeSpec, NodeStatus, Uplink, XdpMode},

@@ -10,7 +10,7 @@ pub use crate::field::{FieldError, FieldErrorReason};
 use crate::{
     network::{
         AddressClaimSpec, AddressPoolSpec, AnycastServiceSpec, BackendPoolSpec, BgpPeerSpec,
-        DatacenterSpec, NodeSpec,
+        BgpPolicySpec, DatacenterSpec, NodeSpec,
     },
     object::descriptor,
     resourcemanager::{OrganizationSpec, ProjectSpec},
@@ -88,6 +88,8 @@ pub enum ResourceKind {
     Node,
     /// `bgppeers.network.isocast.dev`
     BgpPeer,
+    /// `bgppolicies.network.isocast.dev`
+    BgpPolicy,
     /// `addresspools.network.isocast.dev`
     AddressPool,
     /// `addressclaims.network.isocast.dev`
@@ -141,6 +143,7 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<ProjectSpec>(),
         descriptor::<DatacenterSpec>(),
         descriptor::<NodeSpec>(),
+        descriptor::<BgpPolicySpec>(),
         descriptor::<BgpPeerSpec>(),
         descriptor::<AddressPoolSpec>(),
         descriptor::<AddressClaimSpec>(),

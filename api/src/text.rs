@@ -9,6 +9,7 @@ mod address;
 mod community;
 mod duration;
 mod name;
+mod route;
 mod time;
 
 pub use self::{
@@ -16,6 +17,10 @@ pub use self::{
     community::{Community, InvalidCommunity},
     duration::{Duration, InvalidDuration},
     name::{InvalidName, Label, Name},
+    route::{
+        CommunityPattern, InvalidCommunityPattern, InvalidIpPrefix, InvalidNextHopRule, IpPrefix,
+        NextHopRule,
+    },
     time::{InvalidTime, Time},
 };
 
@@ -27,6 +32,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
     match format {
         "cidr" => check::<Prefix>(text),
         "community" => check::<Community>(text),
+        "community-pattern" => check::<CommunityPattern>(text),
         "date-time" => check::<Time>(text),
         "dns-label" => check::<Label>(text),
         "dns-subdomain" => check::<Name>(text),
@@ -36,6 +42,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
             .parse::<net::IpAddr>()
             .map(drop)
             .map_err(|_invalid| "must be an IPv4 or IPv6 address".to_owned()),
+        "ip-prefix" => check::<IpPrefix>(text),
         "ipv4" => text
             .parse::<net::Ipv4Addr>()
             .map(drop)
@@ -44,6 +51,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
             .parse::<net::Ipv6Addr>()
             .map(drop)
             .map_err(|_invalid| "must be an IPv6 address".to_owned()),
+        "next-hop" => check::<NextHopRule>(text),
         _ => Ok(()),
     }
 }

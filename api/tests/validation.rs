@@ -350,6 +350,104 @@ fn bgp_peer() {
 }
 
 #[test]
+fn bgp_policy() {
+    let good = json!({
+        "confirmWithin": "5m",
+        "terms": [
+            {
+                "name": "a",
+                "match": {
+                    "prefixes": [
+                        {"prefix": "0.0.0.0/0", "ge": 25}, {"prefix": "2001:db8::/32"},
+                        {"prefix": "10.0.0.0/8", "ge": 9, "le": 16},
+                    ],
+                    "communities": ["65010:*", "65010:1:*", "rt:65010:1", "no-export"],
+                    "asPath": {
+                        "contains": [64512], "origin": [1], "neighbour": [2], "lengthMin": 1,
+                        "lengthMax": 5, "reserved": true,
+                    },
+                    "connections": ["Transit"], "sessions": ["External"], "families": ["IPv4"],
+                    "origins": ["IGP"], "nextHops": ["10.0.0.0/8"], "source": "Learned",
+                    "ownSpace": false,
+                },
+                "set": {
+                    "localPref": 200, "med": 1, "prepend": 16, "nextHop": "Self",
+                    "communities": {"set": [], "remove": ["65010:*"], "add": ["65010:1"]},
+                },
+                "then": "Next",
+            },
+            {"name": "b", "then": "Accept"},
+        ],
+    });
+    table(
+        "BGPPolicy",
+        &good,
+        &[
+            (&[("/terms", Value::Null)], "spec.terms: Required value"),
+            (&[("/terms/1/name", json!("a"))], "spec.terms[1].name: Duplicate value: \"a\""),
+            (
+                &[("/terms/1/name", json!("end-of-policy"))],
+                "spec.terms[1].name: Invalid value: \"end-of-policy\": is what comes after the last term",
+            ),
+            (
+                &[("/terms/1/then", json!("Drop"))],
+                "spec.terms[1].then: Unsupported value: \"Drop\": supported values: \"Accept\", \"Next\", \"Reject\"",
+            ),
+            (
+                &[("/terms/0/match/prefix", json!("10.0.0.0/8"))],
+                "spec.terms[0].match.prefix: Forbidden: there is no such field",
+            ),
+            (
+                &[("/terms/0/match/prefixes/0/prefix", json!("10.0.0.1/8"))],
+                "spec.terms[0].match.prefixes[0].prefix: Invalid value: \"10.0.0.1/8\": has bits set beyond its length: did you mean 10.0.0.0/8?",
+            ),
+            (
+                &[("/terms/0/match/prefixes/0/ge", json!(33))],
+                "spec.terms[0].match.prefixes[0].ge: Invalid value: \"33\": must be between 0 and 32",
+            ),
+            (
+                &[("/terms/0/match/prefixes/2/le", json!(8))],
+                "spec.terms[0].match.prefixes[2].le: Invalid value: \"8\": must be between 9 and 32",
+            ),
+            (
+                &[("/terms/0/match/communities/0", json!("65536:1"))],
+                "spec.terms[0].match.communities[0]: Invalid value: \"65536:1\": must be a community such as 65010:100, 65010:1:2, rt:65010:1, soo:65010:1, ext:0x and 16 hex digits, or a well-known one such as no-export; * stands for any number",
+            ),
+            (
+                &[("/terms/0/match/asPath/lengthMin", json!(6))],
+                "spec.terms[0].match.asPath.lengthMax: Invalid value: \"5\": must not be below lengthMin",
+            ),
+            (
+                &[("/terms/0/set/communities/add/0", json!("65010:*"))],
+                "spec.terms[0].set.communities.add[0]: Invalid value: \"65010:*\": may hold no *: that is for matching and removing",
+            ),
+            (
+                &[("/terms/0/set/prepend", json!(17))],
+                "spec.terms[0].set.prepend: Invalid value: 17: must be between 0 and 16",
+            ),
+            (
+                &[("/terms/0/set/nextHop", json!("self"))],
+                "spec.terms[0].set.nextHop: Invalid value: \"self\": must be Self, Unchanged, or an address",
+            ),
+            (
+                &[("/confirmWithin", json!("5s"))],
+                "spec.confirmWithin: Invalid value: \"5s\": must be between 10s and 1h",
+            ),
+        ],
+    );
+    assert_eq!(
+        defaulted("BGPPolicy", json!({"terms": [{"name": "a"}]})),
+        json!({"terms": [{"name": "a", "then": "Next"}]}),
+    );
+    let term = |n: usize| json!({"name": format!("t{n}")});
+    let many = json!({"terms": (0..257).map(term).collect::<Vec<_>>()});
+    assert_eq!(
+        refusals(&object("BGPPolicy", many), None),
+        ["spec.terms: Too many: 257: must have at most 256 items"],
+    );
+}
+
+#[test]
 fn address_pool() {
     table(
         "AddressPool",

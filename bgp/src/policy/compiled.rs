@@ -12,8 +12,8 @@ use super::limits::{
 };
 use super::prefix_set::{InvalidRange, PrefixSet};
 use super::term::{
-    AsPathMatch, Connection, IpVersion, Match, OriginCode, PrefixRange, SessionKind, Set, Source,
-    Term, Then,
+    AsPathMatch, CommunityEdit, Connection, IpVersion, Match, OriginCode, PrefixRange, SessionKind,
+    Set, Source, Term, Then,
 };
 use super::{Context, END_OF_POLICY};
 use crate::types::{Asn, PeerKind};
@@ -224,16 +224,19 @@ impl CompiledPath {
 }
 
 fn compile_set(term: &str, set: &Set) -> Result<CompiledSet, PolicyError> {
-    let (remove, add) = (&set.communities.remove, &set.communities.add);
+    let CommunityEdit { set: communities, remove, add } = &set.communities;
+    let given = communities.as_deref().unwrap_or_default();
+    within(term, given.len(), COMMUNITY_PATTERNS_MAX, "communities to set")?;
     within(term, remove.len(), COMMUNITY_PATTERNS_MAX, "communities to remove")?;
     within(term, add.len(), COMMUNITY_PATTERNS_MAX, "communities to add")?;
     within(term, set.prepend.into(), PREPEND_MAX.into(), "prepends")?;
-    if let Some(pattern) = add.iter().find(|pattern| !pattern.is_exact()) {
+    if let Some(pattern) = given.iter().chain(add).find(|pattern| !pattern.is_exact()) {
         return Err(PolicyError::AddsPattern { term: term.to_owned(), pattern: *pattern });
     }
     Ok(CompiledSet {
         local_pref: set.local_pref,
         med: set.med,
+        communities: communities.as_deref().map(Into::into),
         remove: remove.as_slice().into(),
         add: add.as_slice().into(),
         prepend: set.prepend,

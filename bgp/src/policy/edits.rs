@@ -5,6 +5,7 @@ use super::term::NextHopEdit;
 use crate::limits::{AS_PATH_HOPS_MAX, COMMUNITIES_MAX};
 use crate::types::{Asn, Family};
 use crate::wire::attribute::PathAttributes;
+use crate::wire::community::Communities;
 
 /// The edits of all terms that a route passed, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub struct Edits<'a> {
 pub(super) struct CompiledSet {
     pub(super) local_pref: Option<u32>,
     pub(super) med: Option<u32>,
+    pub(super) communities: Option<Box<[CommunityPattern]>>,
     pub(super) remove: Box<[CommunityPattern]>,
     pub(super) add: Box<[CommunityPattern]>,
     pub(super) prepend: u8,
@@ -71,16 +73,22 @@ impl CompiledSet {
     pub(super) fn apply(&self, local_asn: Asn, attributes: &mut PathAttributes) {
         attributes.local_pref = self.local_pref.or(attributes.local_pref);
         attributes.med = self.med.or(attributes.med);
+        let communities = &mut attributes.communities;
+        if self.communities.is_some() {
+            *communities = Communities::default();
+        }
+        for pattern in self.communities.iter().flatten() {
+            pattern.add_to(communities);
+        }
         for pattern in &self.remove {
-            pattern.remove_from(&mut attributes.communities);
+            pattern.remove_from(communities);
         }
         for pattern in &self.add {
             // A route that is full stays as it is rather than outgrow a message.
-            let communities = &attributes.communities;
             if communities.standard.len().max(communities.large.len()) < COMMUNITIES_MAX
                 && communities.extended.len() < COMMUNITIES_MAX
             {
-                pattern.add_to(&mut attributes.communities);
+                pattern.add_to(communities);
             }
         }
         let path = &mut attributes.as_path.0;

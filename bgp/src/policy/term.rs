@@ -117,6 +117,8 @@ pub struct Set {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CommunityEdit {
+    /// All there are make way for these. May hold no `*`.
+    pub set: Option<Vec<CommunityPattern>>,
     /// Those like these go.
     pub remove: Vec<CommunityPattern>,
     /// These come. May hold no `*`.

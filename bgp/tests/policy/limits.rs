@@ -45,7 +45,7 @@ fn lists_of_a_term() {
     let path = |make: fn(Vec<u32>) -> AsPathMatch| -> Make {
         Box::new(move |n| (Match { as_path: make(one(1, n)), ..Match::default() }, Set::default()))
     };
-    let cases: [(&str, usize, Make); 8] = [
+    let cases: [(&str, usize, Make); 9] = [
         (
             "prefixes",
             PREFIXES_PER_TERM_MAX,
@@ -63,6 +63,11 @@ fn lists_of_a_term() {
             "communities",
             COMMUNITY_PATTERNS_MAX,
             when(|n| Match { communities: one("1:1".parse().unwrap(), n), ..Match::default() }),
+        ),
+        (
+            "communities to set",
+            COMMUNITY_PATTERNS_MAX,
+            edit(|set| CommunityEdit { set: Some(set), ..CommunityEdit::default() }),
         ),
         (
             "communities to add",

@@ -7,7 +7,10 @@ use isocast_bgp::{
         SessionKind, Set, Term, Then,
     },
     types::{Asn, PeerKind},
-    wire::attribute::{Origin, PathAttributes},
+    wire::{
+        attribute::{Origin, PathAttributes},
+        community::Communities,
+    },
 };
 
 /// Name of the deciding term, and the route as it passes.
@@ -93,6 +96,10 @@ fn apply(set: &Set, route: &mut PathAttributes, context: &Context<'_>) {
     }
     if let Some(med) = set.med {
         route.med = Some(med);
+    }
+    if let Some(communities) = &set.communities.set {
+        route.communities = Communities::default();
+        communities.iter().for_each(|it| it.add_to(&mut route.communities));
     }
     for pattern in &set.communities.remove {
         pattern.remove_from(&mut route.communities);

@@ -134,14 +134,15 @@ fn any_match() -> impl Strategy<Value = Match> {
 }
 
 fn any_set() -> impl Strategy<Value = Set> {
-    (option::of(0..3_u32), option::of(0..3_u32), any_patterns(), any_communities(), 0..3_u8)
-        .prop_map(|(local_pref, med, remove, add, prepend)| Set {
-            local_pref,
-            med,
-            communities: CommunityEdit { remove, add },
-            prepend,
-            next_hop: None,
-        })
+    let numbers = (option::of(0..3_u32), option::of(0..3_u32), 0..3_u8);
+    let communities = (option::weighted(0.2, any_communities()), any_patterns(), any_communities());
+    (numbers, communities).prop_map(|((local_pref, med, prepend), (set, remove, add))| Set {
+        local_pref,
+        med,
+        communities: CommunityEdit { set, remove, add },
+        prepend,
+        next_hop: None,
+    })
 }
 
 fn any_terms() -> impl Strategy<Value = Vec<Term>> {
