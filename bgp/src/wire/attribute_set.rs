@@ -7,12 +7,12 @@ use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 
-use super::as_path::{AsPath, AsnWidth};
+use super::as_path::{AsPath, AsPathError, AsnWidth};
 use super::attribute::{Aggregator, OpaqueAttribute, Origin, PathAttributes, flag, type_code};
 use super::community::{Community, ExtendedCommunity, LargeCommunity};
 use super::fault::{Disposition, Fault, UpdateError};
 use super::next_hop::NextHop;
-use super::nlri;
+use super::nlri::{self, NlriError};
 use super::reader::{Reader, Short};
 use super::update::{Codec, Reach, Update};
 use crate::types::{Asn, Family, FamilySet, PeerKind};
@@ -130,8 +130,16 @@ impl AttributeSet {
                 }
             }
             type_code::AS4_PATH => {
-                let path = AsPath::decode(value, AsnWidth::Four);
-                self.as4_path = Some(path.map_err(|_error| UpdateError::OptionalAttribute)?);
+                // RFC 9774 §3: of all its faults, a set alone costs the route.
+                match AsPath::decode(value, AsnWidth::Four) {
+                    Ok(path) => self.as4_path = Some(path),
+                    Err(AsPathError::Set) => self.fault(Fault::of(
+                        code,
+                        Disposition::TreatAsWithdraw,
+                        UpdateError::AsPath,
+                    )),
+                    Err(_) => return Err(UpdateError::OptionalAttribute),
+                }
             }
             type_code::AS4_AGGREGATOR => {
                 self.as4_aggregator = Some(aggregator(value, AsnWidth::Four)?);
@@ -162,11 +170,10 @@ impl AttributeSet {
         let _reserved = reader.u8().map_err(optional)?;
         let Some(family) = self.negotiated(afi, safi) else { return Ok(()) };
         // RFC 7606 §7.11: a next hop of the wrong length puts all that follows it in doubt.
-        let next_hop = NextHop::decode(next_hop, family).ok_or(UpdateError::OptionalAttribute)?;
-        match nlri::decode(*reader, family) {
-            Ok(prefixes) => self.reach = Some(Reach { next_hop, prefixes }),
-            Err(_) => self.disable(type_code::MP_REACH, family)?,
-        }
+        let next_hop = self.codec.next_hop(next_hop, family);
+        let next_hop = next_hop.ok_or(UpdateError::OptionalAttribute)?;
+        let prefixes = nlri::decode(*reader, family).map_err(unreadable)?;
+        self.reach = Some(Reach { next_hop, prefixes });
         Ok(())
     }
 
@@ -174,18 +181,9 @@ impl AttributeSet {
         let optional = |_: Short| UpdateError::OptionalAttribute;
         let (afi, safi) = (reader.u16().map_err(optional)?, reader.u8().map_err(optional)?);
         let Some(family) = self.negotiated(afi, safi) else { return Ok(()) };
-        match nlri::decode(*reader, family) {
-            Ok(prefixes) => self.unreach = Some((family, prefixes)),
-            Err(_) => self.disable(type_code::MP_UNREACH, family)?,
-        }
+        let prefixes = nlri::decode(*reader, family).map_err(unreadable)?;
+        self.unreach = Some((family, prefixes));
         Ok(())
-    }
-
-    /// RFC 7606 §5.3: prefixes that cannot be read cost their family, and the session if it is
-    /// the only one.
-    fn disable(&mut self, code: u8, family: Family) -> Result<(), UpdateError> {
-        let fault = Fault::of(code, Disposition::ResetFamily(family), UpdateError::AttributeList);
-        self.record(fault).map_err(|fault| fault.error)
     }
 
     fn negotiated(&self, afi: u16, safi: u8) -> Option<Family> {
@@ -207,11 +205,15 @@ impl AttributeSet {
     pub(super) fn finish(
         mut self,
         mut withdrawn: Vec<IpNet>,
-        announced: Vec<IpNet>,
+        mut announced: Vec<IpNet>,
     ) -> Result<Update, Fault> {
         let families = self.codec.families;
         let reachable = self.reach_seen || !announced.is_empty();
         let mut reach = Vec::new();
+        announced.retain(nlri::is_unicast);
+        if let Some(reach) = &mut self.reach {
+            reach.prefixes.retain(nlri::is_unicast);
+        }
         reach.extend(self.reach.take().filter(|reach| !reach.prefixes.is_empty()));
         if reachable {
             self.check_mandatory(&announced, &reach);
@@ -259,6 +261,10 @@ impl AttributeSet {
             }
             Some(_) => {}
         }
+        // RFC 4271 §5.1.5: inside an AS it is part of every announcement.
+        if self.attributes.local_pref.is_none() && self.codec.peer_kind == PeerKind::Internal {
+            withdraw(type_code::LOCAL_PREF, UpdateError::MissingWellKnown);
+        }
         match self.next_hop {
             _ if announced.is_empty() => {}
             None => withdraw(type_code::NEXT_HOP, UpdateError::MissingWellKnown),
@@ -276,18 +282,27 @@ impl AttributeSet {
         let mut attributes = self.attributes;
         attributes.origin = self.origin.unwrap_or_default();
         attributes.as_path = self.as_path.unwrap_or_default();
-        // RFC 6793 §4.2.3: only old speakers send the shadows; AS_TRANS marks where they apply.
-        if self.codec.asn_width == AsnWidth::Two {
-            let trans = attributes.aggregator.is_none_or(|a| a.asn == Asn::TRANS);
-            if trans {
-                attributes.aggregator = self.as4_aggregator.or(attributes.aggregator);
-            }
-            if let (true, Some(tail)) = (trans, &self.as4_path) {
+        // RFC 6793 §4.2.3: an AGGREGATOR other than AS_TRANS says that an old speaker aggregated
+        // after the shadows were cast.
+        let outdated = match (attributes.aggregator, self.as4_aggregator) {
+            (Some(old), Some(_)) => old.asn != Asn::TRANS,
+            _ => false,
+        };
+        if !outdated {
+            // Alone, AS4_AGGREGATOR is the aggregator of nothing.
+            let shadow = attributes.aggregator.and(self.as4_aggregator);
+            attributes.aggregator = shadow.or(attributes.aggregator);
+            if let Some(tail) = &self.as4_path {
                 attributes.as_path = attributes.as_path.merged(tail);
             }
         }
         attributes
     }
+}
+
+/// RFC 7606 §5.3: prefixes that cannot be read cannot be treated as withdrawn either.
+const fn unreadable(_error: NlriError) -> UpdateError {
+    UpdateError::OptionalAttribute
 }
 
 fn origin(reader: &mut Reader<'_>) -> Result<Origin, UpdateError> {

@@ -36,6 +36,15 @@ pub fn decode(mut section: Reader<'_>, family: Family) -> Result<Vec<IpNet>, Nlr
     Ok(prefixes)
 }
 
+/// Whether a prefix may be a destination of one host: multicast groups are ignored (RFC 4271 §6.3).
+#[must_use]
+pub fn is_unicast(prefix: &IpNet) -> bool {
+    match prefix {
+        IpNet::V4(net) => net.prefix_len() < 4 || !net.network().is_multicast(),
+        IpNet::V6(net) => net.prefix_len() < 8 || !net.network().is_multicast(),
+    }
+}
+
 /// Appends one prefix.
 pub fn encode(prefix: &IpNet, out: &mut Vec<u8>) {
     out.push(prefix.prefix_len());

@@ -52,6 +52,17 @@ impl Codec {
         }
     }
 
+    /// Reads the next hop of an MP_REACH_NLRI; nothing if its length is not one that the family has
+    /// on this session.
+    #[must_use]
+    pub fn next_hop(&self, value: &[u8], family: Family) -> Option<NextHop> {
+        let own = NextHop::decode(value, family);
+        if self.extended_next_hop && family == Family::Ipv4Unicast {
+            return own.or_else(|| NextHop::decode(value, Family::Ipv6Unicast));
+        }
+        own
+    }
+
     /// Whether a route may go by `next_hop`: a host could have it, and it is not us.
     #[must_use]
     pub fn admits_next_hop(&self, next_hop: NextHop) -> bool {
@@ -154,6 +165,11 @@ fn decode_attribute(
         set.opaque(flags, code, value);
         return Ok(());
     };
+    let shadow = matches!(code, type_code::AS4_PATH | type_code::AS4_AGGREGATOR);
+    if shadow && set.codec().asn_width == AsnWidth::Four {
+        // RFC 6793 §4.1: among new speakers they are discarded, whatever is in them.
+        return set.record(Fault::of(code, Disposition::Discard, UpdateError::AttributeList));
+    }
     if rule.internal_only && set.codec().peer_kind == PeerKind::External {
         return set.record(Fault::of(code, Disposition::Discard, UpdateError::AttributeList));
     }

@@ -85,13 +85,14 @@ fn path_attributes() -> impl Strategy<Value = PathAttributes> {
 }
 
 fn v4_prefix() -> impl Strategy<Value = IpNet> {
-    (any::<u32>(), 0..=32_u8).prop_map(|(address, length)| {
+    // Unicast: multicast groups are no destinations.
+    (0..0xe000_0000_u32, 0..=32_u8).prop_map(|(address, length)| {
         IpNet::V4(Ipv4Net::new(address.into(), length).unwrap().trunc())
     })
 }
 
 fn v6_prefix() -> impl Strategy<Value = IpNet> {
-    (any::<u128>(), 0..=128_u8).prop_map(|(address, length)| {
+    (0..0xff_u128 << 120, 0..=128_u8).prop_map(|(address, length)| {
         IpNet::V6(Ipv6Net::new(address.into(), length).unwrap().trunc())
     })
 }
