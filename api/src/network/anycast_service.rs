@@ -49,7 +49,8 @@ pub struct AnycastServiceSpec {
     /// What becomes of established connections that the Internet moves elsewhere.
     #[serde(default)]
     pub affinity: Affinity,
-    /// Ceilings on what the service takes in. This version enforces none, so none may be set.
+    /// Ceilings on what the service takes in. This version keeps them and enforces none: the
+    /// condition `FullyEnforced` says so.
     #[serde(default)]
     pub limits: Limits,
     /// Prefixes of the clients that are let in. Empty: everyone, and all that this version offers.
@@ -119,6 +120,7 @@ pub struct AnycastServiceStatus {
     pub observed_generation: Option<i64>,
     /// Latest observations. `Programmed`: every edge has it in its tables. `Announced`: it is
     /// announced somewhere. `Healthy`: enough backends serve. `Ready`: all of these.
+    /// `FullyEnforced`: the spec asks for nothing that this version does not do yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -203,12 +205,17 @@ impl Spec for AnycastServiceSpec {
             errors.required(&health_check.field("tcp"), message);
         }
         self.failover.validate(&spec.field("failover"), errors);
-        self.affinity.validate(&spec.field("affinity"), errors);
-        self.limits.validate(&spec.field("limits"), errors);
+        // A ceiling that does not hold yet is a promise kept late; an open door taken for a closed
+        // one is a breach.
         if !self.allowed_sources.is_empty() {
             let message = "lists of clients are not enforced by this version";
             errors.forbidden(&spec.field("allowedSources"), message);
         }
+    }
+
+    fn warnings(&self, spec: &FieldPath) -> Vec<String> {
+        let fields = self.not_enforced(spec).into_iter();
+        fields.map(|field| format!("{field}: this version does not enforce it yet")).collect()
     }
 }
 
@@ -227,6 +234,14 @@ impl AnycastServiceSpec {
     pub fn probe_port(&self) -> Option<u16> {
         let first_tcp = || self.ports.iter().find(|port| port.protocol == TransportProtocol::Tcp);
         self.health_check.port().or_else(|| first_tcp().map(|port| port.port))
+    }
+
+    /// The fields below `spec` that are set and that this version keeps without acting on them.
+    #[must_use]
+    pub fn not_enforced(&self, spec: &FieldPath) -> Vec<FieldPath> {
+        let (affinity, limits) = (spec.field("affinity"), spec.field("limits"));
+        let all = self.affinity.not_enforced(&affinity).into_iter();
+        all.chain(self.limits.not_enforced(&limits)).collect()
     }
 }
 

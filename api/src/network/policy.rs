@@ -125,14 +125,16 @@ pub struct Affinity {
     Default,
 )]
 pub enum MidFlowMove {
-    /// Is carried on to the backend it began at. Not offered by this version.
+    /// Is carried on to the backend it began at. This version keeps the wish and resets: the
+    /// condition `FullyEnforced` says so.
     Rescue,
     /// Is reset; the client connects anew.
     #[default]
     Reset,
 }
 
-/// Ceilings on what a service takes in. This version enforces none, so none may be set.
+/// Ceilings on what a service takes in. This version keeps them and enforces none: the condition
+/// `FullyEnforced` says so.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
@@ -230,23 +232,18 @@ impl Failover {
 }
 
 impl Affinity {
-    pub(super) fn validate(&self, path: &FieldPath, errors: &mut Errors) {
-        if self.mid_flow_move == MidFlowMove::Rescue {
-            let message = "Rescue is not offered by this version";
-            errors.forbidden(&path.field("midFlowMove"), message);
-        }
+    /// Fields that ask for what this version does not do.
+    pub(super) fn not_enforced(&self, path: &FieldPath) -> Option<FieldPath> {
+        (self.mid_flow_move == MidFlowMove::Rescue).then(|| path.field("midFlowMove"))
     }
 }
 
 impl Limits {
-    pub(super) fn validate(&self, path: &FieldPath, errors: &mut Errors) {
-        let message = "limits are not enforced by this version";
-        if self.packets_per_second.is_some() {
-            errors.forbidden(&path.field("packetsPerSecond"), message);
-        }
-        if self.new_flows_per_second.is_some() {
-            errors.forbidden(&path.field("newFlowsPerSecond"), message);
-        }
+    /// Fields that ask for what this version does not do.
+    pub(super) fn not_enforced(&self, path: &FieldPath) -> impl Iterator<Item = FieldPath> {
+        let packets = self.packets_per_second.map(|_| path.field("packetsPerSecond"));
+        let flows = self.new_flows_per_second.map(|_| path.field("newFlowsPerSecond"));
+        packets.into_iter().chain(flows)
     }
 }
 

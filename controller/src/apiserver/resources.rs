@@ -98,7 +98,7 @@ impl Call<'_> {
                 let body = self.whole_object()?;
                 let written =
                     self.registry.create(self.identity, kind, namespace, body, &options).await?;
-                self.written(kind, &written)
+                self.written(kind, Subresource::None, &written)
             }
             Method::DELETE => self.delete_collection(kind, namespace).await,
             _ => Err(not_allowed()),
@@ -126,14 +126,14 @@ impl Call<'_> {
                 let body = self.whole_object()?;
                 let written =
                     self.registry.update(&proof, kind, subresource, body, &options).await?;
-                self.written(kind, &written)
+                self.written(kind, subresource, &written)
             }
             Method::PATCH => {
                 let proof = self.registry.authorize::<verb::Patch, _>(self.identity, key)?;
                 let (patch, options) = self.patch()?;
                 let written =
                     self.registry.patch(&proof, kind, subresource, patch, &options).await?;
-                self.written(kind, &written)
+                self.written(kind, subresource, &written)
             }
             Method::DELETE if subresource == Subresource::None => {
                 let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
@@ -281,12 +281,21 @@ impl Call<'_> {
         })
     }
 
-    fn written(&self, kind: &Arc<Kind>, written: &Written) -> Result<Response<Body>, ApiError> {
+    fn written(
+        &self,
+        kind: &Arc<Kind>,
+        subresource: Subresource,
+        written: &Written,
+    ) -> Result<Response<Body>, ApiError> {
         let mut response = self.one(&Collection::Objects(Arc::clone(kind)), &written.object)?;
         if written.created {
             *response.status_mut() = StatusCode::CREATED;
         }
         respond::warn(response.headers_mut(), &written.warnings);
+        if subresource == Subresource::None {
+            let warnings = (kind.descriptor().warnings)(&written.object);
+            respond::warn(response.headers_mut(), &warnings);
+        }
         Ok(response)
     }
 
