@@ -24,7 +24,7 @@ fn main() {
     let parse = median(|| {
         NodeModel::parse(&configuration, LIMITS, None).expect("it is valid");
     });
-    let model = NodeModel::parse(&configuration, LIMITS, None).expect("it is valid");
+    let model = NodeModel::parse(&configuration, LIMITS, None).expect("it is valid").model;
     let mut marks = Marks::default();
     marks.assign(&targets(&model));
     let mut health = HealthView::default();

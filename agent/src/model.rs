@@ -1,12 +1,14 @@
 //! The node's configuration as valid types: what the rest of the agent works with.
 //!
 //! [`NodeModel::parse`] is the only way in. It takes a [`Configuration`] off the wire, a file or
-//! the last-known-good store and either returns a model in which everything holds (addresses are
-//! addresses, ports fit, references resolve) or names every entry it cannot take, so that the
+//! the last-known-good store and returns a model in which everything holds (addresses are addresses,
+//! ports fit, references resolve), beside every entry that it had to leave out, so that the
 //! controller can tell their owners. Nothing behind this room meets raw text again.
 
+mod admission;
 mod parse;
 mod peer;
+mod precedent;
 mod service;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -20,7 +22,9 @@ use std::{
 use ipnet::IpNet;
 use isocast_api::agent::{Configuration, EntryError};
 
+pub use self::admission::Admission;
 pub use self::peer::{Bfd, Connection, Families, MaxPrefixes, Peer, PeerRole, Reach, Remote};
+pub use self::precedent::{Precedent, Refusals};
 pub use self::service::{
     Backend, Check, Failover, HealthCheck, OnNoLocalBackend, Pool, Port, Protocol, Service,
 };
@@ -102,17 +106,16 @@ pub struct Limits {
 // === impl NodeModel ===
 
 impl NodeModel {
-    /// Parses a whole configuration. `in_force` is the model that it would replace: where there is
-    /// no room for all services, the newcomers are the ones that are refused.
+    /// Decides which entries of a configuration come into force, given what was in force `before`.
     ///
     /// # Errors
-    /// Every entry that cannot be taken, with a reason for its owner. Nothing is taken by halves.
+    /// There is no usable entry `node`: then nothing of it is taken.
     pub fn parse(
         configuration: &Configuration,
         limits: Limits,
-        in_force: Option<&Self>,
-    ) -> Result<Self, Vec<EntryError>> {
-        parse::parse(configuration, limits, in_force)
+        before: Option<&Precedent<'_>>,
+    ) -> Result<Admission, Vec<EntryError>> {
+        admission::admit(configuration, limits, before)
     }
 }
 

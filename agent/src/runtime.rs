@@ -6,7 +6,8 @@
 //! tables flip, then routes that come are announced.
 //!
 //! A configuration is on trial until the data plane took its tables; one that is refused leaves
-//! everything as it was and is answered by a NACK that names the entries at fault.
+//! everything as it was and is answered by a NACK. Entries that cannot be taken are left out and
+//! named in the ACK.
 
 mod feed;
 mod forwarding;
@@ -30,7 +31,7 @@ use self::{
 use crate::{
     health::{HealthView, Marks, Prober, Report, TargetId, Verdict, targets},
     memory_file::MemoryFile,
-    model::{Limits, NodeModel},
+    model::{Admission, Limits, NodeModel, Precedent, Refusals},
     status::{self, Facts},
     steer::{Inputs, Memory, Plan, Rings, UnixMs, steer},
     sync::Received,
@@ -70,7 +71,8 @@ pub struct Runtime {
 /// What the node does now.
 #[derive(Debug)]
 struct InForce {
-    revision: u64,
+    received: Arc<Received>,
+    refusals: Arc<Refusals>,
     model: NodeModel,
     plan: Plan,
     generation: u32,
@@ -116,7 +118,7 @@ impl Runtime {
             let wake_at = self.in_force.as_ref().and_then(|force| force.plan.wake_at);
             tokio::select! {
                 () = &mut stop => break,
-                received = self.feed.next() => self.take(&received).await,
+                received = self.feed.next() => self.take(received).await,
                 Some(report) = self.reports.recv() => self.hear(report).await,
                 () = sleep_until(wake_at) => self.decide_again().await,
                 () = self.routing.changed() => {
@@ -129,24 +131,30 @@ impl Runtime {
     }
 
     /// Tries a configuration; puts it in force or refuses it.
-    async fn take(&mut self, received: &Received) {
+    async fn take(&mut self, received: Arc<Received>) {
         let revision = received.revision;
-        let in_force = self.in_force.as_ref().map(|force| &force.model);
-        let model = match NodeModel::parse(&received.configuration, self.limits, in_force) {
-            Ok(model) => model,
+        let before = match &self.in_force {
+            Some(force) => Some(Precedent::new(&force.received.configuration, &force.refusals)),
+            None => received.precedent(),
+        };
+        let admitted = NodeModel::parse(&received.configuration, self.limits, before.as_ref());
+        let Admission { model, refusals } = match admitted {
+            Ok(admission) => admission,
             Err(errors) => return self.feed.nack(revision, errors),
         };
         match self.try_model(&model).await {
             Ok((plan, generation)) => {
-                self.in_force = Some(InForce { revision, model, plan, generation });
-                self.feed.ack(revision);
+                let refusals = Arc::new(refusals);
+                self.feed.ack(revision, Arc::clone(&refusals));
+                self.in_force = Some(InForce { received, refusals, model, plan, generation });
                 tracing::info!(revision, generation, "configuration in force");
             }
             Err(error) => {
                 let message = error_chain(&error);
                 let reason = "DataPlaneRefused".into();
                 let key = "node".into();
-                self.feed.nack(revision, vec![EntryError { key, reason, message }]);
+                let error = EntryError { key, reason, message, ..EntryError::default() };
+                self.feed.nack(revision, vec![error]);
             }
         }
     }
@@ -239,7 +247,8 @@ impl Runtime {
         }
         let announced = self.routing.announced();
         let status = status::compose(&Facts {
-            revision: force.revision,
+            revision: force.received.revision,
+            refused: &force.refusals.errors,
             model: &force.model,
             plan: &force.plan,
             health: &self.health,

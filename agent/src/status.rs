@@ -5,7 +5,9 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
-use isocast_api::agent::{BackendHealth, NodeStatus, PeerStatus, ServiceStatus, Verdict};
+use isocast_api::agent::{
+    BackendHealth, EntryError, NodeStatus, PeerStatus, ServiceStatus, Verdict,
+};
 
 use crate::{
     health::{self, HealthView, TargetId},
@@ -18,6 +20,8 @@ use crate::{
 pub struct Facts<'a> {
     /// Revision of the configuration in force.
     pub revision: u64,
+    /// What is refused of it.
+    pub refused: &'a [EntryError],
     /// The configuration in force.
     pub model: &'a NodeModel,
     /// The plan in force.
@@ -41,13 +45,18 @@ pub fn compose(facts: &Facts<'_>) -> NodeStatus {
         services: facts.model.services.values().map(|service| of_service(facts, service)).collect(),
         peers: facts.peers.to_vec(),
         dataplane_generation: facts.generation.into(),
+        refused: facts.refused.to_vec(),
     }
 }
 
 fn of_service(facts: &Facts<'_>, service: &Service) -> ServiceStatus {
     let programmed = format!("generation {} of the tables is in force", facts.generation);
+    let pool = service.pool.as_ref().and_then(|uid| facts.model.pools.get(uid));
     ServiceStatus {
         uid: service.uid.to_string(),
+        namespace: service.namespace.clone(),
+        name: service.name.clone(),
+        pool: pool.map(|pool| pool.name.clone()).unwrap_or_default(),
         generation: service.generation,
         programmed: Some(verdict(true, "Programmed", programmed)),
         announced: Some(announced(facts, service)),
@@ -105,6 +114,7 @@ fn backends(facts: &Facts<'_>, service: &Service) -> Vec<BackendHealth> {
         let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
         BackendHealth {
             uid: backend.uid.to_string(),
+            name: backend.name.clone(),
             datacenter: backend.datacenter.clone(),
             healthy: facts.health.verdict(&target) == health::Verdict::Healthy,
             reason: facts.health.reason(&target).to_string(),

@@ -1,9 +1,13 @@
 //! Metrics of the agent that are views of its status and of the kernel's counters, read when
 //! asked for.
+//!
+//! Names are labels for people; the uid beside them tells an object from one made anew under its
+//! name, and adds no series: each uid has one name. There are as many series as the data plane has
+//! room for services and backends (`isocast_dataplane_common::limits`), and two for each peer.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use isocast_api::agent::NodeStatus;
+use isocast_api::agent::{NodeStatus, PeerStatus};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -39,7 +43,7 @@ impl Collector for View {
         gauge(&mut encoder, "services", "Services in force", count(status.services.len()))?;
         self.sessions(&mut encoder, &status)?;
         self.backends(&mut encoder, &status)?;
-        self.kernel(&mut encoder)
+        self.kernel(&mut encoder, &status)
     }
 }
 
@@ -52,14 +56,14 @@ impl View {
             encoder.encode_descriptor("bgp_session_up", help, None, MetricType::Gauge)?;
         for peer in &status.peers {
             let up = u64::from(peer.state == "Established");
-            ConstGauge::new(up).encode(family.encode_family(&[("peer", peer.uid.as_str())])?)?;
+            ConstGauge::new(up).encode(family.encode_family(&of_peer(peer))?)?;
         }
         let help = "Prefixes the peer was told";
         let mut family =
             encoder.encode_descriptor("bgp_prefixes_sent", help, None, MetricType::Gauge)?;
         for peer in &status.peers {
             let sent = u64::from(peer.prefixes_sent);
-            ConstGauge::new(sent).encode(family.encode_family(&[("peer", peer.uid.as_str())])?)?;
+            ConstGauge::new(sent).encode(family.encode_family(&of_peer(peer))?)?;
         }
         Ok(())
     }
@@ -70,7 +74,13 @@ impl View {
             encoder.encode_descriptor("backend_healthy", help, None, MetricType::Gauge)?;
         for service in &status.services {
             for backend in &service.backends {
-                let labels = [("service", service.uid.as_str()), ("backend", backend.uid.as_str())];
+                let labels = [
+                    ("namespace", service.namespace.as_str()),
+                    ("service", service.name.as_str()),
+                    ("backend", backend.name.as_str()),
+                    ("service_uid", service.uid.as_str()),
+                    ("backend_uid", backend.uid.as_str()),
+                ];
                 let healthy = u64::from(backend.healthy);
                 ConstGauge::new(healthy).encode(family.encode_family(&labels)?)?;
             }
@@ -78,7 +88,7 @@ impl View {
         Ok(())
     }
 
-    fn kernel(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn kernel(&self, encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Result {
         let Some(counters) = self.kernel.read() else { return Ok(()) };
         let help = "Packets by what became of them";
         let mut family = encoder.encode_descriptor("packets", help, None, MetricType::Counter)?;
@@ -90,19 +100,54 @@ impl View {
         let help = "Packets to a service";
         let mut family =
             encoder.encode_descriptor("service_packets", help, None, MetricType::Counter)?;
+        let names = Names::of(status);
         for (service, counter) in &counters.services {
-            let labels = [("service", service.0.as_ref())];
+            let uid = service.0.as_ref();
+            let (namespace, name) = names.services.get(uid).copied().unwrap_or_default();
+            let labels = [("namespace", namespace), ("service", name), ("service_uid", uid)];
             ConstCounter::new(counter.packets).encode(family.encode_family(&labels)?)?;
         }
         let help = "Packets sent to a backend";
         let mut family =
             encoder.encode_descriptor("backend_packets", help, None, MetricType::Counter)?;
         for (backend, counter) in &counters.backends {
-            let labels = [("backend", backend.0.as_ref())];
+            let uid = backend.0.as_ref();
+            let (namespace, pool, name) = names.backends.get(uid).copied().unwrap_or_default();
+            let labels =
+                [("namespace", namespace), ("pool", pool), ("backend", name), ("backend_uid", uid)];
             ConstCounter::new(counter.packets).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
+}
+
+/// What people call what the kernel counts by uid. What is no longer configured has no name left,
+/// and is counted until the kernel forgets it.
+#[derive(Default)]
+struct Names<'a> {
+    services: BTreeMap<&'a str, (&'a str, &'a str)>,
+    backends: BTreeMap<&'a str, (&'a str, &'a str, &'a str)>,
+}
+
+// === impl Names ===
+
+impl<'a> Names<'a> {
+    fn of(status: &'a NodeStatus) -> Self {
+        let mut names = Self::default();
+        for service in &status.services {
+            let namespace = service.namespace.as_str();
+            names.services.insert(&service.uid, (namespace, &service.name));
+            let backends = service.backends.iter();
+            names.backends.extend(backends.map(|backend| {
+                (backend.uid.as_str(), (namespace, service.pool.as_str(), backend.name.as_str()))
+            }));
+        }
+        names
+    }
+}
+
+fn of_peer(peer: &PeerStatus) -> [(&str, &str); 2] {
+    [("peer", &peer.name), ("peer_uid", &peer.uid)]
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {

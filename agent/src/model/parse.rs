@@ -4,103 +4,56 @@ mod peer;
 
 use std::{collections::BTreeMap, net::IpAddr, str::FromStr, time::Duration};
 
-use isocast_api::agent::{self as wire, Configuration, Entry, EntryError, Role, entry::Value};
+use isocast_api::agent::{self as wire, Entry, Role, entry::Value};
 
 use crate::bgp::Communities;
 
 use super::{
-    Backend, Check, ClusterSecret, Failover, HealthCheck, Limits, NodeModel, OnNoLocalBackend,
-    Peer, Pool, Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
+    Backend, Check, ClusterSecret, Failover, HealthCheck, NodeModel, OnNoLocalBackend, Peer, Pool,
+    Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
 };
 
 /// Tenant ids travel in 24 bits of the encapsulation header.
 const TENANT_ID_MAX: u32 = (1 << 24) - 1;
 
 /// Why one entry is refused: a sentence for its owner.
-type Refusal = String;
+pub(super) type Refusal = String;
 
-pub(super) fn parse(
-    configuration: &Configuration,
-    limits: Limits,
-    in_force: Option<&NodeModel>,
-) -> Result<NodeModel, Vec<EntryError>> {
-    let mut parsing = Parsing::default();
-    for entry in configuration.entries() {
-        parsing.entry(entry);
+/// One entry as a valid type.
+#[derive(Debug)]
+pub(super) enum Parsed {
+    Node(Box<NodeModel>),
+    Peer(Peer),
+    Pool(Uid, Pool),
+    Service(Service),
+    Source(IpAddr),
+}
+
+/// Reads an entry, whatever the others are.
+pub(super) fn entry(entry: &Entry) -> Result<Parsed, Refusal> {
+    match &entry.value {
+        Some(Value::Node(it)) => node(it).map(|it| Parsed::Node(Box::new(it))),
+        Some(Value::BgpPeer(it)) => peer::peer(it).map(Parsed::Peer),
+        Some(Value::Pool(it)) => pool(it).map(|(uid, it)| Parsed::Pool(uid, it)),
+        Some(Value::Service(it)) => service(it).map(Parsed::Service),
+        Some(Value::Source(it)) => address(&it.address, "address").map(Parsed::Source),
+        None => Err("the entry has a kind this agent does not know".into()),
     }
-    parsing.refuse_beyond(limits, in_force);
-    parsing.finish()
 }
 
-/// What has been read so far; errors are collected, so that all owners hear at once.
-#[derive(Default)]
-struct Parsing {
-    node: Option<NodeModel>,
-    peers: Vec<Peer>,
-    pools: BTreeMap<Uid, Pool>,
-    services: BTreeMap<Uid, (String, Service)>,
-    sources: Vec<IpAddr>,
-    errors: Vec<EntryError>,
-}
-
-impl Parsing {
-    fn entry(&mut self, entry: &Entry) {
-        let outcome = match &entry.value {
-            Some(Value::Node(it)) => node(it).map(|it| self.node = Some(it)),
-            Some(Value::BgpPeer(it)) => peer::peer(it).map(|it| self.peers.push(it)),
-            Some(Value::Pool(it)) => pool(it).map(|(uid, it)| drop(self.pools.insert(uid, it))),
-            Some(Value::Service(it)) => service(it).map(|it| {
-                self.services.insert(it.uid.clone(), (entry.key.clone(), it));
-            }),
-            Some(Value::Source(it)) => {
-                address(&it.address, "address").map(|it| self.sources.push(it))
+impl Parsed {
+    /// Becomes part of `model`.
+    pub(super) fn join(self, model: &mut NodeModel) {
+        match self {
+            Self::Node(node) => *model = *node,
+            Self::Peer(peer) => model.peers.push(peer),
+            Self::Pool(uid, pool) => drop(model.pools.insert(uid, pool)),
+            Self::Service(service) => {
+                model.services.insert(service.uid.clone(), service);
             }
-            None => Err("the entry has a kind this agent does not know".into()),
-        };
-        if let Err(message) = outcome {
-            self.refuse(&entry.key, "Invalid", message);
+            Self::Source(address) => model.sources.push(address),
         }
     }
-
-    fn refuse_beyond(&mut self, limits: Limits, in_force: Option<&NodeModel>) {
-        let is_new = |uid: &Uid| in_force.is_none_or(|model| !model.services.contains_key(uid));
-        let (new, old): (Vec<_>, Vec<_>) = self.services.iter().partition(|(uid, _)| is_new(uid));
-        let beyond: Vec<String> = old
-            .into_iter()
-            .chain(new)
-            .skip(limits.services)
-            .map(|(_, (key, _))| key.clone())
-            .collect();
-        for key in beyond {
-            let message = format!("this node takes at most {} services", limits.services);
-            self.refuse(&key, "TooManyServices", message);
-        }
-    }
-
-    fn finish(mut self) -> Result<NodeModel, Vec<EntryError>> {
-        let Some(mut model) = self.node else {
-            if self.errors.is_empty() {
-                self.errors.push(refusal("node", "Missing", "there is no node entry".into()));
-            }
-            return Err(self.errors);
-        };
-        if !self.errors.is_empty() {
-            return Err(self.errors);
-        }
-        model.peers = self.peers;
-        model.pools = self.pools;
-        model.services = self.services.into_iter().map(|(uid, (_, it))| (uid, it)).collect();
-        model.sources = self.sources;
-        Ok(model)
-    }
-
-    fn refuse(&mut self, key: &str, reason: &str, message: String) {
-        self.errors.push(refusal(key, reason, message));
-    }
-}
-
-fn refusal(key: &str, reason: &str, message: String) -> EntryError {
-    EntryError { key: key.to_owned(), reason: reason.to_owned(), message }
 }
 
 fn node(wire: &wire::Node) -> Result<NodeModel, Refusal> {
@@ -147,7 +100,7 @@ fn uplink(wire: &wire::Uplink) -> Result<Uplink, Refusal> {
 
 fn pool(wire: &wire::BackendPool) -> Result<(Uid, Pool), Refusal> {
     let backends = wire.backends.iter().map(backend).collect::<Result<_, _>>()?;
-    Ok((filled(&wire.uid, "uid")?.into(), Pool { backends }))
+    Ok((filled(&wire.uid, "uid")?.into(), Pool { name: wire.name.clone(), backends }))
 }
 
 fn backend(wire: &wire::Backend) -> Result<Backend, Refusal> {
@@ -169,7 +122,8 @@ fn service(wire: &wire::Service) -> Result<Service, Refusal> {
     let failover = wire.failover.clone().unwrap_or_default();
     Ok(Service {
         uid: filled(&wire.uid, "uid")?.into(),
-        name: format!("{}/{}", wire.namespace, wire.name),
+        namespace: wire.namespace.clone(),
+        name: wire.name.clone(),
         generation: wire.generation,
         tenant: wire.tenant_id,
         addresses: addresses(&wire.addresses, "addresses")?,
@@ -264,91 +218,4 @@ where
     T::Err: std::fmt::Display,
 {
     text.parse().map_err(|error| format!("{field}: {text:?}: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn service_entry(uid: &str) -> Entry {
-        let check = wire::HealthCheck {
-            port: 80,
-            interval_ms: 500,
-            fast_interval_ms: 100,
-            timeout_ms: 300,
-            rise: 2,
-            fall: 3,
-            ..wire::HealthCheck::default()
-        };
-        let service = wire::Service {
-            uid: uid.into(),
-            addresses: vec!["203.0.113.10".into()],
-            ports: vec![wire::Port {
-                protocol: wire::Protocol::Tcp.into(),
-                port: 80,
-                ..Default::default()
-            }],
-            health_check: Some(check),
-            ..wire::Service::default()
-        };
-        Entry { key: format!("service/{uid}"), value: Some(Value::Service(service)) }
-    }
-
-    fn configuration(services: &[&str]) -> Configuration {
-        let node = wire::Node {
-            name: "edge-1".into(),
-            datacenter: "ams".into(),
-            roles: vec![Role::Edge.into()],
-            asn: 65010,
-            router_id: "10.0.0.1".into(),
-            cluster_secret: vec![1; 32],
-            ..wire::Node::default()
-        };
-        let node = Entry { key: "node".into(), value: Some(Value::Node(node)) };
-        let services = services.iter().map(|uid| service_entry(uid));
-        Configuration::from_entries(services.chain([node])).unwrap()
-    }
-
-    const ONE: Limits = Limits { services: 1 };
-
-    #[test]
-    fn a_newcomer_beyond_the_limit_is_named_whatever_its_uid() {
-        for (old, new) in [("a", "b"), ("b", "a")] {
-            let in_force = parse(&configuration(&[old]), ONE, None).unwrap();
-
-            let refused = parse(&configuration(&[old, new]), ONE, Some(&in_force)).unwrap_err();
-
-            assert_eq!(refused.len(), 1);
-            assert_eq!(refused[0].key, format!("service/{new}"));
-            assert_eq!(refused[0].reason, "TooManyServices");
-        }
-    }
-
-    #[test]
-    fn every_entry_at_fault_is_named() {
-        let mut broken = service_entry("b");
-        let Some(Value::Service(service)) = &mut broken.value else { unreachable!() };
-        service.addresses = vec!["203.0.113.0/24".into()];
-        let mut worse = service_entry("c");
-        let Some(Value::Service(service)) = &mut worse.value else { unreachable!() };
-        service.ports[0].port = 0;
-        let all = configuration(&["a"]);
-        let all = all.entries().cloned().chain([broken, worse]);
-
-        let refused =
-            parse(&Configuration::from_entries(all).unwrap(), Limits { services: 9 }, None)
-                .unwrap_err();
-
-        let keys: Vec<_> = refused.iter().map(|error| error.key.as_str()).collect();
-        assert_eq!(keys, ["service/b", "service/c"]);
-        assert!(refused[0].message.contains("203.0.113.0/24"), "{}", refused[0].message);
-    }
-
-    #[test]
-    fn a_configuration_without_a_node_is_refused() {
-        let refused = parse(&Configuration::from_entries([service_entry("a")]).unwrap(), ONE, None)
-            .unwrap_err();
-
-        assert_eq!(refused[0].reason, "Missing");
-    }
 }

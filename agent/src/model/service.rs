@@ -10,7 +10,9 @@ use crate::bgp::Communities;
 pub struct Service {
     /// Uid of the AnycastService object.
     pub uid: Uid,
-    /// `namespace/name`, for people.
+    /// Its namespace, for people.
+    pub namespace: String,
+    /// Its name, for people.
     pub name: String,
     /// metadata.generation this comes from.
     pub generation: i64,
@@ -100,6 +102,8 @@ pub enum OnNoLocalBackend {
 /// A set of backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
+    /// Its name, for people; its services are of the same namespace.
+    pub name: String,
     /// Members in the order given.
     pub backends: Vec<Backend>,
 }

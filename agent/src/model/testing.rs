@@ -35,7 +35,7 @@ pub(crate) fn two_datacenters() -> NodeModel {
         cluster_secret: ClusterSecret([7; 32]),
         announceable: vec!["203.0.113.0/24".parse().unwrap()],
         peers: Vec::new(),
-        pools: BTreeMap::from([(POOL.into(), Pool { backends })]),
+        pools: BTreeMap::from([(POOL.into(), Pool { name: "www".into(), backends })]),
         services: BTreeMap::from([(SERVICE.into(), service())]),
         sources: Vec::new(),
     }
@@ -55,7 +55,8 @@ pub(crate) fn backend(name: &str, datacenter: &str, last: u8) -> Backend {
 pub(crate) fn service() -> Service {
     Service {
         uid: SERVICE.into(),
-        name: "web-prod/www".into(),
+        namespace: "web-prod".into(),
+        name: "www".into(),
         generation: 1,
         tenant: 5,
         addresses: vec!["203.0.113.10".parse().unwrap(), "2001:db8:f::10".parse().unwrap()],

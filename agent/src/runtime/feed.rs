@@ -5,11 +5,17 @@ use std::sync::Arc;
 use isocast_api::agent::{Configuration, EntryError, NodeStatus};
 use tokio::sync::watch;
 
-use crate::sync::{Received, Source, SyncHandle};
+use crate::{
+    model::Refusals,
+    sync::{Received, Source, SyncHandle},
+};
 
 /// A source of configurations.
 #[derive(Debug)]
 pub struct Feed {
+    /// What there is at the start. It is never skipped: what was in force decides what a refused
+    /// change falls back to.
+    first: Option<Arc<Received>>,
     config: watch::Receiver<Option<Arc<Received>>>,
     origin: Origin,
 }
@@ -29,22 +35,25 @@ impl Feed {
     #[must_use]
     pub fn channel(handle: SyncHandle) -> Self {
         let mut config = handle.config.clone();
-        config.mark_changed();
-        Self { config, origin: Origin::Channel(handle) }
+        let first = config.borrow_and_update().clone();
+        Self { first, config, origin: Origin::Channel(handle) }
     }
 
     /// A feed of one configuration.
     #[must_use]
     pub fn file(configuration: Configuration) -> Self {
         let received = Received::new(1, configuration, Source::LastKnownGood);
-        let (sender, mut config) = watch::channel(Some(Arc::new(received)));
-        config.mark_changed();
-        Self { config, origin: Origin::File(sender) }
+        let first = Some(Arc::new(received));
+        let (sender, config) = watch::channel(first.clone());
+        Self { first, config, origin: Origin::File(sender) }
     }
 
     /// Waits for a configuration that was not returned before; for ever once there can be none.
     /// Cancellation-safe.
     pub async fn next(&mut self) -> Arc<Received> {
+        if let Some(first) = self.first.take() {
+            return first;
+        }
         while self.config.changed().await.is_ok() {
             if let Some(received) = self.config.borrow_and_update().clone() {
                 return received;
@@ -53,10 +62,13 @@ impl Feed {
         std::future::pending().await
     }
 
-    /// The configuration of `revision` is in force.
-    pub fn ack(&self, revision: u64) {
+    /// The configuration of `revision` is in force but for `refusals`.
+    pub fn ack(&self, revision: u64, refusals: Arc<Refusals>) {
+        for EntryError { key, name, reason, message } in &refusals.errors {
+            tracing::warn!(revision, key, name, reason, message, "entry refused");
+        }
         if let Origin::Channel(handle) = &self.origin {
-            handle.ack(revision);
+            handle.ack_in_part(revision, refusals);
         }
     }
 

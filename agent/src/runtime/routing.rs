@@ -182,6 +182,7 @@ fn peer_config(peer: &Peer) -> Option<PeerConfig> {
 fn report(uid: &Uid, status: &PeerStatus) -> agent::PeerStatus {
     agent::PeerStatus {
         uid: uid.to_string(),
+        name: status.name.clone(),
         state: format!("{:?}", status.state),
         last_error: status.last_error.clone().unwrap_or_default(),
         prefixes_sent: u32::try_from(status.prefixes_sent()).unwrap_or(u32::MAX),

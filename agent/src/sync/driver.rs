@@ -17,7 +17,7 @@ use super::{
     link::{Event, Link, LinkOptions, LinkState},
     lkg::{LastKnownGood, Stored},
     metrics::Metrics,
-    session::{Action, Received, Session, Source, Verdict},
+    session::{Action, Base, Received, Session, Source, Verdict},
     state_dir::{StateDir, StateDirError},
 };
 
@@ -76,11 +76,12 @@ pub fn start(options: Options, metrics: Metrics) -> Result<(SyncHandle, Sync), S
     let dir = Arc::new(StateDir::open(&state_dir)?);
     let identity = Identity::load(&dir, &node)?;
     let (lkg, stored) = LastKnownGood::open(Arc::clone(&dir));
-    let base =
-        stored.filter(|stored| is_of(stored, &node)).map(|Stored { revision, configuration }| {
-            info!(revision, entries = configuration.len(), "starting from last-known-good");
-            Arc::new(Received::new(revision, configuration, Source::LastKnownGood))
-        });
+    let base = stored.filter(|stored| is_of(stored, &node)).map(|stored| {
+        let Stored { revision, configuration, refusals } = stored;
+        info!(revision, entries = configuration.len(), "starting from last-known-good");
+        let received = Received::new(revision, configuration, Source::LastKnownGood);
+        Arc::new(Received { refusals: Arc::new(refusals), ..received })
+    });
 
     let (config_sender, config) = watch::channel(base.clone());
     let (verdict_sender, verdicts) = watch::channel(None);
@@ -169,8 +170,9 @@ impl Core {
 
     fn judged(&mut self, verdict: Verdict) -> Vec<Action> {
         match &verdict {
-            Verdict::Ack { revision } => {
+            Verdict::Ack { revision, refusals } => {
                 self.metrics.revision.set(*revision);
+                self.metrics.refused_entries.set(refusals.errors.len() as u64);
             }
             Verdict::Nack { revision, reason, .. } => {
                 warn!(revision, reason, "configuration refused");
@@ -192,15 +194,18 @@ impl Core {
                     self.outbox = None;
                 }
             }
-            Action::Store(received) => self.store(received).await,
+            Action::Store(base) => self.store(base).await,
         }
     }
 
     /// A disk that fails must not keep a configuration from being in force: it is said, counted,
     /// and the earlier generation stays.
-    async fn store(&self, received: Arc<Received>) {
+    async fn store(&self, base: Base) {
         let lkg = Arc::clone(&self.lkg);
-        let write = move || lkg.lock().store(received.revision, &received.configuration);
+        let write = move || {
+            let Base { received, refusals } = base;
+            lkg.lock().store(received.revision, &received.configuration, &refusals)
+        };
         let outcome = match spawn_blocking(write).await {
             Ok(outcome) => outcome.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),

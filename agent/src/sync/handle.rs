@@ -9,6 +9,7 @@ use super::{
     link::LinkState,
     session::{Received, Verdict},
 };
+use crate::model::Refusals;
 
 /// Delivers configurations, takes verdicts and status. Never blocks.
 #[derive(Clone, Debug)]
@@ -25,10 +26,16 @@ pub struct SyncHandle {
 impl SyncHandle {
     /// The delivered configuration of `revision` is in force.
     pub fn ack(&self, revision: u64) {
-        self.verdicts.send_replace(Some(Verdict::Ack { revision }));
+        self.ack_in_part(revision, Arc::default());
     }
 
-    /// The delivered configuration of `revision` cannot be taken: `reason` says why, `errors` name
+    /// The delivered configuration of `revision` is in force but for `refusals`, whose owners are to
+    /// be told.
+    pub fn ack_in_part(&self, revision: u64, refusals: Arc<Refusals>) {
+        self.verdicts.send_replace(Some(Verdict::Ack { revision, refusals }));
+    }
+
+    /// The delivered configuration of `revision` cannot be taken at all: `reason` says why, `errors` name
     /// the entries at fault, so that their owners can be told. What was in force still is.
     pub fn nack(&self, revision: u64, reason: impl Into<String>, errors: Vec<EntryError>) {
         let verdict = Verdict::Nack { revision, reason: reason.into(), errors };

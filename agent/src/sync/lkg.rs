@@ -7,12 +7,15 @@
 
 use std::sync::Arc;
 
-use isocast_api::agent::{CONFIGURATION_BYTES_MAX, Configuration, Snapshot};
+use isocast_api::agent::{
+    CONFIGURATION_BYTES_MAX, Configuration, LastKnownGood as Content, Snapshot,
+};
 use prost::Message;
 use thiserror::Error;
 use tracing::warn;
 
 use super::state_dir::{StateDir, StateDirError};
+use crate::model::Refusals;
 
 /// The two slots on disk.
 #[derive(Debug)]
@@ -26,8 +29,10 @@ pub struct LastKnownGood {
 pub struct Stored {
     /// The store's revision at which the configuration was compiled.
     pub revision: u64,
-    /// The configuration itself.
+    /// The configuration itself, as it was sent.
     pub configuration: Configuration,
+    /// What was refused of it.
+    pub refusals: Refusals,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +90,7 @@ impl LastKnownGood {
         &mut self,
         revision: u64,
         configuration: &Configuration,
+        refusals: &Refusals,
     ) -> Result<(), StateDirError> {
         let next = self.newest.map_or(Newest { slot: 0, sequence: 1 }, |newest| Newest {
             slot: 1 - newest.slot,
@@ -92,19 +98,23 @@ impl LastKnownGood {
         });
         let [first, second] = SLOTS;
         let name = if next.slot == 0 { first } else { second };
-        self.dir.replace(name, &encode(next.sequence, &configuration.snapshot(revision)))?;
+        let Snapshot { revision, digest, entries } = configuration.snapshot(revision);
+        let refused = refusals.errors.clone();
+        let kept = refusals.kept.entries().cloned().collect();
+        let content = Content { revision, digest, entries, refused, kept };
+        self.dir.replace(name, &encode(next.sequence, &content))?;
         self.newest = Some(next);
         Ok(())
     }
 }
 
 /// ```text
-/// magic (8) | sequence (8, little endian) | Snapshot (protobuf) | BLAKE3 of all before (32)
+/// magic (8) | sequence (8, little endian) | LastKnownGood (protobuf) | BLAKE3 of all before (32)
 /// ```
-fn encode(sequence: u64, snapshot: &Snapshot) -> Vec<u8> {
+fn encode(sequence: u64, message: &Content) -> Vec<u8> {
     let mut content = MAGIC.to_vec();
     content.extend(sequence.to_le_bytes());
-    content.extend(snapshot.encode_to_vec());
+    content.extend(message.encode_to_vec());
     let checksum = blake3::hash(&content);
     content.extend(checksum.as_bytes());
     content
@@ -114,32 +124,35 @@ fn decode(content: &[u8]) -> Result<(u64, Stored), SlotError> {
     let (covered, checksum) =
         content.split_last_chunk::<{ blake3::OUT_LEN }>().ok_or(SlotError::Format)?;
     let (magic, rest) = covered.split_first_chunk::<8>().ok_or(SlotError::Format)?;
-    let (sequence, snapshot) = rest.split_first_chunk::<8>().ok_or(SlotError::Format)?;
+    let (sequence, message) = rest.split_first_chunk::<8>().ok_or(SlotError::Format)?;
     if magic != MAGIC {
         return Err(SlotError::Format);
     }
     if blake3::hash(covered) != *checksum {
         return Err(SlotError::Checksum);
     }
-    let snapshot =
-        Snapshot::decode(snapshot).map_err(|error| SlotError::Content(error.to_string()))?;
-    let revision = snapshot.revision;
-    let configuration = Configuration::from_snapshot(snapshot)
-        .map_err(|error| SlotError::Content(error.to_string()))?;
-    Ok((u64::from_le_bytes(*sequence), Stored { revision, configuration }))
+    let fault = |error: &dyn std::error::Error| SlotError::Content(error.to_string());
+    let Content { revision, digest, entries, refused, kept } =
+        Content::decode(message).map_err(|error| fault(&error))?;
+    let snapshot = Snapshot { revision, digest, entries };
+    let configuration = Configuration::from_snapshot(snapshot).map_err(|error| fault(&error))?;
+    let kept = Configuration::from_entries(kept).map_err(|error| fault(&error))?;
+    let refusals = Refusals { errors: refused, kept };
+    Ok((u64::from_le_bytes(*sequence), Stored { revision, configuration, refusals }))
 }
 
 const SLOTS: [&str; 2] = ["last-known-good.0", "last-known-good.1"];
 
 const MAGIC: &[u8; 8] = b"isolkg1\n";
 
-const SLOT_BYTES_MAX: u64 = CONFIGURATION_BYTES_MAX as u64 + 4096;
+/// A configuration, and as much again of former versions and refusals.
+const SLOT_BYTES_MAX: u64 = 2 * CONFIGURATION_BYTES_MAX as u64 + 4096;
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use isocast_api::agent::{EncapSource, Entry, entry::Value};
+    use isocast_api::agent::{EncapSource, Entry, EntryError, entry::Value};
     use proptest::prelude::*;
 
     use super::*;
@@ -151,7 +164,8 @@ mod tests {
     }
 
     fn stored(revision: u64, address: &str) -> Stored {
-        Stored { revision, configuration: configuration(address) }
+        let refusals = Refusals::default();
+        Stored { revision, configuration: configuration(address), refusals }
     }
 
     struct Disk {
@@ -164,8 +178,8 @@ mod tests {
             let disk = Self { folder: tempfile::tempdir().unwrap() };
             let (mut lkg, empty) = disk.open();
             assert_eq!(empty, None);
-            lkg.store(1, &configuration("192.0.2.1")).unwrap();
-            lkg.store(2, &configuration("192.0.2.2")).unwrap();
+            lkg.store(1, &configuration("192.0.2.1"), &Refusals::default()).unwrap();
+            lkg.store(2, &configuration("192.0.2.2"), &Refusals::default()).unwrap();
             disk
         }
 
@@ -183,6 +197,30 @@ mod tests {
         let disk = Disk::with_two_generations();
 
         assert_eq!(disk.open().1, Some(stored(2, "192.0.2.2")));
+    }
+
+    #[test]
+    fn what_was_refused_is_found_again() {
+        let disk = Disk::with_two_generations();
+        let error = EntryError { key: "source/x".into(), ..EntryError::default() };
+        let refusals = Refusals { errors: vec![error], kept: configuration("192.0.2.7") };
+
+        let (mut lkg, _) = disk.open();
+        lkg.store(3, &configuration("192.0.2.3"), &refusals).unwrap();
+        drop(lkg);
+
+        assert_eq!(disk.open().1, Some(Stored { refusals, ..stored(3, "192.0.2.3") }));
+    }
+
+    #[test]
+    fn a_slot_of_a_version_that_refused_nothing_by_itself_is_read() {
+        let configuration = configuration("192.0.2.1");
+        let mut slot = encode(4, &Content::default());
+        slot.truncate(16);
+        slot.extend(configuration.snapshot(1).encode_to_vec());
+        slot.extend(blake3::hash(&slot).as_bytes());
+
+        assert_eq!(decode(&slot), Ok((4, stored(1, "192.0.2.1"))));
     }
 
     #[test]
@@ -216,7 +254,7 @@ mod tests {
         let (mut lkg, survivor) = disk.open();
         assert_eq!(survivor, Some(stored(1, "192.0.2.1")));
         let before = fs::read(disk.slot(0)).unwrap();
-        lkg.store(3, &configuration("192.0.2.3")).unwrap();
+        lkg.store(3, &configuration("192.0.2.3"), &Refusals::default()).unwrap();
 
         assert_eq!(fs::read(disk.slot(0)).unwrap(), before);
         drop(lkg);
@@ -228,7 +266,7 @@ mod tests {
         let disk = Disk::with_two_generations();
         let (mut lkg, _) = disk.open();
 
-        lkg.store(1, &configuration("192.0.2.9")).unwrap();
+        lkg.store(1, &configuration("192.0.2.9"), &Refusals::default()).unwrap();
 
         drop(lkg);
         assert_eq!(disk.open().1, Some(stored(1, "192.0.2.9")));

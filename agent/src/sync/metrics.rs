@@ -22,6 +22,8 @@ pub struct Metrics {
     pub revision: Gauge<u64, AtomicU64>,
     /// Configurations that were refused.
     pub nacks: Counter,
+    /// Entries that are refused of the configuration in force.
+    pub refused_entries: Gauge<u64, AtomicU64>,
     /// Writes of the last-known-good configuration that failed.
     pub store_failures: Counter,
 }
@@ -38,6 +40,8 @@ impl Metrics {
         let help = "Revision of the configuration in force";
         registry.register("revision", help, self.revision.clone());
         registry.register("nacks", "Configurations refused", self.nacks.clone());
+        let help = "Entries refused of the configuration in force";
+        registry.register("refused_entries", help, self.refused_entries.clone());
         let help = "Failed writes of the last-known-good configuration";
         registry.register("store_failures", help, self.store_failures.clone());
     }

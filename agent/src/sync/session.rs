@@ -10,11 +10,14 @@
 //! | snapshot, delta on `base` | any | deliver, unless it is what already awaits its verdict |
 //! | delta on anything else | any | Hello that claims nothing: a request for a snapshot |
 //! | snapshot or delta that is malformed | any | Nack |
-//! | ack | its revision | store as last-known-good, Ack |
+//! | ack, in whole or in part | its revision | store as last-known-good, Ack |
+//! | ack of `base` that refuses other entries than before | another revision, or none | the same |
 //! | nack | its revision | Nack; `base` stays in force |
 //! | ack, nack | another revision | none: a newer delivery has taken its place |
 //!
-//! Invariant: only an acknowledged configuration becomes `base`, and only `base` is stored.
+//! Invariant: only an acknowledged configuration becomes `base`, and only `base` is stored, with what
+//! was refused of it. Revision and digest are always those of the configuration as it was sent, so
+//! that deltas build upon what the controller knows.
 
 use std::sync::Arc;
 
@@ -22,6 +25,8 @@ use isocast_api::agent::{
     Ack, Configuration, ConfigurationError, Delta, Digest, EntryError, FromAgent, FromController,
     Hello, Nack, Snapshot, from_agent, from_controller,
 };
+
+use crate::model::{Precedent, Refusals};
 
 /// A configuration as delivered to the rest of the agent.
 #[derive(Debug, PartialEq)]
@@ -34,6 +39,8 @@ pub struct Received {
     pub configuration: Configuration,
     /// Where it came from.
     pub source: Source,
+    /// What the node refused of it before it restarted; nothing, if the controller sent it.
+    pub refusals: Arc<Refusals>,
 }
 
 /// Where a configuration came from.
@@ -52,6 +59,8 @@ pub(super) enum Verdict {
     Ack {
         /// Of the delivered configuration.
         revision: u64,
+        /// But for these.
+        refusals: Arc<Refusals>,
     },
     /// It cannot be taken; what was in force before still is.
     Nack {
@@ -72,7 +81,14 @@ pub(super) enum Action {
     /// Send to the controller, if it is there.
     Send(FromAgent),
     /// Keep as last-known-good.
-    Store(Arc<Received>),
+    Store(Base),
+}
+
+/// A configuration that is in force, but for what was refused of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Base {
+    pub(super) received: Arc<Received>,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// The protocol's state on this node.
@@ -80,7 +96,7 @@ pub(super) enum Action {
 pub(super) struct Session {
     node: String,
     agent_version: String,
-    base: Option<Arc<Received>>,
+    base: Option<Base>,
     pending: Option<Arc<Received>>,
 }
 
@@ -88,23 +104,37 @@ impl Received {
     /// Wraps a configuration, computing its digest.
     #[must_use]
     pub fn new(revision: u64, configuration: Configuration, source: Source) -> Self {
-        Self { revision, digest: configuration.digest(), configuration, source }
+        let refusals = Arc::default();
+        Self { revision, digest: configuration.digest(), configuration, source, refusals }
+    }
+
+    /// What of it was in force before the agent restarted.
+    #[must_use]
+    pub fn precedent(&self) -> Option<Precedent<'_>> {
+        match self.source {
+            Source::Controller => None,
+            Source::LastKnownGood => Some(Precedent::new(&self.configuration, &self.refusals)),
+        }
     }
 }
 
 impl Session {
     /// A session of `node` that starts from its last-known-good configuration.
     #[must_use]
-    pub(super) fn new(node: String, agent_version: String, base: Option<Arc<Received>>) -> Self {
+    pub(super) fn new(
+        node: String,
+        agent_version: String,
+        last_known_good: Option<Arc<Received>>,
+    ) -> Self {
+        let base = last_known_good
+            .map(|received| Base { refusals: Arc::clone(&received.refusals), received });
         Self { node, agent_version, base, pending: None }
     }
 
     /// A connection was opened.
     #[must_use]
     pub(super) fn opened(&self) -> Action {
-        let (revision, digest) =
-            self.base.as_ref().map_or((0, Vec::new()), |base| (base.revision, base.digest.into()));
-        self.hello(revision, digest)
+        self.hello(self.base.as_ref())
     }
 
     /// A message arrived.
@@ -118,7 +148,7 @@ impl Session {
     /// The rest of the agent gave its verdict.
     pub(super) fn verdict(&mut self, verdict: Verdict) -> Vec<Action> {
         match verdict {
-            Verdict::Ack { revision } => self.ack(revision),
+            Verdict::Ack { revision, refusals } => self.ack(revision, refusals),
             Verdict::Nack { revision, reason, errors } => self.nack(revision, reason, errors),
         }
     }
@@ -133,67 +163,79 @@ impl Session {
 
     fn delta(&mut self, delta: Delta) -> Option<Action> {
         let revision = delta.revision;
-        let Some(base) = self.base.as_ref().filter(|base| base.revision == delta.from_revision)
-        else {
-            return Some(self.hello(0, Vec::new()));
+        let is_base = |base: &&Base| base.received.revision == delta.from_revision;
+        let Some(base) = self.base.as_ref().filter(is_base) else {
+            return Some(self.hello(None));
         };
-        match base.configuration.apply(delta) {
+        match base.received.configuration.apply(delta) {
             Ok(configuration) => self.offer(revision, configuration),
-            Err(ConfigurationError::Digest { .. }) => Some(self.hello(0, Vec::new())),
+            Err(ConfigurationError::Digest { .. }) => Some(self.hello(None)),
             Err(error) => Some(malformed(revision, &error)),
         }
     }
 
     fn offer(&mut self, revision: u64, configuration: Configuration) -> Option<Action> {
         let offered = Received::new(revision, configuration, Source::Controller);
-        let is_same = |held: &Option<Arc<Received>>| {
-            held.as_ref().is_some_and(|held| {
-                (held.revision, held.digest) == (offered.revision, offered.digest)
-            })
-        };
-        if is_same(&self.pending) {
-            return None;
-        }
-        if self.pending.is_none() && is_same(&self.base) {
-            return Some(ack(&offered));
+        let is_same =
+            |held: &Received| (held.revision, held.digest) == (offered.revision, offered.digest);
+        match (&self.pending, &self.base) {
+            (Some(pending), _) if is_same(pending) => return None,
+            (None, Some(base)) if is_same(&base.received) => return Some(ack(base)),
+            _ => {}
         }
         let offered = Arc::new(offered);
         self.pending = Some(Arc::clone(&offered));
         Some(Action::Deliver(offered))
     }
 
-    fn ack(&mut self, revision: u64) -> Vec<Action> {
-        let Some(pending) = self.pending.take_if(|pending| pending.revision == revision) else {
+    fn ack(&mut self, revision: u64, refusals: Arc<Refusals>) -> Vec<Action> {
+        let pending = self.pending.take_if(|pending| pending.revision == revision);
+        // After a restart other entries may be refused than before: limits are options.
+        let reconsidered = self.base.take_if(|base| {
+            let is_it = base.received.revision == revision;
+            pending.is_some() || (is_it && base.refusals != refusals)
+        });
+        let Some(received) = pending.or_else(|| reconsidered.map(|base| base.received)) else {
             return Vec::new();
         };
-        let answer = ack(&pending);
-        self.base = Some(Arc::clone(&pending));
-        vec![Action::Store(pending), answer]
+        let base = self.base.insert(Base { received, refusals });
+        vec![Action::Store(base.clone()), ack(base)]
     }
 
     fn nack(&mut self, revision: u64, reason: String, errors: Vec<EntryError>) -> Vec<Action> {
-        let is_it = |held: &mut Arc<Received>| held.revision == revision;
         // A last-known-good configuration may be refused too, when the host has changed: then this
         // node runs nothing that a delta could build upon.
-        if self.pending.take_if(is_it).or_else(|| self.base.take_if(is_it)).is_none() {
+        let is_known = self.pending.take_if(|it| it.revision == revision).is_some()
+            || self.base.take_if(|it| it.received.revision == revision).is_some();
+        if !is_known {
             return Vec::new();
         }
-        vec![send(from_agent::Message::Nack(bounded(Nack { revision, reason, errors })))]
+        let reason = shortened(reason);
+        vec![send(from_agent::Message::Nack(Nack { revision, reason, errors: bounded(&errors) }))]
     }
 
-    fn hello(&self, revision: u64, digest: Vec<u8>) -> Action {
-        send(from_agent::Message::Hello(Hello {
+    fn hello(&self, claimed: Option<&Base>) -> Action {
+        let mut hello = Hello {
             node: self.node.clone(),
             agent_version: self.agent_version.clone(),
-            revision,
-            digest,
-        }))
+            ..Hello::default()
+        };
+        if let Some(Base { received, refusals }) = claimed {
+            hello.revision = received.revision;
+            hello.digest = received.digest.into();
+            hello.refused = bounded(&refusals.errors);
+        }
+        send(from_agent::Message::Hello(hello))
     }
 }
 
-fn ack(received: &Received) -> Action {
-    let ack = Ack { revision: received.revision, digest: received.digest.into() };
-    send(from_agent::Message::Ack(ack))
+fn ack(base: &Base) -> Action {
+    let Base { received, refusals } = base;
+    send(from_agent::Message::Ack(Ack {
+        revision: received.revision,
+        digest: received.digest.into(),
+        refused: bounded(&refusals.errors),
+    }))
 }
 
 fn malformed(revision: u64, error: &ConfigurationError) -> Action {
@@ -206,17 +248,17 @@ fn send(message: from_agent::Message) -> Action {
 }
 
 /// Keeps a refusal small: it is read by people, and must never fill the stream.
-fn bounded(mut nack: Nack) -> Nack {
-    nack.errors.truncate(NACK_ERRORS_MAX);
-    shorten(&mut nack.reason);
-    for error in &mut nack.errors {
-        shorten(&mut error.message);
-    }
-    nack
+fn bounded(errors: &[EntryError]) -> Vec<EntryError> {
+    let bounded = |error: &EntryError| {
+        let EntryError { key, reason, message, name } = error.clone();
+        EntryError { key, reason, message: shortened(message), name: shortened(name) }
+    };
+    errors.iter().take(NACK_ERRORS_MAX).map(bounded).collect()
 }
 
-fn shorten(text: &mut String) {
+fn shortened(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(NACK_TEXT_BYTES_MAX));
+    text
 }
 
 /// Most entries that one refusal names.
@@ -262,6 +304,24 @@ mod tests {
         FromController { message: Some(from_controller::Message::Delta(delta)) }
     }
 
+    fn whole(revision: u64) -> Verdict {
+        Verdict::Ack { revision, refusals: Arc::default() }
+    }
+
+    fn refusals(key: &str) -> Arc<Refusals> {
+        let errors = vec![EntryError { key: key.into(), ..EntryError::default() }];
+        Arc::new(Refusals { errors, kept: of(&[9]) })
+    }
+
+    fn ack_of(actions: &[Action]) -> Ack {
+        match actions.last() {
+            Some(Action::Send(FromAgent { message: Some(from_agent::Message::Ack(ack)) })) => {
+                ack.clone()
+            }
+            other => panic!("expected an ack, got {other:?}"),
+        }
+    }
+
     fn hello_of(action: Option<Action>) -> Hello {
         match action {
             Some(Action::Send(FromAgent { message: Some(from_agent::Message::Hello(hello)) })) => {
@@ -298,9 +358,47 @@ mod tests {
 
         let Some(Action::Deliver(received)) = delivered else { panic!("{delivered:?}") };
         assert_eq!((received.revision, &received.configuration), (9, &of(&[1, 2])));
-        let actions = session.verdict(Verdict::Ack { revision: 9 });
-        assert_eq!(actions, [Action::Store(Arc::clone(&received)), ack(&received)]);
+        let actions = session.verdict(whole(9));
+        let base = Base { received, refusals: Arc::default() };
+        assert_eq!(actions, [Action::Store(base.clone()), ack(&base)]);
         assert_eq!(hello_of(Some(session.opened())).revision, 9);
+    }
+
+    #[test]
+    fn what_was_refused_of_a_configuration_is_told_stored_and_told_again() {
+        let mut session = session_at(7, &[1]);
+        let _delivered = session.received(snapshot(9, &[1, 2]));
+        let refusals = refusals("source/192.0.2.2");
+
+        let verdict = Verdict::Ack { revision: 9, refusals: Arc::clone(&refusals) };
+        let actions = session.verdict(verdict);
+
+        let told = ack_of(&actions);
+        assert_eq!((told.digest, &told.refused), (of(&[1, 2]).digest().into(), &refusals.errors));
+        assert!(matches!(&actions[0], Action::Store(base) if base.refusals == refusals));
+        let hello = hello_of(Some(session.opened()));
+        assert_eq!((hello.revision, hello.refused), (9, refusals.errors.clone()));
+        // The next delta builds upon what was sent, not upon what was taken of it.
+        let next = session.received(delta((9, &[1, 2]), (10, &[1, 2, 3])));
+        assert!(matches!(next, Some(Action::Deliver(_))), "{next:?}");
+    }
+
+    #[test]
+    fn a_restarted_node_that_refuses_other_entries_says_so() {
+        let mut base = Received::new(7, of(&[1, 2]), Source::LastKnownGood);
+        base.refusals = refusals("source/192.0.2.2");
+        let mut session = Session::new("edge-1".into(), "1.0".into(), Some(Arc::new(base)));
+        assert_eq!(hello_of(Some(session.opened())).refused.len(), 1);
+
+        let same = Verdict::Ack { revision: 7, refusals: refusals("source/192.0.2.2") };
+        assert_eq!(session.verdict(same), []);
+        let actions = session.verdict(whole(7));
+
+        assert_eq!(ack_of(&actions).refused, []);
+        assert!(
+            matches!(&actions[0], Action::Store(base) if *base.refusals == Refusals::default())
+        );
+        assert_eq!(hello_of(Some(session.opened())).refused, []);
     }
 
     #[test]
@@ -369,8 +467,7 @@ mod tests {
 
         let answer = session.received(snapshot(7, &[1]));
 
-        let held = Received::new(7, of(&[1]), Source::Controller);
-        assert_eq!(answer, Some(ack(&held)));
+        assert_eq!(ack_of(answer.as_slice()).digest, of(&[1]).digest());
     }
 
     #[test]
@@ -379,8 +476,8 @@ mod tests {
         let _first = session.received(snapshot(8, &[2]));
         let _second = session.received(snapshot(9, &[3]));
 
-        assert_eq!(session.verdict(Verdict::Ack { revision: 8 }), []);
-        assert_eq!(session.verdict(Verdict::Ack { revision: 9 }).len(), 2);
+        assert_eq!(session.verdict(whole(8)), []);
+        assert_eq!(session.verdict(whole(9)).len(), 2);
     }
 
     #[test]
@@ -423,7 +520,7 @@ mod tests {
                 let _delivered = session.received(FromController { message: Some(message) });
                 let verdict = if accept {
                     acknowledged = (revision, set.digest().to_vec());
-                    Verdict::Ack { revision }
+                    whole(revision)
                 } else {
                     Verdict::Nack { revision, reason: "no".into(), errors: vec![] }
                 };

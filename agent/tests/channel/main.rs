@@ -9,10 +9,16 @@
 
 mod bench;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bench::{Agent, Controller, counted, entries, token_file, uid};
-use isocast_agent::sync::{Identity, LinkState, Source, StateDir};
+use isocast_agent::{
+    model::Refusals,
+    sync::{Identity, LinkState, Source, StateDir},
+};
 use isocast_api::agent::{EntryError, NodeStatus};
 use isocast_controller::fleet::{Link, Progress};
 use rcgen::{CertificateParams, KeyPair};
@@ -89,6 +95,7 @@ async fn a_refused_configuration_is_reported_and_the_old_one_survives_a_restart(
         key: "source/192.0.2.1".into(),
         reason: "TooManySources".into(),
         message: "one is all this node takes".into(),
+        ..EntryError::default()
     };
     agent.handle.nack(bad, "over the limit", vec![error.clone()]);
 
@@ -102,6 +109,44 @@ async fn a_refused_configuration_is_reported_and_the_old_one_survives_a_restart(
     let first = agent.handle.config.borrow().clone().unwrap();
     assert_eq!((first.revision, first.source), (good, Source::LastKnownGood));
     assert_eq!(first.configuration, entries(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_taken_in_part_is_told_survives_a_restart_and_is_built_upon() {
+    let mut controller = Controller::start().await;
+    let first = controller.configure("a", entries(200));
+    let (agent, state) = Agent::join(&controller, "a");
+    agent.delivered(first).await;
+    let error = EntryError {
+        key: "source/192.0.2.1".into(),
+        reason: "Invalid".into(),
+        message: "not today".into(),
+        ..EntryError::default()
+    };
+    let refusals = Arc::new(Refusals { errors: vec![error.clone()], kept: entries(1) });
+
+    agent.handle.ack_in_part(first, Arc::clone(&refusals));
+
+    let refused: Arc<[_]> = [error].into();
+    let in_part = Progress::AppliedInPart { revision: first, refused };
+    controller.report("a", |it| it.progress == in_part).await;
+    agent.kill().await;
+    let controller = controller.kill().await;
+    let agent = Agent::start(controller.address, "a", state.path());
+    let held = agent.handle.config.borrow().clone().unwrap();
+    assert_eq!((held.revision, &held.configuration), (first, &entries(200)));
+    assert_eq!(held.refusals, refusals);
+
+    // A controller without a memory hears it from the greeting alone.
+    let mut controller = controller.start();
+    controller.report("a", |it| it.progress == in_part).await;
+    let sent = controller.metrics.sent_bytes.get();
+    let second = controller.configure("a", entries(201));
+    let next = agent.delivered(second).await;
+    assert_eq!(next.configuration, entries(201));
+    assert!(controller.metrics.sent_bytes.get() - sent < 1000, "a delta on what was sent");
+    agent.handle.ack(second);
+    controller.report("a", |it| it.progress == Progress::Applied { revision: second }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

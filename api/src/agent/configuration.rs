@@ -126,6 +126,12 @@ impl Configuration {
         *hasher.finalize().as_bytes()
     }
 
+    /// The entry of this key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
     /// Entries in key order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()

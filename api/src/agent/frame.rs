@@ -95,7 +95,7 @@ mod tests {
     use crate::agent::Ack;
 
     fn ack(bytes: usize) -> Ack {
-        Ack { revision: 0, digest: vec![7; bytes] }
+        Ack { revision: 0, digest: vec![7; bytes], refused: Vec::new() }
     }
 
     proptest! {

@@ -10,7 +10,7 @@ mod service;
 mod tests;
 
 use isocast_api::{
-    agent::{Nack, NodeStatus},
+    agent::{EntryError, Nack, NodeStatus},
     meta::{Condition, ConditionStatus, Finding, set_condition},
 };
 use jiff::Timestamp;
@@ -50,10 +50,27 @@ pub enum Progress<'a> {
         /// Its revision.
         revision: u64,
     },
+    /// The same, but for the entries that the agent refused.
+    AppliedInPart {
+        /// Its revision.
+        revision: u64,
+        /// What was refused.
+        refused: &'a [EntryError],
+    },
     /// It is on its way, or the agent is not there to take it.
     Pending,
     /// The agent refused it and goes on with what it had.
     Refused(&'a Nack),
+}
+
+impl Voice<'_> {
+    /// Why the agent left this entry out of what it took.
+    fn refusal_of(&self, key: &str) -> Option<&EntryError> {
+        match self.progress {
+            Progress::AppliedInPart { refused, .. } => refused.iter().find(|it| it.key == key),
+            Progress::Applied { .. } | Progress::Pending | Progress::Refused(_) => None,
+        }
+    }
 }
 
 /// Conditions that are being judged anew.

@@ -226,11 +226,14 @@ impl Talk<'_> {
     async fn act(&mut self, action: Action, send: &mut SendStream) -> Result<(), End> {
         let progress = match action {
             Action::Applied { revision } => {
-                self.metrics.acks.inc();
-                if let Some(offered_at) = self.offered_at.take() {
-                    self.metrics.lag.observe(offered_at.elapsed().as_secs_f64());
-                }
+                self.acknowledged();
                 Progress::Applied { revision }
+            }
+            Action::AppliedInPart { revision, refused } => {
+                self.acknowledged();
+                let (node, entries) = (&self.node.name, refused.len());
+                tracing::warn!(node, revision, entries, "configuration refused in part");
+                Progress::AppliedInPart { revision, refused }
             }
             Action::Offered => {
                 let since = Instant::now();
@@ -254,6 +257,13 @@ impl Talk<'_> {
             report.progress = progress;
         });
         Ok(())
+    }
+
+    fn acknowledged(&mut self) {
+        self.metrics.acks.inc();
+        if let Some(offered_at) = self.offered_at.take() {
+            self.metrics.lag.observe(offered_at.elapsed().as_secs_f64());
+        }
     }
 }
 

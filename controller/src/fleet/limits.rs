@@ -16,6 +16,8 @@ pub(super) const TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 pub(super) const TOKEN_TTL: Duration = Duration::from_secs(3600);
 /// Requests for a snapshot that an agent may make without acknowledging one.
 pub(super) const RESYNCS_MAX: u32 = 8;
+/// Refused entries that are remembered of a node.
+pub(super) const REFUSED_ENTRIES_MAX: usize = 256;
 /// Time a peer has to finish its handshake and open its first stream.
 pub(super) const OPENING_TIME: Duration = Duration::from_secs(10);
 /// How long after its end a certificate may still be renewed.

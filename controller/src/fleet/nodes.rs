@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use isocast_api::agent::{Nack, NodeStatus};
+use isocast_api::agent::{EntryError, Nack, NodeStatus};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
@@ -48,6 +48,13 @@ pub enum Progress {
     Applied {
         /// Of the store.
         revision: u64,
+    },
+    /// The same, but for some entries.
+    AppliedInPart {
+        /// Of the store.
+        revision: u64,
+        /// What the agent refused.
+        refused: Arc<[EntryError]>,
     },
     /// The newest one is on its way.
     Offered {

@@ -163,7 +163,9 @@ pub(super) fn updates(
     let is_undecided = |node: &str| {
         reports.get(node).is_some_and(|report| match report.progress {
             Progress::Offered { since } => instant - since < BLINK,
-            Progress::Applied { .. } | Progress::Refused { .. } => false,
+            Progress::Applied { .. }
+            | Progress::AppliedInPart { .. }
+            | Progress::Refused { .. } => false,
         })
     };
     let of_node = |node: &Node| {
@@ -183,7 +185,7 @@ pub(super) fn updates(
         Some(aggregate::bgp_peer(compilation, it, &voices, now))
     });
     collect(view, ResourceKind::BackendPool, &mut updates, |it: &BackendPool| {
-        Some(aggregate::backend_pool(world, it, now))
+        Some(aggregate::backend_pool(world, it, &voices, now))
     });
     collect(view, ResourceKind::AnycastService, &mut updates, |it: &AnycastService| {
         Some(aggregate::service(compilation, it, &voices, now))
@@ -222,6 +224,9 @@ fn voice<'a>(node: &'a str, report: &'a Report, now: Instant) -> Voice<'a> {
     let fresh = statement.filter(|(_, said)| now - *said < STATUS_LIFE);
     let progress = match &report.progress {
         Progress::Applied { revision } => Standing::Applied { revision: *revision },
+        Progress::AppliedInPart { revision, refused } => {
+            Standing::AppliedInPart { revision: *revision, refused }
+        }
         Progress::Offered { .. } => Standing::Pending,
         Progress::Refused { nack, .. } => Standing::Refused(nack),
     };

@@ -8,21 +8,26 @@
 //! | Hello | Applied if it holds the target, else an offer |
 //! | another Hello | the same: the agent lost the thread and says what it holds |
 //! | Ack of the offer | Applied; the next offer if the target has moved on |
+//! | Ack of what it holds | Applied: it reconsidered what it refuses of that |
 //! | Nack of the offer | Refused; the same content is not offered again on this connection |
 //! | Nack of what it holds | Refused; it holds nothing now |
 //! | new target | an offer if none is under way |
 //! | Ack, Nack of anything else | none: it crossed a Hello or an offer, and another Hello heals it |
 //! | empty message, answer before Hello | Violation |
 //!
+//! What an agent holds is what it was sent, whatever it refused of it: an agent that took part of a
+//! configuration holds that configuration, and Applied becomes AppliedInPart.
+//!
 //! An offer is a delta when the content that the agent holds is known, else a snapshot.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use isocast_api::agent::{
-    Ack, Configuration, Digest, FromAgent, FromController, Hello, Nack, from_agent, from_controller,
+    Ack, Configuration, Digest, EntryError, FromAgent, FromController, Hello, Nack, from_agent,
+    from_controller,
 };
 
-use super::limits::RESYNCS_MAX;
+use super::limits::{REFUSED_ENTRIES_MAX, RESYNCS_MAX};
 
 /// A node's configuration at a revision of the store.
 #[derive(Debug, PartialEq)]
@@ -46,6 +51,8 @@ pub(super) struct History {
 pub(super) enum Action {
     /// The agent runs the configuration of this revision, which is the newest one.
     Applied { revision: u64 },
+    /// The same, but for the entries that it refused.
+    AppliedInPart { revision: u64, refused: Arc<[EntryError]> },
     /// An offer is on its way.
     Offered,
     /// The agent goes on with what it had.
@@ -62,7 +69,10 @@ pub(super) struct Session {
     history: History,
     target: Arc<Compiled>,
     phase: Phase,
+    /// Content that was refused as a whole.
     refused: Option<Digest>,
+    /// What the agent refuses of what it holds.
+    missing: Arc<[EntryError]>,
     resyncs: u32,
 }
 
@@ -80,6 +90,12 @@ enum Phase {
 struct Held {
     revision: u64,
     digest: Digest,
+}
+
+impl Held {
+    fn of(compiled: &Compiled) -> Self {
+        Self { revision: compiled.revision, digest: compiled.digest }
+    }
 }
 
 impl Compiled {
@@ -105,7 +121,8 @@ impl History {
 impl Session {
     /// A connection of a node that shall have `target`.
     pub(super) fn new(history: History, target: Arc<Compiled>) -> Self {
-        Self { history, target, phase: Phase::Opening, refused: None, resyncs: 0 }
+        let missing = Arc::default();
+        Self { history, target, phase: Phase::Opening, refused: None, missing, resyncs: 0 }
     }
 
     /// What the node is known to have held.
@@ -117,7 +134,7 @@ impl Session {
     pub(super) fn received(&mut self, message: FromAgent) -> Vec<Action> {
         match message.message {
             Some(from_agent::Message::Hello(hello)) => self.hello(hello),
-            Some(from_agent::Message::Ack(ack)) => self.ack(&ack),
+            Some(from_agent::Message::Ack(ack)) => self.ack(ack),
             Some(from_agent::Message::Nack(nack)) => self.nack(nack),
             None => vec![Action::Violation("an empty message")],
         }
@@ -140,26 +157,34 @@ impl Session {
         if self.resyncs > RESYNCS_MAX {
             return vec![Action::Violation("too many snapshots asked for")];
         }
-        let Hello { revision, digest, .. } = hello;
+        let Hello { revision, digest, refused, .. } = hello;
+        self.missing = bounded(refused);
         let held = Digest::try_from(digest.as_slice()).ok().map(|digest| Held { revision, digest });
         self.settle(held)
     }
 
-    fn ack(&mut self, ack: &Ack) -> Vec<Action> {
-        let offer = match &self.phase {
-            Phase::Opening => return vec![Action::Violation("an answer before Hello")],
-            Phase::Offering { offer, .. }
-                if (ack.revision, ack.digest.as_slice())
-                    == (offer.revision, offer.digest.as_slice()) =>
-            {
-                offer
+    fn ack(&mut self, ack: Ack) -> Vec<Action> {
+        let Ack { revision, digest, refused } = ack;
+        let Ok(digest) = Digest::try_from(digest.as_slice()) else { return Vec::new() };
+        let said = Held { revision, digest };
+        match &self.phase {
+            Phase::Opening => vec![Action::Violation("an answer before Hello")],
+            Phase::Offering { offer, .. } if said == Held::of(offer) => {
+                self.history.add(&Arc::clone(offer));
+                self.resyncs = 0;
+                self.missing = bounded(refused);
+                self.settle(Some(said))
             }
-            Phase::Settled(_) | Phase::Offering { .. } => return Vec::new(),
-        };
-        let held = Held { revision: offer.revision, digest: offer.digest };
-        self.history.add(&Arc::clone(offer));
-        self.resyncs = 0;
-        self.settle(Some(held))
+            Phase::Offering { held: Some(held), .. } if said == *held => {
+                self.missing = bounded(refused);
+                Vec::new()
+            }
+            Phase::Settled(Some(held)) if said == *held => {
+                self.missing = bounded(refused);
+                self.settle(Some(said))
+            }
+            Phase::Settled(_) | Phase::Offering { .. } => Vec::new(),
+        }
     }
 
     fn nack(&mut self, nack: Nack) -> Vec<Action> {
@@ -188,7 +213,12 @@ impl Session {
         if let Some(held) = held.filter(|held| held.digest == target.digest) {
             self.history.add(&target);
             self.phase = Phase::Settled(Some(held));
-            return vec![Action::Applied { revision: held.revision }];
+            let (revision, refused) = (held.revision, Arc::clone(&self.missing));
+            return vec![if refused.is_empty() {
+                Action::Applied { revision }
+            } else {
+                Action::AppliedInPart { revision, refused }
+            }];
         }
         if self.refused == Some(target.digest) {
             self.phase = Phase::Settled(held);
@@ -212,6 +242,12 @@ impl Session {
     }
 }
 
+/// No more than people read.
+fn bounded(mut refused: Vec<EntryError>) -> Arc<[EntryError]> {
+    refused.truncate(REFUSED_ENTRIES_MAX);
+    refused.into()
+}
+
 /// What it holds now, what it held before, and what it may have kept on disk.
 const HISTORY: usize = 3;
 
@@ -233,13 +269,28 @@ mod tests {
     fn hello(held: Option<&Compiled>) -> FromAgent {
         let (revision, digest) =
             held.map_or((0, Vec::new()), |held| (held.revision, held.digest.to_vec()));
-        let hello = Hello { node: "a".into(), agent_version: "1".into(), revision, digest };
+        let hello = Hello {
+            node: "a".into(),
+            agent_version: "1".into(),
+            revision,
+            digest,
+            refused: Vec::new(),
+        };
         FromAgent { message: Some(from_agent::Message::Hello(hello)) }
     }
 
     fn ack(of: &Compiled) -> FromAgent {
-        let ack = Ack { revision: of.revision, digest: of.digest.to_vec() };
+        ack_but(of, &[])
+    }
+
+    fn ack_but(of: &Compiled, refused: &[EntryError]) -> FromAgent {
+        let (revision, digest) = (of.revision, of.digest.to_vec());
+        let ack = Ack { revision, digest, refused: refused.to_vec() };
         FromAgent { message: Some(from_agent::Message::Ack(ack)) }
+    }
+
+    fn error() -> EntryError {
+        EntryError { key: "source/b".into(), reason: "Invalid".into(), ..EntryError::default() }
     }
 
     fn nack(revision: u64) -> FromAgent {
@@ -397,5 +448,45 @@ mod tests {
 
         assert!(matches!(refused[..], [Action::Refused { .. }]), "{refused:?}");
         assert_eq!(session.received(ack(&target)), [Action::Applied { revision: 2 }]);
+    }
+
+    #[test]
+    fn a_configuration_taken_in_part_is_held_and_built_upon() {
+        let (old, new) = (compiled(1, &["a", "b"]), compiled(2, &["a", "b", "c"]));
+        let mut session = Session::new(History::default(), Arc::clone(&old));
+        let _offer = session.received(hello(None));
+
+        let applied = session.received(ack_but(&old, &[error()]));
+
+        let in_part = Action::AppliedInPart { revision: 1, refused: [error()].into() };
+        assert_eq!(applied, [in_part]);
+        assert_eq!(session.retarget(Arc::clone(&new)), delta(&old, &new));
+        assert_eq!(session.received(ack(&new)), [Action::Applied { revision: 2 }]);
+    }
+
+    #[test]
+    fn a_greeting_says_what_is_refused_and_a_second_answer_corrects_it() {
+        let target = compiled(1, &["a", "b"]);
+        let mut session = Session::new(History::default(), Arc::clone(&target));
+        let mut greeting = hello(Some(&target));
+        let Some(from_agent::Message::Hello(it)) = &mut greeting.message else { unreachable!() };
+        it.refused.push(error());
+
+        let in_part = Action::AppliedInPart { revision: 1, refused: [error()].into() };
+        assert_eq!(session.received(greeting), [in_part]);
+
+        assert_eq!(session.received(ack(&target)), [Action::Applied { revision: 1 }]);
+    }
+
+    #[test]
+    fn of_endless_refusals_the_first_are_kept() {
+        let target = compiled(1, &["a"]);
+        let mut session = Session::new(History::default(), Arc::clone(&target));
+        let _offer = session.received(hello(None));
+
+        let applied = session.received(ack_but(&target, &vec![error(); REFUSED_ENTRIES_MAX + 1]));
+
+        let [Action::AppliedInPart { refused, .. }] = &applied[..] else { panic!("{applied:?}") };
+        assert_eq!(refused.len(), REFUSED_ENTRIES_MAX);
     }
 }

@@ -151,7 +151,7 @@ fn serving() -> NodeStatus {
         announced: yes(),
         healthy: yes(),
         announced_prefixes: vec!["203.0.113.10/32".into()],
-        backends: Vec::new(),
+        ..ServiceStatus::default()
     };
     NodeStatus {
         agent_version: "1".into(),
@@ -215,6 +215,7 @@ async fn a_refusal_is_told_to_the_owner_of_the_entry_with_the_name_of_the_node()
         key: format!("service/{}", uid("www")),
         reason: "TooManyServices".into(),
         message: "1 service is all this node takes".into(),
+        name: "web/www".into(),
     };
     let nack = Arc::new(Nack { revision: 9, reason: "over the limit".into(), errors: vec![error] });
 

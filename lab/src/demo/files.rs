@@ -137,6 +137,7 @@ fn pool(lab: &Lab) -> Result<wire::BackendPool, LabError> {
     let backends = lab.topology.with_role(Role::Backend).map(backend);
     Ok(wire::BackendPool {
         uid: POOL_UID.to_owned(),
+        namespace: "web-prod".to_owned(),
         name: "www".to_owned(),
         backends: backends.collect::<Result<_, LabError>>()?,
     })

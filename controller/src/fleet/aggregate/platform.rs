@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use isocast_api::{
-    agent::PeerStatus,
+    agent::{EntryError, PeerStatus},
     meta::{ConditionStatus, Finding},
     network::{
         BackendPool, BackendPoolStatus, BgpPeer, BgpPeerStatus, Datacenter, DatacenterStatus, Node,
@@ -34,6 +34,12 @@ pub fn node(node: &Node, voice: &Voice<'_>, now: Timestamp) -> NodeStatus {
         (Progress::Applied { revision }, Presence::Connected) => {
             let message = format!("revision {revision}");
             Finding::new("Applied", ConditionStatus::True, "Applied", message)
+        }
+        (Progress::AppliedInPart { revision, refused }, Presence::Connected) => {
+            let example = refused.first().map(of_entry).unwrap_or_default();
+            let count = refused.len();
+            let message = format!("revision {revision} but for {count} entries; {example}");
+            Finding::new("Applied", ConditionStatus::False, "RefusedInPart", message)
         }
         (Progress::Refused(nack), _) => {
             let message = refusal(node.name(), nack);
@@ -99,6 +105,15 @@ pub fn bgp_peer(
             None => unheard(node, "Unknown"),
         }
     };
+    let key = format!("bgppeer/{}", peer.metadata.uid);
+    let session = |node: &Node| {
+        let mut session = session(node);
+        let refusal = voices.get(node.name()).and_then(|voice| voice.refusal_of(&key));
+        if let Some(error) = refusal {
+            session.last_error = Some(format!("{}: {}", error.reason, error.message));
+        }
+        session
+    };
     let speakers = compilation.speakers(peer);
     let sessions: Vec<_> = speakers.into_iter().map(session).collect();
     let up = sessions.iter().filter(|session| session.state == ESTABLISHED).count();
@@ -150,9 +165,21 @@ fn unheard(node: &Node, state: &str) -> SessionStatus {
     }
 }
 
-/// What is so of `pool`: whether what it names exists.
+/// What an agent said of one entry.
+fn of_entry(error: &EntryError) -> String {
+    let EntryError { key, name, message, .. } = error;
+    let kind = key.split('/').next().unwrap_or_default();
+    format!("{kind} {name}: {message}")
+}
+
+/// What is so of `pool`: whether what it names exists, and whether nodes take it.
 #[must_use]
-pub fn backend_pool(world: &World, pool: &BackendPool, now: Timestamp) -> BackendPoolStatus {
+pub fn backend_pool(
+    world: &World,
+    pool: &BackendPool,
+    voices: &BTreeMap<&str, Voice<'_>>,
+    now: Timestamp,
+) -> BackendPoolStatus {
     let (resolved, problems) = backends(world, pool);
     let finding = match problems.into_iter().next() {
         None => Finding::new("Ready", ConditionStatus::True, "BackendsExist", ""),
@@ -162,8 +189,22 @@ pub fn backend_pool(world: &World, pool: &BackendPool, now: Timestamp) -> Backen
     };
     let mut conditions = pool.status.conditions.clone();
     let generation = pool.metadata.generation;
-    Judgement { conditions: &mut conditions, generation, now }.set(finding);
+    let mut judgement = Judgement { conditions: &mut conditions, generation, now };
+    judgement.set(finding);
+    judgement.set(accepted(pool, voices));
     BackendPoolStatus { conditions, resolved_backends: count(resolved.len()) }
+}
+
+/// Whether every node that is heard takes the pool as it is now.
+fn accepted(pool: &BackendPool, voices: &BTreeMap<&str, Voice<'_>>) -> Finding {
+    let key = format!("pool/{}", pool.metadata.uid);
+    let mut refusals =
+        voices.values().filter_map(|voice| Some((voice.node, voice.refusal_of(&key)?)));
+    let Some((node, error)) = refusals.next() else {
+        return Finding::new("Accepted", ConditionStatus::True, "Accepted", "");
+    };
+    let message = format!("node {node} refused it: {}", error.message);
+    Finding::new("Accepted", ConditionStatus::False, &error.reason, message)
 }
 
 fn count(number: usize) -> u32 {

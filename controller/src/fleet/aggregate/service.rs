@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use isocast_api::{
     agent::ServiceStatus,
+    field::FieldPath,
     meta::{ConditionStatus, Finding, find_condition},
     network::{
         AnycastService, AnycastServiceStatus, DatacenterState, Node, NodeRole,
@@ -19,6 +20,7 @@ const PROGRAMMED: &str = "Programmed";
 const ANNOUNCED: &str = "Announced";
 const HEALTHY: &str = "Healthy";
 const READY: &str = "Ready";
+const FULLY_ENFORCED: &str = "FullyEnforced";
 
 /// What is so of `service`, given what the nodes that carry it say.
 #[must_use]
@@ -52,7 +54,8 @@ pub fn service(
     let findings =
         [PROGRAMMED, ANNOUNCED, HEALTHY].map(|kind| overall(kind, &datacenters, &resolved));
     let ready = ready(&resolved, &findings);
-    for finding in [resolved].into_iter().chain(findings).chain([ready]) {
+    let all = [resolved].into_iter().chain(findings).chain([ready, fully_enforced(service)]);
+    for finding in all {
         judgement.set(finding);
     }
     AnycastServiceStatus {
@@ -108,6 +111,11 @@ impl Carrier<'_> {
         if !self.is_heard() {
             return self.silence(PROGRAMMED);
         }
+        let key = format!("service/{}", self.uid);
+        if let Some(error) = self.voice.and_then(|voice| voice.refusal_of(&key)) {
+            let message = format!("node {name} refused it: {}", error.message);
+            return of(ConditionStatus::False, &error.reason, message);
+        }
         if let Some(said) = self.says()
             && said.generation == self.generation
             && let Some(verdict) = &said.programmed
@@ -117,7 +125,6 @@ impl Carrier<'_> {
         }
         match self.voice.map(|voice| voice.progress) {
             Some(Progress::Refused(nack)) => {
-                let key = format!("service/{}", self.uid);
                 let own = nack.errors.iter().find(|error| error.key == key);
                 let reason = own.map_or("ConfigurationRefused", |error| error.reason.as_str());
                 let message = match own {
@@ -297,4 +304,16 @@ fn ready(resolved: &Finding, findings: &[Finding; 3]) -> Finding {
             Finding::new(READY, *status, reason, message)
         }
     }
+}
+
+/// Whether everything that the service asks for is done. No part of Ready: a service whose ceilings
+/// do not hold yet serves all the same.
+fn fully_enforced(service: &AnycastService) -> Finding {
+    let fields = service.spec.not_enforced(&FieldPath::spec());
+    if fields.is_empty() {
+        return Finding::new(FULLY_ENFORCED, ConditionStatus::True, "Enforced", "");
+    }
+    let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
+    let message = format!("this version does not enforce {} yet", fields.join(", "));
+    Finding::new(FULLY_ENFORCED, ConditionStatus::False, "NotEnforced", message)
 }

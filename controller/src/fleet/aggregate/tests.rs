@@ -33,10 +33,10 @@ fn content(node: &str) -> NodeStatus {
             announced: verdict(is_edge, if is_edge { "Announced" } else { "NotAnEdge" }),
             healthy: verdict(true, "LocalBackends"),
             announced_prefixes,
-            backends: Vec::new(),
+            ..ServiceStatus::default()
         }],
-        peers: Vec::new(),
         dataplane_generation: 2,
+        ..NodeStatus::default()
     }
 }
 
@@ -44,17 +44,25 @@ fn content(node: &str) -> NodeStatus {
 struct Chorus {
     statements: BTreeMap<&'static str, Option<NodeStatus>>,
     nacks: BTreeMap<&'static str, Nack>,
+    refused: BTreeMap<&'static str, Vec<EntryError>>,
 }
 
 impl Chorus {
     fn new() -> Self {
         let statements = CARRIERS.iter().map(|node| (*node, Some(content(node)))).collect();
-        Self { statements, nacks: BTreeMap::new() }
+        Self { statements, nacks: BTreeMap::new(), refused: BTreeMap::new() }
     }
 
     fn service(mut self, node: &'static str, change: impl FnOnce(&mut ServiceStatus)) -> Self {
         let statement = self.statements.get_mut(node).unwrap().as_mut().unwrap();
         change(&mut statement.services[0]);
+        self
+    }
+
+    fn refuses(mut self, node: &'static str, key: String, reason: &str) -> Self {
+        let (reason, message) = (reason.into(), "as it says".into());
+        let error = EntryError { key, reason, message, name: "web/x".into() };
+        self.refused.entry(node).or_default().push(error);
         self
     }
 
@@ -69,6 +77,10 @@ impl Chorus {
             .map(|(node, statement)| {
                 let (presence, progress) = match (statement, self.nacks.get(node)) {
                     (_, Some(nack)) => (Presence::Connected, Progress::Refused(nack)),
+                    (Some(_), None) if self.refused.contains_key(node) => {
+                        let refused = &self.refused[node];
+                        (Presence::Connected, Progress::AppliedInPart { revision: 9, refused })
+                    }
                     (Some(_), None) => (Presence::Connected, Progress::Applied { revision: 9 }),
                     (None, None) => (Presence::Disconnected, Progress::Pending),
                 };
@@ -143,6 +155,7 @@ fn a_refused_configuration_says_why_and_by_whom() {
         key,
         reason: "TooManyServices".into(),
         message: "this node takes at most 1 services".into(),
+        name: String::new(),
     };
     let nack = |key| Nack { revision: 12, reason: "Invalid".into(), errors: vec![error(key)] };
     let mut chorus = Chorus::new().service("edge-ams", |it| it.generation = 3);
@@ -251,12 +264,69 @@ fn a_draining_datacenter_says_that_it_drains() {
 }
 
 #[test]
+fn a_refused_entry_concerns_its_owner_alone() {
+    let own = Chorus::new().refuses("edge-ams", format!("service/{}", uid("www")), "PortInUse");
+    let status = judge(&objects(), &own);
+    assert_eq!(condition(&status, "Programmed"), "False PortInUse");
+    assert_eq!(
+        message(&status, "Programmed"),
+        "datacenter ams: node edge-ams refused it: as it says",
+    );
+    assert_eq!(condition(&status, "Announced"), "True Announced", "the former version still is");
+
+    let others = Chorus::new().refuses("edge-ams", "service/another".into(), "PortInUse");
+    let status = judge(&objects(), &others);
+    assert_eq!(condition(&status, "Ready"), "True Ready");
+}
+
+#[test]
+fn a_refused_pool_and_a_refused_peer_say_so() {
+    let compilation = Compilation::new(Arc::new(testing::world(&objects())));
+    let world = compilation.world();
+    let chorus = Chorus::new()
+        .refuses("edge-fra", format!("pool/{}", uid("backends")), "Invalid")
+        .refuses("edge-ams", format!("bgppeer/{}", uid("bor-ams")), "Invalid");
+    let voices = chorus.voices();
+
+    let pool = &world.backend_pools[&("web".to_owned(), "backends".to_owned())];
+    let pool = backend_pool(world, pool, &voices, Timestamp::UNIX_EPOCH);
+    assert_eq!(brief(&pool.conditions, "Accepted"), "False Invalid");
+    assert_eq!(brief(&pool.conditions, "Ready"), "True BackendsExist");
+
+    let peer = bgp_peer(&compilation, &world.peers["bor-ams"], &voices, Timestamp::UNIX_EPOCH);
+    assert_eq!(peer.sessions[0].last_error.as_deref(), Some("Invalid: as it says"));
+}
+
+#[test]
+fn what_is_not_enforced_is_said_and_does_not_keep_from_ready() {
+    let mut objects = objects();
+    let www = objects.iter_mut().find(|it| it["kind"] == "AnycastService").unwrap();
+    www["spec"]["limits"] = json!({"newFlowsPerSecond": 50_000});
+    www["spec"]["affinity"] = json!({"midFlowMove": "Rescue"});
+
+    let status = judge(&objects, &Chorus::new());
+
+    assert_eq!(condition(&status, "Ready"), "True Ready");
+    assert_eq!(condition(&status, "FullyEnforced"), "False NotEnforced");
+    assert_eq!(
+        message(&status, "FullyEnforced"),
+        "this version does not enforce spec.affinity.midFlowMove, spec.limits.newFlowsPerSecond yet",
+    );
+    let plain = judge(&testing::objects(), &Chorus::new());
+    assert_eq!(condition(&plain, "FullyEnforced"), "True Enforced");
+}
+
+#[test]
 fn a_node_is_connected_and_applied_or_says_why_not() {
     let world = testing::world(&objects());
     let object = &world.nodes["edge-ams"];
     let statement = content("edge-ams");
     let nack = Nack { revision: 12, reason: "Invalid".into(), errors: Vec::new() };
+    let error =
+        EntryError { name: "web/api".into(), message: "no".into(), ..EntryError::default() };
+    let in_part = Progress::AppliedInPart { revision: 9, refused: &[error] };
     let cases = [
+        (Presence::Connected, in_part, "True Connected", "False RefusedInPart"),
         (Presence::Connected, Progress::Applied { revision: 9 }, "True Connected", "True Applied"),
         (Presence::Connected, Progress::Pending, "True Connected", "False Pending"),
         (Presence::Connected, Progress::Refused(&nack), "True Connected", "False Refused"),
@@ -302,6 +372,7 @@ fn a_peer_is_established_when_every_session_is() {
         state: state.into(),
         last_error: "hold timer expired".into(),
         prefixes_sent: 1,
+        ..PeerStatus::default()
     };
 
     let up = judge(Some(vec![session("Established")]));
@@ -322,7 +393,8 @@ fn a_peer_is_established_when_every_session_is() {
 fn a_pool_says_which_backend_does_not_exist() {
     let pool = |world: &World| {
         let key = ("web".to_owned(), "backends".to_owned());
-        backend_pool(world, &world.backend_pools[&key], Timestamp::UNIX_EPOCH)
+        let none = BTreeMap::new();
+        backend_pool(world, &world.backend_pools[&key], &none, Timestamp::UNIX_EPOCH)
     };
     let whole = pool(&testing::world(&objects()));
     assert_eq!(

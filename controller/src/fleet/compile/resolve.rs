@@ -126,7 +126,12 @@ fn pool(
     };
     let (backends, unresolved) = backends(world, pool);
     problems.extend(unresolved);
-    Some(wire::BackendPool { uid: pool.metadata.uid.clone(), name: name.to_owned(), backends })
+    Some(wire::BackendPool {
+        uid: pool.metadata.uid.clone(),
+        namespace: pool.namespace().to_owned(),
+        name: name.to_owned(),
+        backends,
+    })
 }
 
 /// A pool's backends, and what is wrong with those that are left out.
