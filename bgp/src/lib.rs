@@ -6,6 +6,7 @@
 //!   told us, which by default is nothing; [`adj_ribs`] puts them behind a session.
 //! - [`origination`] decides which prefixes of our own are announced, and holds those that must not go.
 //! - [`policy`] says which routes pass a peer's border, and how they are changed there.
+//! - [`speaker`] is all of it together: many sessions around one route table.
 //! - [`types`] and [`limits`] are what all share.
 //!
 //! Invariant: nothing here reads a clock, a socket or a random source. Callers pass `now`, bytes
@@ -24,5 +25,7 @@ pub mod guard;
 pub mod limits;
 pub mod policy;
 pub mod origination;
+mod rib;
+pub mod speaker;
 pub mod types;
 pub mod wire;

@@ -76,3 +76,6 @@ pub const SEND_HOLD_MIN: Duration = Duration::from_secs(480);
 
 /// End-of-RIB waits no longer than this after start for the agent's first complete set.
 pub const INITIAL_SET_WAIT: Duration = Duration::from_secs(5);
+
+/// Peers of one speaker.
+pub const PEERS_MAX: usize = 4096;

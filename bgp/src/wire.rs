@@ -7,6 +7,7 @@
 pub mod as_path;
 pub mod attribute;
 mod attribute_set;
+pub mod block;
 pub mod capability;
 pub mod community;
 pub mod encode;
@@ -19,3 +20,4 @@ pub mod open;
 pub mod reader;
 pub mod refresh;
 pub mod update;
+pub mod view;

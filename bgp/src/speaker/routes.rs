@@ -1,0 +1,64 @@
+//! The table as a session sees it.
+
+use std::time::Instant;
+
+use crate::fsm::{Action, EndReason, Heard, Routes, SessionTerms};
+use crate::rib::{PeerIndex, Rib};
+use crate::types::{Family, FamilySet, PerFamily};
+use crate::wire::next_hop::NextHop;
+use crate::wire::update::Codec;
+
+/// One peer's routes in the table.
+#[derive(Debug)]
+pub(super) struct PeerRoutes<'a> {
+    pub(super) rib: &'a mut Rib,
+    pub(super) peer: PeerIndex,
+}
+
+impl Routes for PeerRoutes<'_> {
+    fn up(&mut self, _now: Instant, terms: &SessionTerms) {
+        self.rib.up(self.peer, terms);
+    }
+
+    fn update(
+        &mut self,
+        _now: Instant,
+        body: &[u8],
+        codec: &Codec,
+        actions: &mut Vec<Action>,
+    ) -> Result<Heard, EndReason> {
+        self.rib.update(self.peer, body, codec, actions)
+    }
+
+    fn down(&mut self, _now: Instant, kept: FamilySet, _actions: &mut Vec<Action>) {
+        self.rib.down(self.peer, kept);
+    }
+
+    fn mark_stale(&mut self, family: Family) {
+        self.rib.mark_stale(self.peer, family);
+    }
+
+    fn drop_stale(&mut self, _now: Instant, family: Family, _actions: &mut Vec<Action>) {
+        self.rib.drop_stale(self.peer, family);
+    }
+
+    fn retain_long_lived(&mut self, _now: Instant, family: Family, _actions: &mut Vec<Action>) {
+        self.rib.retain_long_lived(self.peer, family);
+    }
+
+    fn resend(&mut self, family: Family) {
+        self.rib.resend(self.peer, family);
+    }
+
+    fn set_next_hops(&mut self, next_hops: PerFamily<Option<NextHop>>) {
+        self.rib.set_next_hops(self.peer, next_hops);
+    }
+
+    fn transmit(&mut self, out: &mut Vec<u8>) -> bool {
+        self.rib.transmit(self.peer, out)
+    }
+
+    fn is_settled(&self, family: Family) -> bool {
+        self.rib.is_settled(self.peer, family)
+    }
+}

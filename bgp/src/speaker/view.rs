@@ -1,0 +1,97 @@
+//! What a speaker can be asked. Everything is read in bounded pages.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{PeerId, Speaker};
+use crate::fsm::{Session, State};
+use crate::rib::{Announcements, Counters, Cursor, Page, PeerCounts, PrefixView, SentView};
+use crate::types::{Family, PerFamily};
+
+/// One peer.
+#[derive(Debug)]
+pub struct PeerView<'a> {
+    /// Its name.
+    pub id: PeerId,
+    /// Where it is.
+    pub address: IpAddr,
+    /// How far its session is.
+    pub state: State,
+    /// Its session: configuration, what was agreed on, deadlines.
+    pub session: &'a Session,
+    /// What went on since it was configured.
+    pub counters: Counters,
+    /// What is in the table of it now.
+    pub counts: PerFamily<PeerCounts>,
+}
+
+impl Speaker {
+    /// All peers, by their names.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
+        self.peers.keys().filter_map(|id| self.peer(*id))
+    }
+
+    /// One peer.
+    #[must_use]
+    pub fn peer(&self, id: PeerId) -> Option<PeerView<'_>> {
+        let peer = self.peers.get(&id)?;
+        Some(PeerView {
+            id,
+            address: peer.config.address,
+            state: peer.session.state(),
+            session: &peer.session,
+            counters: self.rib.counters(peer.index),
+            counts: PerFamily {
+                ipv4: self.rib.counts(peer.index, Family::Ipv4Unicast),
+                ipv6: self.rib.counts(peer.index, Family::Ipv6Unicast),
+            },
+        })
+    }
+
+    /// One page of a family's prefixes with all their paths, at most `limit` of them.
+    #[must_use]
+    pub fn routes(&self, family: Family, from: Cursor, limit: usize) -> Page<PrefixView<PeerId>> {
+        let multipath_max = self.config.multipath_max;
+        self.rib.page(family, from, limit, multipath_max, |index| self.name(index))
+    }
+
+    /// One prefix with all its paths.
+    #[must_use]
+    pub fn route(&self, prefix: &IpNet) -> Option<PrefixView<PeerId>> {
+        self.rib.find(prefix, self.config.multipath_max, |index| self.name(index))
+    }
+
+    /// One page of what a peer was told of a family, and what not and why.
+    #[must_use]
+    pub fn sent(&self, id: PeerId, family: Family, from: Cursor, limit: usize) -> Page<SentView> {
+        let Some(peer) = self.peers.get(&id) else {
+            return Page { entries: Vec::new(), next: None };
+        };
+        self.rib.sent(peer.index, family, from, limit)
+    }
+
+    /// What a peer was told of one prefix, or why not; nothing if there is nothing to tell.
+    #[must_use]
+    pub fn sent_prefix(&self, id: PeerId, prefix: &IpNet) -> Option<SentView> {
+        self.rib.sent_prefix(self.peers.get(&id)?.index, prefix)
+    }
+
+    /// Our own announcements, as they are wanted.
+    #[must_use]
+    pub fn local(&self) -> &Announcements {
+        self.rib.local()
+    }
+
+    /// Prefixes in the table.
+    #[must_use]
+    pub const fn prefixes(&self, family: Family) -> usize {
+        self.rib.prefixes(family)
+    }
+
+    /// Attribute sets in the table.
+    #[must_use]
+    pub const fn attribute_sets(&self) -> usize {
+        self.rib.attribute_sets()
+    }
+}
