@@ -26,5 +26,5 @@ pub use self::{
     discard::{Discard, Discards},
     endpoint::{Arrival, Endpoint, Event, SessionKey},
     packet::{ControlPacket, Diagnostic, Discriminator, State},
-    session::{Adopted, Session, Steady},
+    session::{Adopted, Change, Session, Steady},
 };

@@ -52,7 +52,9 @@ fuzz_target!(|steps: Vec<Step>| {
                 now += Duration::from_millis(milliseconds.into());
                 endpoint.tick(now, &mut events);
             }
-            Step::Reflects(is_reflected) => endpoint.set_reflected(&key, is_reflected),
+            Step::Reflects(is_reflected) => {
+                endpoint.set_reflected(&key, is_reflected);
+            }
             Step::Removed => endpoint.remove(now, key, &mut events),
         }
         let is_steady = endpoint.session(&key).and_then(|session| session.steady()).is_some();

@@ -171,11 +171,11 @@ impl Endpoint {
         }
     }
 
-    /// The forwarding plane answers a session's peer from now on, or no longer.
-    pub fn set_reflected(&mut self, key: &SessionKey, is_reflected: bool) {
-        if let Some(entry) = self.sessions.get_mut(key) {
-            entry.session.set_reflected(is_reflected);
-        }
+    /// The forwarding plane answers a session's peer from now on, or no longer. Says whether that
+    /// is news.
+    pub fn set_reflected(&mut self, key: &SessionKey, is_reflected: bool) -> bool {
+        let entry = self.sessions.get_mut(key);
+        entry.is_some_and(|entry| entry.session.set_reflected(is_reflected))
     }
 
     /// Does what is due.

@@ -44,9 +44,19 @@ pub struct Change {
     pub to: State,
     /// Why the session last went down.
     pub diagnostic: Diagnostic,
-    /// What the peer says of its own state. A peer that is [`State::AdminDown`] went on purpose:
-    /// no reason to take its routes away (RFC 5882 §4.2).
+    /// What the peer last said of its own state.
     pub remote: State,
+    /// The peer's last C bit: its BFD does not share fate with its control plane.
+    pub control_plane_independent: bool,
+}
+
+impl Change {
+    /// The peer was lost. One that is [`State::AdminDown`] went on purpose: no reason to take its
+    /// routes away (RFC 5882 §4.2); nor is that we went ourselves.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        (self.from, self.to) == (State::Up, State::Down) && self.remote != State::AdminDown
+    }
 }
 
 /// The exchange that repeats itself while nothing changes.
@@ -193,20 +203,21 @@ impl Session {
         }
     }
 
-    /// Somebody else answers the peer's packets from now on, or no longer.
-    pub const fn set_reflected(&mut self, is_reflected: bool) {
-        self.is_reflected = is_reflected;
+    /// Somebody else answers the peer's packets from now on, or no longer. Says whether that is
+    /// news.
+    pub const fn set_reflected(&mut self, is_reflected: bool) -> bool {
+        std::mem::replace(&mut self.is_reflected, is_reflected) != is_reflected
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.detection_deadline().is_some_and(|deadline| deadline <= now) {
-            // RFC 5880 §6.8.1: a peer that was not heard for so long may come back as another.
-            self.remote = Remote::default();
-            self.heard = None;
             if matches!(self.state, State::Init | State::Up) {
                 self.go(State::Down, Diagnostic::DetectionTimeExpired, actions);
             }
+            // RFC 5880 §6.8.1: a peer that was not heard for so long may come back as another.
+            self.remote = Remote::default();
+            self.heard = None;
             self.negotiate(now);
             self.send_news(now, actions);
         }
@@ -307,7 +318,10 @@ impl Session {
         if from != to {
             self.is_reflected = false;
             let remote = self.remote_state();
-            actions.push(Action::Changed(Change { from, to, diagnostic, remote }));
+            let control_plane_independent =
+                self.remote.last.is_some_and(|packet| packet.control_plane_independent);
+            let change = Change { from, to, diagnostic, remote, control_plane_independent };
+            actions.push(Action::Changed(change));
         }
     }
 
