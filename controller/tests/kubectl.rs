@@ -317,3 +317,72 @@ fn addresses_run_out_and_are_not_given_twice() {
     claim("second", "family: IPv4").expect_ok();
     claim("third", "family: IPv4").expect_refusal(&["public-v4"]);
 }
+
+/// The example of the design document, to the letter.
+const FULL_SERVICE: &str = "
+apiVersion: network.isocast.dev/v1alpha1
+kind: AnycastService
+metadata: { name: www, namespace: web-prod }   # namespace = project
+spec:
+  addresses: [{ claim: www-v4 }, { claim: www-v6 }]
+  ports: [{ name: https, protocol: TCP, port: 443 }]
+  backendPool: www
+  healthCheck: { http: { path: /healthz, port: 8080 }, interval: 500ms, fastInterval: 100ms, timeout: 300ms, rise: 2, fall: 3 }
+  failover: { onNoLocalBackend: ForwardOverBackbone, minHealthyBackends: 1, datacenterPreference: [ams, fra] }   # or Withdraw, or ServeAnyway
+  affinity: { midFlowMove: Rescue }            # Reset | Rescue: what a flow gets that anycast moved to another datacenter
+  limits: { packetsPerSecond: 1000000, newFlowsPerSecond: 50000 }
+  allowedSources: []                           # empty: everyone
+";
+
+#[test]
+fn what_is_not_enforced_yet_is_taken_with_a_warning_and_a_condition_that_stays() {
+    let api = Api::with_platform();
+    let warnings = [
+        "Warning: spec.affinity.midFlowMove: this version does not enforce it yet",
+        "Warning: spec.limits.packetsPerSecond: this version does not enforce it yet",
+        "Warning: spec.limits.newFlowsPerSecond: this version does not enforce it yet",
+    ];
+
+    let dry = api.kubectl_in(FULL_SERVICE, &["apply", "--dry-run=server", "-f", "-"]).expect_ok();
+    let applied = api.kubectl_in(FULL_SERVICE, &["apply", "-f", "-"]).expect_words(&["created"]);
+
+    for warning in warnings {
+        assert!(dry.err.contains(warning), "{dry:#?}");
+        assert!(applied.err.contains(warning), "{applied:#?}");
+    }
+    let object = api.get(&with(&["acs", "www"], WEB));
+    assert_eq!(object["spec"]["limits"]["newFlowsPerSecond"], 50_000);
+    assert_eq!(object["spec"]["affinity"]["midFlowMove"], "Rescue");
+    let wait = ["wait", "acs/www", "--for=condition=FullyEnforced=false", "--timeout=30s"];
+    api.kubectl(&with(&wait, WEB)).expect_ok();
+    api.kubectl(&with(&["describe", "acs", "www"], WEB)).expect_words(&[
+        "FullyEnforced",
+        "NotEnforced",
+        "does not enforce spec.affinity.midFlowMove, spec.limits.packetsPerSecond",
+    ]);
+    api.kubectl(&["explain", "anycastservice.spec.limits"])
+        .expect_words(&["packetsPerSecond", "FullyEnforced"]);
+
+    let apply_server_side = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    let modest = FULL_SERVICE
+        .replace("midFlowMove: Rescue", "midFlowMove: Reset")
+        .replace("packetsPerSecond: 1000000, newFlowsPerSecond: 50000", "");
+    let said = api.kubectl_in(&modest, &apply_server_side).expect_ok();
+    assert!(said.err.contains("packetsPerSecond"), "what was applied otherwise stays: {said:#?}");
+    let replaced = api.kubectl_in(&modest, &["replace", "-f", "-"]).expect_ok();
+    assert!(!replaced.err.contains("Warning"), "{replaced:#?}");
+    let wait = ["wait", "acs/www", "--for=condition=FullyEnforced", "--timeout=30s"];
+    api.kubectl(&with(&wait, WEB)).expect_ok();
+}
+
+#[test]
+fn an_access_list_that_would_not_hold_is_refused() {
+    let api = Api::with_platform();
+    let closed = FULL_SERVICE.replace("allowedSources: []", "allowedSources: [198.51.100.0/24]");
+
+    api.kubectl_in(&closed, &["apply", "-f", "-"]).expect_refusal(&[
+        "spec.allowedSources",
+        "Forbidden",
+        "not enforced",
+    ]);
+}

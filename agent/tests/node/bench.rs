@@ -50,6 +50,7 @@ pub(crate) struct Bench {
 /// A running agent.
 pub(crate) struct Agent {
     process: Child,
+    command: Command,
     socket: PathBuf,
     log: PathBuf,
 }
@@ -115,7 +116,8 @@ impl Bench {
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("token"), token).unwrap();
         let (socket, log) = (dir.join("agent.sock"), dir.join("log"));
-        let process = Command::new(env!("CARGO_BIN_EXE_isocast-agent"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_isocast-agent"));
+        command
             .args(["run", "--node", node, "--controller", &self.agents_at.to_string()])
             .arg("--state")
             .arg(dir.join("state"))
@@ -126,10 +128,32 @@ impl Bench {
             .arg("--admin-socket")
             .arg(&socket)
             .args(arguments)
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Agent { process, socket, log }
+            .stderr(File::create(&log).unwrap());
+        let process = command.spawn().unwrap();
+        Agent { process, command, socket, log }
+    }
+
+    /// Kills an agent and starts it anew over what it left behind.
+    pub(crate) fn restart(&self, agent: &mut Agent) {
+        agent.process.kill().unwrap();
+        agent.process.wait().unwrap();
+        fs::remove_file(&agent.socket).ok();
+        agent.process = agent.command.spawn().unwrap();
+    }
+
+    pub(crate) fn delete(&self, service: &str) {
+        self.kubectl(&["delete", "-n", "web", "anycastservice", service], "");
+    }
+
+    /// Whether a condition of a service has this reason.
+    pub(crate) fn is(&self, service: &str, kind: &str, reason: &str) -> bool {
+        self.condition(service, kind).is_some_and(|it| it["reason"] == reason)
+    }
+
+    /// Whether a condition of a node has this reason.
+    pub(crate) fn node_is(&self, node: &str, kind: &str, reason: &str) -> bool {
+        let object = self.kubectl(&["get", "node.network.isocast.dev", node, "-o", "json"], "");
+        condition(&object, kind).is_some_and(|it| it["reason"] == reason)
     }
 
     /// A condition of a service.
@@ -206,6 +230,22 @@ impl Agent {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
+    /// Whether there is somebody to ask.
+    pub(crate) fn answers(&self) -> bool {
+        UnixStream::connect(&self.socket).is_ok()
+    }
+
+    /// What `isocast-agent status` shows.
+    pub(crate) fn table(&self) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_isocast-agent"))
+            .args(["status", "--admin-socket"])
+            .arg(&self.socket)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     pub(crate) fn has_logged(&self, word: &str) -> bool {
         fs::read_to_string(&self.log).is_ok_and(|log| log.contains(word))
     }
@@ -274,6 +314,21 @@ fn kubectl() -> PathBuf {
         PathBuf::from,
     );
     tools.join("kubectl")
+}
+
+/// The services' pool with these backends.
+pub(crate) fn pool(addresses: &[&str]) -> String {
+    let backend = |address: &&str| format!("{{address: {address}, datacenter: ams, weight: 1}}");
+    let backends: Vec<_> = addresses.iter().map(backend).collect();
+    format!(
+        "
+apiVersion: network.isocast.dev/v1alpha1
+kind: BackendPool
+metadata: {{name: www, namespace: web}}
+spec: {{backends: [{}]}}
+",
+        backends.join(", ")
+    )
 }
 
 /// A service with an address of its own.

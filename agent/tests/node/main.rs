@@ -34,6 +34,57 @@ fn a_service_that_a_node_has_no_room_for_says_so_and_the_others_go_on() {
 }
 
 #[test]
+fn a_tenant_without_room_holds_up_no_other_and_a_restart_decides_the_same() {
+    Bench::run(|bench| {
+        bench.apply(bench::PLATFORM);
+        bench.apply(&bench::service("first"));
+        let mut agent = bench.start_agent("edge-1", &["--max-services", "1"]);
+        bench.eventually("first is programmed", || bench.is("first", "Programmed", "Programmed"));
+        bench.apply(&bench::service("second"));
+        bench.eventually("second is refused", || {
+            bench.is("second", "Programmed", "TooManyServices")
+        });
+        let backends = |agent: &bench::Agent| -> Vec<String> {
+            let status = agent.status();
+            let backends = status["services"][0]["backends"].as_array().cloned();
+            let name = |it: serde_json::Value| it["name"].as_str().unwrap().to_owned();
+            backends.unwrap_or_default().into_iter().map(name).collect()
+        };
+        assert_eq!(backends(&agent), ["10.98.0.9"]);
+
+        // The pool is another object of the same node; then the service itself changes.
+        bench.apply(&bench::pool(&["10.98.0.9", "10.98.0.10"]));
+        bench.eventually("the pool's change is in force", || backends(&agent).len() == 2);
+        bench.apply(&bench::service("first").replace("port: 80", "port: 81"));
+        bench.eventually("the service's change is in force", || {
+            agent.status()["services"][0]["generation"] == 2
+                && bench.is("first", "Programmed", "Programmed")
+        });
+        assert!(bench.is("second", "Programmed", "TooManyServices"));
+        bench
+            .eventually("the node says so", || bench.node_is("edge-1", "Applied", "RefusedInPart"));
+
+        bench.restart(&mut agent);
+
+        bench.eventually("the agent is back", || agent.answers());
+        bench.eventually("it runs what it ran", || {
+            let status = agent.status();
+            status["services"].as_array().map(Vec::len) == Some(1)
+                && status["services"][0]["name"] == "first"
+                && status["refused"][0]["name"] == "web/second"
+                && status["refused"][0]["reason"] == "TooManyServices"
+        });
+        assert!(agent.table().contains("web/first"), "{}", agent.table());
+        assert!(agent.table().contains("web/second"), "{}", agent.table());
+
+        // Room for it: the first one goes.
+        bench.delete("first");
+        bench.eventually("second is programmed", || bench.is("second", "Programmed", "Programmed"));
+        bench.eventually("nothing is refused", || bench.node_is("edge-1", "Applied", "Applied"));
+    });
+}
+
+#[test]
 fn a_used_token_and_a_token_of_another_node_do_not_join() {
     Bench::run(|bench| {
         bench.apply(bench::PLATFORM);
