@@ -53,7 +53,7 @@ pub struct RunOptions {
     /// Where programs and maps are pinned; one directory per agent on a host.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub bpffs: PathBuf,
-    /// Refuse configurations with more services than this.
+    /// Take no more services than this; those in force come first.
     #[arg(long, value_name = "N", default_value_t = MAX_SERVICES)]
     pub max_services: usize,
     /// Serve Prometheus metrics here.
