@@ -11,8 +11,12 @@
 
 mod adj_out;
 mod faults;
+mod messages;
+mod open;
 mod pair;
+mod probe;
 mod properties;
+mod refresh;
 mod restart;
 mod session;
 mod vectors;

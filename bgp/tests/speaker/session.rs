@@ -8,7 +8,9 @@ use isocast_bgp::fsm::{
     Action, ConfigError, ConnectMode, ConnectionId, EndReason, Input, LocalEndpoint, OpenRefusal,
     RestartState, SessionConfig, State, Stop,
 };
-use isocast_bgp::limits::{CONNECT_RETRY_MAX, INITIAL_SET_WAIT};
+use isocast_bgp::limits::{
+    CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, INITIAL_SET_WAIT, PREFIX_LIMIT_WAIT, STABLE_AFTER,
+};
 use isocast_bgp::types::{Asn, Family, FamilySet};
 use isocast_bgp::wire::encode;
 use isocast_bgp::wire::next_hop::NextHop;
@@ -385,4 +387,101 @@ fn a_changed_next_hop_is_announced_without_a_new_session() {
 
     assert_eq!(pair.right.announced(), [V4, V4]);
     assert!(pair.right.ends.is_empty());
+}
+
+/// Moments at which the left end tried to connect within `time`, every attempt ending as `outcome`
+/// says.
+fn attempts(mut outcome: impl FnMut(&mut Pair, ConnectionId), time: Duration) -> Vec<Duration> {
+    let mut pair = Pair::new(left_config(), right_config());
+    let (started, mut tried) = (pair.now, Vec::new());
+    let mut actions = Vec::new();
+    pair.left.handle(pair.now, Input::Start, &mut actions);
+    while pair.now < started + time {
+        for action in std::mem::take(&mut actions) {
+            if let Action::Connect(id) = action {
+                tried.push(pair.now - started);
+                outcome(&mut pair, id);
+            }
+        }
+        pair.now = pair.left.session.next_deadline().unwrap().max(pair.now);
+        pair.left.handle(pair.now, Input::Tick, &mut actions);
+    }
+    tried
+}
+
+fn gaps(moments: &[Duration]) -> Vec<Duration> {
+    moments.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+#[test]
+fn attempts_that_fail_are_repeated_ever_later_up_to_the_longest_wait() {
+    let refused = |pair: &mut Pair, id| {
+        let error = "refused".to_owned();
+        pair.left.handle(pair.now, Input::ConnectFailed { id, error }, &mut Vec::new());
+    };
+
+    let gaps = gaps(&attempts(refused, Duration::from_secs(120)));
+
+    assert!(gaps[0] <= CONNECT_RETRY_MIN, "{gaps:?}");
+    assert!(gaps.iter().take(4).is_sorted(), "{gaps:?}");
+    let last = *gaps.last().unwrap();
+    assert!(last <= CONNECT_RETRY_MAX && last >= CONNECT_RETRY_MAX.mul_f32(0.74), "{gaps:?}");
+}
+
+#[test]
+fn sessions_that_flap_back_off_and_a_stable_one_starts_over() {
+    for (lasting, expected) in [
+        (STABLE_AFTER - Duration::from_secs(1), CONNECT_RETRY_MAX),
+        (STABLE_AFTER, CONNECT_RETRY_MIN),
+    ] {
+        let mut waits = Vec::new();
+        let flap = |pair: &mut Pair, id| {
+            let local = LocalEndpoint { address: [10, 0, 0, 1].into(), interface_ipv6: None };
+            pair.left.handle(pair.now, Input::Connected { id, local }, &mut Vec::new());
+            let mut hello = Vec::new();
+            Open { hold_time_s: 0, ..right_open() }.encode(&mut hello);
+            encode::keepalive(&mut hello);
+            let hello = Input::Received { id, bytes: &hello };
+            pair.left.handle(pair.now, hello, &mut Vec::new());
+            assert_eq!(pair.left.session.state(), State::Established);
+            pair.now += lasting;
+            pair.left.handle(pair.now, Input::Closed { id }, &mut Vec::new());
+            waits.push(pair.left.session.next_deadline().unwrap() - pair.now);
+        };
+
+        attempts(flap, Duration::from_secs(300));
+
+        let last = *waits.last().unwrap();
+        assert!(last <= expected && last >= expected.mul_f32(0.74), "{waits:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_sent_too_much_waits_whoever_connects() {
+    let mut pair = Pair::established();
+    pair.right.ribs.adj_in.set_policy(ImportPolicy::AcceptAll { prefixes_max: 1 });
+    pair.left.want(&[V4, V6]);
+    pair.settle();
+    assert_eq!(pair.right.ends[0].code(), "PrefixLimitReached");
+
+    pair.pass(PREFIX_LIMIT_WAIT - Duration::from_secs(1));
+    assert_eq!(pair.states(), (State::Active, State::Active));
+    pair.left.want(&[V4]);
+    pair.pass(CONNECT_RETRY_MAX * 2);
+
+    assert_eq!(pair.states(), (State::Established, State::Established));
+}
+
+#[test]
+fn bfd_that_comes_back_ends_the_wait() {
+    let mut pair = Pair::established();
+    pair.cut = true;
+    pair.input_left(Input::BfdDown { control_plane_independent: true });
+    pair.input_right(Input::BfdDown { control_plane_independent: true });
+    assert_eq!(pair.left.ends[0].code(), "BfdDown");
+    pair.cut = false;
+
+    pair.input_left(Input::BfdUp);
+
+    assert_eq!(pair.states(), (State::Established, State::Established));
 }
