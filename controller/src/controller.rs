@@ -18,7 +18,7 @@ use crate::{
     channel::{Channel, ChannelError},
     exporter::Exporter,
     files, fleet, kubeconfig,
-    managers::{self, SYSTEM_NAMESPACE},
+    managers::{self, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
@@ -30,6 +30,7 @@ use crate::{
 pub struct Controller {
     server: ApiServer,
     channel: Channel,
+    trials: Trials,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
     kubeconfig: PathBuf,
@@ -105,6 +106,7 @@ impl Controller {
         fleet_metrics.register(&mut figures);
         let pki_of_agents = Arc::clone(&pki);
         let (listen, data) = (options.agent_listen, &options.data);
+        let trials = Trials::new(Arc::clone(&store));
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
@@ -131,7 +133,7 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, channel, exporter, registry, kubeconfig, url })
+        Ok(Self { server, channel, trials, exporter, registry, kubeconfig, url })
     }
 
     /// The registry behind the API.
@@ -162,6 +164,10 @@ impl Controller {
         let mut parts = JoinSet::new();
         parts.spawn(self.server.run(shutdown.clone()));
         parts.spawn(self.channel.run(shutdown.clone()));
+        let (trials, end) = (self.trials, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(trials.run()).await;
+        });
         if let Some(exporter) = self.exporter {
             parts.spawn(exporter.run(shutdown.clone()));
         }

@@ -6,6 +6,7 @@
 mod ipam;
 mod lookup;
 mod platform;
+mod policies;
 mod resourcemanager;
 mod services;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub use self::{
     ipam::Ipam,
     lookup::organization_of,
     platform::Platform,
+    policies::{Policies, Trials},
     resourcemanager::{ResourceManager, SYSTEM_NAMESPACE},
     services::Services,
 };
@@ -26,5 +28,11 @@ use crate::admission::Admission;
 #[must_use]
 pub fn admissions() -> Vec<Arc<dyn Admission>> {
     // Containers first: what lives in one that does not exist concerns nobody else.
-    vec![Arc::new(ResourceManager), Arc::new(Platform), Arc::new(Ipam), Arc::new(Services)]
+    vec![
+        Arc::new(ResourceManager),
+        Arc::new(Platform),
+        Arc::new(Policies),
+        Arc::new(Ipam),
+        Arc::new(Services),
+    ]
 }

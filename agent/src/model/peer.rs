@@ -8,6 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+pub use isocast_bgp::policy::{Connection, Policy};
 
 use super::Uid;
 
@@ -53,6 +54,10 @@ pub struct Peer {
     pub extended_next_hop: bool,
     /// Whether its AS must be first in the path of its routes (RFC 4271 §6.3).
     pub enforce_first_as: bool,
+    /// Which of its routes are taken.
+    pub import: Policy,
+    /// Which routes it is told.
+    pub export: Policy,
 }
 
 /// Where a neighbour is.
@@ -62,22 +67,6 @@ pub enum Remote {
     Address(IpAddr),
     /// Whoever connects from there.
     Prefix(IpNet),
-}
-
-/// What kind of neighbour it is: which policies hold where none are named.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Connection {
-    /// A router of the same datacenter.
-    #[default]
-    Fabric,
-    /// A network at the same Internet exchange.
-    Ixp,
-    /// A network at the other end of a private interconnect.
-    Pni,
-    /// The route server of an Internet exchange.
-    RouteServer,
-    /// A network that carries traffic to all others.
-    Transit,
 }
 
 /// What this node is to a neighbour (RFC 9234 §4.1).

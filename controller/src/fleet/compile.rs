@@ -12,6 +12,7 @@
 //! | Backend | the services whose pools name it, their pools, and the sources to believe |
 
 mod entries;
+mod exports;
 mod peering;
 mod resolve;
 #[cfg(test)]
@@ -33,7 +34,10 @@ use isocast_api::{
 
 use self::resolve::ResolvedService;
 pub(super) use self::resolve::{RESOLVED_REFS, backends};
-pub use self::world::World;
+pub use self::{
+    exports::{Exports, Told},
+    world::World,
+};
 
 /// What all nodes shall run.
 #[derive(Debug)]
@@ -72,7 +76,7 @@ impl Compilation {
         entries.insert("node".to_owned(), Value::Node(own));
         for peer in self.peers(node) {
             let key = format!("bgppeer/{}", peer.metadata.uid);
-            entries.insert(key, Value::BgpPeer(peering::bgp_peer(peer)));
+            entries.insert(key, Value::BgpPeer(peering::bgp_peer(&self.world, peer)));
         }
         for service in &services {
             let wire = service.wire.clone();

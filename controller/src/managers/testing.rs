@@ -62,13 +62,17 @@ impl State {
         self.objects.iter().find(|object| object.key == *key).map(|object| &*object.value)
     }
 
+    pub(super) fn view(&self) -> View {
+        View::new(Revision(1), self.objects.clone())
+    }
+
     fn propose(
         &self,
         verb: &'static str,
         key: Key,
         new: Option<Value>,
     ) -> Result<ProposedChange, ApiError> {
-        let view = View::new(Revision(1), self.objects.clone());
+        let view = self.view();
         let actor = Identity::Administrator { name: "admin".into() };
         let now = Timestamp::from_second(self.now_s).unwrap();
         let old = view.get(&key).cloned();

@@ -7,6 +7,7 @@ use std::{
 };
 
 use isocast_api::agent::{self as wire, AddressFamily};
+use isocast_bgp::policy::{Policy, builtin_export, builtin_import};
 
 use super::{Refusal, address, filled, optional, parsed};
 use crate::model::{Bfd, Connection, Families, MaxPrefixes, Peer, PeerRole, Reach, Remote};
@@ -27,11 +28,12 @@ pub(super) fn peer(wire: &wire::BgpPeer) -> Result<Peer, Refusal> {
     }
     let restart = wire.graceful_restart_s;
     let remote = remote(wire)?;
+    let connection = connection(wire.connection());
     Ok(Peer {
         uid: filled(&wire.uid, "uid")?.into(),
         name: wire.name.clone(),
         remote,
-        connection: connection(wire.connection()),
+        connection,
         peer_asn: wire.peer_asn,
         local_address: optional(&wire.local_address, "local_address")?,
         next_hop_ipv4: optional(&wire.next_hop_ipv4, "next_hop_ipv4")?,
@@ -51,7 +53,19 @@ pub(super) fn peer(wire: &wire::BgpPeer) -> Result<Peer, Refusal> {
         },
         extended_next_hop: wire.extended_next_hop,
         enforce_first_as: wire.enforce_first_as,
+        import: policy(wire.import_policy.as_ref(), "import_policy")?
+            .unwrap_or_else(|| builtin_import(connection)),
+        export: policy(wire.export_policy.as_ref(), "export_policy")?
+            .unwrap_or_else(|| builtin_export(connection)),
     })
+}
+
+fn policy(wire: Option<&wire::BgpPolicy>, field: &str) -> Result<Option<Policy>, Refusal> {
+    let Some(wire) = wire else { return Ok(None) };
+    let terms: Vec<_> = serde_json::from_str(&wire.terms)
+        .map_err(|error| format!("{field}: {:?}: {error}", wire.name))?;
+    let policy = Policy::compile(&wire.name, &terms);
+    policy.map(Some).map_err(|error| format!("{field}: {:?}: {error}", wire.name))
 }
 
 fn remote(wire: &wire::BgpPeer) -> Result<Remote, Refusal> {
@@ -137,6 +151,41 @@ mod tests {
         assert_eq!((peer.passive, peer.password_file.is_some()), (false, false));
         assert_eq!(peer.max_prefixes, MaxPrefixes::default());
         assert_eq!(peer.connection, Connection::Fabric);
+    }
+
+    #[test]
+    fn a_peer_has_the_policies_it_names_and_else_those_of_its_kind() {
+        let policy = wire::BgpPolicy {
+            name: "to-transit".into(),
+            terms: r#"[{"name":"all","then":"Accept"}]"#.into(),
+            ..wire::BgpPolicy::default()
+        };
+        let wire = wire::BgpPeer {
+            connection: wire::Connection::Transit.into(),
+            export_policy: Some(policy),
+            ..entry()
+        };
+
+        let peer = peer(&wire).unwrap();
+
+        assert_eq!(peer.import, builtin_import(Connection::Transit));
+        assert_eq!(peer.export.name(), "to-transit");
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_is_refused_with_its_peer() {
+        for terms in ["", r#"[{"name":"a","if":{}}]"#, r#"[{"name":""}]"#] {
+            let policy = wire::BgpPolicy {
+                name: "to-transit".into(),
+                terms: terms.into(),
+                ..wire::BgpPolicy::default()
+            };
+            let wire = wire::BgpPeer { export_policy: Some(policy), ..entry() };
+
+            let refusal = peer(&wire).unwrap_err();
+
+            assert!(refusal.starts_with("export_policy: \"to-transit\": "), "{refusal}");
+        }
     }
 
     #[test]

@@ -7,9 +7,12 @@ use isocast_api::{
     text::Duration,
 };
 
-use super::entries::{millis, text};
+use super::{
+    World,
+    entries::{millis, text},
+};
 
-pub(super) fn bgp_peer(peer: &BgpPeer) -> wire::BgpPeer {
+pub(super) fn bgp_peer(world: &World, peer: &BgpPeer) -> wire::BgpPeer {
     let spec = &peer.spec;
     let restart = &spec.graceful_restart;
     wire::BgpPeer {
@@ -39,8 +42,21 @@ pub(super) fn bgp_peer(peer: &BgpPeer) -> wire::BgpPeer {
         extended_next_hop: spec.extended_next_hop,
         enforce_first_as: spec.enforces_first_as(),
         connection: connection(spec.connection).into(),
-        import_policy: String::new(),
-        export_policy: String::new(),
+        import_policy: spec.import_policy.as_ref().map(|name| policy(world, name.as_str())),
+        export_policy: spec.export_policy.as_ref().map(|name| policy(world, name.as_str())),
+    }
+}
+
+/// The policy of that name; one that does not exist lets nothing pass (RFC 8212).
+fn policy(world: &World, name: &str) -> wire::BgpPolicy {
+    let found = world.policies.get(name);
+    let terms = found.map(|policy| policy.spec.terms.as_slice()).unwrap_or_default();
+    wire::BgpPolicy {
+        uid: found.map(|policy| policy.metadata.uid.clone()).unwrap_or_default(),
+        name: name.to_owned(),
+        generation: found.map(|policy| policy.metadata.generation).unwrap_or_default(),
+        // Terms are plain data: text, numbers and lists.
+        terms: serde_json::to_string(terms).unwrap_or_default(),
     }
 }
 

@@ -12,7 +12,7 @@ use isocast_api::{
 use super::{World, entries};
 
 /// A service as nodes will see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ResolvedService {
     pub(super) wire: wire::Service,
     pub(super) pool: Option<wire::BackendPool>,
@@ -54,6 +54,16 @@ pub(super) fn service(world: &World, service: &AnycastService) -> ResolvedServic
         addresses,
         problem: problems.into_iter().next(),
     }
+}
+
+/// The addresses of a service that edges announce, whatever its health.
+pub(super) fn announceable(world: &World, service: &AnycastService) -> Vec<HostAddress> {
+    let unused = &mut Vec::new();
+    let is_leaving = service.metadata.deletion_timestamp.is_some();
+    if is_leaving || tenant(world, service, unused).is_none() {
+        return Vec::new();
+    }
+    addresses(world, service, unused)
 }
 
 fn problem(reason: &str, message: String) -> Finding {

@@ -229,6 +229,82 @@ fn peers_are_selected_by_label_too() {
     assert!(!keys(&compile(&objects), "be-ams-1").contains(&peer));
 }
 
+fn peer(compilation: &Compilation) -> wire::BgpPeer {
+    match entry(compilation, "edge-ams", &format!("bgppeer/{}", uid("bor-ams"))) {
+        Some(Value::BgpPeer(peer)) => peer,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_a_kind_of_connection_implies_is_said_in_full() {
+    let cases = [
+        ("Fabric", wire::PeerRole::Unspecified, true, 0, 0),
+        ("IXP", wire::PeerRole::Peer, true, 100_000, 10_000),
+        ("PNI", wire::PeerRole::Peer, true, 100_000, 10_000),
+        ("RouteServer", wire::PeerRole::RouteServerClient, false, 500_000, 10_000),
+        ("Transit", wire::PeerRole::Customer, true, 2_000_000, 10_000),
+    ];
+    for (connection, role, enforces_first_as, inbound, outbound) in cases {
+        let compilation = compile(&with("bor-ams", |peer| {
+            peer["spec"]["connection"] = json!(connection);
+        }));
+
+        let peer = peer(&compilation);
+
+        assert_eq!((peer.role(), peer.enforce_first_as), (role, enforces_first_as), "{connection}");
+        let limits = (peer.max_prefixes_inbound, peer.max_prefixes_outbound);
+        assert_eq!(limits, (inbound, outbound), "{connection}");
+    }
+}
+
+#[test]
+fn what_a_peer_says_itself_counts_more() {
+    let compilation = compile(&with("bor-ams", |peer| {
+        let spec = peer["spec"].as_object_mut().unwrap();
+        spec.remove("address");
+        let more = json!({
+            "connection": "Transit", "prefix": "10.1.0.0/24", "role": "Peer", "multihop": 3,
+            "bfd": {"interval": "10ms"}, "password": {"file": "/k"}, "enforceFirstAS": false,
+            "maxPrefixes": {"inbound": 7, "outbound": 8}, "extendedNextHop": true,
+        });
+        spec.extend(more.as_object().unwrap().clone());
+    }));
+
+    let peer = peer(&compilation);
+
+    assert_eq!((peer.address.as_str(), peer.prefix.as_str()), ("", "10.1.0.0/24"));
+    assert!(peer.passive && peer.extended_next_hop && !peer.enforce_first_as);
+    assert_eq!((peer.role(), peer.multihop), (wire::PeerRole::Peer, 3));
+    assert_eq!(peer.bfd, Some(wire::Bfd { interval_ms: 10, multiplier: 3, multihop: true }));
+    assert_eq!(peer.password_file, "/k");
+    assert_eq!((peer.max_prefixes_inbound, peer.max_prefixes_outbound), (7, 8));
+}
+
+#[test]
+fn a_peer_carries_the_policies_it_names() {
+    let mut objects = with("bor-ams", |peer| {
+        peer["spec"]["exportPolicy"] = json!("out");
+        peer["spec"]["importPolicy"] = json!("nowhere");
+    });
+    objects.push(json!({
+        "apiVersion": "network.isocast.dev/v1alpha1", "kind": "BGPPolicy",
+        "metadata": {"name": "out", "uid": uid("out"), "generation": 3},
+        "spec": {"terms": [{"name": "all", "then": "Accept"}]},
+    }));
+
+    let peer = peer(&compile(&objects));
+
+    let (export, import) = (peer.export_policy.unwrap(), peer.import_policy.unwrap());
+    assert_eq!((export.uid, export.name.as_str(), export.generation), (uid("out"), "out", 3));
+    let terms: Json = serde_json::from_str(&export.terms).unwrap();
+    assert_eq!(
+        (terms[0]["name"].as_str(), terms[0]["then"].as_str()),
+        (Some("all"), Some("Accept"))
+    );
+    assert_eq!((import.name.as_str(), import.terms.as_str()), ("nowhere", "[]"));
+}
+
 #[test]
 fn of_two_peers_with_one_address_a_node_gets_the_first() {
     let mut objects = objects();

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use isocast_api::{
     network::{
         AddressClaim, AddressClaimSpec, AddressPool, AddressPoolSpec, AnycastService,
-        AnycastServiceSpec, BackendPool, BackendPoolSpec, BgpPeer, BgpPeerSpec, Datacenter,
-        DatacenterSpec, Node, NodeSpec,
+        AnycastServiceSpec, BackendPool, BackendPoolSpec, BgpPeer, BgpPeerSpec, BgpPolicy,
+        BgpPolicySpec, Datacenter, DatacenterSpec, Node, NodeSpec,
     },
     object::{DecodeError, Object, Spec},
     resourcemanager::{Organization, OrganizationSpec, Project, ProjectSpec},
@@ -28,6 +28,8 @@ pub struct World {
     pub nodes: BTreeMap<String, Node>,
     /// By name.
     pub peers: BTreeMap<String, BgpPeer>,
+    /// By name.
+    pub policies: BTreeMap<String, BgpPolicy>,
     /// By name.
     pub address_pools: BTreeMap<String, AddressPool>,
     /// By namespace and name.
@@ -56,6 +58,7 @@ impl World {
             it if it == DatacenterSpec::KIND.kind => add(&mut self.datacenters, value),
             it if it == NodeSpec::KIND.kind => add(&mut self.nodes, value),
             it if it == BgpPeerSpec::KIND.kind => add(&mut self.peers, value),
+            it if it == BgpPolicySpec::KIND.kind => add(&mut self.policies, value),
             it if it == AddressPoolSpec::KIND.kind => add(&mut self.address_pools, value),
             it if it == AddressClaimSpec::KIND.kind => add_namespaced(&mut self.claims, value),
             it if it == BackendPoolSpec::KIND.kind => {
