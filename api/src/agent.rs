@@ -17,7 +17,7 @@ mod proto {
 pub use self::{
     channel::{
         ALPN_ENROLL, ALPN_SESSION, CONFIGURATION_BYTES_MAX, CONTROLLER_NAME, CloseCode,
-        ENROLL_BYTES_MAX, NODE_URI_PREFIX, STATUS_BYTES_MAX,
+        ENROLL_BYTES_MAX, IDLE_MS, NODE_URI_PREFIX, STATUS_BYTES_MAX,
     },
     configuration::{Configuration, ConfigurationError, DIGEST_BYTES, Digest},
     frame::{FrameDecoder, FrameError, frame},

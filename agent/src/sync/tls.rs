@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use isocast_api::agent::{ALPN_ENROLL, ALPN_SESSION, CONTROLLER_NAME, CaFingerprint};
+use isocast_api::agent::{ALPN_ENROLL, ALPN_SESSION, CONTROLLER_NAME, CaFingerprint, IDLE_MS};
 use quinn::{IdleTimeout, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -135,5 +135,3 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// A controller that is just starting hears the next attempt to greet it soon.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-
-const IDLE_MS: u32 = 5_000;

@@ -24,6 +24,10 @@ pub const ENROLL_BYTES_MAX: usize = 16 << 10;
 /// The URI in a node's certificate is this, then the node's name.
 pub const NODE_URI_PREFIX: &str = "spiffe://isocast/node/";
 
+/// A connection on which nothing was heard for so long is over, at either end; the agent keeps it
+/// alive well within.
+pub const IDLE_MS: u32 = 5_000;
+
 /// Why an end closed a connection: the QUIC application error code.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use isocast_api::agent::{ALPN_ENROLL, ALPN_SESSION, CONTROLLER_NAME};
+use isocast_api::agent::{ALPN_ENROLL, ALPN_SESSION, CONTROLLER_NAME, IDLE_MS};
 use quinn::{Connection, IdleTimeout, TransportConfig, VarInt, crypto::rustls as quinn_tls};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
@@ -190,8 +190,6 @@ impl ClientCertVerifier for WithGrace {
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Other(rustls::OtherError(Arc::new(error)))
 }
-
-const IDLE_MS: u32 = 5_000;
 
 #[cfg(test)]
 mod tests {
