@@ -25,6 +25,7 @@ fn main() {
         NodeModel::parse(&configuration, LIMITS, None).expect("it is valid");
     });
     let model = NodeModel::parse(&configuration, LIMITS, None).expect("it is valid").model;
+    assert_eq!(model.services.len(), SERVICES as usize, "none is refused");
     let mut marks = Marks::default();
     marks.assign(&targets(&model));
     let mut health = HealthView::default();
@@ -92,7 +93,7 @@ fn pool(number: u32) -> Entry {
     let uid = format!("pool-{number}");
     let backends = (0..BACKENDS).map(backend).collect();
     let pool = BackendPool { uid, backends, ..BackendPool::default() };
-    Entry { key: format!("pool/{number}"), value: Some(Value::Pool(pool)) }
+    Entry { key: format!("pool/pool-{number}"), value: Some(Value::Pool(pool)) }
 }
 
 fn service(number: u32) -> Entry {
@@ -112,5 +113,5 @@ fn service(number: u32) -> Entry {
         }),
         ..Service::default()
     };
-    Entry { key: format!("service/{number}"), value: Some(Value::Service(service)) }
+    Entry { key: format!("service/service-{number}"), value: Some(Value::Service(service)) }
 }

@@ -158,3 +158,63 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
 fn count(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use isocast_api::agent::{BackendHealth, ServiceStatus};
+
+    use super::*;
+
+    fn status() -> NodeStatus {
+        let backend = |uid: &str| BackendHealth {
+            uid: uid.into(),
+            // A node may be called as another backend's address is written.
+            name: "10.0.0.9".into(),
+            healthy: true,
+            ..BackendHealth::default()
+        };
+        let service = ServiceStatus {
+            uid: "77aa".into(),
+            namespace: "web-prod".into(),
+            name: "www".into(),
+            pool: "farm".into(),
+            backends: vec![backend("b1"), backend("b2")],
+            ..ServiceStatus::default()
+        };
+        let (uid, name) = ("5e0c".into(), "tor1".into());
+        let peer = PeerStatus { uid, name, state: "Established".into(), ..PeerStatus::default() };
+        NodeStatus { services: vec![service], peers: vec![peer], ..NodeStatus::default() }
+    }
+
+    #[test]
+    fn metrics_name_objects_as_people_do_and_no_series_appears_twice() {
+        let (_sender, follow) = watch::channel(Arc::new(status()));
+        let mut registry = Registry::default();
+        register(&mut registry, follow, KernelCounters::default());
+
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+
+        let peer = r#"isocast_agent_bgp_session_up{peer="tor1",peer_uid="5e0c"} 1"#;
+        assert!(text.lines().any(|line| line == peer), "{text}");
+        let backends: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("isocast_agent_backend_healthy{"))
+            .collect();
+        assert_eq!(backends.len(), 2, "{text}");
+        assert_ne!(backends[0], backends[1]);
+        let names = r#"{namespace="web-prod",service="www",backend="10.0.0.9","#;
+        assert!(backends.iter().all(|line| line.contains(names)), "{text}");
+    }
+
+    #[test]
+    fn what_the_kernel_counts_by_uid_has_the_names_of_its_objects() {
+        let status = status();
+
+        let names = Names::of(&status);
+
+        assert_eq!(names.services.get("77aa"), Some(&("web-prod", "www")));
+        assert_eq!(names.backends.get("b2"), Some(&("web-prod", "farm", "10.0.0.9")));
+        assert_eq!(names.backends.get("gone"), None);
+    }
+}
