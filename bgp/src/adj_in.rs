@@ -93,10 +93,7 @@ impl AdjIn {
         changes: &mut Vec<RouteChange>,
     ) -> Result<(), PrefixLimit> {
         let ImportPolicy::AcceptAll { prefixes_max } = self.policy else { return Ok(()) };
-        let Update { withdrawn, reach, attributes, disabled, .. } = update;
-        for family in disabled.iter() {
-            self.drop_family(family, changes);
-        }
+        let Update { withdrawn, reach, attributes, .. } = update;
         self.withdraw(withdrawn, changes);
         let looped = local_asn.is_some_and(|asn| attributes.as_path.0.contains(&asn));
         for reach in reach {
@@ -164,11 +161,6 @@ impl AdjIn {
 
     fn of(&self, family: Family) -> impl Iterator<Item = IpNet> {
         self.routes.keys().filter(move |prefix| Family::of(prefix) == family).copied()
-    }
-
-    fn drop_family(&mut self, family: Family, changes: &mut Vec<RouteChange>) {
-        let lost = self.of(family).collect();
-        self.withdraw(lost, changes);
     }
 
     fn withdraw(&mut self, prefixes: Vec<IpNet>, changes: &mut Vec<RouteChange>) {

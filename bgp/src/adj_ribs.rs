@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::adj_in::{AdjIn, ImportPolicy, RouteChange};
 use crate::adj_out::{self, AdjOut};
-use crate::fsm::{Action, EndReason, Heard, Routes, SessionTerms};
+use crate::fsm::{Action, EndReason, Routes, SessionTerms};
 use crate::types::{Asn, Family, FamilySet, PerFamily};
 use crate::wire::next_hop::NextHop;
 use crate::wire::update::{self, Codec};
@@ -43,15 +43,15 @@ impl Routes for AdjRibs {
         body: &[u8],
         codec: &Codec,
         actions: &mut Vec<Action>,
-    ) -> Result<Heard, EndReason> {
+    ) -> Result<Option<Family>, EndReason> {
         let update = update::decode(body, codec).map_err(EndReason::Update)?;
         actions.extend(update.faults.iter().copied().map(Action::Fault));
-        let heard = Heard { end_of_rib: update.end_of_rib, disabled: update.disabled };
+        let end_of_rib = update.end_of_rib;
         let mut changes = Vec::new();
         let outcome = self.adj_in.apply(update, self.local_asn, &mut changes);
         report(changes, actions);
         outcome.map_err(EndReason::PrefixLimit)?;
-        Ok(heard)
+        Ok(end_of_rib)
     }
 
     fn down(&mut self, _now: Instant, kept: FamilySet, actions: &mut Vec<Action>) {

@@ -33,7 +33,7 @@ pub use self::connection::{ConnectionId, LocalEndpoint};
 pub use self::end::{EndReason, OpenRefusal, PrefixLimit};
 pub use self::negotiated::Negotiated;
 pub use self::role::{Leak, Role, otc_egress, otc_ingress};
-pub use self::routes::{Heard, Routes, SessionTerms};
+pub use self::routes::{Routes, SessionTerms};
 pub use self::session::Session;
 use crate::adj_in::RouteChange;
 use crate::types::Family;

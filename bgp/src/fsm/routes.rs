@@ -24,22 +24,13 @@ pub struct SessionTerms {
     pub next_hops: PerFamily<Option<NextHop>>,
 }
 
-/// What an UPDATE meant for the session itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// It was End-of-RIB of this family.
-    pub end_of_rib: Option<Family>,
-    /// Families whose routes were dropped and are ignored from here on (RFC 7606 §2).
-    pub disabled: FamilySet,
-}
-
 /// The routes of one peer, both ways. See the module.
 pub trait Routes {
     /// A session begins: the peer knows nothing of ours yet. Stale routes of its last session may
     /// still be there.
     fn up(&mut self, now: Instant, terms: &SessionTerms);
 
-    /// The body of an UPDATE arrived.
+    /// The body of an UPDATE arrived. Returns the family whose End-of-RIB it was, if it was one.
     ///
     /// # Errors
     /// What ends the session: a fault beyond repair, or a limit.
@@ -49,7 +40,7 @@ pub trait Routes {
         body: &[u8],
         codec: &Codec,
         actions: &mut Vec<Action>,
-    ) -> Result<Heard, EndReason>;
+    ) -> Result<Option<Family>, EndReason>;
 
     /// The session is over. Routes of the families `kept` become stale, all others go. What the
     /// peer was told is forgotten.

@@ -14,7 +14,7 @@ use super::peer::{OverLimit, PeerSettings, RibPeer};
 use super::table::{Address, Change, Table};
 use super::{Rib, Scratch, notify, with_table};
 use crate::fsm::PrefixLimit;
-use crate::fsm::{Action, EndReason, Heard, SessionTerms, otc_ingress};
+use crate::fsm::{Action, EndReason, SessionTerms, otc_ingress};
 use crate::guard::ExportGuard;
 use crate::policy::{Context, NextHopEdit, Source, Verdict as PolicyVerdict};
 use crate::types::{Asn, Family, PeerKind};
@@ -52,15 +52,13 @@ impl Rib {
         body: &[u8],
         codec: &Codec,
         actions: &mut Vec<Action>,
-    ) -> Result<Heard, EndReason> {
-        let Some(entry) = self.peer_mut(peer) else { return Ok(Heard::default()) };
+    ) -> Result<Option<Family>, EndReason> {
+        let Some(entry) = self.peer_mut(peer) else { return Ok(None) };
         entry.counters.updates_in = entry.counters.updates_in.saturating_add(1);
         let ignored = entry.settings.imports_nothing();
         match UpdateView::read(body, codec) {
-            Some(view) if ignored => Ok(Heard { end_of_rib: view.end_of_rib, ..Heard::default() }),
-            Some(view) => self
-                .take_view(peer, &view)
-                .map(|()| Heard { end_of_rib: view.end_of_rib, ..Heard::default() }),
+            Some(view) if ignored => Ok(view.end_of_rib),
+            Some(view) => self.take_view(peer, &view).map(|()| view.end_of_rib),
             None => self.take_unusual(peer, body, codec, actions),
         }
     }
@@ -116,9 +114,9 @@ impl Rib {
         body: &[u8],
         codec: &Codec,
         actions: &mut Vec<Action>,
-    ) -> Result<Heard, EndReason> {
+    ) -> Result<Option<Family>, EndReason> {
         let decoded = update::decode(body, codec);
-        let Some(entry) = self.peer_mut(peer) else { return Ok(Heard::default()) };
+        let Some(entry) = self.peer_mut(peer) else { return Ok(None) };
         let update = decoded.map_err(|fault| {
             entry.counters.fault(fault.disposition);
             EndReason::Update(fault)
@@ -127,14 +125,11 @@ impl Rib {
             entry.counters.fault(fault.disposition);
         }
         actions.extend(update.faults.iter().copied().map(Action::Fault));
-        let heard = Heard { end_of_rib: update.end_of_rib, disabled: update.disabled };
+        let end_of_rib = update.end_of_rib;
         if !entry.settings.imports_nothing() {
-            for family in update.disabled.iter() {
-                self.disable(peer, family);
-            }
             self.take_decoded(peer, update)?;
         }
-        Ok(heard)
+        Ok(end_of_rib)
     }
 
     fn take_decoded(&mut self, peer: PeerIndex, update: Update) -> Result<(), EndReason> {

@@ -83,8 +83,6 @@ pub struct Counters {
     pub faults_discard: u64,
     /// Faults that cost the routes of a message.
     pub faults_withdraw: u64,
-    /// Faults that cost a family.
-    pub faults_family: u64,
     /// Faults that cost the session.
     pub faults_reset: u64,
     /// UPDATEs sent.
@@ -194,7 +192,6 @@ impl Counters {
         let counter = match disposition {
             Disposition::Discard => &mut self.faults_discard,
             Disposition::TreatAsWithdraw => &mut self.faults_withdraw,
-            Disposition::ResetFamily(_) => &mut self.faults_family,
             Disposition::Reset => &mut self.faults_reset,
         };
         *counter = counter.saturating_add(1);

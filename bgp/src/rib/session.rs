@@ -150,15 +150,6 @@ impl Rib {
         }
     }
 
-    /// The peer's routes of a family could not be read: they go, and no more are taken.
-    pub(super) fn disable(&mut self, peer: PeerIndex, family: Family) {
-        self.drop_stale(peer, family);
-        let current = self.peer_mut(peer).and_then(|entry| entry.current.get_mut(family).take());
-        if let Some(source) = current {
-            self.kill(family, source);
-        }
-    }
-
     /// Everyone is told of differences that the guard makes.
     pub(super) fn rescan_local(&mut self) {
         for family in Family::ALL {

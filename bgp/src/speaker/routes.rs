@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::fsm::{Action, EndReason, Heard, Routes, SessionTerms};
+use crate::fsm::{Action, EndReason, Routes, SessionTerms};
 use crate::rib::{PeerIndex, Rib};
 use crate::types::{Family, FamilySet, PerFamily};
 use crate::wire::next_hop::NextHop;
@@ -26,7 +26,7 @@ impl Routes for PeerRoutes<'_> {
         body: &[u8],
         codec: &Codec,
         actions: &mut Vec<Action>,
-    ) -> Result<Heard, EndReason> {
+    ) -> Result<Option<Family>, EndReason> {
         self.rib.update(self.peer, body, codec, actions)
     }
 

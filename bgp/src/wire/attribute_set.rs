@@ -15,7 +15,7 @@ use super::next_hop::NextHop;
 use super::nlri::{self, NlriError};
 use super::reader::{Reader, Short};
 use super::update::{Codec, Reach, Update};
-use crate::types::{Asn, Family, FamilySet, PeerKind};
+use crate::types::{Asn, Family, PeerKind};
 
 /// See the module.
 #[derive(Debug)]
@@ -33,7 +33,6 @@ pub(super) struct AttributeSet {
     /// MP_REACH of any family was there, so the message is about reachable routes.
     reach_seen: bool,
     unreach: Option<(Family, Vec<IpNet>)>,
-    disabled: FamilySet,
     faults: Vec<Fault>,
 }
 
@@ -51,7 +50,6 @@ impl AttributeSet {
             reach: None,
             reach_seen: false,
             unreach: None,
-            disabled: FamilySet::default(),
             faults: Vec::new(),
         }
     }
@@ -72,16 +70,8 @@ impl AttributeSet {
 
     /// Notes a fault; one that ends the session comes back as an error.
     pub(super) fn record(&mut self, fault: Fault) -> Result<(), Fault> {
-        match fault.disposition {
-            Disposition::Reset => return Err(fault),
-            // RFC 7606 §2: with one family there is nothing left that a mere disable would save.
-            Disposition::ResetFamily(family)
-                if self.codec.families.iter().all(|other| other == family) =>
-            {
-                return Err(Fault { disposition: Disposition::Reset, ..fault });
-            }
-            Disposition::ResetFamily(family) => *self.disabled.get_mut(family) = true,
-            Disposition::Discard | Disposition::TreatAsWithdraw => {}
+        if fault.disposition == Disposition::Reset {
+            return Err(fault);
         }
         self.faults.push(fault);
         Ok(())
@@ -236,10 +226,9 @@ impl AttributeSet {
         {
             reach.push(Reach { next_hop: NextHop::V4(address), prefixes: announced });
         }
-        let disabled = self.disabled;
         let faults = std::mem::take(&mut self.faults);
         let attributes = self.into_attributes();
-        Ok(Update { withdrawn, reach, attributes, end_of_rib: None, disabled, faults })
+        Ok(Update { withdrawn, reach, attributes, end_of_rib: None, faults })
     }
 
     /// RFC 7606 §3 (d): a missing well-known mandatory attribute is treat-as-withdraw.

@@ -3,7 +3,6 @@
 //! The disposition is part of the fault: no code path can see the one without the other.
 
 use super::notification::{Notification, code};
-use crate::types::Family;
 
 /// What a fault costs, mildest first (RFC 7606 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,9 +11,8 @@ pub enum Disposition {
     Discard,
     /// The routes of the message are handled as withdrawn.
     TreatAsWithdraw,
-    /// Routes of this family are dropped and ignored from here on (RFC 4760 §7).
-    ResetFamily(Family),
-    /// The session ends.
+    /// The session ends. RFC 7606 §2 would let a family be disabled alone where its prefixes cannot be
+    /// read; a family that is gone while the session looks well is the worse outage.
     Reset,
 }
 

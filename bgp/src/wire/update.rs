@@ -96,8 +96,6 @@ pub struct Update {
     pub attributes: PathAttributes,
     /// End-of-RIB of this family (RFC 4724 §2).
     pub end_of_rib: Option<Family>,
-    /// Families to drop and ignore from here on.
-    pub disabled: FamilySet,
     /// Everything that was wrong, for the log and the counters.
     pub faults: Vec<Fault>,
 }

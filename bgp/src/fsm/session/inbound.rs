@@ -198,12 +198,8 @@ impl Session {
         let Some(established) = connection.and_then(Connection::established_mut) else {
             return Ok(());
         };
-        let codec = &mut established.peering.terms.codec;
-        let heard = routes.update(now, body, codec, actions)?;
-        for family in heard.disabled.iter() {
-            *codec.families.get_mut(family) = false;
-        }
-        if let Some(family) = heard.end_of_rib {
+        let codec = &established.peering.terms.codec;
+        if let Some(family) = routes.update(now, body, codec, actions)? {
             *established.end_of_rib_awaited.get_mut(family) = false;
             actions.push(Action::EndOfRib(family));
             self.helper.completed(now, family, routes, actions);
