@@ -75,7 +75,8 @@ pub enum PoolMode {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackendPoolStatus {
-    /// Latest observations: `Ready`, whether every backend exists and can serve.
+    /// Latest observations: `Ready`, whether every backend exists and can serve; `Accepted`, whether
+    /// no node refuses the pool.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
