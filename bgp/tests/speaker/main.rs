@@ -10,8 +10,11 @@
 )]
 
 mod adj_out;
+mod allocations;
 mod faults;
+mod malformed;
 mod messages;
+mod mutations;
 mod open;
 mod pair;
 mod probe;
