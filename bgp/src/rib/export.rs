@@ -210,6 +210,9 @@ impl<A: Address> Sender<'_, A> {
         }
         let what = outbox.scan?.what;
         for _ in 0..WINDOW {
+            if peer.outboxes.get(A::FAMILY).scan.is_none_or(|scan| scan.what != what) {
+                break;
+            }
             let outbox = peer.outboxes.get_mut(A::FAMILY);
             let Some(id) = outbox.next_scanned() else { break };
             let (was_held, was_told) = (outbox.holds(id), outbox.is_told(id));

@@ -32,12 +32,18 @@ pub(super) struct Scan {
 }
 
 /// What a scan tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
-    /// Every route, told before or not (RFC 2918 §4).
-    Everything,
     /// What must be told or withdrawn, and has not been.
     Differences,
+    /// Every route, told before or not (RFC 2918 §4).
+    Everything,
+}
+
+impl Scan {
+    fn covers(&self, id: u32) -> bool {
+        (self.next..self.end).contains(&id)
+    }
 }
 
 /// See the module.
@@ -46,6 +52,8 @@ pub(super) struct Outbox {
     states: Vec<u8>,
     lanes: [VecDeque<u32>; 3],
     pub(super) scan: Option<Scan>,
+    /// Another, when that has ended.
+    then: Option<(u32, Scope)>,
     /// Prefixes that the peer holds from us.
     pub(super) told: u32,
     /// Refused for the sake of the peer's limit.
@@ -63,20 +71,26 @@ impl Lane {
 }
 
 impl Outbox {
-    /// The peer is to be told everything up to `end`.
+    /// The peer is to be told what lies below `end`. A scan under way is not begun anew, or changes
+    /// that come fast enough would keep it from ever ending: another follows it.
     pub(super) fn start_scan(&mut self, end: u32, what: Scope) {
-        let everything = what == Scope::Everything
-            || self.scan.is_some_and(|scan| scan.what == Scope::Everything);
-        let what = if everything { Scope::Everything } else { Scope::Differences };
-        self.scan = (end > 0).then_some(Scan { next: 0, end, what });
+        match &mut self.scan {
+            Some(scan) if scan.next > 0 => {
+                let then = self.then.map_or(what, |(_, then)| then.max(what));
+                self.then = Some((end, then));
+            }
+            Some(scan) => {
+                *scan = Scan { next: 0, end: scan.end.max(end), what: scan.what.max(what) }
+            }
+            none => *none = (end > 0).then_some(Scan { next: 0, end, what }),
+        }
     }
 
     /// A route changed. Whether the prefix is held now and was not before.
     pub(super) fn mark(&mut self, id: u32, lane: Lane) -> bool {
         let state = self.state(id);
         let faster = (lane.bit() << 1).wrapping_sub(1);
-        let scanned =
-            lane == Lane::Bulk && self.scan.is_some_and(|scan| (scan.next..scan.end).contains(&id));
+        let scanned = lane == Lane::Bulk && self.is_to_be_scanned(id);
         if state & faster != 0 || scanned {
             return false;
         }
@@ -106,7 +120,7 @@ impl Outbox {
         let id = scan.next;
         scan.next = id.saturating_add(1);
         if scan.next >= scan.end {
-            self.scan = None;
+            self.scan = self.then.take().map(|(end, what)| Scan { next: 0, end, what });
         }
         Some(id)
     }
@@ -148,8 +162,12 @@ impl Outbox {
 
     /// Whether a change of the prefix waits to be told.
     pub(super) fn is_waiting(&self, id: u32) -> bool {
-        self.state(id) & !TOLD != 0
-            || self.scan.is_some_and(|scan| (scan.next..scan.end).contains(&id))
+        self.state(id) & !TOLD != 0 || self.is_to_be_scanned(id)
+    }
+
+    /// Whether a scan will come by and tell whatever there is to tell.
+    fn is_to_be_scanned(&self, id: u32) -> bool {
+        self.scan.is_some_and(|scan| scan.what == Scope::Everything && scan.covers(id))
     }
 
     /// Whether nothing waits.
@@ -223,6 +241,19 @@ mod tests {
         assert!(outbox.mark(10, Lane::Bulk));
         assert!(outbox.mark(5, Lane::Urgent));
         assert_eq!(outbox.waiting(), 2);
+    }
+
+    #[test]
+    fn a_scan_under_way_ends_before_another_begins() {
+        let mut outbox = Outbox::default();
+        outbox.start_scan(2, Scope::Everything);
+        assert_eq!(outbox.next_scanned(), Some(0));
+        outbox.start_scan(3, Scope::Differences);
+        outbox.start_scan(3, Scope::Differences);
+
+        let rest: Vec<_> = std::iter::from_fn(|| outbox.next_scanned()).collect();
+
+        assert_eq!(rest, [1, 0, 1, 2]);
     }
 
     #[test]

@@ -180,13 +180,8 @@ impl<A: Address> Table<A> {
             uncount(sources, &replaced);
             forget(&replaced, store);
             count(sources, &path, id);
-            let was_best = at == 0 && before.is_some();
-            let same = replaced.used == path.used && was_alive_alike(sources, &replaced, &path);
-            if same {
+            if replaced.used == path.used && was_alive_alike(sources, &replaced, &path) {
                 // The same route again, or one that is as unusable as the one before.
-                return None;
-            }
-            if !was_best && path.used.is_none() {
                 return None;
             }
         } else {

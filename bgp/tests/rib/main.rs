@@ -12,3 +12,5 @@
 
 mod exchange;
 mod net;
+mod oracle;
+mod script;
