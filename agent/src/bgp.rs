@@ -1,29 +1,39 @@
-//! The BGP driver: sockets, timers and tasks around the sans-IO sessions of `isocast-bgp`.
+//! The BGP driver: sockets, a clock and a thread around the sans-IO speaker of `isocast-bgp`.
 //!
-//! One task owns each peer's session; each of its TCP connections is a task of its own that only
-//! moves bytes. Orders go down as watched values, not as queues: the latest wish counts, however
-//! slow a peer is. Nothing here decides what to announce: that is `steer`'s.
+//! One thread owns the speaker and every socket ([`driver`]). Orders go down as levels, not as a
+//! queue: the latest wish counts, however busy the thread is. Nothing here decides what to
+//! announce: that is `steer`'s, or the operator's of a speaker on its own.
 //!
 //! Dropping the [`BgpSpeaker`] (or killing the process) closes TCP without a word, which graceful
 //! restart turns into "keep my routes". To take routes away, withdraw them or
 //! [`shut down`](BgpSpeaker::shutdown) with `Stop::Drain`.
 
+mod changes;
 mod config;
-mod connection;
+mod driver;
 mod interface;
-mod listener;
-mod peer;
+mod mailbox;
+mod md5;
+mod query;
+mod socket;
+mod sockopt;
 mod speaker;
 mod status;
 
 pub use isocast_bgp::{
-    adj_in::{ImportPolicy, Route, RouteChange},
-    adj_out::Withheld,
-    fsm::{ConfigError, ConnectMode, State, Stop},
+    fsm::{ConfigError, ConnectMode, PeerAs, Role, State, Stop},
+    speaker::{Cursor, ExportConfig, ImportConfig, LearntRoutes, OverLimit, PrefixLimit, Withheld},
     types::{Asn, FamilySet},
     wire::community::Communities,
 };
 
-pub use self::config::{Advertisement, PeerConfig, SpeakerConfig, Uid};
+pub use self::changes::Cost;
+pub use self::config::{
+    Advertisement, BGP_PORT, DYNAMIC_PEERS_DEFAULT, IMPORT_PREFIXES_DEFAULT, PeerConfig,
+    SpeakerConfig, Transport, Uid, accept_all, own_announcements,
+};
+pub use self::mailbox::BfdChange;
+pub use self::md5::{Md5Key, Md5KeyError};
+pub use self::query::{PeerReport, RouteReport, RoutesPage, RoutesQuery};
 pub use self::speaker::{BgpSpeaker, SpeakerError};
-pub use self::status::{PeerStatus, PeerStatuses, RouteEvent};
+pub use self::status::{PeerStatus, PeerStatuses};

@@ -1,13 +1,14 @@
 //! What the commands of `isocast-agent` do.
 
 mod run;
+mod speaker;
 mod status;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-pub use self::{run::run, status::status};
+pub use self::{run::run, speaker::speaker, status::status};
 use crate::options::{DetachOptions, OutputFormat, PreflightOptions};
 
 /// Lists every kernel need; fails if one is missing.

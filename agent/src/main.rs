@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match options.command {
         Command::Run(options) => commands::run(options),
+        Command::Speaker(options) => commands::speaker(&options),
         Command::Preflight(options) => return commands::preflight(&options),
         Command::Status(options) => commands::status(&options),
         Command::Detach(options) => commands::detach(&options),

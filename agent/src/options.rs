@@ -19,6 +19,8 @@ pub struct Options {
 pub enum Command {
     /// Run the agent.
     Run(RunOptions),
+    /// Run the BGP speaker alone, without a controller, services or a data plane.
+    Speaker(SpeakerOptions),
     /// Check what the kernel offers: every need, ok or missing, and what a missing one costs.
     Preflight(PreflightOptions),
     /// Show what the running agent does: services, sessions, backends.
@@ -62,6 +64,20 @@ pub struct RunOptions {
     /// Answer `isocast` on this socket.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     pub admin_socket: PathBuf,
+    /// Form of the log on standard error; RUST_LOG sets the level.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Options of `speaker`.
+#[derive(Args, Debug)]
+pub struct SpeakerOptions {
+    /// Router, peers and announcements (TOML). SIGHUP has it read again.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Only say whether the file could be run with.
+    #[arg(long)]
+    pub check: bool,
     /// Form of the log on standard error; RUST_LOG sets the level.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -1,37 +1,38 @@
-//! The speaker: the handle that the rest of the agent holds.
+//! The speaker: the handle that the rest of the program holds.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use isocast_bgp::{
-    adj_out::Desired,
     fsm::{ConfigError, Stop},
     guard::ExportGuard,
     limits::ADVERTISEMENTS_MAX,
-    wire::community::Communities,
+    speaker::{Announcement, Announcements},
+    wire::{community::Communities, next_hop::NextHop},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::sync::{oneshot, watch};
 
 use super::config::{Advertisement, PeerConfig, SpeakerConfig, Uid};
-use super::listener::{self, Doors, WAITING_MAX};
-use super::peer::{Ends, Orders, Peer, Wishes};
-use super::status::{PeerStatus, PeerStatuses};
+use super::driver::Driver;
+use super::mailbox::{BfdChange, End, Mailbox};
+use super::query::{PeerReport, Question, RoutesPage, RoutesQuery};
+use super::status::PeerStatuses;
 
-/// How long a shutdown waits for farewells.
-const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
+/// How long a shutdown waits for the thread, which itself waits a little less for farewells.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(4);
 
 /// What a speaker refuses. Whatever it refuses, it goes on with what it had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpeakerError {
+    /// The speaker has ended, or so many ask that one more has to wait.
+    #[error("the speaker does not answer")]
+    Busy,
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -52,9 +53,12 @@ pub enum SpeakerError {
         #[source]
         source: ConfigError,
     },
-    /// Two peers with one uid or one address.
+    /// Two peers with one uid or one place.
     #[error("peers {0} and {1} are the same")]
     SamePeer(String, String),
+    /// Its thread, or what the thread waits with.
+    #[error("cannot start the speaker's thread")]
+    Thread(#[source] io::Error),
     /// More prefixes than a speaker announces.
     #[error("{count} advertisements, at most {ADVERTISEMENTS_MAX} are possible")]
     TooManyAdvertisements {
@@ -63,43 +67,39 @@ pub enum SpeakerError {
     },
 }
 
-/// A running speaker. All its methods are level-triggered: each states the whole truth.
+/// A running speaker. What it is told is level-triggered: each method states the whole truth.
 #[derive(Debug)]
 pub struct BgpSpeaker {
     config: Arc<SpeakerConfig>,
-    wishes: watch::Sender<Wishes>,
-    statuses: watch::Sender<PeerStatuses>,
-    peers: BTreeMap<Uid, watch::Sender<Orders>>,
-    doors: Doors,
-    tasks: JoinSet<()>,
-    /// Aborted when dropped, at once and without a word.
-    _listeners: JoinSet<()>,
+    mailbox: Arc<Mailbox>,
+    statuses: watch::Receiver<PeerStatuses>,
+    /// Resolves when the thread has ended.
+    ended: watch::Receiver<()>,
 }
 
+// === impl BgpSpeaker ===
+
 impl BgpSpeaker {
-    /// Starts a speaker without peers and with nothing to announce.
+    /// Starts a speaker without peers and with nothing to announce, in the network namespace of the
+    /// calling thread.
     ///
     /// # Errors
     /// A listening address that cannot be bound.
     pub fn start(config: SpeakerConfig) -> Result<Self, SpeakerError> {
-        let doors = Doors::default();
-        let mut listeners = JoinSet::new();
-        for address in config.listen.iter().copied() {
-            let listener = listener::bind(address)
-                .map_err(|source| SpeakerError::Listen { address, source })?;
-            listeners.spawn(listener::run(listener, Arc::clone(&doors)));
-        }
-        let forwarding_preserved = config.forwarding_preserved;
-        let wishes = Wishes { forwarding_preserved, ..Wishes::default() };
-        Ok(Self {
-            config: Arc::new(config),
-            wishes: watch::Sender::new(wishes),
-            statuses: watch::Sender::new(PeerStatuses::new()),
-            peers: BTreeMap::new(),
-            doors,
-            tasks: JoinSet::new(),
-            _listeners: listeners,
-        })
+        let config = Arc::new(config);
+        let (publish, statuses) = watch::channel(PeerStatuses::new());
+        let (alive, ended) = watch::channel(());
+        let (driver, mailbox) = Driver::new(Arc::clone(&config), publish)?;
+        thread::Builder::new()
+            .name("bgp".to_owned())
+            .spawn(move || {
+                if let Err(error) = driver.run() {
+                    tracing::error!(%error, "the BGP thread cannot go on");
+                }
+                drop(alive);
+            })
+            .map_err(SpeakerError::Thread)?;
+        Ok(Self { config, mailbox, statuses, ended })
     }
 
     /// Replaces the set of peers: new ones are connected, changed ones reset only if the change
@@ -107,44 +107,26 @@ impl BgpSpeaker {
     ///
     /// # Errors
     /// A peer that no session can run with; then nothing changes.
-    pub fn set_peers(&mut self, peers: Vec<PeerConfig>) -> Result<(), SpeakerError> {
+    pub fn set_peers(&self, peers: Vec<PeerConfig>) -> Result<(), SpeakerError> {
         let mut wanted = BTreeMap::<Uid, Arc<PeerConfig>>::new();
         for peer in peers {
-            peer.session(&self.config).map_err(|source| {
+            peer.check(&self.config).map_err(|source| {
                 let (uid, name) = (Arc::clone(&peer.uid), peer.name.clone());
                 SpeakerError::Peer { uid, name, source }
             })?;
             let twin =
-                |other: &&Arc<PeerConfig>| other.uid == peer.uid || other.remote() == peer.remote();
+                |other: &&Arc<PeerConfig>| other.uid == peer.uid || other.remote == peer.remote;
             if let Some(other) = wanted.values().find(twin) {
                 return Err(SpeakerError::SamePeer(other.name.clone(), peer.name));
             }
             wanted.insert(Arc::clone(&peer.uid), Arc::new(peer));
         }
-        while self.tasks.try_join_next().is_some() {}
-        self.remove_all_but(&wanted);
-        self.doors.lock().retain(|_, door| !door.is_closed());
-        for (uid, config) in wanted {
-            match self.peers.get(&uid) {
-                None => self.add(config)?,
-                Some(orders) => {
-                    let mut doors = self.doors.lock();
-                    if let Some(door) = doors.remove(&orders.borrow().config.address) {
-                        doors.insert(config.address, door);
-                    }
-                    orders.send_if_modified(|orders| {
-                        let changed = orders.config != config;
-                        orders.config = config;
-                        changed
-                    });
-                }
-            }
-        }
+        self.mailbox.post(|inbox| inbox.peers = Some(wanted.into_values().collect()));
         Ok(())
     }
 
     /// Replaces the set of announcements. Two entries for one prefix are one, with the communities
-    /// of both.
+    /// of both and the next hop of the first that has one.
     ///
     /// # Errors
     /// Too many of them; then nothing changes.
@@ -152,113 +134,108 @@ impl BgpSpeaker {
         &self,
         advertisements: Vec<Advertisement>,
     ) -> Result<(), SpeakerError> {
-        let mut merged = BTreeMap::<IpNet, Communities>::new();
-        for Advertisement { prefix, mut communities } in advertisements {
-            let known = merged.entry(prefix.trunc()).or_default();
-            known.standard.append(&mut communities.standard);
-            known.extended.append(&mut communities.extended);
-            known.large.append(&mut communities.large);
+        let announcements = merged(advertisements);
+        if announcements.len() > ADVERTISEMENTS_MAX {
+            return Err(SpeakerError::TooManyAdvertisements { count: announcements.len() });
         }
-        if merged.len() > ADVERTISEMENTS_MAX {
-            return Err(SpeakerError::TooManyAdvertisements { count: merged.len() });
-        }
-        let desired: Desired = merged.into_iter().map(|(p, c)| (p, Arc::new(c))).collect();
-        self.wishes.send_if_modified(|wishes| {
-            let changed = *wishes.desired != desired;
-            if changed {
-                wishes.desired = Arc::new(desired);
-            }
-            changed
-        });
+        self.mailbox.post(|inbox| inbox.announcements = Some(announcements));
         Ok(())
     }
 
-    /// Replaces the export guard: nothing outside these prefixes is ever announced.
+    /// Replaces the export guard: nothing of our own outside these prefixes is ever announced.
     pub fn set_announceable(&self, prefixes: Vec<IpNet>) {
         let guard = ExportGuard::new(prefixes);
-        self.wishes.send_if_modified(|wishes| {
-            let changed = *wishes.guard != guard;
-            if changed {
-                wishes.guard = Arc::new(guard);
-            }
-            changed
-        });
+        self.mailbox.post(|inbox| inbox.guard = Some(guard));
     }
 
     /// Says whether forwarding would outlive this process from now on: the F bit of later OPENs.
     pub fn set_forwarding_preserved(&self, preserved: bool) {
-        self.wishes.send_if_modified(|wishes| {
-            std::mem::replace(&mut wishes.forwarding_preserved, preserved) != preserved
-        });
+        self.mailbox.post(|inbox| inbox.forwarding_preserved = Some(preserved));
     }
 
     /// Says that the announcements given so far are all there are for now. End-of-RIB waits for
     /// this, though no longer than five seconds: it makes peers drop what we no longer announce.
     pub fn initial_set_complete(&self) {
-        self.wishes
-            .send_if_modified(|wishes| !std::mem::replace(&mut wishes.initial_set_complete, true));
+        self.mailbox.post(|inbox| inbox.initial_set_complete = true);
+    }
+
+    /// Tells the session of a peer what BFD found out about it.
+    pub fn note_bfd(&self, peer: std::net::IpAddr, change: BfdChange) {
+        self.mailbox.post(|inbox| inbox.note_bfd(peer, change));
+    }
+
+    /// [`Self::note_bfd`] for another thread, which may outlive the speaker.
+    pub fn bfd_ear(&self) -> impl Fn(std::net::IpAddr, BfdChange) + Send + Sync + use<> {
+        let mailbox = Arc::clone(&self.mailbox);
+        move |peer, change| mailbox.post(|inbox| inbox.note_bfd(peer, change))
     }
 
     /// Status of all peers, as it changes.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<PeerStatuses> {
-        self.statuses.subscribe()
+        self.statuses.clone()
+    }
+
+    /// Every peer with its counters, as of now.
+    ///
+    /// # Errors
+    /// The speaker has ended, or too many ask.
+    pub async fn peers(&self) -> Result<Vec<PeerReport>, SpeakerError> {
+        self.ask(Question::Peers).await
+    }
+
+    /// A page of routes, as of now.
+    ///
+    /// # Errors
+    /// The speaker has ended, or too many ask.
+    pub async fn routes(&self, query: RoutesQuery) -> Result<RoutesPage, SpeakerError> {
+        self.ask(|answer| Question::Routes(query, answer)).await
     }
 
     /// Stops all sessions and waits until their farewells are delivered, or cannot be.
-    pub async fn shutdown(mut self, stop: Stop) {
-        for orders in self.peers.values() {
-            orders.send_modify(|orders| orders.stop = Some(stop.clone()));
-        }
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if timeout(SHUTDOWN_WAIT, all).await.is_err() {
+    pub async fn shutdown(&self, stop: Stop) {
+        self.mailbox.post(|inbox| inbox.end = Some(End::Stop(stop)));
+        let mut ended = self.ended.clone();
+        // It never changes: an error says that the thread is gone.
+        let gone = async { while ended.changed().await.is_ok() {} };
+        if tokio::time::timeout(SHUTDOWN_WAIT, gone).await.is_err() {
             tracing::warn!("BGP sessions did not end in time");
         }
     }
 
-    fn remove_all_but(&mut self, wanted: &BTreeMap<Uid, Arc<PeerConfig>>) {
-        let statuses = &self.statuses;
-        let doors = &self.doors;
-        self.peers.retain(|uid, orders| {
-            let keep = wanted.contains_key(uid);
-            if !keep {
-                statuses.send_if_modified(|statuses| statuses.remove(uid).is_some());
-                doors.lock().remove(&orders.borrow().config.address);
-                orders.send_modify(|orders| orders.stop = Some(Stop::Deconfigure));
-            }
-            keep
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Result<T, SpeakerError> {
+        let (answer, answered) = oneshot::channel();
+        if !self.mailbox.post(|inbox| inbox.ask(question(answer))) {
+            return Err(SpeakerError::Busy);
+        }
+        answered.await.map_err(|_gone| SpeakerError::Busy)
+    }
+}
+
+impl Drop for BgpSpeaker {
+    fn drop(&mut self) {
+        self.mailbox.post(|inbox| {
+            inbox.end.get_or_insert(End::Abandon);
         });
     }
+}
 
-    fn add(&mut self, config: Arc<PeerConfig>) -> Result<(), SpeakerError> {
-        let (door, accepted) = mpsc::channel(WAITING_MAX);
-        let uid = Arc::clone(&config.uid);
-        let orders = watch::Sender::new(Orders { config: Arc::clone(&config), stop: None });
-        let ends = Ends {
-            orders: orders.subscribe(),
-            wishes: self.wishes.subscribe(),
-            accepted,
-            statuses: self.statuses.clone(),
-        };
-        let (speaker, seed) = (Arc::clone(&self.config), self.seed(&uid));
-        let peer = Peer::new(speaker, Arc::clone(&config), seed, ends).map_err(|source| {
-            SpeakerError::Peer { uid: Arc::clone(&uid), name: config.name.clone(), source }
-        })?;
-        self.doors.lock().insert(config.address, door);
-        let status = PeerStatus::new(config.name.clone());
-        self.statuses.send_modify(|statuses| drop(statuses.insert(Arc::clone(&uid), status)));
-        self.peers.insert(uid, orders);
-        self.tasks.spawn(peer.run());
-        Ok(())
+fn merged(advertisements: Vec<Advertisement>) -> Announcements {
+    let mut merged = BTreeMap::<IpNet, (Communities, Option<NextHop>)>::new();
+    for Advertisement { prefix, next_hop, mut communities } in advertisements {
+        let (known, hop) = merged.entry(prefix.trunc()).or_default();
+        known.standard.append(&mut communities.standard);
+        known.extended.append(&mut communities.extended);
+        known.large.append(&mut communities.large);
+        *hop = hop.or_else(|| next_hop.and_then(NextHop::new));
     }
-
-    /// The same for the same speaker and peer, different for any two.
-    fn seed(&self, uid: &Uid) -> u64 {
-        let digest = blake3::hash(uid.as_bytes());
-        let mut word = [0; 8];
-        word.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
-        self.config.seed ^ u64::from_be_bytes(word) ^ u64::from(self.config.router_id.to_bits())
-    }
+    let announcement = |(prefix, (communities, next_hop))| {
+        (prefix, Announcement { communities: Arc::new(communities), next_hop })
+    };
+    merged.into_iter().map(announcement).collect()
 }
 
 #[cfg(test)]
@@ -279,44 +256,42 @@ mod tests {
 
     fn advertisements(count: usize) -> Vec<Advertisement> {
         let addresses = (0..count).map(|n| Ipv4Addr::from(u32::try_from(n).unwrap()));
-        let communities = Communities::default();
         addresses
             .map(|address| Advertisement {
                 prefix: IpNet::from(IpAddr::V4(address)),
-                communities: communities.clone(),
+                next_hop: None,
+                communities: Communities::default(),
             })
             .collect()
     }
 
     #[test]
-    fn the_limit_of_advertisements_is_allowed_and_one_more_changes_nothing() {
+    fn the_limit_of_advertisements_is_allowed_and_one_more_is_refused() {
         let speaker = speaker();
 
         speaker.set_advertisements(advertisements(ADVERTISEMENTS_MAX)).unwrap();
         let refused = speaker.set_advertisements(advertisements(ADVERTISEMENTS_MAX + 1));
 
         assert!(matches!(refused, Err(SpeakerError::TooManyAdvertisements { .. })));
-        assert_eq!(speaker.wishes.borrow().desired.len(), ADVERTISEMENTS_MAX);
     }
 
     #[test]
     fn two_entries_for_one_prefix_are_merged() {
-        let speaker = speaker();
         let entry = |text| Advertisement {
             prefix: "192.0.2.1/32".parse().unwrap(),
+            next_hop: None,
             communities: Communities::parse([text]).unwrap(),
         };
 
-        speaker.set_advertisements(vec![entry("65010:1"), entry("no-export")]).unwrap();
+        let merged = merged(vec![entry("65010:1"), entry("no-export")]);
 
-        let desired = Arc::clone(&speaker.wishes.borrow().desired);
         let both = Communities::parse(["65010:1", "no-export"]).unwrap();
-        assert_eq!(desired.values().map(|c| (**c).clone()).collect::<Vec<_>>(), [both]);
+        assert_eq!(merged.values().map(|it| (*it.communities).clone()).collect::<Vec<_>>(), [both]);
     }
 
     #[tokio::test]
     async fn a_set_with_a_bad_or_doubled_peer_leaves_the_former_peers() {
-        let mut speaker = speaker();
+        let speaker = speaker();
         speaker.set_peers(vec![peer("a", 2)]).unwrap();
         let mut bad = peer("b", 3);
         bad.hold_time = Duration::from_secs(1);
@@ -326,7 +301,8 @@ mod tests {
 
         assert!(matches!(invalid, Err(SpeakerError::Peer { .. })));
         assert!(matches!(doubled, Err(SpeakerError::SamePeer(..))));
-        assert!(speaker.status().borrow().keys().eq([&Uid::from("a")]));
+        let peers = speaker.peers().await.unwrap();
+        assert!(peers.iter().map(|peer| peer.status.name.as_str()).eq(["a"]));
         speaker.shutdown(Stop::Preserve).await;
     }
 }

@@ -1,11 +1,11 @@
-//! What a speaker reports.
+//! What a speaker reports of itself, as it changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
-use isocast_bgp::{adj_in::RouteChange, adj_out::Withheld, fsm::State};
+use isocast_bgp::{fsm::State, speaker::Withheld};
 
 use super::config::Uid;
 
@@ -23,25 +23,14 @@ pub struct PeerStatus {
     pub since: SystemTime,
     /// Why the last session, or the last attempt at one, ended. Empty once a session is up.
     pub last_error: Option<String>,
-    /// Prefixes that the peer has been told, in order.
+    /// Our own prefixes that the peer has been told, in order.
     pub announced: Arc<[IpNet]>,
-    /// Wanted prefixes that it has not been told, and why.
+    /// Our own prefixes that it has not been told, and why.
     pub withheld: BTreeMap<IpNet, Withheld>,
     /// End-of-RIB was sent for every family of the session.
     pub initial_routes_sent: bool,
     /// Faults in UPDATEs that sessions survived.
     pub faults: u64,
-}
-
-/// A change of one route of one peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteEvent {
-    /// The peer.
-    pub peer: Uid,
-    /// When it arrived.
-    pub at: SystemTime,
-    /// What changed.
-    pub change: RouteChange,
 }
 
 impl PeerStatus {
@@ -58,7 +47,7 @@ impl PeerStatus {
         }
     }
 
-    /// Number of prefixes that the peer has been told.
+    /// Number of our own prefixes that the peer has been told.
     #[must_use]
     pub fn prefixes_sent(&self) -> usize {
         self.announced.len()

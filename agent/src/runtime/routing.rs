@@ -1,21 +1,26 @@
 //! [`Routing`]: the BGP speaker as the runtime uses it, from leases to what peers were told.
 
+mod peers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 use isocast_api::agent;
 use tokio::sync::watch;
 
+use self::peers::{is_dynamic, peer_config};
 use super::Start;
 use crate::{
+    bfd,
     bgp::{
-        Advertisement, BgpSpeaker, FamilySet, PeerConfig, PeerStatus, PeerStatuses, SpeakerConfig,
+        Advertisement, BGP_PORT, BfdChange, BgpSpeaker, PeerStatus, PeerStatuses, SpeakerConfig,
         State, Stop,
     },
-    model::{NodeModel, Peer, Remote, Uid},
+    model::{NodeModel, Peer, Uid},
     steer::Lease,
 };
 
@@ -29,20 +34,21 @@ pub(super) struct Routing {
 struct Running {
     speaker: BgpSpeaker,
     status: watch::Receiver<PeerStatuses>,
-    identity: (u32, Ipv4Addr),
+    identity: Identity,
     leases: Vec<Lease>,
 }
 
 // === impl Routing ===
 
 impl Routing {
-    /// Has a speaker with the model's identity, peers and export guard. One that takes over from
-    /// a killed predecessor says so to its peers (RFC 4724 §4.1).
-    pub(super) async fn ensure(&mut self, model: &NodeModel, start: Start) {
+    /// Has a speaker with the model's identity and peers, that lets nothing leave which is not
+    /// `announceable`. One that takes over from a killed predecessor says so to its peers (RFC 4724
+    /// §4.1).
+    pub(super) async fn ensure(&mut self, model: &NodeModel, announceable: &[IpNet], start: Start) {
         if !model.roles.edge {
             return self.stop(Stop::Drain { text: "no longer an edge".into() }).await;
         }
-        let identity = (model.asn, model.router_id);
+        let identity = identity(model);
         if self.running.as_ref().is_some_and(|running| running.identity != identity) {
             self.stop(Stop::Drain { text: "new identity".into() }).await;
         }
@@ -50,11 +56,27 @@ impl Routing {
             self.running = begin(model, start);
         }
         let Some(running) = &mut self.running else { return };
-        running.speaker.set_announceable(model.announceable.clone());
-        let peers = model.peers.iter().filter_map(peer_config).collect();
-        if let Err(error) = running.speaker.set_peers(peers) {
-            tracing::error!(%error, "BGP peers refused; the former ones stay");
+        running.speaker.set_announceable(announceable.to_vec());
+        if let Err(error) = running.set_peers(&model.peers) {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "BGP peers refused; the former ones stay"
+            );
         }
+    }
+
+    /// Tells the sessions what BFD finds out.
+    pub(super) fn bfd_listener(&self) -> Option<bfd::Listener> {
+        let tell = self.running.as_ref()?.speaker.bfd_ear();
+        Some(Arc::new(move |peer, verdict| {
+            let change = match verdict {
+                bfd::Verdict::Up => BfdChange::Up,
+                bfd::Verdict::Lost { control_plane_independent } => {
+                    BfdChange::Down { control_plane_independent }
+                }
+            };
+            tell(peer, change);
+        }))
     }
 
     /// Withdraws what is not in `leases` and announces nothing new.
@@ -66,11 +88,28 @@ impl Routing {
         running.set(kept);
     }
 
-    /// Announces exactly `leases`.
-    pub(super) fn announce(&mut self, leases: &[Lease]) {
+    /// Announces exactly `leases`, and lets nothing leave which is not `announceable`.
+    pub(super) fn announce(&mut self, leases: &[Lease], announceable: &[IpNet]) {
         if let Some(running) = &mut self.running {
+            running.speaker.set_announceable(announceable.to_vec());
             running.set(leases.to_vec());
         }
+    }
+
+    /// Whether every established peer was told what is announced now, no less and no more; none
+    /// if there is no peer to tell.
+    pub(super) fn is_told(&self) -> Option<bool> {
+        let running = self.running.as_ref()?;
+        let wanted: BTreeSet<IpNet> =
+            running.leases.iter().map(|lease| lease.address.into()).collect();
+        let statuses = running.status.borrow();
+        let up = statuses.values().filter(|peer| peer.state == State::Established);
+        let told = |peer: &PeerStatus| {
+            let announced: BTreeSet<IpNet> = peer.announced.iter().copied().collect();
+            let is_told = |it: &IpNet| announced.contains(it) || peer.withheld.contains_key(it);
+            announced.is_subset(&wanted) && wanted.iter().all(is_told)
+        };
+        up.map(told).reduce(|all, one| all && one)
     }
 
     /// From now on a prefix that is not announced is meant not to be.
@@ -130,9 +169,15 @@ impl Routing {
 // === impl Running ===
 
 impl Running {
+    fn set_peers(&self, peers: &[Peer]) -> anyhow::Result<()> {
+        let peers = peers.iter().map(peer_config).collect::<Result<_, _>>()?;
+        Ok(self.speaker.set_peers(peers)?)
+    }
+
     fn set(&mut self, leases: Vec<Lease>) {
         let advertisement = |lease: &Lease| Advertisement {
             prefix: IpNet::from(lease.address),
+            next_hop: None,
             communities: lease.communities.clone(),
         };
         let all = leases.iter().map(advertisement).collect();
@@ -143,40 +188,41 @@ impl Running {
     }
 }
 
+/// What takes a new speaker to change.
+type Identity = (u32, Ipv4Addr, Vec<SocketAddr>);
+
+fn identity(model: &NodeModel) -> Identity {
+    (model.asn, model.router_id, listen(model))
+}
+
+/// Only peers that connect themselves make us listen: an edge is no server.
+fn listen(model: &NodeModel) -> Vec<SocketAddr> {
+    if !model.peers.iter().any(|peer| peer.passive || is_dynamic(peer)) {
+        return Vec::new();
+    }
+    let everywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    everywhere.map(|address| SocketAddr::new(address, BGP_PORT)).to_vec()
+}
+
 fn begin(model: &NodeModel, start: Start) -> Option<Running> {
-    let identity = (model.asn, model.router_id);
     let took_over = start == Start::Adopted;
     let config = SpeakerConfig {
         restarting: took_over,
         forwarding_preserved: took_over,
-        seed: u64::from(u32::from(model.router_id)),
+        listen: listen(model),
+        seed: rand::random(),
         ..SpeakerConfig::new(model.asn, model.router_id)
     };
     match BgpSpeaker::start(config) {
         Ok(speaker) => {
             let status = speaker.status();
-            Some(Running { speaker, status, identity, leases: Vec::new() })
+            Some(Running { speaker, status, identity: identity(model), leases: Vec::new() })
         }
         Err(error) => {
             tracing::error!(%error, "BGP speaker does not start");
             None
         }
     }
-}
-
-/// None for a dynamic peer, which nobody can call.
-fn peer_config(peer: &Peer) -> Option<PeerConfig> {
-    let Remote::Address(address) = peer.remote else { return None };
-    Some(PeerConfig {
-        name: peer.name.clone(),
-        local_address: peer.local_address,
-        next_hop_ipv4: peer.next_hop_ipv4,
-        next_hop_ipv6: peer.next_hop_ipv6,
-        families: FamilySet { ipv4: peer.families.ipv4, ipv6: peer.families.ipv6 },
-        hold_time: peer.hold_time,
-        graceful_restart: peer.graceful_restart,
-        ..PeerConfig::new(peer.uid.clone(), address, peer.peer_asn)
-    })
 }
 
 fn report(uid: &Uid, status: &PeerStatus) -> agent::PeerStatus {

@@ -13,9 +13,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) const EDGE_TO_BIRD_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 2, 1);
 pub(crate) const EDGE_TO_FRR_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 1);
+pub(crate) const EDGE_TO_FRR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x91, 0, 0, 0, 0, 1);
 pub(crate) const FRR_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 2);
+pub(crate) const FRR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x91, 0, 0, 0, 0, 2);
 /// A second address in FRR's namespace, for a peer written in the test.
 pub(crate) const RAW_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 3);
+pub(crate) const BIRD_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 2, 2);
 pub(crate) const BIRD_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x92, 0, 0, 0, 0, 2);
 
 /// How long anything may take here: several times what a loaded machine needs.

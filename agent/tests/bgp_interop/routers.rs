@@ -23,15 +23,8 @@ pub(crate) struct Router {
 }
 
 impl Router {
+    /// FRR with one IPv4 session for both families.
     pub(crate) async fn frr(lab: &Lab) -> Self {
-        let dir = lab.dir.path().join("frr");
-        let user = User::from_name("frr").unwrap().expect("FRR is needed: no user frr");
-        let own = |path: &std::path::Path| {
-            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
-        };
-        fs::create_dir(&dir).unwrap();
-        own(lab.dir.path());
-        own(&dir);
         let edge = EDGE_TO_FRR_V4;
         let bgp = format!(
             "router bgp {FRR_ASN}\n bgp router-id 10.99.1.2\n no bgp ebgp-requires-policy\n \
@@ -40,6 +33,19 @@ impl Router {
              address-family ipv4 unicast\n  neighbor {edge} activate\n exit-address-family\n \
              address-family ipv6 unicast\n  neighbor {edge} activate\n exit-address-family\n"
         );
+        Self::frr_with(lab, &bgp).await
+    }
+
+    /// FRR with this configuration of bgpd.
+    pub(crate) async fn frr_with(lab: &Lab, bgp: &str) -> Self {
+        let dir = lab.dir.path().join("frr");
+        let user = User::from_name("frr").unwrap().expect("FRR is needed: no user frr");
+        let own = |path: &std::path::Path| {
+            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+        };
+        fs::create_dir(&dir).unwrap();
+        own(lab.dir.path());
+        own(&dir);
         fs::write(dir.join("zebra.conf"), "hostname frr\n").unwrap();
         fs::write(dir.join("bgpd.conf"), bgp).unwrap();
         for conf in ["zebra.conf", "bgpd.conf"] {
@@ -52,17 +58,26 @@ impl Router {
         router
     }
 
+    /// BIRD with one IPv6 session for both families.
     pub(crate) async fn bird(lab: &Lab) -> Self {
+        let session = format!(
+            "protocol bgp edge {{ local {BIRD_V6} as {BIRD_ASN}; neighbor 2001:db8:92::1 as 65010;\n\
+             passive on; hold time 3; keepalive time 1; connect delay time 1; connect retry time 1;\n\
+             error wait time 1,2; graceful restart aware;\n\
+             ipv4 {{ import all; export none; }}; ipv6 {{ import all; export none; }}; }}\n"
+        );
+        Self::bird_with(lab, &session).await
+    }
+
+    /// BIRD with these protocols besides those that speak with the kernel.
+    pub(crate) async fn bird_with(lab: &Lab, protocols: &str) -> Self {
         let dir = lab.dir.path();
         let (conf, control) = (dir.join("bird.conf"), dir.join("bird.ctl"));
         let text = format!(
             "router id 10.99.2.2;\nprotocol device {{}}\nprotocol direct {{ ipv4; ipv6; }}\n\
              protocol kernel k4 {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}\n\
              protocol kernel k6 {{ ipv6 {{ import none; export where source = RTS_BGP; }}; }}\n\
-             protocol bgp edge {{ local {BIRD_V6} as {BIRD_ASN}; neighbor 2001:db8:92::1 as 65010;\n\
-             passive on; hold time 3; keepalive time 1; connect delay time 1; connect retry time 1;\n\
-             error wait time 1,2; graceful restart aware;\n\
-             ipv4 {{ import all; export none; }}; ipv6 {{ import all; export none; }}; }}\n"
+             {protocols}"
         );
         fs::write(&conf, text).unwrap();
         let mut command = Command::new("ip");
@@ -131,7 +146,7 @@ impl Router {
         run("vtysh", &["--vty_socket", socket, "-c", command], "").await
     }
 
-    async fn birdc(&self, command: &str) -> String {
+    pub(crate) async fn birdc(&self, command: &str) -> String {
         let socket = self.control.to_str().unwrap();
         let arguments: Vec<_> = ["-s", socket].into_iter().chain(command.split(' ')).collect();
         run("birdc", &arguments, "").await

@@ -1,0 +1,66 @@
+//! Answers of the [`Driver`].
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use isocast_bgp::speaker::{Page, PathView, PeerId, PrefixView, Verdict};
+
+use super::Driver;
+use crate::bgp::query::{
+    PAGE_PREFIXES, PeerReport, Question, RouteReport, RoutesPage, RoutesQuery,
+};
+
+impl Driver {
+    /// Answers a question. Whoever asked may be gone.
+    pub(super) fn answer(&self, question: Question) {
+        match question {
+            Question::Peers(answer) => drop(answer.send(self.peer_reports())),
+            Question::Routes(query, answer) => drop(answer.send(self.routes_page(&query))),
+        }
+    }
+
+    fn peer_reports(&self) -> Vec<PeerReport> {
+        let report = |(id, peer): (PeerId, &super::peers::Peer)| {
+            let view = self.speaker.peer(id)?;
+            Some(PeerReport {
+                status: peer.status.clone(),
+                address: view.address,
+                asn: view.session.negotiated().map(|agreed| agreed.peer_asn.0),
+                counters: view.counters,
+                counts: view.counts,
+            })
+        };
+        self.peers.iter().filter_map(report).collect()
+    }
+
+    fn routes_page(&self, query: &RoutesQuery) -> RoutesPage {
+        let Page { entries, next } = match &query.prefix {
+            Some(prefix) => {
+                let found = self.speaker.route(prefix);
+                Page { entries: found.into_iter().collect(), next: None }
+            }
+            None => self.speaker.routes(query.family, query.from, PAGE_PREFIXES),
+        };
+        let routes = entries.into_iter().flat_map(|entry| self.route_reports(entry)).collect();
+        RoutesPage { routes, next }
+    }
+
+    fn route_reports(&self, entry: PrefixView<PeerId>) -> impl Iterator<Item = RouteReport> {
+        let PrefixView { prefix, paths, .. } = entry;
+        let usable = |path: &PathView<PeerId>| {
+            matches!(path.verdict, Verdict::Accepted | Verdict::NoLongLived)
+        };
+        let paths = paths.into_iter().filter(usable);
+        paths.filter_map(move |path| self.route_report(prefix, path))
+    }
+
+    fn route_report(&self, prefix: IpNet, path: PathView<PeerId>) -> Option<RouteReport> {
+        let peer = match path.peer {
+            None => None,
+            Some(id) => Some(Arc::from(self.peers.get(id)?.config.name.as_str())),
+        };
+        let PathView { best, multipath, stale, verdict, next_hop, attributes, .. } = path;
+        let path = PathView { peer, best, multipath, stale, verdict, next_hop, attributes };
+        Some(RouteReport { prefix, path })
+    }
+}

@@ -1,0 +1,144 @@
+//! What the [`Driver`] tells others: the state of every session, as it changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ipnet::IpNet;
+use isocast_bgp::fsm::{Action, State};
+use isocast_bgp::speaker::{PeerId, Speaker};
+use tokio::sync::watch;
+
+use super::Driver;
+use super::peers::{Peer, Peers};
+use crate::bgp::status::{PeerStatus, PeerStatuses};
+
+/// Shortest time between two reports while much changes.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// The pause after a report, in times of what the report cost.
+const PAUSE_FACTOR: u32 = 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Reports {
+    statuses: watch::Sender<PeerStatuses>,
+    due: bool,
+    not_before: Option<Instant>,
+}
+
+// === impl Reports ===
+
+impl Reports {
+    pub(super) const fn new(statuses: watch::Sender<PeerStatuses>) -> Self {
+        Self { statuses, due: false, not_before: None }
+    }
+
+    /// Something changed.
+    pub(super) const fn mark(&mut self) {
+        self.due = true;
+    }
+
+    /// When to report, if there is something to report.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.not_before.filter(|_| self.due)
+    }
+
+    /// Takes note of what a session says.
+    pub(super) fn note(&mut self, peers: &mut Peers, peer: PeerId, action: &Action) {
+        let Some(peer) = peers.get_mut(peer) else { return };
+        self.due = true;
+        let (name, status) = (&peer.config.name, &mut peer.status);
+        match action {
+            Action::Established => {
+                status.last_error = None;
+                tracing::info!(peer = %name, "BGP session established");
+            }
+            Action::Ended { state, reason } => {
+                let error = reason.to_string();
+                // An attempt that fails as the last one did is no news.
+                if *state == State::Established || status.last_error.as_ref() != Some(&error) {
+                    tracing::warn!(peer = %name, %state, %reason, "BGP session ended");
+                }
+                status.last_error = Some(error);
+            }
+            Action::EndOfRib(family) => {
+                tracing::debug!(peer = %name, %family, "End-of-RIB received");
+            }
+            Action::Fault(fault) => {
+                status.faults = status.faults.saturating_add(1);
+                tracing::debug!(peer = %name, %fault, "UPDATE with a fault");
+            }
+            told => tracing::debug!(peer = %name, ?told, "BGP session"),
+        }
+    }
+}
+
+impl Driver {
+    /// Publishes what changed, unless that was done a moment ago.
+    pub(super) fn report(&mut self, now: Instant) {
+        if !self.reports.due || self.reports.not_before.is_some_and(|at| now < at) {
+            return;
+        }
+        self.reports.due = false;
+        let begun = Instant::now();
+        for (id, peer) in self.peers.iter_mut() {
+            refresh(id, peer, &self.speaker);
+        }
+        let peers = &self.peers;
+        self.reports.statuses.send_if_modified(|statuses| {
+            let same = peers.iter().map(|(_, peer)| (&peer.config.uid, &peer.status));
+            let changed = !same.eq(statuses.iter());
+            if changed {
+                let all = peers.iter();
+                *statuses =
+                    all.map(|(_, p)| (Arc::clone(&p.config.uid), p.status.clone())).collect();
+            }
+            changed
+        });
+        let pause = begun.elapsed().saturating_mul(PAUSE_FACTOR).max(PAUSE_MIN);
+        self.reports.not_before = begun.checked_add(pause);
+    }
+}
+
+/// Brings a status up to date.
+fn refresh(id: PeerId, peer: &mut Peer, speaker: &Speaker) {
+    let Some(view) = speaker.peer(id) else { return };
+    let status = &mut peer.status;
+    if status.state != view.state {
+        status.state = view.state;
+        status.since = SystemTime::now();
+    }
+    let up = view.state == State::Established;
+    status.initial_routes_sent = up && view.session.end_of_rib_owed().is_empty();
+    let (announced, withheld) = own_prefixes(id, status, speaker);
+    if !announced.iter().eq(status.announced.iter()) {
+        status.announced = announced.into_iter().collect();
+    }
+    status.withheld = withheld;
+}
+
+type Withheld = BTreeMap<IpNet, isocast_bgp::speaker::Withheld>;
+
+/// What the peer was told of our own prefixes. One that is no longer wanted counts until the peer
+/// has been told that, too.
+fn own_prefixes(id: PeerId, status: &PeerStatus, speaker: &Speaker) -> (BTreeSet<IpNet>, Withheld) {
+    let (mut announced, mut withheld) = (BTreeSet::new(), Withheld::new());
+    for prefix in speaker.local().keys() {
+        match speaker.sent_prefix(id, prefix) {
+            Some(sent) if sent.told => drop(announced.insert(*prefix)),
+            Some(sent) => {
+                if let Err(why) = sent.outcome {
+                    withheld.insert(*prefix, why);
+                }
+            }
+            None => {}
+        }
+    }
+    let gone = status.announced.iter().filter(|prefix| !speaker.local().contains_key(prefix));
+    announced.extend(
+        gone.copied()
+            .filter(|prefix| speaker.sent_prefix(id, prefix).is_some_and(|sent| sent.told)),
+    );
+    (announced, withheld)
+}

@@ -1,0 +1,76 @@
+//! Questions that the driver's thread answers, about routes page by page: however many there are,
+//! no answer holds up the sessions for long.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use isocast_bgp::speaker::{Counters, Cursor, PathView, PeerCounts};
+use isocast_bgp::types::{Family, PerFamily};
+use tokio::sync::oneshot;
+
+use super::status::PeerStatus;
+
+/// Prefixes of one page: well below a millisecond.
+pub(super) const PAGE_PREFIXES: usize = 256;
+
+/// A question, and where the answer goes.
+#[derive(Debug)]
+pub(super) enum Question {
+    Peers(oneshot::Sender<Vec<PeerReport>>),
+    Routes(RoutesQuery, oneshot::Sender<RoutesPage>),
+}
+
+/// Which routes are asked for.
+#[derive(Clone, Debug)]
+pub struct RoutesQuery {
+    /// Of this family.
+    pub family: Family,
+    /// Of this prefix alone.
+    pub prefix: Option<IpNet>,
+    /// From here on.
+    pub from: Cursor,
+}
+
+/// Some routes.
+#[derive(Debug)]
+pub struct RoutesPage {
+    /// Those that are in use or could be, the best of a prefix first.
+    pub routes: Vec<RouteReport>,
+    /// Where the next page begins; nothing: that was all.
+    pub next: Option<Cursor>,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct RouteReport {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// How it is reached, and the name of the peer that says so; no peer: it is our own.
+    pub path: PathView<Arc<str>>,
+}
+
+/// One peer, as of now.
+#[derive(Clone, Debug)]
+pub struct PeerReport {
+    /// What changes rarely.
+    pub status: PeerStatus,
+    /// Where it is.
+    pub address: IpAddr,
+    /// Its AS, once it has said so.
+    pub asn: Option<u32>,
+    /// What went on since it was configured.
+    pub counters: Counters,
+    /// What is in the table of it now.
+    pub counts: PerFamily<PeerCounts>,
+}
+
+// === impl PeerReport ===
+
+impl PeerReport {
+    /// The sum of a count over both families.
+    #[must_use]
+    pub fn count(&self, of: impl Fn(&PeerCounts) -> u32) -> u64 {
+        u64::from(of(&self.counts.ipv4)).saturating_add(of(&self.counts.ipv6).into())
+    }
+}
