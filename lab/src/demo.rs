@@ -103,7 +103,7 @@ pub async fn play(
     let kube = configure(&lab, options, progress)?;
 
     let borders = lab.topology.borders();
-    let collector = Collector::start(&lab.topology, borders, scene::prefixes()).await?;
+    let collector = Collector::start(&lab.topology, borders)?;
     let load = Load::start(load::streams(&lab, &scene::ADDRESSES.map(IpAddr::from), scene::PORT)?)?;
     let mut scene = Scene { lab, load, collector, kube };
     progress("waiting until every user is served by the nearest datacenter");

@@ -27,7 +27,7 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
     let mut problems = Vec::new();
     let mut programmed_after = None;
 
-    scene.collector.begin_window();
+    scene.collector.begin_window().await?;
     let from = scene.load.begin_window();
     for step in &event.fault {
         take(scene, step, &mut problems, &mut programmed_after).await?;
@@ -46,7 +46,7 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
     problems.extend(wrong);
     problems.extend(finish(scene, until).await);
 
-    let withdrawals = scene.collector.withdrawals();
+    let withdrawals = scene.collector.withdrawals().await?;
     Ok(scene.load.with_record(|record| {
         let observed = Observed {
             record,
