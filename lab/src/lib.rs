@@ -14,6 +14,7 @@ pub mod process;
 pub mod programs;
 pub mod routers;
 pub mod scenario;
+pub mod sim;
 pub mod state;
 pub mod tools;
 pub mod topology;

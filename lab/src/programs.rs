@@ -112,7 +112,7 @@ fn frr(topology: &Topology, node: &Node) -> Vec<Program> {
             ready: Some(path("vty")),
         }
     };
-    ["zebra", "bgpd", "staticd"].into_iter().filter(bound).map(program).collect()
+    ["zebra", "bfdd", "bgpd", "staticd"].into_iter().filter(bound).map(program).collect()
 }
 
 fn bird(topology: &Topology, node: &Node) -> Program {

@@ -105,6 +105,7 @@ fn peers(lab: &Lab, node: &Node, addresses: &Addresses) -> Vec<Entry> {
             families: vec![family.into()],
             hold_time_s: 3,
             graceful_restart_s: 30,
+            bfd: Some(wire::Bfd { interval_ms: 50, multiplier: 3, multihop: false }),
             ..Default::default()
         };
         entry(format!("bgppeer/{uid}"), Value::BgpPeer(peer))
