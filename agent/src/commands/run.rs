@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     admin::{self, Views},
-    config_file,
+    bfd, config_file,
     memory_file::MemoryFile,
     model::Limits,
     options::{LogFormat, RunOptions},
@@ -40,6 +40,10 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     sync_metrics.register(&mut registry);
     telemetry::register(&mut registry, status.clone(), agent.counters());
+    agent.safety_metrics().register(&mut registry);
+    if let Some(readout) = agent.bfd() {
+        bfd::register(&mut registry, readout);
+    }
     let views = Views { status, metrics: Arc::new(registry) };
 
     let mut terminate = signal(SignalKind::terminate())?;
@@ -109,7 +113,7 @@ fn in_dir(dir: &Path) -> String {
     format!("state directory {}", dir.display())
 }
 
-fn init_log(format: LogFormat) {
+pub(super) fn init_log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

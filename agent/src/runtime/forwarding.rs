@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
-use isocast_dataplane::{ApplyError, Config, Counters, Dataplane, Mode, OpenError, Opened, Tables};
+use isocast_dataplane::{
+    ApplyError, Config, Counters, Dataplane, Mode, OpenError, Opened, Tables, bfd::Reflector,
+};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::task::block_in_place;
@@ -88,6 +90,17 @@ impl Forwarding {
             Opened::Adopted { .. } => Start::Adopted,
             Opened::Fresh => Start::Fresh,
         })
+    }
+
+    /// The sessions of BFD that the data plane answers for; none without one.
+    pub(super) fn reflector(&self) -> Option<Reflector> {
+        match Reflector::open(&self.bpffs) {
+            Ok(reflector) => Some(reflector),
+            Err(error) => {
+                tracing::warn!(%error, "BFD sessions cannot be left to the data plane");
+                None
+            }
+        }
     }
 
     /// Whether the pinned programs and maps forward what was put in force last.
