@@ -12,11 +12,12 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
-    unreachable_pub,
     reason = "a benchmark, which tells its figures"
 )]
 
+#[path = "support/scripted.rs"]
 mod scripted;
+#[path = "support/stream.rs"]
 mod stream;
 
 use std::hint::black_box;
@@ -64,7 +65,10 @@ fn decode() {
             let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
             let view = UpdateView::read(&rest[19..length], &codec).unwrap();
             block.clear();
-            view.write_block(view.next_hop.map(isocast_bgp::wire::next_hop::NextHop::V4).unwrap(), &mut block);
+            view.write_block(
+                view.next_hop.map(isocast_bgp::wire::next_hop::NextHop::V4).unwrap(),
+                &mut block,
+            );
             black_box(&block);
             let mut list = view.announced;
             while let [bits, tail @ ..] = list {
@@ -109,7 +113,9 @@ fn load() {
 fn overlap() {
     let prefixes = stream::prefixes(100_000);
     let tables: Vec<_> = (1..=10)
-        .map(|peer| stream::stream(&prefixes, 65_000 + u32::from(peer), next_hop(peer), peer.into()))
+        .map(|peer| {
+            stream::stream(&prefixes, 65_000 + u32::from(peer), next_hop(peer), peer.into())
+        })
         .collect();
     let before = resident();
     let mut scripted = Scripted::new(10);

@@ -112,7 +112,7 @@ impl AttributeStore {
             self.retain(id);
             return Some(id);
         }
-        let traits = Traits::of(Block::new(block));
+        let traits = Traits::of(Block::from_canonical(block));
         let place = self.entries.insert(Entry { block: block.into(), hash, traits, uses: 1 })?;
         let entries = &self.entries;
         self.index.insert(hash, place, |id| entries.get(id).map_or(0, |entry| entry.hash));
@@ -142,7 +142,7 @@ impl AttributeStore {
     }
 
     pub(super) fn block(&self, id: AttrId) -> Block<'_> {
-        Block::new(self.entries.get(id.place()).map_or(&[], |entry| &entry.block))
+        Block::from_canonical(self.entries.get(id.place()).map_or(&[], |entry| &entry.block))
     }
 }
 

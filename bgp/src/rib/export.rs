@@ -180,7 +180,7 @@ impl<A: Address> Sender<'_, A> {
                 self.announce(peer, group, out);
             } else {
                 for due in group {
-                    self.postpone(peer, lane.unwrap_or(Lane::Bulk), due);
+                    Self::postpone(peer, lane.unwrap_or(Lane::Bulk), due);
                 }
             }
         }
@@ -324,7 +324,7 @@ impl<A: Address> Sender<'_, A> {
     }
 
     /// There is no room: the prefix waits where it came from.
-    fn postpone(&mut self, peer: &mut RibPeer, lane: Lane, due: &Due) {
+    fn postpone(peer: &mut RibPeer, lane: Lane, due: &Due) {
         let outbox = peer.outboxes.get_mut(A::FAMILY);
         outbox.unpop(lane, due.id);
         outbox.set_told(due.id, due.told_before);

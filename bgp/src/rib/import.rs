@@ -135,7 +135,7 @@ impl Rib {
     fn take_decoded(&mut self, peer: PeerIndex, update: Update) -> Result<(), EndReason> {
         for family in Family::ALL {
             with_table!(self, family, table => {
-                let list = update.withdrawn.iter().filter_map(|prefix| Address::of(prefix));
+                let list = update.withdrawn.iter().filter_map(Address::of);
                 withdraw(peer, table, &mut self.store, list, &mut self.scratch.changes)
             });
             self.publish(family);
@@ -153,7 +153,7 @@ impl Rib {
                     scratch: &mut self.scratch,
                 };
                 let looped = |asn| update.attributes.as_path.0.contains(&asn);
-                let prefixes = reach.prefixes.iter().filter_map(|prefix| Address::of(prefix));
+                let prefixes = reach.prefixes.iter().filter_map(Address::of);
                 learning.learn(peer, looped, prefixes)
             })?;
             self.publish(family);

@@ -207,7 +207,7 @@ impl Outbox {
 }
 
 const fn place(id: u32) -> (usize, u32) {
-    ((id / 2) as usize, id % 2 * 4)
+    ((id >> 1) as usize, (id & 1) << 2)
 }
 
 #[cfg(test)]

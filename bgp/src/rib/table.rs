@@ -187,9 +187,8 @@ impl<A: Address> Table<A> {
         } else {
             node.paths.push(path);
             count(sources, &path, id);
-            if path.used.is_none() {
-                return None;
-            }
+            // One that is rejected stands at the end and changes nothing.
+            path.used?;
         }
         node.has_best = match (before, at) {
             // A path that comes to a best one: compared with that alone, unless they tie.

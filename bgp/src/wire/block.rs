@@ -39,7 +39,10 @@ pub(crate) struct Attribute<'a> {
 pub(crate) struct Attributes<'a>(Reader<'a>);
 
 impl<'a> Block<'a> {
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+    /// A block that [`UpdateView`](super::view::UpdateView) or this speaker wrote. Of anything else
+    /// it shows what can be read.
+    #[must_use]
+    pub const fn from_canonical(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
@@ -196,7 +199,7 @@ mod tests {
         ] {
             let mut bytes = Vec::new();
             write(next_hop, &attributes, &mut bytes);
-            let block = Block::new(&bytes);
+            let block = Block::from_canonical(&bytes);
 
             assert_eq!(block.next_hop(), next_hop);
             assert_eq!(block.decode(), attributes);

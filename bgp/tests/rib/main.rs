@@ -10,7 +10,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod bounds;
 mod exchange;
 mod net;
+mod network;
 mod oracle;
 mod script;
+mod view;

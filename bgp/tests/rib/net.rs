@@ -120,8 +120,10 @@ impl Net {
         let (IpAddr::V4(to), IpAddr::V4(from)) = (left.address, right.address) else { panic!() };
         let number = |address: Ipv4Addr| usize::from(address.octets()[3]) - 1;
         let (a, b) = (number(from), number(to));
-        for (at, other, config) in [(b, a, right), (a, b, left)] {
-            self.set(at, other, config);
+        self.set(a, b, left);
+        self.set(b, a, right);
+        // Who waits for the other first.
+        for (at, other) in [(a.max(b), a.min(b)), (a.min(b), a.max(b))] {
             self.input(at, peer(other), Input::Start);
         }
         self.settle();

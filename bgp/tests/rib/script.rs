@@ -15,7 +15,7 @@ use isocast_bgp::wire::as_path::AsnWidth;
 use isocast_bgp::wire::attribute::PathAttributes;
 use isocast_bgp::wire::capability::Capability;
 use isocast_bgp::wire::encode;
-use isocast_bgp::wire::header::{Deframer, MessageType, encode as message};
+use isocast_bgp::wire::header::{Deframer, MessageType};
 use isocast_bgp::wire::next_hop::NextHop;
 use isocast_bgp::wire::open::Open;
 use isocast_bgp::wire::reader::Reader;
@@ -188,13 +188,6 @@ impl Script {
         self.note(actions);
     }
 
-    /// A peer sends an UPDATE with this body.
-    pub(crate) fn say_update(&mut self, peer: usize, body: &[u8]) {
-        let mut bytes = Vec::new();
-        message(MessageType::Update, &mut bytes, |out| out.extend_from_slice(body));
-        self.say(peer, &bytes);
-    }
-
     pub(crate) fn announce(
         &mut self,
         peer: usize,
@@ -285,7 +278,7 @@ impl ScriptPeer {
                 continue;
             }
             self.messages += 1;
-            let update = update::decode(&message.body, &codec).unwrap();
+            let update = update::decode(message.body, &codec).unwrap();
             assert!(update.faults.is_empty(), "{:?}", update.faults);
             self.end_of_ribs.extend(update.end_of_rib);
             for prefix in update.withdrawn {

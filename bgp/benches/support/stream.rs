@@ -6,14 +6,14 @@
 
 /// SplitMix64: enough to look like a table, and the same everywhere.
 #[derive(Clone, Debug)]
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
-    pub fn roll(&mut self, sides: u32) -> u32 {
+    pub(crate) fn roll(&mut self, sides: u32) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        u32::try_from(u64::from((mixed >> 32) as u32) * u64::from(sides) >> 32).unwrap_or(0)
+        ((u64::from((mixed >> 32) as u32) * u64::from(sides)) >> 32) as u32
     }
 
     fn percent(&mut self, chance: u32) -> bool {
@@ -23,14 +23,14 @@ impl Dice {
 
 /// One peer's table.
 #[derive(Clone, Debug)]
-pub struct Stream {
-    pub bytes: Vec<u8>,
-    pub updates: usize,
-    pub attribute_sets: usize,
+pub(crate) struct Stream {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) updates: usize,
+    pub(crate) attribute_sets: usize,
 }
 
 /// Prefixes one after the other, none inside another; the same for every peer.
-pub fn prefixes(count: usize) -> Vec<(u32, u8)> {
+pub(crate) fn prefixes(count: usize) -> Vec<(u32, u8)> {
     let mut dice = Dice(7);
     let mut next = 1_u32 << 24;
     let mut prefixes = Vec::with_capacity(count);
@@ -59,7 +59,7 @@ pub fn prefixes(count: usize) -> Vec<(u32, u8)> {
 }
 
 /// The UPDATEs of a peer, which announces all `prefixes` in an order of its own.
-pub fn stream(prefixes: &[(u32, u8)], asn: u32, next_hop: [u8; 4], seed: u64) -> Stream {
+pub(crate) fn stream(prefixes: &[(u32, u8)], asn: u32, next_hop: [u8; 4], seed: u64) -> Stream {
     let mut dice = Dice(seed);
     let mut runs = Vec::new();
     let mut rest = prefixes;
@@ -94,7 +94,7 @@ pub fn stream(prefixes: &[(u32, u8)], asn: u32, next_hop: [u8; 4], seed: u64) ->
 }
 
 /// Appends one UPDATE.
-pub fn update(out: &mut Vec<u8>, attributes: &[u8], prefixes: &[(u32, u8)]) {
+pub(crate) fn update(out: &mut Vec<u8>, attributes: &[u8], prefixes: &[(u32, u8)]) {
     let mut body = vec![0, 0];
     body.extend((attributes.len() as u16).to_be_bytes());
     body.extend_from_slice(attributes);
@@ -106,7 +106,7 @@ pub fn update(out: &mut Vec<u8>, attributes: &[u8], prefixes: &[(u32, u8)]) {
 }
 
 /// Appends one message.
-pub fn message(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
+pub(crate) fn message(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
     out.extend([0xff; 16]);
     out.extend((body.len() as u16 + 19).to_be_bytes());
     out.push(kind);
@@ -114,7 +114,7 @@ pub fn message(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
 }
 
 /// Attributes as the Internet has them.
-pub fn attributes(dice: &mut Dice, asn: u32, next_hop: [u8; 4]) -> Vec<u8> {
+pub(crate) fn attributes(dice: &mut Dice, asn: u32, next_hop: [u8; 4]) -> Vec<u8> {
     let mut out = Vec::new();
     attribute(&mut out, 0x40, 1, &[if dice.percent(96) { 0 } else { 2 }]);
     let hops = [2_u8, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 6, 6, 7, 8, 9][dice.roll(16) as usize];

@@ -14,24 +14,24 @@ use isocast_bgp::speaker::{
 use isocast_bgp::types::{Asn, Family, FamilySet, PerFamily};
 
 /// What a driver reads in one turn.
-pub const CHUNK: usize = 64 * 1024;
+pub(crate) const CHUNK: usize = 64 * 1024;
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const RECEIVER: PeerId = PeerId(0);
 
 /// See the module. Peer 0 receives, peers from 1 on inject.
 #[derive(Debug)]
-pub struct Scripted {
+pub(crate) struct Scripted {
     speaker: Speaker,
     now: Instant,
     connections: Vec<ConnectionId>,
     out: Vec<u8>,
     actions: Vec<(PeerId, isocast_bgp::fsm::Action)>,
-    pub longest: Duration,
+    pub(crate) longest: Duration,
 }
 
 impl Scripted {
-    pub fn new(injectors: u32) -> Self {
+    pub(crate) fn new(injectors: u32) -> Self {
         let now = Instant::now();
         let config = SpeakerConfig {
             asn: Asn(65_000),
@@ -78,16 +78,21 @@ impl Scripted {
     }
 
     /// Bytes of one peer, as from one read.
-    pub fn receive(&mut self, peer: u32, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, peer: u32, bytes: &[u8]) {
         let id = self.connections[peer as usize];
         let started = Instant::now();
-        self.speaker.handle(self.now, PeerId(peer), Input::Received { id, bytes }, &mut self.actions);
+        self.speaker.handle(
+            self.now,
+            PeerId(peer),
+            Input::Received { id, bytes },
+            &mut self.actions,
+        );
         self.longest = self.longest.max(started.elapsed());
         self.actions.clear();
     }
 
     /// Any number of bytes of one peer; the receiver takes what comes of them.
-    pub fn feed(&mut self, peer: u32, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, peer: u32, bytes: &[u8]) {
         for part in bytes.chunks(CHUNK) {
             self.receive(peer, part);
             while self.transmit() > 0 {}
@@ -95,7 +100,7 @@ impl Scripted {
     }
 
     /// What the receiver is sent next.
-    pub fn transmit(&mut self) -> usize {
+    pub(crate) fn transmit(&mut self) -> usize {
         self.out.clear();
         let started = Instant::now();
         self.speaker.transmit(RECEIVER, self.connections[0], &mut self.out);
@@ -104,7 +109,7 @@ impl Scripted {
     }
 
     /// Until nothing is left to do.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         loop {
             let worked = self.speaker.next_deadline().is_some_and(|at| at <= self.now);
             if worked {
@@ -119,7 +124,7 @@ impl Scripted {
     }
 
     /// The peer's connection breaks.
-    pub fn lose(&mut self, peer: u32) {
+    pub(crate) fn lose(&mut self, peer: u32) {
         let id = self.connections[peer as usize];
         let started = Instant::now();
         self.longest = Duration::ZERO;
@@ -128,11 +133,11 @@ impl Scripted {
     }
 
     /// Prefixes that the receiver holds.
-    pub fn told(&self) -> u32 {
+    pub(crate) fn told(&self) -> u32 {
         self.speaker.peer(RECEIVER).unwrap().counts.get(Family::Ipv4Unicast).told
     }
 
-    pub fn updates_out(&self) -> u64 {
+    pub(crate) fn updates_out(&self) -> u64 {
         self.speaker.peer(RECEIVER).unwrap().counters.updates_out
     }
 }
