@@ -263,7 +263,7 @@ fn route_refreshes_that_mean_nothing_here_are_ignored() {
 fn a_faulty_update_costs_its_route_and_no_other() {
     let mut probe = at(ESTABLISHED);
     let path = attribute(WELL_KNOWN, 2, &[2, 1, 0, 0, 0xfd, 0xe9]);
-    let good = attributes(&[2], &[path.clone()]);
+    let good = attributes(&[2], std::slice::from_ref(&path));
     let bad = attributes(&[2], &[path, attribute(OPTIONAL, 4, &[1])]);
     let other = [24, 198, 51, 100];
     probe.hear(&message(MessageType::Update, &body(&[], &good, &[&NLRI[..], &other].concat())));

@@ -226,7 +226,7 @@ fn with_the_n_bit_on_both_sides_silence_and_notifications_are_restarts() {
     assert_eq!(silent.right.ends, [EndReason::HoldTimerExpired]);
     assert!(silent.right.lost().is_empty());
 
-    let mut reset = helped(left.clone(), right.clone());
+    let mut reset = helped(left, right.clone());
     let mut actions = Vec::new();
     let (id, _) = reset.left_connection();
     reset.left.session.reset(reset.now, &mut reset.left.ribs, &mut actions);
