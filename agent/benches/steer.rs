@@ -30,18 +30,30 @@ fn main() {
     marks.assign(&targets(&model));
     let mut health = HealthView::default();
     for target in targets(&model).into_keys() {
-        health.record(Report { target, verdict: Verdict::Healthy, reason: "".into() });
+        health.record(Report {
+            target,
+            verdict: Verdict::Healthy,
+            reason: "".into(),
+            at: Instant::now(),
+        });
     }
+    let (no_faults, no_traffic) = <_>::default();
     let decide = |health: &HealthView, memory: &Memory, rings: &Rings| -> Plan {
         let (model, marks, now) = (&model, &marks, UnixMs(1));
-        steer(&Inputs { model, health, marks, memory, rings, now })
+        let (faults, traffic) = (&no_faults, &no_traffic);
+        steer(&Inputs { model, health, marks, memory, rings, faults, traffic, now })
     };
     let (no_memory, no_rings) = <(Memory, Rings)>::default();
     let before = decide(&health, &no_memory, &no_rings);
     let anew = median(|| drop(decide(&health, &no_memory, &no_rings)));
 
     let target = TargetId { service: "service-7".into(), backend: "backend-3".into() };
-    health.record(Report { target, verdict: Verdict::Unhealthy, reason: "".into() });
+    health.record(Report {
+        target,
+        verdict: Verdict::Unhealthy,
+        reason: "".into(),
+        at: Instant::now(),
+    });
     let one = median(|| drop(decide(&health, &before.memory, &before.rings)));
     let forgetful = median(|| drop(decide(&health, &before.memory, &no_rings)));
 

@@ -11,6 +11,7 @@
 //! [`health`] and [`bgp`] decide; everything else moves bytes.
 
 pub mod admin;
+pub mod bfd;
 pub mod bgp;
 pub mod commands;
 pub mod config_file;
@@ -19,6 +20,8 @@ pub mod memory_file;
 pub mod model;
 pub mod options;
 pub mod runtime;
+pub mod safety;
+pub mod speaker;
 pub mod status;
 pub mod steer;
 pub mod sync;

@@ -6,6 +6,7 @@
 //! controller can tell their owners. Nothing behind this room meets raw text again.
 
 mod admission;
+mod drain;
 mod parse;
 mod peer;
 mod precedent;
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 use isocast_api::agent::{Configuration, EntryError};
 
 pub use self::admission::Admission;
+pub use self::drain::{Departures, DrainOrder, DrainTarget};
 pub use self::peer::{Bfd, Connection, Families, MaxPrefixes, Peer, PeerRole, Reach, Remote};
 pub use self::precedent::{Precedent, Refusals};
 pub use self::service::{
@@ -61,6 +63,10 @@ pub struct NodeModel {
     pub services: BTreeMap<Uid, Service>,
     /// Outer sources whose encapsulated packets this node believes.
     pub sources: Vec<IpAddr>,
+    /// What is to be drained, by the order's uid.
+    pub drains: BTreeMap<Uid, DrainOrder>,
+    /// What is no longer configured.
+    pub departures: Departures,
 }
 
 /// What a node does; at least one.

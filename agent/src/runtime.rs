@@ -11,30 +11,40 @@
 
 mod feed;
 mod forwarding;
+mod liveness;
 mod routing;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use isocast_api::agent::{EntryError, NodeStatus};
-use tokio::sync::{mpsc, watch};
+use ipnet::IpNet;
+use isocast_api::agent::{Configuration, EntryError, NodeStatus};
+use isocast_bgp::origination::{Closed, Hold, Moment, Standing};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 pub use self::{feed::Feed, forwarding::KernelCounters};
 use self::{
     forwarding::{Forwarding, Start},
+    liveness::Liveness,
     routing::Routing,
 };
 use crate::{
+    bfd,
     health::{HealthView, Marks, Prober, Report, TargetId, Verdict, targets},
     memory_file::MemoryFile,
     model::{Admission, Limits, NodeModel, Precedent, Refusals},
+    safety::{self, Meter, Shielded, Vigil, shield},
     status::{self, Facts},
     steer::{Inputs, Memory, Plan, Rings, UnixMs, steer},
-    sync::Received,
+    sync::{FleetView, Received},
 };
 
 /// What the runtime is given.
@@ -55,6 +65,7 @@ pub struct Setup {
 pub struct Runtime {
     feed: Feed,
     forwarding: Forwarding,
+    liveness: Liveness,
     routing: Routing,
     prober: Prober,
     reports: mpsc::Receiver<Report>,
@@ -63,6 +74,12 @@ pub struct Runtime {
     memory_file: MemoryFile,
     limits: Limits,
     in_force: Option<InForce>,
+    fleet: Option<watch::Receiver<FleetView>>,
+    vigil: Vigil,
+    meter: Meter,
+    metrics: safety::Metrics,
+    /// Since when routers have been owed an UPDATE for a change of health.
+    owed: Option<Instant>,
     /// Targets without a verdict: until there are none, a missing lease means nothing.
     unjudged: BTreeSet<TargetId>,
     status: watch::Sender<Arc<NodeStatus>>,
@@ -73,6 +90,7 @@ pub struct Runtime {
 struct InForce {
     received: Arc<Received>,
     refusals: Arc<Refusals>,
+    shielded: Shielded,
     model: NodeModel,
     plan: Plan,
     generation: u32,
@@ -86,10 +104,12 @@ impl Runtime {
     pub fn new(setup: Setup) -> (Self, watch::Receiver<Arc<NodeStatus>>) {
         let Setup { feed, bpffs, memory, limits } = setup;
         let (prober, reports) = Prober::new();
+        let fleet = feed.fleet();
         let (status, follow) = watch::channel(Arc::default());
         let runtime = Self {
             feed,
             forwarding: Forwarding::new(bpffs),
+            liveness: Liveness::start(),
             routing: Routing::default(),
             prober,
             reports,
@@ -98,6 +118,11 @@ impl Runtime {
             memory_file: memory,
             limits,
             in_force: None,
+            fleet,
+            vigil: Vigil::default(),
+            meter: Meter::default(),
+            metrics: safety::Metrics::default(),
+            owed: None,
             unjudged: BTreeSet::new(),
             status,
         };
@@ -110,10 +135,23 @@ impl Runtime {
         self.forwarding.counters()
     }
 
+    /// What BFD knows, for metrics.
+    #[must_use]
+    pub fn bfd(&self) -> Option<bfd::Readout> {
+        self.liveness.readout()
+    }
+
+    /// Metrics of the interlocks.
+    #[must_use]
+    pub fn safety_metrics(&self) -> safety::Metrics {
+        self.metrics.clone()
+    }
+
     /// Runs until `stop` is ready. Then sessions end without a NOTIFICATION and the data plane
     /// stays: traffic flows on until the next agent adopts it (graceful restart, RFC 4724).
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
+        let mut looks = looks();
         loop {
             let wake_at = self.in_force.as_ref().and_then(|force| force.plan.wake_at);
             tokio::select! {
@@ -121,7 +159,10 @@ impl Runtime {
                 received = self.feed.next() => self.take(received).await,
                 Some(report) = self.reports.recv() => self.hear(report).await,
                 () = sleep_until(wake_at) => self.decide_again().await,
+                view = view(&mut self.fleet) => self.learn(&view).await,
+                _ = looks.tick() => self.look().await,
                 () = self.routing.changed() => {
+                    self.settle_debt();
                     self.routing.set_forwarding_preserved(|| self.forwarding.verify());
                 }
             }
@@ -134,19 +175,22 @@ impl Runtime {
     async fn take(&mut self, received: Arc<Received>) {
         let revision = received.revision;
         let before = match &self.in_force {
-            Some(force) => Some(Precedent::new(&force.received.configuration, &force.refusals)),
-            None => received.precedent(),
+            Some(force) => force.shielded.configuration.clone(),
+            None => in_force_before(&received),
         };
-        let admitted = NodeModel::parse(&received.configuration, self.limits, before.as_ref());
-        let Admission { model, refusals } = match admitted {
-            Ok(admission) => admission,
+        let shielded = shield(&received.configuration, &before);
+        let mut trial = match self.admit(received, shielded) {
+            Ok(trial) => trial,
             Err(errors) => return self.feed.nack(revision, errors),
         };
-        match self.try_model(&model).await {
+        match self.try_out(&mut trial).await {
             Ok((plan, generation)) => {
+                let Trial { received, refusals, shielded, model } = trial;
                 let refusals = Arc::new(refusals);
+                self.count_missing(&shielded);
                 self.feed.ack(revision, Arc::clone(&refusals));
-                self.in_force = Some(InForce { received, refusals, model, plan, generation });
+                self.in_force =
+                    Some(InForce { received, refusals, shielded, model, plan, generation });
                 tracing::info!(revision, generation, "configuration in force");
             }
             Err(error) => {
@@ -159,65 +203,161 @@ impl Runtime {
         }
     }
 
-    async fn try_model(
+    /// What of a configuration can come into force, together with what must not be lost by it.
+    fn admit(&self, received: Arc<Received>, shielded: Shielded) -> Result<Trial, Vec<EntryError>> {
+        let before = match &self.in_force {
+            Some(force) => Some(Precedent::new(&force.received.configuration, &force.refusals)),
+            None => received.precedent(),
+        };
+        let Admission { mut model, mut refusals } =
+            NodeModel::parse(&shielded.configuration, self.limits, before.as_ref())?;
+        model.departures.missing = shielded.departures.missing.clone();
+        model.departures.addresses = shielded.departures.addresses.clone();
+        shielded.join(&mut refusals);
+        Ok(Trial { received, refusals, shielded, model })
+    }
+
+    async fn try_out(
         &mut self,
-        model: &NodeModel,
+        trial: &mut Trial,
     ) -> Result<(Plan, u32), forwarding::ForwardingError> {
-        let start = self.forwarding.ensure(model)?;
+        let start = self.forwarding.ensure(&trial.model)?;
+        self.liveness.ensure(&trial.model, self.forwarding.reflector());
         let (mut memory, mut rings) = <(Memory, Rings)>::default();
         if start == Start::Adopted {
             memory = self.memory_file.load();
             self.health.presume_healthy(members(&memory));
         } else if let Some(force) = &self.in_force {
             (memory, rings) = (force.plan.memory.clone(), force.plan.rings.clone());
+        } else {
+            // Nothing of it is in force any more, but what others announce is still true.
+            memory.elsewhere = self.memory_file.load().elsewhere;
         }
-        let targets = targets(model);
+        let targets = targets(&trial.model);
         self.marks.assign(&targets);
-        let plan = self.plan(model, &memory, &rings);
+        let plan = self.settle(trial, &memory, &rings);
         let generation = self.flip(&plan)?;
         // F promises preserved forwarding (RFC 4724 §3); never on somebody else's word.
         let preserved = start == Start::Adopted && self.forwarding.verify();
-        self.routing.ensure(model, if preserved { start } else { Start::Fresh }).await;
-        self.routing.announce(&plan.leases);
-        // Probes start once the data plane knows their marks.
-        self.health.retain(&targets);
-        self.prober.set_targets(&targets, &self.marks);
-        self.unjudged = targets.into_keys().collect();
+        let start = if preserved { start } else { Start::Fresh };
+        self.routing.ensure(&trial.model, &plan.announceable, start).await;
+        self.liveness.set_listener(self.routing.bfd_listener());
+        self.carry_out(&plan);
+        self.probe(&trial.model);
         Ok((plan, generation))
     }
 
+    /// Plans a trial, and lets go of what was removed as soon as its routes may be withdrawn.
+    fn settle(&self, trial: &mut Trial, memory: &Memory, rings: &Rings) -> Plan {
+        let plan = self.plan(&trial.model, memory, rings);
+        if !trial.shielded.release(|address| is_announced(&plan, address)) {
+            return plan;
+        }
+        let Ok(released) = self.admit(Arc::clone(&trial.received), trial.shielded.clone()) else {
+            return plan;
+        };
+        *trial = released;
+        let newly_held = plan.newly_held;
+        let plan = self.plan(&trial.model, &plan.memory, &plan.rings);
+        Plan { newly_held: newly_held.into_iter().chain(plan.newly_held.clone()).collect(), ..plan }
+    }
+
+    /// Probes what the model says; the data plane knows the marks.
+    fn probe(&mut self, model: &NodeModel) {
+        let targets = targets(model);
+        self.health.retain(&targets);
+        self.prober.set_targets(&targets, &self.marks);
+        self.unjudged = targets.into_keys().collect();
+    }
+
     async fn hear(&mut self, report: Report) {
+        let reported = report.at;
         self.health.record(report);
         while let Ok(report) = self.reports.try_recv() {
             self.health.record(report);
         }
+        let before = self.leased();
         self.decide_again().await;
+        if self.leased() != before {
+            self.owed.get_or_insert(reported);
+        }
+        self.settle_debt();
+    }
+
+    /// Takes in who else announces this node's services.
+    async fn learn(&mut self, view: &FleetView) {
+        let (Some(force), Some(view)) = (&mut self.in_force, view) else { return };
+        if force.plan.memory.elsewhere != **view {
+            force.plan.memory.elsewhere = BTreeMap::clone(view);
+            self.decide_again().await;
+        }
+    }
+
+    /// Looks after the gate-keepers, and after what drains wait for.
+    async fn look(&mut self) {
+        let Some(force) = &self.in_force else { return };
+        if !force.model.roles.edge {
+            return;
+        }
+        let before = (self.vigil.closed(moment()), self.meter.traffic().clone());
+        self.vigil.looked(self.forwarding.verify());
+        self.vigil.probed(moment(), self.prober.count(), probe_term(&force.model));
+        let counters = if force.model.drains.is_empty() { None } else { self.counters().read() };
+        let packets = counters.into_iter().flat_map(|counters| counters.services);
+        self.meter.read(moment(), packets.map(|(service, it)| (service.0, it.packets)));
+        let closed = self.vigil.closed(moment());
+        for gate in closed.difference(&before.0) {
+            tracing::error!(%gate, "a gate-keeper failed");
+            self.metrics.lapsed();
+        }
+        if before != (closed, self.meter.traffic().clone()) {
+            self.decide_again().await;
+        }
     }
 
     /// Decides anew on the configuration in force.
     async fn decide_again(&mut self) {
         let Some(force) = &self.in_force else { return };
-        let plan = self.plan(&force.model, &force.plan.memory, &force.plan.rings);
-        let unchanged = plan.tables == force.plan.tables && plan.leases == force.plan.leases;
-        let outcome = if unchanged { Ok(force.generation) } else { self.flip(&plan) };
-        let Some(force) = &mut self.in_force else { return };
+        let mut trial = Trial {
+            received: Arc::clone(&force.received),
+            refusals: Refusals::clone(&force.refusals),
+            shielded: force.shielded.clone(),
+            model: force.model.clone(),
+        };
+        let plan = self.settle(&mut trial, &force.plan.memory, &force.plan.rings);
+        let is_released = trial.shielded != force.shielded;
+        let outcome = if plan.tables == force.plan.tables {
+            self.memory_file.store(&plan.memory);
+            Ok(force.generation)
+        } else {
+            self.flip(&plan)
+        };
         match outcome {
             Ok(generation) => {
-                self.routing.announce(&plan.leases);
-                force.generation = generation;
-                force.plan = plan;
+                self.carry_out(&plan);
+                if is_released {
+                    self.probe(&trial.model);
+                }
+                let Trial { received, refusals, shielded, model } = trial;
+                let refusals = Arc::new(refusals);
+                self.in_force =
+                    Some(InForce { received, refusals, shielded, model, plan, generation });
             }
             Err(error) => {
                 // The next event tries again, at the latest soon.
                 tracing::error!(error = error_chain(&error), "tables refused");
-                force.plan.wake_at = Some(now().after(RETRY));
+                if let Some(force) = &mut self.in_force {
+                    force.plan.wake_at = Some(now().after(RETRY));
+                }
             }
         }
     }
 
     fn plan(&self, model: &NodeModel, memory: &Memory, rings: &Rings) -> Plan {
         let (health, marks, now) = (&self.health, &self.marks, now());
-        steer(&Inputs { model, health, marks, memory, rings, now })
+        let faults: &Closed = &self.vigil.closed(moment());
+        let traffic = self.meter.traffic();
+        steer(&Inputs { model, health, marks, memory, rings, faults, traffic, now })
     }
 
     /// Withdraws what goes and flips the tables. The caller announces what comes.
@@ -231,11 +371,46 @@ impl Runtime {
             Err(error) => {
                 // The old tables are in force, so the old routes are right.
                 if let Some(force) = &self.in_force {
-                    self.routing.announce(&force.plan.leases);
+                    self.routing.announce(&force.plan.leases, &force.plan.announceable);
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Announces what a plan in force says, and says what it refused.
+    fn carry_out(&mut self, plan: &Plan) {
+        self.routing.announce(&plan.leases, &plan.announceable);
+        for (prefix, hold) in plan.newly_held.iter().filter(|(_, hold)| hold.is_refusal()) {
+            tracing::warn!(%prefix, reason = %hold, "withdrawal refused: {}", hold.message());
+            self.metrics.held(*hold);
+        }
+    }
+
+    /// Counts services that have just gone missing.
+    fn count_missing(&self, shielded: &Shielded) {
+        let known = self.in_force.as_ref().map(|force| &force.shielded.departures.missing);
+        let missing = shielded.departures.missing.iter();
+        for service in missing.filter(|uid| known.is_none_or(|known| !known.contains(*uid))) {
+            tracing::warn!(%service, "missing from the configuration; it stays in force");
+            self.metrics.held(Hold::Missing);
+        }
+    }
+
+    fn leased(&self) -> BTreeSet<IpAddr> {
+        let leases = self.in_force.iter().flat_map(|force| &force.plan.leases);
+        leases.map(|lease| lease.address).collect()
+    }
+
+    /// Notes when routers have been told of a change of health.
+    fn settle_debt(&mut self) {
+        let Some(since) = self.owed else { return };
+        match self.routing.is_told() {
+            Some(true) => self.metrics.on_the_wire(since.elapsed().as_secs_f64()),
+            Some(false) => return,
+            None => {}
+        }
+        self.owed = None;
     }
 
     /// Tells the controller and the local socket what is so.
@@ -267,6 +442,19 @@ impl Runtime {
     }
 }
 
+/// A configuration on trial.
+#[derive(Debug)]
+struct Trial {
+    received: Arc<Received>,
+    refusals: Refusals,
+    shielded: Shielded,
+    model: NodeModel,
+}
+
+/// Between two looks after the gate-keepers.
+const LOOK: Duration = Duration::from_secs(1);
+/// A prober is given this long, and several of its own intervals, before it counts as stalled.
+const PROBE_TERM_MIN: Duration = Duration::from_secs(10);
 /// Time until refused tables are tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -278,10 +466,53 @@ fn members(memory: &Memory) -> impl Iterator<Item = TargetId> + '_ {
     })
 }
 
-/// The agent's one reading of the wall clock: deadlines have to survive a restart.
+/// What was in force when a last-known-good configuration was stored; nothing, if it is not one.
+fn in_force_before(received: &Received) -> Configuration {
+    let kept = received.refusals.kept.entries();
+    let entries: BTreeMap<_, _> =
+        received.configuration.entries().chain(kept).map(|it| (&it.key, it)).collect();
+    Configuration::from_entries(entries.into_values().cloned()).unwrap_or_default()
+}
+
+fn is_announced(plan: &Plan, address: &IpAddr) -> bool {
+    plan.standings.get(&IpNet::from(*address)).is_some_and(Standing::is_announced)
+}
+
+/// How long probes may all be silent; none if there is nothing to probe.
+fn probe_term(model: &NodeModel) -> Option<Duration> {
+    let slowest =
+        targets(model).values().map(|target| target.pace.interval + target.timeout).max()?;
+    Some(slowest.saturating_mul(3).max(PROBE_TERM_MIN))
+}
+
+fn looks() -> Interval {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
+}
+
+/// The next news of who else announces this node's services.
+async fn view(fleet: &mut Option<watch::Receiver<FleetView>>) -> FleetView {
+    if let Some(fleet) = fleet
+        && fleet.changed().await.is_ok()
+    {
+        return fleet.borrow_and_update().clone();
+    }
+    std::future::pending().await
+}
+
+/// The agent's one reading of the wall clock: deadlines have to survive a restart. It is read once:
+/// a clock that is set while the agent runs must not end leases nor stretch waits.
 fn now() -> UnixMs {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMs(0).after(since_epoch)
+    static START: LazyLock<(Instant, UnixMs)> = LazyLock::new(|| {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (Instant::now(), UnixMs(0).after(since_epoch))
+    });
+    START.1.after(START.0.elapsed())
+}
+
+fn moment() -> Moment {
+    Moment(now().0)
 }
 
 async fn sleep_until(at: Option<UnixMs>) {

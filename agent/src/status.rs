@@ -9,6 +9,8 @@ use isocast_api::agent::{
     BackendHealth, EntryError, NodeStatus, PeerStatus, ServiceStatus, Verdict,
 };
 
+use isocast_bgp::origination::{Elsewhere, Hold, Standing};
+
 use crate::{
     health::{self, HealthView, TargetId},
     model::{NodeModel, Service},
@@ -68,6 +70,7 @@ fn of_service(facts: &Facts<'_>, service: &Service) -> ServiceStatus {
             .map(|address| IpNet::from(*address).to_string())
             .collect(),
         backends: backends(facts, service),
+        keeper: is_keeper(facts, service),
     }
 }
 
@@ -75,23 +78,47 @@ fn announced(facts: &Facts<'_>, service: &Service) -> Verdict {
     if !facts.model.roles.edge {
         return verdict(false, "NotAnEdge", "backends announce nothing".into());
     }
-    let leased: BTreeSet<_> = facts.plan.leases.iter().map(|lease| lease.address).collect();
-    let missing: Vec<_> = service
-        .addresses
+    let standing = |address: &IpAddr| facts.plan.standings.get(&IpNet::from(*address));
+    let (told, missing): (Vec<IpAddr>, Vec<IpAddr>) =
+        service.addresses.iter().partition(|address| facts.announced.contains(address));
+    let names = |addresses: &[IpAddr]| -> String {
+        let names = addresses.iter().map(|address| IpNet::from(*address).to_string());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let unspoken: Vec<_> = missing
         .iter()
-        .filter(|address| !facts.announced.contains(address))
-        .map(|address| IpNet::from(*address).to_string())
+        .copied()
+        .filter(|address| standing(address).is_some_and(Standing::is_announced))
         .collect();
     if service.addresses.is_empty() {
-        verdict(false, "NoAddress", "the service has no allocated address".into())
-    } else if missing.is_empty() {
-        let sessions = facts.peers.iter().filter(|peer| peer.state == "Established").count();
-        verdict(true, "Announced", format!("{sessions} established sessions"))
-    } else if service.addresses.iter().any(|address| leased.contains(address)) {
-        verdict(false, "NoSession", format!("no session announces {}", missing.join(", ")))
-    } else {
-        verdict(false, "NoHealthyBackend", "nothing is announced without a backend".into())
+        return verdict(false, "NoAddress", "the service has no allocated address".into());
     }
+    if !unspoken.is_empty() {
+        let message = format!("no session announces {}", names(&unspoken));
+        return verdict(false, "NoSession", message);
+    }
+    if let Some(first) = missing.first() {
+        let (reason, message) = standing(first)
+            .map_or(("NotSteered", "it is not steered yet"), |it| (it.reason(), it.message()));
+        return verdict(false, reason, format!("{}: {message}", names(&missing)));
+    }
+    let plain = Standing::Announced { graceful_shutdown: false };
+    let special = told.iter().filter_map(standing).find(|it| **it != plain);
+    let sessions = facts.peers.iter().filter(|peer| peer.state == "Established").count();
+    match special {
+        Some(standing) => verdict(true, standing.reason(), standing.message().into()),
+        None if facts.model.departures.missing.contains(&service.uid) => {
+            let hold = Hold::Missing;
+            verdict(true, hold.reason(), hold.message().into())
+        }
+        None => verdict(true, "Announced", format!("{sessions} established sessions")),
+    }
+}
+
+/// Whether the node knows that it must not stop announcing the service by itself.
+fn is_keeper(facts: &Facts<'_>, service: &Service) -> bool {
+    let elsewhere = facts.plan.memory.elsewhere.get(&service.uid);
+    matches!(elsewhere, Some(Elsewhere::Known { keeper: true, .. }))
 }
 
 fn healthy(facts: &Facts<'_>, service: &Service) -> Verdict {
@@ -99,6 +126,7 @@ fn healthy(facts: &Facts<'_>, service: &Service) -> Verdict {
         return verdict(false, "Unknown", "the service is not steered yet".into());
     };
     let (status, reason) = match &plan.placement {
+        Placement::Held { reason } => (false, *reason),
         Placement::Local => (true, "LocalBackends"),
         Placement::Remote { .. } => (true, "RemoteBackends"),
         Placement::Regardless => (false, "ServingAnyway"),

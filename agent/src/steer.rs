@@ -6,19 +6,28 @@
 //! the simulator.
 //!
 //! **Invariant:** an address is leased for announcement only if a service at it has backends in
-//! the plan's tables. (Services may share an address; one that is down must not take the other's
-//! route away.)
+//! the plan's tables, or if the interlocks of [`isocast_bgp::origination`] hold it; then its service
+//! goes on with the backends it has, healthy or not. (Services may share an address; one that is
+//! down must not take the other's route away.)
 //! **Invariant:** a backend that is known to be dead leaves the ring at once; one that is new
 //! waits until the picture has been steady for [`SETTLE`], so that a datacenter that comes back
 //! costs each flow one move and not one per backend.
 
 mod members;
 mod memory;
+mod origination;
 mod ring;
 mod tables;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
+use isocast_bgp::{
+    origination::{Closed, Hold, Standing, Traffic},
+    wire::community::Community,
+};
+
+use self::origination::Origination;
 pub use self::{
     members::{Placement, Selection},
     memory::{Epoch, Member, Memory, ServiceMemory},
@@ -27,7 +36,7 @@ pub use self::{
 use crate::{
     bgp::Communities,
     health::{HealthView, Marks},
-    model::{NodeModel, Uid},
+    model::{NodeModel, Service, Uid},
 };
 use isocast_dataplane::Tables;
 
@@ -74,6 +83,10 @@ pub struct Inputs<'a> {
     pub memory: &'a Memory,
     /// Rings of the plan before; saves time, changes nothing.
     pub rings: &'a Rings,
+    /// Gates that are closed for the whole node.
+    pub faults: &'a Closed,
+    /// What still arrives for services that are drained.
+    pub traffic: &'a BTreeMap<Uid, Traffic>,
     /// The time of the decision.
     pub now: UnixMs,
 }
@@ -85,6 +98,12 @@ pub struct Plan {
     pub tables: Tables,
     /// What may be announced once the tables are in force.
     pub leases: Vec<Lease>,
+    /// What may leave at all: the export guard.
+    pub announceable: Vec<IpNet>,
+    /// Why each prefix is announced, held or not announced.
+    pub standings: BTreeMap<IpNet, Standing>,
+    /// Withdrawals refused by this decision and not by the one before.
+    pub newly_held: Vec<(IpNet, Hold)>,
     /// Per service, why it is steered as it is.
     pub services: BTreeMap<Uid, ServicePlan>,
     /// To be handed to the next decision.
@@ -118,36 +137,68 @@ pub struct ServicePlan {
 /// Decides.
 #[must_use]
 pub fn steer(inputs: &Inputs<'_>) -> Plan {
+    let selections = selections(inputs);
+    let origination = Origination::new(inputs, &selections);
     let mut tables = tables::Builder::new(inputs);
     let mut leases = Vec::new();
     let mut services = BTreeMap::new();
     let mut memory = Memory::default();
-    let mut wake_at: Option<UnixMs> = None;
-    for (uid, service) in &inputs.model.services {
-        let past = inputs.memory.services.get(uid).cloned().unwrap_or_default();
-        let selection = if past.members.is_empty() {
-            members::select_first(inputs.model, service, inputs.health)
-        } else {
-            members::select(inputs.model, service, inputs.health)
-        };
+    let mut wake_at = origination.wake_at;
+    for (uid, mut selection) in selections {
+        let Some(service) = inputs.model.services.get(&uid) else { continue };
+        let past = inputs.memory.services.get(&uid).cloned().unwrap_or_default();
+        if selection.members.is_empty()
+            && let Some(standing) = origination.held(service)
+        {
+            selection = members::select_held(inputs.model, service, &past.members, standing);
+        }
         let (now_remembered, wake) = past.follow(&selection.members, &selection.urgent, inputs.now);
         wake_at = [wake_at, wake].into_iter().flatten().min();
         if inputs.model.roles.edge {
             tables.add_service(service, &now_remembered);
-            if !now_remembered.members.is_empty() {
-                leases.extend(service.addresses.iter().map(|address| Lease {
-                    address: *address,
-                    communities: service.communities.clone(),
-                    service: uid.clone(),
-                }));
-            }
+            leases.extend(leased(service, &origination));
         }
         let plan = ServicePlan { placement: selection.placement, message: selection.message };
         services.insert(uid.clone(), plan);
-        memory.services.insert(uid.clone(), now_remembered);
+        memory.services.insert(uid, now_remembered);
     }
     let (tables, rings) = tables.finish();
-    Plan { tables, leases, services, memory, rings, wake_at }
+    let announceable = origination.announceable(inputs.model);
+    let Origination { decision, drains, .. } = origination;
+    (memory.ledger, memory.drains) = (decision.ledger, drains);
+    memory.elsewhere = inputs.memory.elsewhere.clone();
+    memory.elsewhere.retain(|uid, _| inputs.model.services.contains_key(uid));
+    let (standings, newly_held) = (decision.standings, decision.newly_held);
+    Plan { tables, leases, announceable, standings, newly_held, services, memory, rings, wake_at }
+}
+
+/// Where the flows of each service should go, as far as health knows.
+fn selections(inputs: &Inputs<'_>) -> BTreeMap<Uid, Selection> {
+    let select = |(uid, service): (&Uid, &Service)| {
+        let is_new = inputs.memory.services.get(uid).is_none_or(|past| past.members.is_empty());
+        let selection = if is_new {
+            members::select_first(inputs.model, service, inputs.health)
+        } else {
+            members::select(inputs.model, service, inputs.health)
+        };
+        (uid.clone(), selection)
+    };
+    inputs.model.services.iter().map(select).collect()
+}
+
+/// The addresses of `service` that are announced.
+fn leased<'a>(
+    service: &'a Service,
+    origination: &'a Origination,
+) -> impl Iterator<Item = Lease> + 'a {
+    origination::prefixes(service).filter_map(|prefix| {
+        let standing = origination.standing(&prefix).filter(|it| it.is_announced())?;
+        let mut communities = service.communities.clone();
+        if standing.graceful_shutdown() {
+            communities.standard.insert(Community::GRACEFUL_SHUTDOWN);
+        }
+        Some(Lease { address: prefix.addr(), communities, service: service.uid.clone() })
+    })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod dial;
 mod driver;
 mod enroll;
 mod error;
+mod fleet;
 mod handle;
 mod identity;
 mod link;
@@ -26,6 +27,7 @@ mod tls;
 pub use self::{
     driver::{Options, Sync, SyncError, start},
     error::LinkError,
+    fleet::FleetView,
     handle::SyncHandle,
     identity::{Identity, IdentityError},
     link::LinkState,

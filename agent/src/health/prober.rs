@@ -1,6 +1,13 @@
 //! [`Prober`]: one task per target, reports in one bounded queue.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use tokio::{
     sync::mpsc,
@@ -22,6 +29,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// What the last failed probe met; empty when healthy.
     pub reason: Arc<str>,
+    /// When it was found.
+    pub at: Instant,
 }
 
 /// The probing tasks. Dropping it ends them.
@@ -30,6 +39,8 @@ pub struct Prober {
     tasks: JoinSet<()>,
     running: BTreeMap<TargetId, Running>,
     reports: mpsc::Sender<Report>,
+    /// Probes that have come to an end, whatever they found.
+    count: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -45,7 +56,14 @@ impl Prober {
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Report>) {
         let (reports, inbox) = mpsc::channel(REPORTS_MAX);
-        (Self { tasks: JoinSet::new(), running: BTreeMap::new(), reports }, inbox)
+        let count = Arc::default();
+        (Self { tasks: JoinSet::new(), running: BTreeMap::new(), reports, count }, inbox)
+    }
+
+    /// How many probes have come to an end so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Probes exactly `targets` from now on. A target that did not change keeps its history.
@@ -64,7 +82,8 @@ impl Prober {
             }
             // A local backend is reached over loopback; any other one only by its mark.
             let mark = target.tunnel.and_then(|_| marks.mark(id));
-            let watch = watch(id.clone(), target.clone(), mark, self.reports.clone());
+            let (reports, count) = (self.reports.clone(), Arc::clone(&self.count));
+            let watch = watch(id.clone(), target.clone(), mark, reports, count);
             let task = self.tasks.spawn(watch);
             self.running.insert(id.clone(), Running { target: target.clone(), task });
         }
@@ -72,16 +91,24 @@ impl Prober {
 }
 
 /// Probes one target until nobody listens.
-async fn watch(id: TargetId, target: Target, mark: Option<u32>, reports: mpsc::Sender<Report>) {
+async fn watch(
+    id: TargetId,
+    target: Target,
+    mark: Option<u32>,
+    reports: mpsc::Sender<Report>,
+    count: Arc<AtomicU64>,
+) {
     let mut checker = Checker::new(target.pace, Instant::now());
     loop {
         sleep_until(checker.due().into()).await;
         let started = Instant::now();
         let outcome = probe(&target, mark).await;
+        count.fetch_add(1, Ordering::Relaxed);
         let Some(verdict) = checker.on_outcome(started, outcome.is_ok()) else { continue };
         let reason = outcome.err().map_or_else(String::new, |error| error.to_string());
         tracing::info!(service = %id.service, backend = %id.backend, ?verdict, reason, "health changed");
-        let report = Report { target: id.clone(), verdict, reason: reason.into() };
+        let at = Instant::now();
+        let report = Report { target: id.clone(), verdict, reason: reason.into(), at };
         if reports.send(report).await.is_err() {
             return;
         }

@@ -348,6 +348,8 @@ fn well_keyed(entry: &Entry, parsed: Parsed) -> Result<Parsed, String> {
         Parsed::Peer(peer) => of_uid("bgppeer", &peer.uid),
         Parsed::Pool(uid, _) => of_uid("pool", uid),
         Parsed::Service(service) => of_uid("service", &service.uid),
+        Parsed::Drain(order) => of_uid("drain", &order.uid),
+        Parsed::Tombstone(uid) => of_uid("tombstone", uid),
         // Any text for an address means that address.
         Parsed::Source(_) => None,
     };
@@ -366,6 +368,7 @@ fn refusal(key: &str, entry: Option<&Entry>, reason: &str, message: String) -> E
 fn name(entry: &Entry) -> String {
     match &entry.value {
         Some(Value::BgpPeer(peer)) => peer.name.clone(),
+        Some(Value::Drain(drain)) => drain.name.clone(),
         Some(Value::Pool(pool)) => format!("{}/{}", pool.namespace, pool.name),
         Some(Value::Service(service)) => format!("{}/{}", service.namespace, service.name),
         _ => String::new(),

@@ -4,13 +4,13 @@ mod peer;
 
 use std::{collections::BTreeMap, net::IpAddr, str::FromStr, time::Duration};
 
-use isocast_api::agent::{self as wire, Entry, Role, entry::Value};
+use isocast_api::agent::{self as wire, Entry, Role, drain::Target, entry::Value};
 
 use crate::bgp::Communities;
 
 use super::{
-    Backend, Check, ClusterSecret, Failover, HealthCheck, NodeModel, OnNoLocalBackend, Peer, Pool,
-    Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
+    Backend, Check, ClusterSecret, Departures, DrainOrder, DrainTarget, Failover, HealthCheck,
+    NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
 };
 
 /// Tenant ids travel in 24 bits of the encapsulation header.
@@ -27,6 +27,8 @@ pub(super) enum Parsed {
     Pool(Uid, Pool),
     Service(Service),
     Source(IpAddr),
+    Drain(DrainOrder),
+    Tombstone(Uid),
 }
 
 /// Reads an entry, whatever the others are.
@@ -37,6 +39,8 @@ pub(super) fn entry(entry: &Entry) -> Result<Parsed, Refusal> {
         Some(Value::Pool(it)) => pool(it).map(|(uid, it)| Parsed::Pool(uid, it)),
         Some(Value::Service(it)) => service(it).map(Parsed::Service),
         Some(Value::Source(it)) => address(&it.address, "address").map(Parsed::Source),
+        Some(Value::Drain(it)) => drain(it).map(Parsed::Drain),
+        Some(Value::Tombstone(it)) => filled(&it.uid, "uid").map(|it| Parsed::Tombstone(it.into())),
         None => Err("the entry has a kind this agent does not know".into()),
     }
 }
@@ -52,6 +56,8 @@ impl Parsed {
                 model.services.insert(service.uid.clone(), service);
             }
             Self::Source(address) => model.sources.push(address),
+            Self::Drain(order) => drop(model.drains.insert(order.uid.clone(), order)),
+            Self::Tombstone(uid) => drop(model.departures.removed.insert(uid)),
         }
     }
 }
@@ -86,6 +92,8 @@ fn node(wire: &wire::Node) -> Result<NodeModel, Refusal> {
         pools: BTreeMap::new(),
         services: BTreeMap::new(),
         sources: Vec::new(),
+        drains: BTreeMap::new(),
+        departures: Departures::default(),
     })
 }
 
@@ -146,6 +154,21 @@ fn service(wire: &wire::Service) -> Result<Service, Refusal> {
         },
         communities: Communities::parse(wire.communities.iter().map(String::as_str))
             .map_err(|error| format!("communities: {error}"))?,
+    })
+}
+
+fn drain(wire: &wire::Drain) -> Result<DrainOrder, Refusal> {
+    let target = match &wire.target {
+        Some(Target::Node(name)) => DrainTarget::Node(filled(name, "node")?),
+        Some(Target::Service(uid)) => DrainTarget::Service(filled(uid, "service")?.into()),
+        Some(Target::Datacenter(name)) => DrainTarget::Datacenter(filled(name, "datacenter")?),
+        None => return Err("target: missing".into()),
+    };
+    Ok(DrainOrder {
+        uid: filled(&wire.uid, "uid")?.into(),
+        target,
+        wait: Duration::from_secs(wire.wait_s.into()),
+        confirmed: wire.confirmed,
     })
 }
 

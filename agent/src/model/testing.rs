@@ -9,8 +9,8 @@ use std::{
 use crate::bgp::Communities;
 
 use super::{
-    Backend, Check, ClusterSecret, Failover, HealthCheck, NodeModel, OnNoLocalBackend, Pool, Port,
-    Protocol, Roles, Service,
+    Backend, Check, ClusterSecret, Departures, Failover, HealthCheck, NodeModel, OnNoLocalBackend,
+    Pool, Port, Protocol, Roles, Service,
 };
 
 pub(crate) const SERVICE: &str = "service-uid";
@@ -33,11 +33,13 @@ pub(crate) fn two_datacenters() -> NodeModel {
         asn: 65010,
         router_id: Ipv4Addr::new(10, 0, 0, 100),
         cluster_secret: ClusterSecret([7; 32]),
-        announceable: vec!["203.0.113.0/24".parse().unwrap()],
+        announceable: vec!["203.0.113.0/24".parse().unwrap(), "2001:db8:f::/48".parse().unwrap()],
         peers: Vec::new(),
         pools: BTreeMap::from([(POOL.into(), Pool { name: "www".into(), backends })]),
         services: BTreeMap::from([(SERVICE.into(), service())]),
         sources: Vec::new(),
+        drains: BTreeMap::new(),
+        departures: Departures::default(),
     }
 }
 

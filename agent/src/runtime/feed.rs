@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     model::Refusals,
-    sync::{Received, Source, SyncHandle},
+    sync::{FleetView, Received, Source, SyncHandle},
 };
 
 /// A source of configurations.
@@ -60,6 +60,15 @@ impl Feed {
             }
         }
         std::future::pending().await
+    }
+
+    /// Who else announces this node's services, where somebody can say.
+    #[must_use]
+    pub fn fleet(&self) -> Option<watch::Receiver<FleetView>> {
+        match &self.origin {
+            Origin::Channel(handle) => Some(handle.fleet.clone()),
+            Origin::File(_) => None,
+        }
     }
 
     /// The configuration of `revision` is in force but for `refusals`.

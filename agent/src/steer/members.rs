@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use isocast_bgp::origination::Standing;
+
 use super::Member;
 use crate::{
     health::{HealthView, TargetId, Verdict},
@@ -31,6 +33,11 @@ pub struct Selection {
 /// Where a service's new flows go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
+    /// To whatever backends there are: the route is held although none is good enough.
+    Held {
+        /// CamelCase, for a condition.
+        reason: &'static str,
+    },
     /// To healthy backends of this datacenter.
     Local,
     /// Nowhere: no backend is good enough.
@@ -128,6 +135,27 @@ pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) 
     let message =
         format!("{} of {total} backends in {here} are healthy, {min} needed", local.len());
     nowhere("NoHealthyBackend", &message, Some(known))
+}
+
+/// Selects the members of a ring whose route is held: health is not believed any more, so it is
+/// every backend of this datacenter, or else those that were in the ring last.
+pub(super) fn select_held(
+    model: &NodeModel,
+    service: &Service,
+    last: &[Member],
+    standing: &Standing,
+) -> Selection {
+    let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
+    let is_local = |backend: &&Backend| backend.datacenter == model.datacenter;
+    let local: Vec<_> = pool.into_iter().flat_map(|pool| &pool.backends).filter(is_local).collect();
+    let members = if local.is_empty() { last.to_vec() } else { members(&local) };
+    let message = format!("{}; {} backends are used", standing.message(), members.len());
+    Selection {
+        members,
+        urgent: BTreeSet::new(),
+        placement: Placement::Held { reason: standing.reason() },
+        message: message.into(),
+    }
 }
 
 /// Other datacenters with backends: the preferred ones in their order, then the rest by name.

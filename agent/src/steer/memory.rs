@@ -9,16 +9,26 @@ use std::{
     net::IpAddr,
 };
 
+use isocast_bgp::origination::{Drain, Elsewhere, Ledger};
 use serde::{Deserialize, Serialize};
 
 use super::{EPOCHS_MAX, SETTLE, TRANSITION, UnixMs};
 use crate::model::Uid;
 
-/// What earlier decisions left behind, by service.
+/// What earlier decisions left behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Memory {
     /// By the service's uid.
     pub services: BTreeMap<Uid, ServiceMemory>,
+    /// What was announced, held and withdrawn.
+    #[serde(default)]
+    pub ledger: Ledger,
+    /// Who else announces a service, as the controller said last.
+    #[serde(default)]
+    pub elsewhere: BTreeMap<Uid, Elsewhere>,
+    /// How far drains have come, by the order's uid.
+    #[serde(default)]
+    pub drains: BTreeMap<Uid, Drain>,
 }
 
 /// One service's past.

@@ -12,6 +12,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
+    fleet::{self, FleetView},
     handle::SyncHandle,
     identity::{Identity, IdentityError},
     link::{Event, Link, LinkOptions, LinkState},
@@ -64,6 +65,7 @@ struct Core {
     lkg: Arc<Mutex<LastKnownGood>>,
     outbox: Option<mpsc::Sender<FromAgent>>,
     config: watch::Sender<Option<Arc<Received>>>,
+    fleet: watch::Sender<FleetView>,
     metrics: Metrics,
 }
 
@@ -90,8 +92,14 @@ pub fn start(options: Options, metrics: Metrics) -> Result<(SyncHandle, Sync), S
     let (state, link_state) = watch::channel(LinkState::Disconnected { reason });
     let (event_sender, events) = mpsc::channel(EVENTS);
 
-    let handle =
-        SyncHandle { config, link: link_state, verdicts: verdict_sender, status: status_sender };
+    let (fleet_sender, fleet) = watch::channel(None);
+    let handle = SyncHandle {
+        config,
+        fleet,
+        link: link_state,
+        verdicts: verdict_sender,
+        status: status_sender,
+    };
     let link = Link {
         options: LinkOptions { controller, node: node.clone(), join_token_file },
         dir,
@@ -107,6 +115,7 @@ pub fn start(options: Options, metrics: Metrics) -> Result<(SyncHandle, Sync), S
         lkg: Arc::new(Mutex::new(lkg)),
         outbox: None,
         config: config_sender,
+        fleet: fleet_sender,
         metrics,
     };
     Ok((handle, Sync { link, core, events, verdicts }))
@@ -195,6 +204,7 @@ impl Core {
                 }
             }
             Action::Store(base) => self.store(base).await,
+            Action::View(said) => self.fleet.send_modify(|view| *view = fleet::merge(view, said)),
         }
     }
 

@@ -6,6 +6,7 @@ use isocast_api::agent::{EntryError, NodeStatus};
 use tokio::sync::watch;
 
 use super::{
+    fleet::FleetView,
     link::LinkState,
     session::{Received, Verdict},
 };
@@ -17,6 +18,8 @@ pub struct SyncHandle {
     /// The configuration to put in force: the last-known-good one at first, then the controller's.
     /// None on a node that has never had one. Latest wins: what was skipped needs no verdict.
     pub config: watch::Receiver<Option<Arc<Received>>>,
+    /// Who else announces this node's services, as the controller said last.
+    pub fleet: watch::Receiver<FleetView>,
     /// Whether the controller is in touch.
     pub link: watch::Receiver<LinkState>,
     pub(super) verdicts: watch::Sender<Option<Verdict>>,

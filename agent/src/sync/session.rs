@@ -22,8 +22,8 @@
 use std::sync::Arc;
 
 use isocast_api::agent::{
-    Ack, Configuration, ConfigurationError, Delta, Digest, EntryError, FromAgent, FromController,
-    Hello, Nack, Snapshot, from_agent, from_controller,
+    Ack, Configuration, ConfigurationError, Delta, Digest, EntryError, FleetView, FromAgent,
+    FromController, Hello, Nack, Snapshot, from_agent, from_controller,
 };
 
 use crate::model::{Precedent, Refusals};
@@ -82,6 +82,8 @@ pub(super) enum Action {
     Send(FromAgent),
     /// Keep as last-known-good.
     Store(Base),
+    /// Tell the rest of the agent who else announces its services.
+    View(FleetView),
 }
 
 /// A configuration that is in force, but for what was refused of it.
@@ -142,6 +144,7 @@ impl Session {
         match message.message? {
             from_controller::Message::Snapshot(snapshot) => self.snapshot(snapshot),
             from_controller::Message::Delta(delta) => self.delta(delta),
+            from_controller::Message::FleetView(view) => Some(Action::View(view)),
         }
     }
 
