@@ -71,6 +71,7 @@ impl Channel {
         let source = StoreSource::open(Arc::clone(&store), data)?;
         let options = Options { listen, data, certificate_ttl: CERTIFICATE_TTL };
         let fleet = Fleet::bind(options, pki, &*source, Arc::clone(metrics))?;
+        source.listen_to(fleet.nodes());
         let reporter = Reporter::new(store, &source, fleet.nodes(), Arc::clone(metrics));
         let tokens = fleet.tokens();
         Ok(Self { fleet, source, reporter, tokens })

@@ -8,7 +8,7 @@
 //! | a node with the role | gets |
 //! |---|---|
 //! | any | its own entry |
-//! | Edge | its BGP peers, every service that has an address, and those services' pools |
+//! | Edge | its BGP peers, every service that has an address, those services' pools, drains, and tombstones of what is gone |
 //! | Backend | the services whose pools name it, their pools, and the sources to believe |
 
 mod entries;
@@ -26,7 +26,7 @@ use std::{
 
 use ipnet::IpNet;
 use isocast_api::{
-    agent::{Configuration, EncapSource, Entry, entry::Value},
+    agent::{Configuration, Drain, EncapSource, Entry, Tombstone, drain, entry::Value},
     meta::Finding,
     network::{BgpPeer, DatacenterState, Node, NodeRole},
     text::HostAddress,
@@ -45,6 +45,8 @@ pub struct Compilation {
     world: Arc<World>,
     /// By uid.
     services: BTreeMap<String, ResolvedService>,
+    /// What edges must be told is gone.
+    tombstones: Vec<Tombstone>,
 }
 
 impl Compilation {
@@ -55,7 +57,34 @@ impl Compilation {
             .services
             .values()
             .map(|service| (service.metadata.uid.clone(), resolve::service(&world, service)));
-        Self { services: services.collect(), world }
+        Self { services: services.collect(), world, tombstones: Vec::new() }
+    }
+
+    /// The services that edges carry: uid, name and host routes.
+    pub(super) fn carried(&self) -> impl Iterator<Item = (&str, String, BTreeSet<IpNet>)> {
+        self.services.iter().filter(|(_, service)| service.is_usable()).map(|(uid, service)| {
+            let name = format!("{}/{}", service.wire.namespace, service.wire.name);
+            let prefixes = service.addresses.iter().map(|address| address.host_route()).collect();
+            (uid.as_str(), name, prefixes)
+        })
+    }
+
+    /// Why a service whose object is there is not carried.
+    pub(super) fn reason(&self, service_uid: &str) -> Option<&str> {
+        let service = self.services.get(service_uid).filter(|it| !it.is_leaving)?;
+        Some(service.problem.as_ref().map_or("NotUsable", |problem| problem.reason.as_str()))
+    }
+
+    /// A service that is gone stays as it was in `before`, for now.
+    pub(super) fn hold(&mut self, service_uid: &str, before: &Self) {
+        if let Some(service) = before.services.get(service_uid) {
+            self.services.insert(service_uid.to_owned(), service.clone());
+        }
+    }
+
+    /// Tells edges what is gone.
+    pub(super) fn set_tombstones(&mut self, tombstones: Vec<Tombstone>) {
+        self.tombstones = tombstones;
     }
 
     /// The objects it was made of.
@@ -83,6 +112,22 @@ impl Compilation {
             entries.insert(format!("service/{}", wire.uid), Value::Service(wire));
             if let Some(pool) = &service.pool {
                 entries.insert(format!("pool/{}", pool.uid), Value::Pool(pool.clone()));
+            }
+        }
+        if node.spec.has_role(NodeRole::Edge) {
+            let peers = entries.keys().any(|key| key.starts_with("bgppeer/"));
+            // An edge keeps its last routers unless each of them is said to be gone.
+            let others = self.world.peers.values().filter(|_| !peers).map(|peer| Tombstone {
+                uid: peer.metadata.uid.clone(),
+                name: peer.name().to_owned(),
+                reason: "NotSelected".to_owned(),
+            });
+            for tombstone in self.tombstones.iter().cloned().chain(others) {
+                let key = format!("tombstone/{}", tombstone.uid);
+                entries.insert(key, Value::Tombstone(tombstone));
+            }
+            if let Some(drain) = self.drain(node) {
+                entries.insert(format!("drain/{}", drain.uid), Value::Drain(drain));
             }
         }
         for source in self.sources(node, &services) {
@@ -132,12 +177,24 @@ impl Compilation {
 
     /// The host routes that `node` may announce at all.
     fn announceable(&self, node: &Node, services: &[&ResolvedService]) -> BTreeSet<IpNet> {
-        let datacenter = self.world.datacenters.get(node.spec.datacenter.as_str());
-        let is_active = datacenter.is_some_and(|it| it.spec.state == DatacenterState::Active);
-        if !is_active || !node.spec.has_role(NodeRole::Edge) {
+        let has_datacenter = self.world.datacenters.contains_key(node.spec.datacenter.as_str());
+        if !has_datacenter || !node.spec.has_role(NodeRole::Edge) {
             return BTreeSet::new();
         }
         services.iter().flat_map(|service| &service.addresses).map(|it| it.host_route()).collect()
+    }
+
+    /// The drain that `node` is in because its datacenter drains.
+    fn drain(&self, node: &Node) -> Option<Drain> {
+        let datacenter = self.world.datacenters.get(node.spec.datacenter.as_str())?;
+        (datacenter.spec.state == DatacenterState::Draining).then(|| Drain {
+            uid: datacenter.metadata.uid.clone(),
+            name: datacenter.name().to_owned(),
+            wait_s: DATACENTER_DRAIN_S,
+            // Nobody was asked whether the last announcer may go.
+            confirmed: false,
+            target: Some(drain::Target::Datacenter(datacenter.name().to_owned())),
+        })
     }
 
     /// Whose encapsulated packets `node` believes: every edge's, and those of backends that may
@@ -160,6 +217,9 @@ impl Compilation {
             .collect()
     }
 }
+
+/// How long a draining datacenter announces that it is going, while traffic still arrives.
+const DATACENTER_DRAIN_S: u32 = 10;
 
 /// Whether `peer` names or selects `node`.
 fn speaks_with(node: &Node, peer: &BgpPeer) -> bool {

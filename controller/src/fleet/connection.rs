@@ -4,14 +4,15 @@
 //! A fault here costs one agent its connection, which it makes anew.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use isocast_api::agent::{
-    CloseCode, ENROLL_BYTES_MAX, EnrollRequest, FrameDecoder, FrameError, FromAgent, NodeStatus,
-    STATUS_BYTES_MAX, frame, from_agent,
+    CloseCode, ENROLL_BYTES_MAX, EnrollRequest, FleetView, FrameDecoder, FrameError, FromAgent,
+    FromController, NodeStatus, STATUS_BYTES_MAX, ServiceView, frame, from_agent, from_controller,
 };
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::{
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    announcers::Announcers,
     enroll::Enroller,
     limits::{CHUNK_BYTES, OPENING_TIME},
     metrics::Metrics,
@@ -36,6 +38,7 @@ use super::{
 pub(super) struct Context {
     pub(super) desired: watch::Receiver<Arc<dyn Desired>>,
     pub(super) nodes: Arc<Nodes>,
+    pub(super) announcers: watch::Receiver<Arc<Announcers>>,
     pub(super) enroller: Enroller,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -116,9 +119,10 @@ async fn session(
         seat,
         metrics: &context.metrics,
         offered_at: None,
+        told: None,
     };
     let end = tokio::select! {
-        end = talk.configuration(connection, context.desired.clone()) => end,
+        end = talk.configuration(connection, context.desired.clone(), context.announcers) => end,
         end = status(connection, &context.nodes, &node, tenure) => end,
         changed = superseded.changed() => match changed {
             Ok(()) => End::close(CloseCode::Superseded),
@@ -179,6 +183,8 @@ struct Talk<'a> {
     seat: Seat,
     metrics: &'a Metrics,
     offered_at: Option<Instant>,
+    /// What it knows of who announces its services.
+    told: Option<BTreeMap<String, ServiceView>>,
 }
 
 impl Talk<'_> {
@@ -186,12 +192,14 @@ impl Talk<'_> {
         &mut self,
         connection: &Connection,
         mut desired: watch::Receiver<Arc<dyn Desired>>,
+        mut announcers: watch::Receiver<Arc<Announcers>>,
     ) -> End {
         let talk = async {
             let (mut send, mut receive) = timeout(OPENING_TIME, connection.accept_bi())
                 .await
                 .map_err(|_elapsed| End::violation("no configuration stream"))??;
             let mut decoder = FrameDecoder::new(STATUS_BYTES_MAX);
+            announcers.mark_changed();
             loop {
                 let actions = tokio::select! {
                     message = next(&mut receive, &mut decoder) => self.received(message?)?,
@@ -201,6 +209,11 @@ impl Talk<'_> {
                         let target = compile(&desired, self.node)
                             .ok_or_else(|| End::close(CloseCode::NodeUnknown))?;
                         self.session.retarget(target)
+                    }
+                    changed = announcers.changed() => {
+                        changed.map_err(|_gone| End::close(CloseCode::ShuttingDown))?;
+                        let news = announcers.borrow_and_update();
+                        news.news(&self.node.name, &mut self.told).map(view).into_iter().collect()
                     }
                 };
                 for action in actions {
@@ -265,6 +278,11 @@ impl Talk<'_> {
             self.metrics.lag.observe(offered_at.elapsed().as_secs_f64());
         }
     }
+}
+
+/// Tells who else announces the node's services.
+fn view(view: FleetView) -> Action {
+    Action::Send(FromController { message: Some(from_controller::Message::FleetView(view)) })
 }
 
 /// The status stream.

@@ -34,5 +34,10 @@ pub(super) const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(1);
 pub(super) const BLINK: Duration = Duration::from_secs(1);
 /// Status writes under way at once; the store makes them durable together.
 pub(super) const STATUS_WRITES: usize = 64;
+/// Graves that are kept, and for how long: as long as an edge that was away may come back.
+pub(super) const GRAVES_MAX: usize = 16_384;
+pub(super) const GRAVE_LIFE: Duration = RENEWAL_GRACE;
+/// Least time between two looks at who announces what.
+pub(super) const VIEW_INTERVAL: Duration = Duration::from_millis(20);
 /// What is read from a stream at once.
 pub(super) const CHUNK_BYTES: usize = 64 << 10;

@@ -5,6 +5,7 @@
 //! needed by a node that is already running.
 
 pub mod aggregate;
+mod announcers;
 mod bucket;
 pub mod compile;
 mod connection;
@@ -13,6 +14,7 @@ mod keys;
 mod limits;
 mod metrics;
 mod nodes;
+mod removals;
 mod reporter;
 mod reset;
 mod server;

@@ -12,12 +12,14 @@ use isocast_api::agent::{CaFingerprint, CloseCode};
 use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
 use thiserror::Error;
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    announcers::{self, Announcers},
     bucket::TokenBucket,
     connection::{Context, serve},
     enroll::Enroller,
@@ -48,6 +50,7 @@ pub struct Options<'a> {
 pub struct Fleet {
     endpoint: Endpoint,
     context: Context,
+    announcers: watch::Sender<Arc<Announcers>>,
     tokens: Arc<Tokens>,
 }
 
@@ -98,8 +101,10 @@ impl Fleet {
             .map_err(|source| FleetError::Listen { address: listen, source })?;
         let enroller = Enroller { pki, tokens: Arc::clone(&tokens), certificate_ttl };
         let nodes = Arc::new(Nodes::default());
-        let context = Context { desired: source.desired(), nodes, enroller, metrics };
-        Ok(Self { endpoint, context, tokens })
+        let (announcers, announced) = watch::channel(Arc::default());
+        let desired = source.desired();
+        let context = Context { desired, nodes, announcers: announced, enroller, metrics };
+        Ok(Self { endpoint, context, announcers, tokens })
     }
 
     /// Where it listens.
@@ -124,7 +129,10 @@ impl Fleet {
 
     /// Serves agents until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { endpoint, context, .. } = self;
+        let Self { endpoint, context, announcers, .. } = self;
+        // Ends with this set.
+        let mut followers = JoinSet::new();
+        followers.spawn(announcers::follow(Arc::clone(&context.nodes), announcers));
         let mut desired = context.desired.clone();
         let mut bucket = TokenBucket::new(ADMISSION_BURST, ADMISSION_PER_SECOND, Instant::now());
         let mut connections = JoinSet::new();

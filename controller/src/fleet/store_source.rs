@@ -4,19 +4,28 @@
 //! changes at a time. An object that does not decode is left out and said so: it must not hold up
 //! the others.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use isocast_api::{
     ResourceKind,
-    agent::Configuration,
+    agent::{Configuration, Tombstone},
+    network::{Node, NodeRole},
     registry::{self, KindDescriptor},
 };
+use isocast_bgp::origination::Moment;
+use parking_lot::Mutex;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::{
     compile::{Compilation, World},
     keys::{KEY_BYTES, KeyError, load_or_make},
     limits::COMPILE_DELAY,
+    nodes::{Nodes, Progress},
+    removals::{Carried, Grave, Present, Removals},
     source::{Desired, Source},
 };
 use crate::{
@@ -30,6 +39,11 @@ use crate::{
 pub struct StoreSource {
     store: Arc<Store>,
     cluster_secret: [u8; KEY_BYTES],
+    removals: Mutex<Removals>,
+    removals_path: PathBuf,
+    nodes: OnceLock<Arc<Nodes>>,
+    /// When removals that are held may go on.
+    relief: watch::Sender<Option<Moment>>,
     compiled: watch::Sender<Arc<Edition>>,
     desired: watch::Sender<Arc<dyn Desired>>,
 }
@@ -49,10 +63,34 @@ impl StoreSource {
     /// The secret cannot be loaded or made.
     pub fn open(store: Arc<Store>, data: &Path) -> Result<Arc<Self>, KeyError> {
         let cluster_secret = load_or_make(&data.join("cluster.key"))?;
+        let removals_path = data.join("removals.json");
+        let removals = Removals::load(&removals_path).unwrap_or_else(|error| {
+            // Agents keep what they are not told is gone, so this loses no route.
+            tracing::error!(%error, path = %removals_path.display(), "removals are forgotten");
+            Removals::default()
+        });
         let first = Arc::new(compile(&store, &cluster_secret));
         let desired: Arc<dyn Desired> = Arc::<Edition>::clone(&first);
         let (compiled, desired) = (watch::Sender::new(first), watch::Sender::new(desired));
-        Ok(Arc::new(Self { store, cluster_secret, compiled, desired }))
+        let source = Self {
+            store,
+            cluster_secret,
+            removals: Mutex::new(removals),
+            removals_path,
+            nodes: OnceLock::new(),
+            relief: watch::Sender::new(None),
+            compiled,
+            desired,
+        };
+        // What was carried when the controller was last alive may be gone.
+        source.replace(source.edition());
+        Ok(Arc::new(source))
+    }
+
+    /// What agents say: a removal is remembered until all of them have heard of it.
+    pub fn listen_to(&self, nodes: Arc<Nodes>) {
+        // The first one counts; there is one fleet.
+        drop(self.nodes.set(nodes));
     }
 
     /// Follows the log until the store closes.
@@ -69,7 +107,15 @@ impl StoreSource {
                 Err(error) => return tracing::error!(%error, "the log cannot be followed"),
             };
             loop {
-                match cursor.next().await {
+                let relief = *self.relief.borrow();
+                let events = tokio::select! {
+                    events = cursor.next() => events,
+                    () = sleep_until(relief) => {
+                        self.publish().await;
+                        continue;
+                    }
+                };
+                match events {
                     Ok(events) => {
                         let is_news = |event: &Event| event.revision > position && matters(event);
                         if events.iter().any(is_news) {
@@ -94,14 +140,10 @@ impl StoreSource {
 
     async fn publish(self: &Arc<Self>) -> Revision {
         let source = Arc::clone(self);
-        let compiling = spawn_blocking(move || compile(&source.store, &source.cluster_secret));
-        match compiling.await {
+        match spawn_blocking(move || source.edition()).await {
             Ok(edition) => {
-                let edition = Arc::new(edition);
                 let revision = edition.revision;
-                let desired: Arc<dyn Desired> = Arc::<Edition>::clone(&edition);
-                self.compiled.send_replace(edition);
-                self.desired.send_replace(desired);
+                self.replace(edition);
                 revision
             }
             Err(error) => {
@@ -109,6 +151,79 @@ impl StoreSource {
                 *self.store.revisions().borrow()
             }
         }
+    }
+}
+
+// === removals ===
+
+impl StoreSource {
+    /// Compiles anew. What is gone is said to be, or held.
+    fn edition(&self) -> Edition {
+        let mut edition = compile(&self.store, &self.cluster_secret);
+        let before = Arc::clone(&self.compiled.borrow());
+        let mut removals = self.removals.lock();
+        let was = removals.clone();
+        let outcome = removals.follow(
+            &self.present(&edition),
+            &|uid| edition.compilation.reason(uid).map(str::to_owned),
+            now(),
+        );
+        for uid in &outcome.held {
+            edition.compilation.hold(uid, &before.compilation);
+        }
+        let tombstone = |(uid, grave): (&String, &Grave)| Tombstone {
+            uid: uid.clone(),
+            name: grave.name.clone(),
+            reason: grave.reason.clone(),
+        };
+        edition.compilation.set_tombstones(removals.graves().iter().map(tombstone).collect());
+        if !outcome.held.is_empty() {
+            tracing::warn!(services = outcome.held.len(), "removals held: too many at once");
+        }
+        if *removals != was
+            && let Err(error) = removals.store(&self.removals_path)
+        {
+            tracing::error!(%error, "removals cannot be remembered");
+        }
+        self.relief.send_replace(outcome.wake_at);
+        edition
+    }
+
+    fn present(&self, edition: &Edition) -> Present {
+        let Edition { revision, compilation } = edition;
+        let carried = compilation.carried();
+        let routers = compilation.world().peers.values();
+        Present {
+            revision: revision.0,
+            services: carried
+                .map(|(uid, name, prefixes)| (uid.to_owned(), Carried { name, prefixes }))
+                .collect(),
+            routers: routers
+                .map(|peer| (peer.metadata.uid.clone(), peer.name().to_owned()))
+                .collect(),
+            acknowledged: self.acknowledged(compilation.world()),
+        }
+    }
+
+    /// The revision that every edge has in force; nothing while one of them has not said.
+    fn acknowledged(&self, world: &World) -> u64 {
+        let Some(nodes) = self.nodes.get() else { return 0 };
+        let applied = |node: &Node| match nodes.report(node.name())?.progress {
+            // Tombstones are among what was taken: they are refused by nobody.
+            Progress::Applied { revision } | Progress::AppliedInPart { revision, .. } => {
+                Some(revision)
+            }
+            Progress::Offered { .. } | Progress::Refused { .. } => None,
+        };
+        let edges = world.nodes.values().filter(|node| node.spec.has_role(NodeRole::Edge));
+        edges.map(|node| applied(node).unwrap_or_default()).min().unwrap_or(u64::MAX)
+    }
+
+    fn replace(&self, edition: Edition) {
+        let edition = Arc::new(edition);
+        let desired: Arc<dyn Desired> = Arc::<Edition>::clone(&edition);
+        self.compiled.send_replace(edition);
+        self.desired.send_replace(desired);
     }
 }
 
@@ -154,6 +269,18 @@ fn compile(store: &Store, cluster_secret: &[u8; KEY_BYTES]) -> Edition {
         }
     }
     Edition { revision, compilation: Compilation::new(Arc::new(world)) }
+}
+
+fn now() -> Moment {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment(0).after(since_epoch)
+}
+
+async fn sleep_until(at: Option<Moment>) {
+    match at {
+        Some(at) => sleep(at.since(now()).max(COMPILE_DELAY)).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Whether any node can notice the change: reports of status, which nodes are the source of, come

@@ -252,3 +252,32 @@ fn find_status<'a>(status: &'a Value, condition: &str) -> &'a Value {
     let conditions = status["conditions"].as_array().unwrap();
     conditions.iter().find(|it| it["type"] == condition).unwrap()
 }
+
+#[tokio::test]
+async fn a_deleted_service_leaves_a_tombstone_also_over_a_restart() {
+    let platform = Platform::start().await;
+    let configuration = || platform.source.desired().borrow().compile("edge-ams");
+    let service = format!("service/{}", uid("www"));
+    let tombstone = format!("tombstone/{}", uid("www"));
+    assert!(configuration().get(&service).is_some());
+    let object = platform.get("AnycastService", "www");
+
+    let proof = Authorizer.authorize::<verb::Delete, Key>(&IDENTITY, object.key.clone()).unwrap();
+    let write = Write {
+        expect: Expect::At(object.revision),
+        value: None,
+        subresource: None,
+        agent: "test".into(),
+        persistence: Persistence::Durable,
+    };
+    platform.store.write(&proof, write).await.unwrap();
+    let mut desired = platform.source.desired();
+    let gone = desired.wait_for(|desired| desired.compile("edge-ams").get(&tombstone).is_some());
+    timeout(DEADLINE, gone).await.unwrap().unwrap();
+    assert!(configuration().get(&service).is_none());
+
+    let again = StoreSource::open(Arc::clone(&platform.store), platform._folder.path()).unwrap();
+
+    let configuration = again.desired().borrow().compile("edge-ams");
+    assert!(configuration.get(&tombstone).is_some());
+}

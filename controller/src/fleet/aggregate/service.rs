@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use isocast_api::{
-    agent::ServiceStatus,
+    agent::{ServiceStatus, Verdict},
     field::FieldPath,
     meta::{ConditionStatus, Finding, find_condition},
     network::{
@@ -198,16 +198,26 @@ impl Site<'_> {
         let of = |status, reason: &str, message| Finding::new(ANNOUNCED, status, reason, message);
         let announcers: Vec<_> =
             self.edges().filter(|edge| edge.announces()).map(|edge| edge.node.name()).collect();
-        let denials =
+        let statements =
             || self.edges().filter_map(|edge| Some((edge, edge.says()?.announced.as_ref()?)));
         if !announcers.is_empty() {
             // One address of several may be missing: its edge says so.
-            let partly = denials().find(|(edge, said)| edge.announces() && !said.status);
-            return match partly {
-                Some((_, said)) => of(ConditionStatus::False, &said.reason, said.message.clone()),
+            let partly = statements().find(|(edge, said)| edge.announces() && !said.status);
+            if let Some((_, said)) = partly {
+                return of(ConditionStatus::False, &said.reason, said.message.clone());
+            }
+            // Announced, but not because all is well: held by an interlock, or about to go.
+            let odd = |(edge, said): &(&Carrier<'_>, &Verdict)| {
+                edge.announces() && said.reason != ANNOUNCED
+            };
+            return match statements().find(odd) {
+                Some((edge, said)) => {
+                    let message = format!("node {}: {}", edge.node.name(), said.message);
+                    of(ConditionStatus::True, &said.reason, message)
+                }
                 None => {
                     let message = format!("by {}", announcers.join(", "));
-                    of(ConditionStatus::True, "Announced", message)
+                    of(ConditionStatus::True, ANNOUNCED, message)
                 }
             };
         }
@@ -215,7 +225,7 @@ impl Site<'_> {
             let message = "the datacenter is draining".to_owned();
             return of(ConditionStatus::False, "Draining", message);
         }
-        if let Some((edge, said)) = denials().find(|(_, said)| !said.status) {
+        if let Some((edge, said)) = statements().find(|(_, said)| !said.status) {
             let message = format!("node {}: {}", edge.node.name(), said.message);
             return of(ConditionStatus::False, &said.reason, message);
         }
@@ -271,6 +281,10 @@ fn overall(
             let good: Vec<_> = findings.iter().filter(holds).collect();
             if good.is_empty() {
                 return worst.clone();
+            }
+            let odd = good.iter().find(|finding| kind == ANNOUNCED && finding.reason != kind);
+            if let Some(odd) = odd {
+                return (**odd).clone();
             }
             let message = match findings.iter().find(|finding| !holds(finding)) {
                 None => format!("in {} datacenters", findings.len()),

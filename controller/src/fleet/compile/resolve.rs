@@ -19,6 +19,8 @@ pub(super) struct ResolvedService {
     pub(super) addresses: Vec<HostAddress>,
     /// The first thing that is wrong with what the service refers to.
     pub(super) problem: Option<Finding>,
+    /// Whether somebody is removing it.
+    pub(super) is_leaving: bool,
     /// Whether anything may be announced for it.
     usable: bool,
     /// Names of the nodes in its pool.
@@ -34,6 +36,11 @@ impl ResolvedService {
         self.usable && (node.spec.has_role(NodeRole::Edge) || self.is_served_by(node.name()))
     }
 
+    /// Whether edges carry it.
+    pub(super) fn is_usable(&self) -> bool {
+        self.usable
+    }
+
     /// Whether the pool names `node`.
     pub(super) fn is_served_by(&self, node: &str) -> bool {
         self.backends.contains(node)
@@ -47,6 +54,7 @@ pub(super) fn service(world: &World, service: &AnycastService) -> ResolvedServic
     let pool = pool(world, service, &mut problems);
     let is_leaving = service.metadata.deletion_timestamp.is_some();
     ResolvedService {
+        is_leaving,
         usable: tenant.is_some() && !addresses.is_empty() && !is_leaving,
         wire: entries::service(service, tenant, &addresses, pool.as_ref()),
         backends: pool.iter().flat_map(|pool| &pool.backends).map(|it| it.node.clone()).collect(),

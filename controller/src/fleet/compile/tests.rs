@@ -191,15 +191,37 @@ fn what_does_not_resolve_is_said_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_draining_or_unknown_datacenter_announces_nothing_and_serves_on() {
-    let draining = with("ams", |datacenter| datacenter["spec"]["state"] = json!("Draining"));
-    for objects in [draining, without("ams")] {
-        let compilation = compile(&objects);
+fn an_unknown_datacenter_announces_nothing_and_serves_on() {
+    let compilation = compile(&without("ams"));
 
-        assert_eq!(own(&compilation, "edge-ams").announceable_prefixes, [""; 0]);
-        assert!(service(&compilation, "edge-ams").is_some());
-        assert_eq!(own(&compilation, "edge-fra").announceable_prefixes, ["203.0.113.10/32"]);
-    }
+    assert_eq!(own(&compilation, "edge-ams").announceable_prefixes, [""; 0]);
+    assert!(service(&compilation, "edge-ams").is_some());
+    assert_eq!(own(&compilation, "edge-fra").announceable_prefixes, ["203.0.113.10/32"]);
+}
+
+#[test]
+fn a_draining_datacenter_drains_its_edges_and_no_others() {
+    let draining = with("ams", |datacenter| datacenter["spec"]["state"] = json!("Draining"));
+    let compilation = compile(&draining);
+
+    let key = format!("drain/{}", uid("ams"));
+    let Some(Value::Drain(drain)) = entry(&compilation, "edge-ams", &key) else {
+        panic!("no drain");
+    };
+    assert_eq!(drain.target, Some(drain::Target::Datacenter("ams".into())));
+    assert!(!drain.confirmed);
+    assert_eq!(own(&compilation, "edge-ams").announceable_prefixes, ["203.0.113.10/32"]);
+    assert_eq!(entry(&compilation, "edge-fra", &key), None);
+    assert_eq!(entry(&compilation, "be-ams-1", &key), None);
+}
+
+#[test]
+fn an_edge_without_routers_is_told_that_none_is_its_own() {
+    let compilation = compile(&objects());
+    let key = format!("tombstone/{}", uid("bor-ams"));
+
+    assert!(matches!(entry(&compilation, "edge-fra", &key), Some(Value::Tombstone(_))));
+    assert_eq!(entry(&compilation, "edge-ams", &key), None);
 }
 
 #[test]
