@@ -97,6 +97,17 @@ impl Client {
         self.answer("POST", &url, request.send(body.to_string()))
     }
 
+    /// The object at `path` after an RFC 7386 merge of `patch`.
+    pub(crate) fn merge(&self, path: &str, patch: &Value) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.server);
+        let request = self.agent.patch(&url).header("Accept", "application/json");
+        let mut request = request.content_type("application/merge-patch+json");
+        if let Some(bearer) = &self.bearer {
+            request = request.header("Authorization", bearer);
+        }
+        self.answer("PATCH", &url, request.send(patch.to_string()))
+    }
+
     fn answer(
         &self,
         method: &str,

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bgp_policy;
 mod client;
 mod get;
 mod kubeconfig;
@@ -25,7 +26,7 @@ use clap::{CommandFactory, Parser};
 use self::{
     client::Client,
     kubeconfig::Kubeconfig,
-    options::{Command, NodeCommand, Options},
+    options::{BgpCommand, Command, NodeCommand, Options},
 };
 
 fn main() -> ExitCode {
@@ -55,6 +56,9 @@ fn run(options: Options) -> anyhow::Result<()> {
         }
         Command::Node { command: NodeCommand::Token(arguments) } => {
             token::run(&connect()?.0, arguments, out)
+        }
+        Command::Bgp { command: BgpCommand::Policy { command } } => {
+            bgp_policy::run(&connect()?.0, command, out)
         }
         Command::Status { output } => status::run(&connect()?.0, *output, out),
         Command::Version { server } => {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use isocast_api::text::Duration;
 
+use crate::bgp_policy::PolicyCommand;
+
 /// See and run an Isocast platform.
 #[derive(Debug, Parser)]
 #[command(
@@ -30,6 +32,11 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// List objects, or show one
     Get(GetArguments),
+    /// Routing: what is announced, and by which rules
+    Bgp {
+        #[command(subcommand)]
+        command: BgpCommand,
+    },
     /// Bring nodes into the platform
     Node {
         #[command(subcommand)]
@@ -72,6 +79,15 @@ pub(crate) struct GetArguments {
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: GetOutput,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BgpCommand {
+    /// Change policies without surprises
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,13 +8,14 @@ use std::{
     time::SystemTime,
 };
 
+use isocast_api::ResourceKind;
 use thiserror::Error;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apiserver::{self, ApiServer, ServerError},
-    authz::Authorizer,
+    apiserver::{self, ApiServer, Extension, ServerError},
+    authz::{Authorizer, Identity, verb},
     channel::{Channel, ChannelError},
     exporter::Exporter,
     files, fleet, kubeconfig,
@@ -22,7 +23,7 @@ use crate::{
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
-    store::{BackendError, OpenError, RedbBackend, Store},
+    store::{BackendError, OpenError, Range, RedbBackend, Store},
 };
 
 /// A control plane that listens but does not serve yet.
@@ -117,7 +118,7 @@ impl Controller {
             &pki,
             &credential,
             Arc::clone(&registry),
-            vec![channel.token_subresource()],
+            vec![channel.token_subresource(), preview_subresource(&registry)],
             metrics,
         )
         .await?;
@@ -179,6 +180,22 @@ impl Controller {
         }
     }
 }
+
+/// `POST bgppolicies/{name}/preview`
+fn preview_subresource(registry: &Arc<Registry>) -> Extension {
+    let registry = Arc::clone(registry);
+    Extension {
+        kind: ResourceKind::BgpPolicy,
+        name: "preview",
+        serve: Arc::new(move |policy, body| {
+            let proof = Authorizer.authorize::<verb::List, _>(&PREVIEWER, Range::Everything)?;
+            managers::preview_policy(&registry.store().view(&proof), &policy.key, body)
+        }),
+    }
+}
+
+/// Who looks at everything that a policy concerns, for somebody who may change that policy.
+const PREVIEWER: Identity = Identity::Component { name: "policy-preview" };
 
 /// Everything the server's certificate is good for.
 fn names(options: &RunOptions) -> Vec<String> {

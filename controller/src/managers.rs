@@ -14,6 +14,7 @@ mod testing;
 
 use std::sync::Arc;
 
+pub(crate) use self::policies::preview as preview_policy;
 pub use self::{
     ipam::Ipam,
     lookup::organization_of,

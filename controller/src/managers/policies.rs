@@ -7,6 +7,7 @@
 //!   ([`withdrawals`]).
 //! - A change on trial remembers what to put back ([`trial`]); [`Trials`] does when nobody confirms.
 
+mod preview;
 mod trial;
 mod trials;
 mod withdrawals;
@@ -18,6 +19,7 @@ use isocast_api::{
     object::Spec,
 };
 
+pub(crate) use self::preview::preview;
 pub use self::trials::Trials;
 use super::lookup::{self, Step};
 use crate::{
@@ -111,18 +113,23 @@ fn expect_unused(view: &View, key: &Key) -> Result<(), ApiError> {
     Err(ApiError::about(Reason::Conflict, key, message))
 }
 
-fn expect_few_withdrawals(
-    view: &View,
-    key: &Key,
-    annotations: &BTreeMap<String, String>,
-    edit: impl FnOnce(&mut World),
-) -> Result<(), ApiError> {
+fn world(view: &View) -> World {
     // Nothing here depends on the secret.
     let mut world = World::new(&[0; 32]);
     for object in view.iter() {
         // What does not decode announces nothing, and so loses nothing.
         let _undecodable = world.insert(&object.value);
     }
+    world
+}
+
+fn expect_few_withdrawals(
+    view: &View,
+    key: &Key,
+    annotations: &BTreeMap<String, String>,
+    edit: impl FnOnce(&mut World),
+) -> Result<(), ApiError> {
+    let mut world = world(view);
     let exports = Exports::of(&world);
     let before = exports.told(&world);
     edit(&mut world);

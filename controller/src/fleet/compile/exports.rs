@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use isocast_api::network::{AnycastService, BgpPeer, BgpPolicy, Connection, DatacenterState};
+use isocast_api::network::{
+    AnycastService, BgpPeer, BgpPolicy, Connection, DatacenterState, NodeRole,
+};
 use isocast_bgp::{
     guard::ExportGuard,
-    policy::{self, Context, Policy, Source, builtin_export},
+    policy::{self, Context, Policy, Preview, Source, builtin_export},
     types::{Asn, PeerKind},
     wire::{attribute::PathAttributes, community::Communities},
 };
@@ -56,23 +58,27 @@ impl Exports {
         peers.map(|peer| (peer.name().to_owned(), self.told_to(world, peer))).collect()
     }
 
-    fn told_to(&self, world: &World, peer: &BgpPeer) -> BTreeSet<IpNet> {
-        let mut speakers = world.nodes.values().filter(|node| {
-            let datacenter = world.datacenters.get(node.spec.datacenter.as_str());
-            speaks_with(node, peer)
-                && datacenter.is_some_and(|it| it.spec.state == DatacenterState::Active)
+    /// What the routers that name `candidate` for export would be told otherwise, by their names.
+    #[must_use]
+    pub fn preview(&self, world: &World, candidate: &BgpPolicy) -> BTreeMap<String, Preview> {
+        let new = compiled(candidate);
+        let name = candidate.name();
+        let old = world.policies.get(name).map_or_else(Policy::reject_all, compiled);
+        let peers = world.peers.values();
+        let naming = peers.filter(|peer| {
+            peer.spec.export_policy.as_ref().is_some_and(|policy| policy.as_str() == name)
         });
-        let Some(speaker) = speakers.next() else { return BTreeSet::new() };
-        let local_asn = speaker.spec.asn.unwrap_or_default();
-        let is_internal = local_asn == peer.spec.peer_asn;
-        let context = Context {
-            local_asn: Asn(local_asn),
-            connection: connection(peer.spec.connection),
-            peer_kind: if is_internal { PeerKind::Internal } else { PeerKind::External },
-            source: Source::Own,
-            next_hop: None,
-            own_space: &self.own_space,
+        let preview = |peer: &BgpPeer| {
+            let routes = self.routes.iter().map(|(prefix, route)| (*prefix, route));
+            let context = self.context(world, peer);
+            let preview = context.map(|context| policy::preview(&old, &new, routes, &context));
+            (peer.name().to_owned(), preview.unwrap_or_default())
         };
+        naming.map(preview).collect()
+    }
+
+    fn told_to(&self, world: &World, peer: &BgpPeer) -> BTreeSet<IpNet> {
+        let Some(context) = self.context(world, peer) else { return BTreeSet::new() };
         let policy = match &peer.spec.export_policy {
             Some(name) => {
                 world.policies.get(name.as_str()).map_or_else(Policy::reject_all, compiled)
@@ -83,6 +89,26 @@ impl Exports {
             policy.evaluate(**prefix, route, &context).is_accept()
         };
         self.routes.iter().filter(passes).map(|(prefix, _)| *prefix).collect()
+    }
+
+    /// Where the node stands that speaks with `peer`; none if none does.
+    fn context(&self, world: &World, peer: &BgpPeer) -> Option<Context<'_>> {
+        let speaker = world.nodes.values().find(|node| {
+            let datacenter = world.datacenters.get(node.spec.datacenter.as_str());
+            node.spec.has_role(NodeRole::Edge)
+                && speaks_with(node, peer)
+                && datacenter.is_some_and(|it| it.spec.state == DatacenterState::Active)
+        });
+        let local_asn = speaker?.spec.asn.unwrap_or_default();
+        let is_internal = local_asn == peer.spec.peer_asn;
+        Some(Context {
+            local_asn: Asn(local_asn),
+            connection: connection(peer.spec.connection),
+            peer_kind: if is_internal { PeerKind::Internal } else { PeerKind::External },
+            source: Source::Own,
+            next_hop: None,
+            own_space: &self.own_space,
+        })
     }
 }
 

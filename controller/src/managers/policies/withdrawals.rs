@@ -47,14 +47,22 @@ pub(super) fn judge(
     lost: &Lost,
     annotations: &BTreeMap<String, String>,
 ) -> Result<(), TooMany> {
-    let total = before.values().flatten().collect::<BTreeSet<_>>().len();
-    let free = FREE.max(total / FREE_PART);
+    let (total, free) = (prefixes(before), free(before));
     let meant = annotations.get(ALLOW_WITHDRAWALS).and_then(|count| count.parse().ok());
     let allowed = free.max(meant.unwrap_or(0));
     if lost.len() <= allowed {
         return Ok(());
     }
     Err(TooMany { lost: lost.clone(), total, allowed })
+}
+
+/// How many may be lost without a word.
+pub(super) fn free(before: &Told) -> usize {
+    FREE.max(prefixes(before) / FREE_PART)
+}
+
+fn prefixes(told: &Told) -> usize {
+    told.values().flatten().collect::<BTreeSet<_>>().len()
 }
 
 impl fmt::Display for TooMany {
