@@ -22,4 +22,5 @@ mod properties;
 mod refresh;
 mod restart;
 mod session;
+mod strategies;
 mod vectors;
