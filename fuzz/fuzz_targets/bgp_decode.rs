@@ -45,7 +45,9 @@ fn decode(kind: MessageType, body: &[u8], codec: &Codec) {
         MessageType::Notification => {
             drop(Notification::decode(body).map(|notification| notification.to_string()));
         }
-        MessageType::RouteRefresh => drop(RouteRefresh::decode(body).and_then(RouteRefresh::meaning)),
+        MessageType::RouteRefresh => {
+            drop(RouteRefresh::decode(body).and_then(RouteRefresh::meaning))
+        }
         MessageType::Keepalive => {}
     }
 }

@@ -11,13 +11,15 @@ use isocast_bgp::adj_in::ImportPolicy;
 use isocast_bgp::adj_out::Desired;
 use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
-    Action, ConnectMode, ConnectionId, Input, LocalEndpoint, PeerAs, RestartState, Session, SessionConfig,
-    Stop,
+    Action, ConnectMode, ConnectionId, HelperConfig, Input, LocalEndpoint, PeerAs, RestartState,
+    Session, SessionConfig, State, Stop,
 };
 use isocast_bgp::guard::ExportGuard;
 use isocast_bgp::limits::CONNECTIONS_MAX;
-use isocast_bgp::types::{Asn, FamilySet};
-use isocast_bgp::wire::capability::Capability;
+use isocast_bgp::types::{Asn, Family, FamilySet, PerFamily};
+use isocast_bgp::wire::capability::{
+    Capability, Forwarding, GracefulRestart, LongLived, LongLivedFamily,
+};
 use isocast_bgp::wire::community::Communities;
 use isocast_bgp::wire::encode;
 use isocast_bgp::wire::header::{self, MessageType};
@@ -28,7 +30,10 @@ use libfuzzer_sys::fuzz_target;
 enum Event {
     Accept,
     Announce(u8),
+    BfdDown(bool),
+    BfdUp,
     Bytes { connection: u8, bytes: Vec<u8> },
+    Broken(u8),
     Closed(u8),
     Connected(u8),
     Failed(u8),
@@ -36,9 +41,10 @@ enum Event {
     Keepalive(u8),
     Message { connection: u8, kind: u8, body: Vec<u8> },
     Pass(u16),
+    Refresh(bool),
     Reset,
     Start,
-    Stop,
+    Stop(u8),
     Transmit(u8),
 }
 
@@ -67,7 +73,16 @@ fuzz_target!(|events: Vec<Event>| {
                 continue;
             }
             Event::Start => Some(Input::Start),
-            Event::Stop => Some(Input::Stop(Stop::Preserve)),
+            Event::Stop(how) => Some(Input::Stop(match how % 3 {
+                0 => Stop::Preserve,
+                1 => Stop::Deconfigure,
+                _ => Stop::Drain { text: "bye".to_owned() },
+            })),
+            Event::BfdDown(independent) => {
+                Some(Input::BfdDown { control_plane_independent: *independent })
+            }
+            Event::BfdUp => Some(Input::BfdUp),
+            Event::Refresh(ipv6) => Some(Input::Refresh(Family::ALL[usize::from(*ipv6)])),
             Event::Pass(milliseconds) => {
                 now += Duration::from_millis(u64::from(*milliseconds));
                 Some(Input::Tick)
@@ -76,6 +91,7 @@ fuzz_target!(|events: Vec<Event>| {
                 session.reset(now, &mut ribs, &mut actions);
                 None
             }
+            Event::Broken(n) => pick(*n).map(|id| Input::Broken { id, error: "reset".to_owned() }),
             Event::Closed(n) => pick(*n).map(|id| Input::Closed { id }),
             Event::Connected(n) => pick(*n).map(|id| Input::Connected { id, local: LOCAL }),
             Event::Failed(n) => {
@@ -87,7 +103,12 @@ fuzz_target!(|events: Vec<Event>| {
             Event::Hello(n) | Event::Keepalive(n) | Event::Message { connection: n, .. } => {
                 if let Some(id) = pick(*n) {
                     let bytes = message(&event);
-                    session.handle(now, Input::Received { id, bytes: &bytes }, &mut ribs, &mut actions);
+                    session.handle(
+                        now,
+                        Input::Received { id, bytes: &bytes },
+                        &mut ribs,
+                        &mut actions,
+                    );
                 }
                 None
             }
@@ -95,7 +116,7 @@ fuzz_target!(|events: Vec<Event>| {
         if let Some(input) = input {
             running = match event {
                 Event::Start => true,
-                Event::Stop => false,
+                Event::Stop(_) => false,
                 _ => running,
             };
             session.handle(now, input, &mut ribs, &mut actions);
@@ -110,6 +131,9 @@ fuzz_target!(|events: Vec<Event>| {
         assert!(open.len() <= CONNECTIONS_MAX);
         assert!(running || open.is_empty());
         assert!(!running || session.next_deadline().is_some());
+        // Routes are held of a peer that is there, or that is waited for.
+        let waits = session.state() == State::Established || !session.stale().is_empty();
+        assert!(waits || ribs.adj_in.is_empty());
     }
 });
 
@@ -123,6 +147,12 @@ fn new_session(now: Instant) -> Session {
     let config = SessionConfig {
         connect: ConnectMode::Both,
         restart_time: Some(Duration::from_secs(30)),
+        helper: Some(HelperConfig {
+            notification: true,
+            long_lived_max: Duration::from_secs(60),
+            ..HelperConfig::default()
+        }),
+        enforce_first_as: false,
         ..SessionConfig::new(Asn(65_010), router_id, PeerAs::Number(Asn(65_020)))
     };
     Session::new(now, config, RestartState::default(), 1).expect("the configuration is valid")
@@ -148,7 +178,7 @@ fn message(event: &Event) -> Vec<u8> {
             asn: Asn(65_020),
             hold_time_s: 9,
             router_id: Ipv4Addr::new(10, 0, 0, 2),
-            capabilities: Capability::multiprotocol(FamilySet::BOTH).collect(),
+            capabilities: capabilities(),
         }
         .encode(&mut bytes),
         Event::Message { kind, body, .. } => {
@@ -163,4 +193,24 @@ fn message(event: &Event) -> Vec<u8> {
         _ => encode::keepalive(&mut bytes),
     }
     bytes
+}
+
+/// A peer that can do everything.
+fn capabilities() -> Vec<Capability> {
+    let forwarding = Forwarding::Preserved;
+    let family = Some(LongLivedFamily { forwarding, stale_time: Duration::from_secs(20) });
+    let restart = GracefulRestart {
+        restarted: true,
+        notification: true,
+        restart_time: Duration::from_secs(20),
+        families: PerFamily { ipv4: Some(forwarding), ipv6: Some(forwarding) },
+    };
+    let others = [
+        Capability::RouteRefresh,
+        Capability::EnhancedRouteRefresh,
+        Capability::FourOctetAsn(Asn(65_020)),
+        Capability::GracefulRestart(restart),
+        Capability::LongLived(LongLived { families: PerFamily { ipv4: family, ipv6: family } }),
+    ];
+    Capability::multiprotocol(FamilySet::BOTH).chain(others).collect()
 }
