@@ -87,7 +87,7 @@ pub enum PeerRole {
 /// How far away a neighbour may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reach {
-    /// On the same link: packets to it have TTL 1.
+    /// On the same link.
     #[default]
     Link,
     /// On the same link, and packets prove it by TTL 255 (RFC 5082).

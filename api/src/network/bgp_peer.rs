@@ -89,10 +89,10 @@ pub struct BgpPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<PeerRole>,
     /// Whether packets from the router must have crossed no other router (RFC 5082). It must send
-    /// with TTL 255. May not be given beside `multihop`. A change is live.
+    /// with TTL 255. May not be given beside `multihop`. A change is a reset.
     #[serde(default)]
     pub ttl_security: bool,
-    /// Most hops to a router that is not on the same link: 2 to 255. A change is live.
+    /// Most hops to a router that is not on the same link: 2 to 255. A change is a reset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 255))]
     pub multihop: Option<u8>,
@@ -110,8 +110,7 @@ pub struct BgpPeerSpec {
     #[serde(default)]
     pub extended_next_hop: bool,
     /// Whether routes must have the router's AS first in their path (RFC 4271 §6.3). Default: yes,
-    /// but not from a RouteServer, which leaves its own out (RFC 7947 §2.2.2). A change is a soft
-    /// refresh.
+    /// but not from a RouteServer, which leaves its own out (RFC 7947 §2.2.2). A change is a reset.
     #[serde(rename = "enforceFirstAS", default, skip_serializing_if = "Option::is_none")]
     pub enforce_first_as: Option<bool>,
     /// Name of the BGPPolicy for routes from the router. Default: the built-in one of

@@ -56,8 +56,9 @@ pub struct Password {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MaxPrefixes {
-    /// A router that sends more has its session closed. Default: none for Fabric, 100000 for IXP
-    /// and PNI, 500000 for RouteServer, 2000000 for Transit.
+    /// A router that sends more has its session closed. Default: 100000 for IXP and PNI, 500000 for
+    /// RouteServer, 2000000 for Transit. Of a Fabric router's, without a limit of its own, what is
+    /// beyond 10000 is ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub inbound: Option<u32>,
