@@ -331,14 +331,15 @@ impl Session {
         } else if matches!(&reason, EndReason::PeerNotification(told) if told.is_hard_reset()) {
             self.helper.give_up(now, routes, out);
         }
-        let mut wait = self.backoff.after(lasted);
-        if matches!(reason, EndReason::PrefixLimit(_)) {
-            wait = wait.max(PREFIX_LIMIT_WAIT);
-            self.refuse_until = now.checked_add(wait);
-        }
+        let too_much = matches!(reason, EndReason::PrefixLimit(_));
         out.push(Action::Ended { state, reason });
+        if too_much {
+            self.refuse_until = now.checked_add(PREFIX_LIMIT_WAIT);
+        }
+        // An attempt that lost to another one is none that failed.
         if self.running && self.connections.is_empty() && self.retry_at.is_none() {
-            self.retry_at = now.checked_add(wait);
+            let wait = self.backoff.after(lasted);
+            self.retry_at = now.checked_add(wait).max(self.refuse_until.filter(|_| too_much));
         }
     }
 
