@@ -63,7 +63,6 @@ impl WellKnown {
 #[derive(Debug, Default)]
 struct Entry {
     block: Box<[u8]>,
-    hash: u64,
     traits: Traits,
     uses: u32,
 }
@@ -104,18 +103,15 @@ impl AttributeStore {
     pub(super) fn intern(&mut self, block: &[u8]) -> Option<AttrId> {
         let hash = self.hashing.bytes(block);
         let entries = &self.entries;
-        let is_it = |place| {
-            entries.get(place).is_some_and(|entry| entry.hash == hash && *entry.block == *block)
-        };
+        let is_it = |place| entries.get(place).is_some_and(|entry| *entry.block == *block);
         if let Some(place) = self.index.find(hash, is_it) {
             let id = AttrId::new(place)?;
             self.retain(id);
             return Some(id);
         }
         let traits = Traits::of(Block::from_canonical(block));
-        let place = self.entries.insert(Entry { block: block.into(), hash, traits, uses: 1 })?;
-        let entries = &self.entries;
-        self.index.insert(hash, place, |id| entries.get(id).map_or(0, |entry| entry.hash));
+        let place = self.entries.insert(Entry { block: block.into(), traits, uses: 1 })?;
+        self.index.insert(hash, place);
         AttrId::new(place)
     }
 
@@ -131,7 +127,7 @@ impl AttributeStore {
         let Some(entry) = self.entries.get_mut(id.place()) else { return };
         entry.uses = entry.uses.saturating_sub(1);
         if entry.uses == 0 {
-            let hash = entry.hash;
+            let hash = self.hashing.bytes(&entry.block);
             self.index.remove(hash, id.place());
             self.entries.remove(id.place(), Entry::default());
         }

@@ -328,28 +328,25 @@ impl<A: Address> Table<A> {
         }
     }
 
-    fn add_node(&mut self, address: A, bits: u8, hash: u64) -> Option<u32> {
+    fn add_node(&mut self, address: A, bits: u8, hash: u32) -> Option<u32> {
         let node = Node { address, bits, ..Node::default() };
         let id = self.nodes.insert(node)?;
-        let (nodes, hashing) = (&self.nodes, &self.hashing);
-        self.index.insert(hash, id, |id| {
-            nodes.get(id).map_or(0, |node| hash_of(hashing, node.address, node.bits))
-        });
+        self.index.insert(hash, id);
         Some(id)
     }
 
-    fn look_up(&self, address: A, bits: u8, hash: u64) -> Option<u32> {
+    fn look_up(&self, address: A, bits: u8, hash: u32) -> Option<u32> {
         self.index.find(hash, |id| {
             self.nodes.get(id).is_some_and(|node| node.address == address && node.bits == bits)
         })
     }
 
-    fn hash(&self, address: A, bits: u8) -> u64 {
+    fn hash(&self, address: A, bits: u8) -> u32 {
         hash_of(&self.hashing, address, bits)
     }
 }
 
-fn hash_of<A: Address>(hashing: &Hashing, address: A, bits: u8) -> u64 {
+fn hash_of<A: Address>(hashing: &Hashing, address: A, bits: u8) -> u32 {
     let [high, low] = address.words();
     match A::FAMILY {
         Family::Ipv4Unicast => hashing.words(&[low << 8 | u64::from(bits)]),

@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 
 use super::as_path::AsnWidth;
-use super::attribute::{Rule, flag, put, type_code as code};
+use super::attribute::{RULES, Rule, flag, put, type_code as code};
 use super::block;
 use super::next_hop::NextHop;
 use super::reader::Reader;
@@ -17,7 +17,7 @@ use crate::limits::AS_PATH_HOPS_MAX;
 use crate::types::{Asn, Family, PeerKind};
 
 /// Attributes that a message read here has at most; one with more is not usual.
-const ATTRIBUTES_MAX: usize = 24;
+const ATTRIBUTES_MAX: usize = 16;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +89,8 @@ impl<'a> UpdateView<'a> {
         {
             return None;
         }
-        let attributes = view.read_attributes(section, codec)?;
-        view.judge(attributes, codec)
+        let seen = view.read_attributes(section, codec)?;
+        view.judge(seen, codec).then_some(view)
     }
 
     /// Appends the block of everything that is reached by `next_hop`.
@@ -107,7 +107,7 @@ impl<'a> UpdateView<'a> {
         path_contains(self.as_path, asn)
     }
 
-    /// Reads all attributes; the number of them, or nothing.
+    /// Reads all attributes; which there were, or nothing.
     fn read_attributes(&mut self, mut section: Reader<'a>, codec: &Codec) -> Option<Seen> {
         let mut seen = Seen::default();
         while !section.is_empty() {
@@ -135,7 +135,7 @@ impl<'a> UpdateView<'a> {
         codec: &Codec,
     ) -> Option<()> {
         let kind = flags & (flag::OPTIONAL | flag::TRANSITIVE);
-        let Some(rule) = Rule::find(code) else {
+        let Some(Some(rule)) = ROWS.get(usize::from(code)) else {
             // RFC 4271 §9: passed on as partial, or not at all.
             return match kind {
                 flag::OPTIONAL => Some(()),
@@ -213,23 +213,19 @@ impl<'a> UpdateView<'a> {
         Some(())
     }
 
-    /// What is missing, once everything has been read.
-    fn judge(mut self, seen: Seen, codec: &Codec) -> Option<Self> {
-        let legacy = !self.withdrawn.is_empty() || !self.announced.is_empty();
+    /// Whether nothing is missing, once everything has been read.
+    fn judge(&mut self, seen: Seen, codec: &Codec) -> bool {
         if self.reach.is_some() || !self.announced.is_empty() {
-            let internal = codec.peer_kind == PeerKind::Internal;
-            if !seen.contains(code::ORIGIN)
-                || !seen.contains(code::AS_PATH)
-                || (internal && !seen.contains(code::LOCAL_PREF))
-                || !codec.admits_first_as(first_as(self.as_path))
-            {
-                return None;
-            }
-            let usable = |address| codec.admits_next_hop(NextHop::V4(address));
-            if !self.announced.is_empty() && !self.next_hop.is_some_and(usable) {
-                return None;
-            }
-        } else if !legacy {
+            let first = self.as_path.get(2..).and_then(|hops| Reader::new(hops).u32().ok());
+            let admitted = |address| codec.admits_next_hop(NextHop::V4(address));
+            let external = codec.peer_kind == PeerKind::External;
+            return seen.contains(code::ORIGIN)
+                && seen.contains(code::AS_PATH)
+                && (external || seen.contains(code::LOCAL_PREF))
+                && codec.admits_first_as(first.map(Asn))
+                && (self.announced.is_empty() || self.next_hop.is_some_and(admitted));
+        }
+        if self.withdrawn.is_empty() {
             // RFC 4724 §2: End-of-RIB is an UPDATE that says nothing else.
             self.end_of_rib = match self.unreach {
                 None if seen.is_empty() => codec.families.ipv4.then_some(Family::Ipv4Unicast),
@@ -237,9 +233,20 @@ impl<'a> UpdateView<'a> {
                 _ => None,
             };
         }
-        Some(self)
+        true
     }
 }
+
+/// The rows of [`RULES`] by their codes; a code beyond has none.
+const ROWS: [Option<Rule>; 64] = {
+    let mut rows = [None; 64];
+    let mut at = 0;
+    while at < RULES.len() {
+        rows[RULES[at].code as usize] = Some(RULES[at]);
+        at += 1;
+    }
+    rows
+};
 
 /// Attributes met so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -279,12 +286,6 @@ fn is_plain_path(value: &[u8], peer_kind: PeerKind) -> bool {
         hops = hops.wrapping_add(usize::from(count));
     }
     hops <= AS_PATH_HOPS_MAX && (hops > 0 || peer_kind == PeerKind::Internal)
-}
-
-/// Where a plain path of four-octet numbers begins.
-fn first_as(path: &[u8]) -> Option<Asn> {
-    let (asn, _) = path.get(2..)?.split_first_chunk::<4>()?;
-    Some(Asn(u32::from_be_bytes(*asn)))
 }
 
 /// Whether a plain path of four-octet numbers goes through `asn`.
