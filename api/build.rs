@@ -34,10 +34,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let with = format!("#[serde(with = \"super::json::{module}\")]");
         config.field_attribute(format!("{PACKAGE}.{field}"), with);
     }
-    config.field_attribute(
-        format!("{PACKAGE}.Node.cluster_secret"),
-        "#[serde(with = \"super::json::base64\")]",
-    );
+    for field in ["Node.cluster_secret", "LocalResponse.body"] {
+        let with = "#[serde(with = \"super::json::base64\")]";
+        config.field_attribute(format!("{PACKAGE}.{field}"), with);
+    }
     config.compile_fds(descriptors)?;
     Ok(())
 }

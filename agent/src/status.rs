@@ -48,6 +48,7 @@ pub fn compose(facts: &Facts<'_>) -> NodeStatus {
         peers: facts.peers.to_vec(),
         dataplane_generation: facts.generation.into(),
         refused: facts.refused.to_vec(),
+        ..NodeStatus::default()
     }
 }
 

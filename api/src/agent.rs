@@ -9,6 +9,7 @@ mod configuration;
 mod frame;
 mod join_token;
 mod json;
+pub mod local;
 mod proto {
     #![expect(missing_docs, reason = "generated; the .proto file documents every field")]
     include!(concat!(env!("OUT_DIR"), "/isocast.agent.v1alpha1.rs"));
@@ -17,7 +18,8 @@ mod proto {
 pub use self::{
     channel::{
         ALPN_ENROLL, ALPN_SESSION, CONFIGURATION_BYTES_MAX, CONTROLLER_NAME, CloseCode,
-        ENROLL_BYTES_MAX, IDLE_MS, NODE_URI_PREFIX, STATUS_BYTES_MAX,
+        ENROLL_BYTES_MAX, IDLE_MS, LOCAL_REQUEST_BYTES_MAX, LOCAL_REQUESTS_MAX,
+        LOCAL_RESPONSE_BYTES_MAX, NODE_URI_PREFIX, STATUS_BYTES_MAX,
     },
     configuration::{Configuration, ConfigurationError, DIGEST_BYTES, Digest},
     frame::{FrameDecoder, FrameError, frame},

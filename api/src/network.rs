@@ -5,8 +5,10 @@ mod address_claim;
 mod address_pool;
 mod anycast_service;
 mod backend_pool;
+mod bgp_advertisement;
 mod bgp_peer;
 mod bgp_policy;
+mod bgp_session;
 mod datacenter;
 mod node;
 mod policy;
@@ -21,6 +23,9 @@ pub use self::{
         ServiceDatacenterStatus, ServicePort, TransportProtocol,
     },
     backend_pool::{Backend, BackendPool, BackendPoolSpec, BackendPoolStatus, PoolMode},
+    bgp_advertisement::{
+        AdvertisementPeer, BgpAdvertisement, BgpAdvertisementSpec, BgpAdvertisementStatus,
+    },
     bgp_peer::{
         Bfd, BgpPeer, BgpPeerSpec, BgpPeerStatus, Connection, GracefulRestart, GracefulRestartMode,
         MaxPrefixes, NodeSelector, Password, PeerRole, SessionStatus,
@@ -30,6 +35,7 @@ pub use self::{
         CONFIRMED, CommunityEdit, END_OF_POLICY, OriginCode, PendingRollback, PolicyTerm,
         PrefixRange, RouteSource, SessionKind, TermMatch, TermSet, Then,
     },
+    bgp_session::{BgpSession, BgpSessionSpec, BgpSessionStatus, SessionError},
     datacenter::{Datacenter, DatacenterSpec, DatacenterState, DatacenterStatus},
     node::{Node, NodeRole, NodeSpec, NodeStatus, Uplink, XdpMode},
     policy::{

@@ -48,6 +48,9 @@ pub trait Spec:
     /// The words for this kind.
     const KIND: Kind;
 
+    /// Whether such objects only report: they come from what nodes say, and nobody else writes them.
+    const REPORTED: bool = false;
+
     /// The kind's structural schema, made once.
     fn schema() -> &'static Value;
 
@@ -153,6 +156,7 @@ pub(crate) const fn descriptor<S: Spec>() -> KindDescriptor {
         columns: kind.columns,
         selectable_fields: kind.selectable_fields,
         description: kind.description,
+        reported: S::REPORTED,
         schema: S::schema,
         default: default::<S>,
         validate: validate::<S>,

@@ -9,8 +9,8 @@ use serde_json::Value;
 pub use crate::field::{FieldError, FieldErrorReason};
 use crate::{
     network::{
-        AddressClaimSpec, AddressPoolSpec, AnycastServiceSpec, BackendPoolSpec, BgpPeerSpec,
-        BgpPolicySpec, DatacenterSpec, NodeSpec,
+        AddressClaimSpec, AddressPoolSpec, AnycastServiceSpec, BackendPoolSpec,
+        BgpAdvertisementSpec, BgpPeerSpec, BgpPolicySpec, BgpSessionSpec, DatacenterSpec, NodeSpec,
     },
     object::descriptor,
     resourcemanager::{OrganizationSpec, ProjectSpec},
@@ -98,6 +98,10 @@ pub enum ResourceKind {
     BackendPool,
     /// `anycastservices.network.isocast.dev`
     AnycastService,
+    /// `bgpsessions.network.isocast.dev`
+    BgpSession,
+    /// `bgpadvertisements.network.isocast.dev`
+    BgpAdvertisement,
 }
 
 /// One kind of the API.
@@ -127,6 +131,8 @@ pub struct KindDescriptor {
     pub selectable_fields: &'static [&'static str],
     /// One paragraph for `kubectl explain`.
     pub description: &'static str,
+    /// Objects of this kind only report: clients can read them and nothing else.
+    pub reported: bool,
     /// OpenAPI v3 structural schema of the whole object, with `x-kubernetes-*` hints.
     pub schema: fn() -> &'static Value,
     /// Fills the schema's defaults in; idempotent; leaves what is malformed to `validate`.
@@ -151,6 +157,8 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<AddressClaimSpec>(),
         descriptor::<BackendPoolSpec>(),
         descriptor::<AnycastServiceSpec>(),
+        descriptor::<BgpSessionSpec>(),
+        descriptor::<BgpAdvertisementSpec>(),
     ];
     KINDS
 }

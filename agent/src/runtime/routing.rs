@@ -232,5 +232,6 @@ fn report(uid: &Uid, status: &PeerStatus) -> agent::PeerStatus {
         state: format!("{:?}", status.state),
         last_error: status.last_error.clone().unwrap_or_default(),
         prefixes_sent: u32::try_from(status.prefixes_sent()).unwrap_or(u32::MAX),
+        ..agent::PeerStatus::default()
     }
 }

@@ -21,6 +21,15 @@ pub const STATUS_BYTES_MAX: usize = 8 << 20;
 /// Largest enrolment message, either way: a certificate request, or a chain.
 pub const ENROLL_BYTES_MAX: usize = 16 << 10;
 
+/// Largest question to a node's local API.
+pub const LOCAL_REQUEST_BYTES_MAX: usize = 8 << 10;
+
+/// Largest answer of a node's local API that is passed on.
+pub const LOCAL_RESPONSE_BYTES_MAX: usize = 8 << 20;
+
+/// Questions that a node answers at a time.
+pub const LOCAL_REQUESTS_MAX: u32 = 4;
+
 /// The URI in a node's certificate is this, then the node's name.
 pub const NODE_URI_PREFIX: &str = "spiffe://isocast/node/";
 
