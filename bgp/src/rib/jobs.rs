@@ -139,10 +139,11 @@ fn step<A: Address>(
         Walk::LastResort => {
             let used = path.used.unwrap_or(path.received);
             if store.traits(used).well_known.contains(WellKnown::NO_LLGR) {
-                table.remove_paths(id, store, has_path)
-            } else {
-                table.reselect(id, node.best().copied(), store)
+                return table.remove_paths(id, store, has_path);
             }
+            let before = node.best().copied().filter(|best| !has_path(best));
+            // Still the best it may be, but not for everybody: it counts as changed.
+            table.reselect(id, before, store)
         }
         Walk::Judge => {
             let judge = judge?;

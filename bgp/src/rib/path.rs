@@ -42,8 +42,6 @@ pub enum Verdict {
     Policy,
     /// It left the valley (RFC 9234 §5).
     Leak,
-    /// RFC 9494 §4.2: it asked not to be kept that long.
-    NoLongLived,
 }
 
 /// The paths of one prefix, best first once selection has run.

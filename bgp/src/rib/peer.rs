@@ -199,7 +199,7 @@ impl Counters {
 
     pub(super) const fn judged(&mut self, verdict: Verdict) {
         let counter = match verdict {
-            Verdict::Accepted | Verdict::NoLongLived => return,
+            Verdict::Accepted => return,
             Verdict::Loop => &mut self.rejected_loop,
             Verdict::Policy => &mut self.rejected_policy,
             Verdict::Leak => &mut self.rejected_leak,

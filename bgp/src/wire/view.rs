@@ -192,7 +192,7 @@ impl<'a> UpdateView<'a> {
     fn read_reach(&mut self, mut reader: Reader<'a>, codec: &Codec) -> Option<()> {
         let family = Family::from_codes(reader.u16().ok()?, reader.u8().ok()?)?;
         let bytes = reader.u8().ok()?;
-        let next_hop = NextHop::decode(reader.take(usize::from(bytes)).ok()?, family)?;
+        let next_hop = codec.next_hop(reader.take(usize::from(bytes)).ok()?, family)?;
         let _reserved = reader.u8().ok()?;
         let announced = reader.rest();
         let usable = codec.families.contains(family) && codec.admits_next_hop(next_hop);

@@ -15,5 +15,6 @@ mod exchange;
 mod net;
 mod network;
 mod oracle;
+mod procedures;
 mod script;
 mod view;

@@ -38,12 +38,13 @@ pub(crate) struct Persona {
 
 pub(crate) struct ScriptPeer {
     pub(crate) persona: Persona,
+    pub(crate) offers: Vec<Capability>,
     connection: Option<ConnectionId>,
     deframer: Deframer,
     pub(crate) held: Held,
     pub(crate) end_of_ribs: Vec<Family>,
     pub(crate) messages: usize,
-    pub(crate) bytes: usize,
+    pub(crate) refreshes: usize,
 }
 
 /// See the module. Peer `n` is at 10.0.0.(n + 1).
@@ -97,6 +98,15 @@ impl Script {
     }
 
     pub(crate) fn with(personas: &[Persona], configs: Vec<PeerConfig>) -> Self {
+        Self::offering(personas, configs, &[])
+    }
+
+    /// Peers that offer more than the usual capabilities, each its own.
+    pub(crate) fn offering(
+        personas: &[Persona],
+        configs: Vec<PeerConfig>,
+        offers: &[Vec<Capability>],
+    ) -> Self {
         let now = Instant::now();
         let speaker = SpeakerConfig {
             asn: LOCAL_ASN,
@@ -104,14 +114,15 @@ impl Script {
             multipath_max: 4,
             restart: RestartState::default(),
         };
-        let peers = personas.iter().map(|persona| ScriptPeer {
+        let peers = personas.iter().enumerate().map(|(at, persona)| ScriptPeer {
             persona: *persona,
+            offers: offers.get(at).cloned().unwrap_or_default(),
             connection: None,
             deframer: Deframer::default(),
             held: Held::new(),
             end_of_ribs: Vec::new(),
             messages: 0,
-            bytes: 0,
+            refreshes: 0,
         });
         let mut script = Self {
             now,
@@ -151,6 +162,7 @@ impl Script {
         if script.persona.width == AsnWidth::Four {
             capabilities.push(Capability::FourOctetAsn(script.persona.asn));
         }
+        capabilities.extend(script.offers.iter().cloned());
         let open = Open {
             asn: script.persona.asn,
             hold_time_s: 90,
@@ -270,10 +282,12 @@ impl Script {
 
 impl ScriptPeer {
     fn take(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len();
-        let codec = self.persona.codec();
+        let extended = |offer: &Capability| matches!(offer, Capability::ExtendedNextHop(_));
+        let extended_next_hop = self.offers.iter().any(extended);
+        let codec = Codec { extended_next_hop, ..self.persona.codec() };
         let mut reader = Reader::new(bytes);
         while let Some(message) = self.deframer.next(&mut reader).unwrap() {
+            self.refreshes += usize::from(message.kind == MessageType::RouteRefresh);
             if message.kind != MessageType::Update {
                 continue;
             }
