@@ -47,6 +47,62 @@ spec:
   exportPolicy: to-transit
 ";
 
+/// A site that announces six addresses, 203.0.113.0 and up, to `PEER`.
+fn announcing() -> Api {
+    let api = Api::start();
+    let mut platform = "
+apiVersion: resourcemanager.isocast.dev/v1alpha1
+kind: Organization
+metadata: { name: acme }
+spec: {}
+---
+apiVersion: resourcemanager.isocast.dev/v1alpha1
+kind: Project
+metadata: { name: web }
+spec: { parent: { kind: Organization, name: acme } }
+---
+apiVersion: network.isocast.dev/v1alpha1
+kind: Datacenter
+metadata: { name: ams }
+spec: {}
+---
+apiVersion: network.isocast.dev/v1alpha1
+kind: Node
+metadata: { name: edge }
+spec:
+  datacenter: ams
+  roles: [Edge]
+  tunnelAddresses: [10.0.0.1]
+  uplinks: [{ interface: eth1 }]
+  asn: 65010
+---
+apiVersion: network.isocast.dev/v1alpha1
+kind: AddressPool
+metadata: { name: vips }
+spec: { prefixes: [203.0.113.0/28], grants: [{ organization: acme }] }
+"
+    .to_owned();
+    for n in 0..6 {
+        platform.push_str(&format!(
+            "---
+apiVersion: network.isocast.dev/v1alpha1
+kind: AddressClaim
+metadata: {{ name: s{n}, namespace: web }}
+spec: {{ pool: vips, address: 203.0.113.{n} }}
+---
+apiVersion: network.isocast.dev/v1alpha1
+kind: AnycastService
+metadata: {{ name: s{n}, namespace: web }}
+spec: {{ addresses: [{{ claim: s{n} }}], ports: [{{ port: 443 }}], backendPool: www }}
+"
+        ));
+    }
+    for manifest in [platform.as_str(), &policy("ours", "203.0.113.0/24"), PEER] {
+        api.kubectl_in(manifest, &APPLY).expect_ok();
+    }
+    api
+}
+
 fn first_term(api: &Api) -> String {
     let policy = api.get(&["bpol", "to-transit"]);
     policy["spec"]["terms"][0]["name"].as_str().expect("a name").to_owned()
@@ -131,6 +187,49 @@ fn what_nobody_confirms_goes_back_and_what_somebody_does_stays() {
     assert_eq!(first_term(&api), "third");
     assert!(confirmed["status"].get("pendingRollback").is_none(), "{confirmed}");
     assert_eq!(confirmed["metadata"]["annotations"].get("isocast.dev/confirm"), None);
+}
+
+#[test]
+fn a_policy_that_withdraws_everything_is_refused_unless_its_author_says_how_many() {
+    let api = announcing();
+    let nothing = policy("nothing", "198.51.100.0/24");
+
+    api.kubectl_in(&nothing, &APPLY).expect_refusal(&[
+        "(Conflict)",
+        "this would withdraw 6 of 6 prefixes, 5 are allowed",
+        "203.0.113.0/32 from transit,",
+    ]);
+    assert_eq!(first_term(&api), "ours");
+
+    api.kubectl(&["annotate", "bpol", "to-transit", "isocast.dev/allow-withdrawals=6"]).expect_ok();
+    api.kubectl_in(&nothing, &APPLY).expect_words(&["configured"]);
+    assert_eq!(first_term(&api), "nothing");
+}
+
+#[tokio::test]
+async fn a_preview_names_what_each_router_loses_and_sees_changed() {
+    let api = announcing();
+    let candidate = json!({
+        "apiVersion": "network.isocast.dev/v1alpha1", "kind": "BGPPolicy",
+        "metadata": {"name": "to-transit"},
+        "spec": {"terms": [{
+            "name": "half", "match": {"prefixes": [{"prefix": "203.0.113.0/31", "le": 32}]},
+            "then": "Accept",
+        }]},
+    });
+
+    let answer = preview(&api, &candidate).await;
+
+    let expected = json!({
+        "prefixes": 6, "withdrawn": 4, "withdrawalsAllowed": 5, "importedFrom": [],
+        "peers": [{
+            "name": "transit",
+            "gained": [],
+            "lost": ["203.0.113.2/32", "203.0.113.3/32", "203.0.113.4/32", "203.0.113.5/32"],
+            "changed": ["203.0.113.0/32", "203.0.113.1/32"],
+        }],
+    });
+    assert_eq!(answer.body, expected);
 }
 
 #[tokio::test]
