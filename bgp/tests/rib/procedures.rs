@@ -53,7 +53,7 @@ fn restarting() -> Script {
         ..GracefulRestart::default()
     });
     let family =
-        LongLivedFamily { forwarding: Forwarding::Preserved, stale_time: Duration::from_secs(60) };
+        LongLivedFamily { forwarding: Forwarding::Preserved, stale_time: Duration::from_secs(3) };
     let long_lived =
         Capability::LongLived(LongLived { families: PerFamily { ipv4: Some(family), ipv6: None } });
     // Peer 2 knows what a last resort is, peer 1 does not.
@@ -129,7 +129,7 @@ fn a_last_resort_goes_only_to_those_who_know_what_it_is() {
     let standard = &script.peers[2].held[&kept].1.communities.standard;
     assert!(standard.iter().any(|community| community.0 == 0xffff_0006));
 
-    script.now += Duration::from_secs(120);
+    script.now += Duration::from_secs(4);
     script.speaker.tick(script.now, &mut actions);
     script.settle();
     assert!(script.peers[2].held.is_empty());
