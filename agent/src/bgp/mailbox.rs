@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::config::PeerConfig;
 use super::query::Question;
+use crate::bfd::Verdict;
 
 /// Questions that wait for an answer.
 const QUESTIONS_MAX: usize = 32;
@@ -95,6 +96,15 @@ impl Mailbox {
 impl Wake for Mailbox {
     fn wake(self: Arc<Self>) {
         self.wake_up();
+    }
+}
+
+impl From<Verdict> for BfdChange {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Up => Self::Up,
+            Verdict::Lost { control_plane_independent } => Self::Down { control_plane_independent },
+        }
     }
 }
 

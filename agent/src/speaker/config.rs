@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use isocast_bgp::limits::ADVERTISEMENTS_MAX;
+use isocast_bgp::policy::{Policy, PolicyError, Term, Then};
 use thiserror::Error;
 
 use super::announcements::{Announcement, Owner};
@@ -85,6 +86,8 @@ enum Flaw {
     Name(String),
     #[error("more than {PEERS_MAX} peers")]
     Peers,
+    #[error("peer {name}: {source}")]
+    Policy { name: String, source: PolicyError },
     #[error("peer {name}: either an address or a prefix is needed")]
     Remote { name: String },
     #[error("peer {name}: {prefix} has bits beyond its length")]
@@ -212,8 +215,8 @@ fn peer(written: Peer) -> Result<PeerConfig, Flaw> {
         hold_time: Duration::from_secs(written.hold_time_s.into()),
         graceful_restart: written.graceful_restart.map(|it| Duration::from_secs(it.time_s.into())),
         connect,
-        import: import(written.import),
-        export: export(written.export),
+        import: import(&name, written.import)?,
+        export: export(&name, written.export)?,
         role: written.role.map(Into::into),
         bfd,
         extended_next_hop: written.extended_next_hop,
@@ -222,27 +225,37 @@ fn peer(written: Peer) -> Result<PeerConfig, Flaw> {
     })
 }
 
-fn import(written: Option<RoutePolicy>) -> ImportConfig {
-    match written {
-        Some(RoutePolicy { default: DefaultAction::Accept, max_prefixes }) => {
-            bgp::accept_all(max_prefixes.map_or(IMPORT_PREFIXES_DEFAULT, NonZeroU32::get))
-        }
-        // RFC 8212 §2: nothing without an explicit policy.
-        Some(RoutePolicy { default: DefaultAction::Reject, .. }) | None => ImportConfig::default(),
-    }
+/// Without one: nothing (RFC 8212 §2).
+fn import(name: &str, written: Option<RoutePolicy>) -> Result<ImportConfig, Flaw> {
+    let Some(written) = written else { return Ok(ImportConfig::default()) };
+    let prefixes_max = written.max_prefixes.map_or(IMPORT_PREFIXES_DEFAULT, NonZeroU32::get);
+    Ok(ImportConfig { policy: policy(name, &written)?, ..bgp::accept_all(prefixes_max) })
 }
 
-fn export(written: Option<RoutePolicy>) -> ExportConfig {
-    let Some(RoutePolicy { default, max_prefixes }) = written else {
-        return bgp::own_announcements();
-    };
-    let chosen = match default {
+/// Without one: our own announcements, each of which is an explicit wish.
+fn export(name: &str, written: Option<RoutePolicy>) -> Result<ExportConfig, Flaw> {
+    let Some(written) = written else { return Ok(bgp::own_announcements()) };
+    Ok(ExportConfig {
+        policy: policy(name, &written)?,
+        learnt: LearntRoutes::Pass,
+        prefixes_max: written.max_prefixes.map(NonZeroU32::get),
+        ..ExportConfig::default()
+    })
+}
+
+/// The terms, and what becomes of routes that none of them decides on.
+fn policy(name: &str, written: &RoutePolicy) -> Result<Policy, Flaw> {
+    let mut terms = written.policy.clone();
+    match written.default {
+        DefaultAction::Reject if terms.is_empty() => return Ok(Policy::reject_all()),
+        DefaultAction::Accept if terms.is_empty() => return Ok(Policy::accept_all()),
+        DefaultAction::Reject => {}
         DefaultAction::Accept => {
-            ExportConfig { learnt: LearntRoutes::Pass, ..bgp::own_announcements() }
+            terms.push(Term { name: "default".into(), then: Then::Accept, ..Term::default() });
         }
-        DefaultAction::Reject => ExportConfig::default(),
-    };
-    ExportConfig { prefixes_max: max_prefixes.map(NonZeroU32::get), ..chosen }
+    }
+    let compiled = Policy::compile(name, &terms);
+    compiled.map_err(|source| Flaw::Policy { name: name.to_owned(), source })
 }
 
 fn remote(written: &Peer) -> Result<Remote, Flaw> {
@@ -441,6 +454,23 @@ communities = ['65010:100']
             let refused = refused(rest);
             assert!(refused.starts_with(&format!("{line}: ")), "{refused}");
         }
+    }
+
+    #[test]
+    fn terms_of_a_policy_are_read_with_the_keys_of_this_file() {
+        let peer = |term: &str| {
+            format!(
+                "[[peer]]\nname = 'a'\naddress = '10.0.0.2'\nasn = 65001\nimport = {{ default = \
+                 'accept', policy = [{{ name = 'far', {term}, then = 'Accept' }}] }}\n"
+            )
+        };
+
+        let config =
+            parsed(&peer("match = { as-path = { length-min = 9 } }, set = { local-pref = 50 }"));
+        assert_eq!(config.unwrap().peers[0].import.policy.constant(), None);
+
+        let refused = refused(&peer("match = { as-path = { longest = 9 } }"));
+        assert!(refused.contains("longest"), "{refused}");
     }
 
     #[test]

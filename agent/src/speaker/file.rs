@@ -9,6 +9,7 @@ use std::num::{NonZeroU8, NonZeroU32};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use isocast_bgp::policy::Term;
 use isocast_bgp::types::{Family, FamilySet};
 use isocast_bgp::wire::community::Communities;
 use serde::{Deserialize, Deserializer, de};
@@ -89,11 +90,13 @@ pub(super) enum PeerAsn {
 }
 
 /// `import = { … }`, `export = { … }`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RoutePolicy {
     pub(super) default: DefaultAction,
     pub(super) max_prefixes: Option<NonZeroU32>,
+    #[serde(default, deserialize_with = "terms")]
+    pub(super) policy: Vec<Term>,
 }
 
 /// What becomes of a route that no term speaks of.
@@ -238,6 +241,36 @@ fn canonical_prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet,
 fn communities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Communities, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     Communities::parse(texts.iter().map(String::as_str)).map_err(de::Error::custom)
+}
+
+/// Terms of a BGPPolicy, with keys in the form of this file.
+fn terms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Term>, D::Error> {
+    let written = toml::Value::deserialize(deserializer)?;
+    Vec::<Term>::deserialize(camel_case(written)).map_err(|error| {
+        let error: toml::de::Error = error;
+        de::Error::custom(error.message())
+    })
+}
+
+fn camel_case(value: toml::Value) -> toml::Value {
+    match value {
+        toml::Value::Array(entries) => {
+            toml::Value::Array(entries.into_iter().map(camel_case).collect())
+        }
+        toml::Value::Table(entries) => {
+            let key = |key: &str| -> String {
+                let mut words = key.split('-');
+                let first = words.next().unwrap_or_default().to_owned();
+                words.fold(first, |camel, word| {
+                    let (initial, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+                    camel + &initial.to_uppercase() + rest
+                })
+            };
+            let entries = entries.into_iter().map(|(name, value)| (key(&name), camel_case(value)));
+            toml::Value::Table(entries.collect())
+        }
+        other => other,
+    }
 }
 
 fn router_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ipv4Addr, D::Error> {

@@ -44,14 +44,14 @@ fn speaker(config: impl FnOnce(&mut SpeakerConfig)) -> BgpSpeaker {
 }
 
 fn frr_peer() -> PeerConfig {
-    let mut peer = PeerConfig::new("frr", net::FRR_V4.into(), routers::FRR_ASN);
+    let mut peer = PeerConfig::new("frr", IpAddr::V4(net::FRR_V4), routers::FRR_ASN);
     peer.hold_time = Duration::from_secs(3);
     peer.graceful_restart = Some(Duration::from_secs(30));
     peer
 }
 
 fn bird_peer() -> PeerConfig {
-    let mut peer = PeerConfig::new("bird", net::BIRD_V6.into(), routers::BIRD_ASN);
+    let mut peer = PeerConfig::new("bird", IpAddr::V6(net::BIRD_V6), routers::BIRD_ASN);
     peer.hold_time = Duration::from_secs(3);
     peer.graceful_restart = Some(Duration::from_secs(30));
     peer.next_hop_ipv4 = Some(net::EDGE_TO_BIRD_V4);

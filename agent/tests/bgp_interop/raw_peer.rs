@@ -24,10 +24,6 @@ pub(crate) const ASN: u32 = 65_099;
 pub(crate) const GOOD_ATTRIBUTES: [u8; 20] =
     [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfe, 0x4b, 0x40, 3, 4, 10, 99, 1, 3];
 
-/// The same with another ORIGIN: another route.
-pub(crate) const OTHER_ATTRIBUTES: [u8; 20] =
-    [0x40, 1, 1, 2, 0x40, 2, 6, 2, 1, 0, 0, 0xfe, 0x4b, 0x40, 3, 4, 10, 99, 1, 3];
-
 /// The same with an ORIGIN of two octets.
 pub(crate) const BAD_ORIGIN_ATTRIBUTES: [u8; 21] =
     [0x40, 1, 2, 0, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfe, 0x4b, 0x40, 3, 4, 10, 99, 1, 3];

@@ -47,10 +47,7 @@ impl Driver {
 
     fn route_reports(&self, entry: PrefixView<PeerId>) -> impl Iterator<Item = RouteReport> {
         let PrefixView { prefix, paths, .. } = entry;
-        let usable = |path: &PathView<PeerId>| {
-            matches!(path.verdict, Verdict::Accepted | Verdict::NoLongLived)
-        };
-        let paths = paths.into_iter().filter(usable);
+        let paths = paths.into_iter().filter(|path| path.verdict == Verdict::Accepted);
         paths.filter_map(move |path| self.route_report(prefix, path))
     }
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use isocast_bgp::fsm::{Input, Stop};
+use isocast_bgp::fsm::{Input, State, Stop};
 use isocast_bgp::speaker::PeerId;
 use isocast_bgp::types::FamilySet;
 
@@ -112,8 +112,9 @@ impl Driver {
             tracing::info!(peer = %config.name, field, %cost, "configuration changed");
         }
         let Remote::Address(address) = config.remote else { return };
-        if old.needs_reconnect(&config) {
-            // Other sockets, and perhaps another router behind them.
+        // Other sockets, and perhaps another router behind them; or what kept it from coming up may
+        // be mended, so there is nothing to wait for.
+        if old.needs_reconnect(&config) || self.is_down(peer) {
             let template = self.peers.get(peer).and_then(|peer| peer.template.clone());
             self.remove(now, peer, Stop::Deconfigure);
             self.add(now, config, template);
@@ -126,6 +127,13 @@ impl Driver {
         }
         self.to_tell.push(peer);
         self.act(now);
+    }
+
+    /// Whether there is no session, nor anything left of one.
+    fn is_down(&self, peer: PeerId) -> bool {
+        self.speaker
+            .peer(peer)
+            .is_none_or(|view| view.state != State::Established && view.session.stale().is_empty())
     }
 
     /// Forgets a peer after a last word.
