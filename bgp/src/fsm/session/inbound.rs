@@ -10,7 +10,7 @@ use crate::fsm::end::EndReason;
 use crate::fsm::negotiated::{self, Negotiated};
 use crate::fsm::routes::{Routes, SessionTerms};
 use crate::fsm::{Action, State};
-use crate::types::{FamilySet, PerFamily};
+use crate::types::{Family, FamilySet, PerFamily};
 use crate::wire::header::{self, Deframer, Message, MessageType};
 use crate::wire::notification::Notification;
 use crate::wire::open::Open;
@@ -168,8 +168,11 @@ impl Session {
         let families = negotiated.codec.families;
         let configured = self.config.next_hops;
         let next_hops = next_hops::derive(configured, connection.local, &negotiated.codec);
-        let awaited =
-            if negotiated.peer_restart.is_some() { families } else { FamilySet::default() };
+        // A peer that lists no family may well send no End-of-RIB.
+        let lists = |family: &Family| {
+            negotiated.peer_restart.is_some_and(|restart| restart.families.get(*family).is_some())
+        };
+        let awaited = families.iter().filter(lists).collect();
         connection.phase = Phase::Established(Established {
             peering,
             since: now,
