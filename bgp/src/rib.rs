@@ -11,9 +11,11 @@
 //! outbox of each peer that may care, and the message is made when that peer can take it. Memory is
 //! bounded by prefixes × (paths + peers told), whatever a peer sends or fails to read.
 
+mod arena;
 mod attributes;
 mod best;
 mod bitmap;
+mod explain;
 mod export;
 mod import;
 mod index;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 
 use self::attributes::AttributeStore;
 pub use self::best::Reason;
+pub use self::explain::Judgement;
 pub use self::export::Withheld;
 use self::index::Hashing;
 use self::jobs::Job;

@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU32;
 
+use super::arena::{Arena, Place};
 use super::index::{Hashing, Index};
 use super::slab::Slab;
 use crate::wire::attribute::type_code as code;
@@ -62,7 +63,7 @@ impl WellKnown {
 
 #[derive(Debug, Default)]
 struct Entry {
-    block: Box<[u8]>,
+    block: Place,
     traits: Traits,
     uses: u32,
 }
@@ -71,6 +72,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct AttributeStore {
     entries: Slab<Entry>,
+    blocks: Arena,
     index: Index,
     hashing: Hashing,
 }
@@ -91,7 +93,12 @@ impl AttrId {
 
 impl AttributeStore {
     pub(super) fn new(hashing: Hashing) -> Self {
-        Self { entries: Slab::default(), index: Index::default(), hashing }
+        Self {
+            entries: Slab::default(),
+            blocks: Arena::default(),
+            index: Index::default(),
+            hashing,
+        }
     }
 
     /// Sets held.
@@ -102,15 +109,17 @@ impl AttributeStore {
     /// The name of a set, which counts as one use of it; nothing if there are too many.
     pub(super) fn intern(&mut self, block: &[u8]) -> Option<AttrId> {
         let hash = self.hashing.bytes(block);
-        let entries = &self.entries;
-        let is_it = |place| entries.get(place).is_some_and(|entry| *entry.block == *block);
+        let (entries, blocks) = (&self.entries, &self.blocks);
+        let is_it =
+            |place| entries.get(place).is_some_and(|entry| *blocks.get(entry.block) == *block);
         if let Some(place) = self.index.find(hash, is_it) {
             let id = AttrId::new(place)?;
             self.retain(id);
             return Some(id);
         }
         let traits = Traits::of(Block::from_canonical(block));
-        let place = self.entries.insert(Entry { block: block.into(), traits, uses: 1 })?;
+        let block = self.blocks.insert(block)?;
+        let place = self.entries.insert(Entry { block, traits, uses: 1 })?;
         self.index.insert(hash, place);
         AttrId::new(place)
     }
@@ -127,8 +136,10 @@ impl AttributeStore {
         let Some(entry) = self.entries.get_mut(id.place()) else { return };
         entry.uses = entry.uses.saturating_sub(1);
         if entry.uses == 0 {
-            let hash = self.hashing.bytes(&entry.block);
+            let block = entry.block;
+            let hash = self.hashing.bytes(self.blocks.get(block));
             self.index.remove(hash, id.place());
+            self.blocks.remove(block);
             self.entries.remove(id.place(), Entry::default());
         }
     }
@@ -138,7 +149,8 @@ impl AttributeStore {
     }
 
     pub(super) fn block(&self, id: AttrId) -> Block<'_> {
-        Block::from_canonical(self.entries.get(id.place()).map_or(&[], |entry| &entry.block))
+        let bytes = self.entries.get(id.place()).map(|entry| self.blocks.get(entry.block));
+        Block::from_canonical(bytes.unwrap_or_default())
     }
 }
 

@@ -30,7 +30,7 @@ use crate::wire::reader::Reader;
 const WINDOW: usize = 512;
 
 /// Windows looked at in one call: a scan that finds nothing to say ends in good time, too.
-const WINDOWS_MAX: usize = 8;
+const WINDOWS_MAX: usize = 4;
 
 /// RFC 9494 §4.2.
 const LLGR_STALE: Community = Community(0xffff_0006);
@@ -170,7 +170,7 @@ impl<A: Address> Sender<'_, A> {
         self.scratch.withdrawn.clear();
         let lane = self.collect(index, peer, &mut window);
         self.write_withdrawals(peer, out);
-        window.sort_unstable();
+        window.sort_unstable_by_key(|due| (due.used, due.source));
         let mut rest = window.as_slice();
         while let Some(first) = rest.first() {
             let same = |due: &&Due| due.used == first.used && due.source == first.source;
@@ -459,25 +459,35 @@ impl<'a> Gate<'a> {
         let family = Family::of(&prefix);
         let verdict = match self.peer.settings.export.constant() {
             Some(verdict) => verdict,
-            None => {
-                let kind = terms.negotiated.codec.peer_kind;
-                let attributes = departing(block, kind, is_own);
-                let context = Context {
-                    local_asn: terms.local_asn,
-                    connection: self.peer.settings.connection,
-                    peer_kind: kind,
-                    source: if is_own { Source::Own } else { Source::Learned },
-                    next_hop: block.next_hop(),
-                    own_space: self.guard,
-                };
-                self.peer.settings.export.evaluate(prefix, &attributes, &context)
-            }
+            None => self.judge(prefix, block, is_own).ok_or(Withheld::NotEstablished)?.1,
         };
         let Verdict::Accept { edits, .. } = verdict else { return Err(Withheld::Policy) };
         let next_hop = self
             .next_hop(block.next_hop(), edits.next_hop(family), is_own, family)
             .ok_or(Withheld::NoNextHop)?;
         Ok(Departure { edits, next_hop, only_to_customer, long_lived })
+    }
+
+    /// What the policy is asked about, and what it says.
+    pub(super) fn judge(
+        &self,
+        prefix: IpNet,
+        block: Block<'_>,
+        is_own: bool,
+    ) -> Option<(PathAttributes, Verdict<'a>)> {
+        let terms = self.terms().ok()?;
+        let kind = terms.negotiated.codec.peer_kind;
+        let attributes = departing(block, kind, is_own);
+        let context = Context {
+            local_asn: terms.local_asn,
+            connection: self.peer.settings.connection,
+            peer_kind: kind,
+            source: if is_own { Source::Own } else { Source::Learned },
+            next_hop: block.next_hop(),
+            own_space: self.guard,
+        };
+        let verdict = self.peer.settings.export.evaluate(prefix, &attributes, &context);
+        Some((attributes, verdict))
     }
 
     fn next_hop(

@@ -15,7 +15,7 @@ use super::{Rib, with_table};
 use crate::types::Family;
 
 /// Prefixes that one slice of work visits: a fraction of a millisecond.
-const SLICE: u32 = 2048;
+const SLICE: u32 = 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Rib {
     }
 
     fn close(&mut self, family: Family, outbox: Box<Outbox>, next: u32, end: u32) -> Option<Job> {
-        let until = end.min(next.saturating_add(SLICE.saturating_mul(4)));
+        let until = end.min(next.saturating_add(SLICE.saturating_mul(8)));
         with_table!(self, family, table => {
             for id in (next..until).filter(|id| outbox.holds(*id)) {
                 table.let_go(id);

@@ -393,7 +393,14 @@ impl Address for u32 {
     const FAMILY: Family = Family::Ipv4Unicast;
 
     fn from_octets(octets: &[u8], bits: u8) -> Self {
-        let address = Self::from_be_bytes(padded(octets));
+        // By hand: copying a length that varies costs more than all the rest.
+        let address = match *octets {
+            [] => 0,
+            [a] => Self::from_be_bytes([a, 0, 0, 0]),
+            [a, b] => Self::from_be_bytes([a, b, 0, 0]),
+            [a, b, c] => Self::from_be_bytes([a, b, c, 0]),
+            [a, b, c, d, ..] => Self::from_be_bytes([a, b, c, d]),
+        };
         address & Self::MAX.checked_shl(32_u32.saturating_sub(bits.into())).unwrap_or(0)
     }
 
@@ -421,7 +428,11 @@ impl Address for WideAddress {
     const FAMILY: Family = Family::Ipv6Unicast;
 
     fn from_octets(octets: &[u8], bits: u8) -> Self {
-        let address = u128::from_be_bytes(padded(octets));
+        let mut padded = [0; 16];
+        for (to, from) in padded.iter_mut().zip(octets) {
+            *to = *from;
+        }
+        let address = u128::from_be_bytes(padded);
         let mask = u128::MAX.checked_shl(128_u32.saturating_sub(bits.into())).unwrap_or(0);
         (address & mask).into()
     }
@@ -457,14 +468,6 @@ impl From<u128> for WideAddress {
     fn from(address: u128) -> Self {
         Self { high: (address >> 64) as u64, low: address as u64 }
     }
-}
-
-fn padded<const N: usize>(octets: &[u8]) -> [u8; N] {
-    let mut address = [0; N];
-    for (to, from) in address.iter_mut().zip(octets) {
-        *to = *from;
-    }
-    address
 }
 
 /// RFC 4271 §4.3: length in bits, then as many octets as it needs.
