@@ -41,7 +41,7 @@ use crate::{
     health::{HealthView, Marks, Prober, Report, TargetId, Verdict, targets},
     memory_file::MemoryFile,
     model::{Admission, Limits, NodeModel, Precedent, Refusals},
-    safety::{self, Meter, Shielded, Vigil, shield},
+    safety::{self, Meter, Shielded, Vigil, lost_exports, shield},
     status::{self, Facts},
     steer::{Inputs, Memory, Plan, Rings, UnixMs, steer},
     sync::{FleetView, Received},
@@ -179,7 +179,8 @@ impl Runtime {
             None => in_force_before(&received),
         };
         let shielded = shield(&received.configuration, &before);
-        let mut trial = match self.admit(received, shielded) {
+        let admitted = self.admit(received, shielded);
+        let mut trial = match admitted.and_then(|trial| self.without_lost_exports(trial, &before)) {
             Ok(trial) => trial,
             Err(errors) => return self.feed.nack(revision, errors),
         };
@@ -215,6 +216,27 @@ impl Runtime {
         model.departures.addresses = shielded.departures.addresses.clone();
         shielded.join(&mut refusals);
         Ok(Trial { received, refusals, shielded, model })
+    }
+
+    /// A trial that leaves routers their export policies, if the new ones would withdraw too much.
+    fn without_lost_exports(
+        &self,
+        trial: Trial,
+        before: &Configuration,
+    ) -> Result<Trial, Vec<EntryError>> {
+        let was = match &self.in_force {
+            Some(force) => Some(force.model.clone()),
+            None => NodeModel::parse(before, self.limits, None).ok().map(|it| it.model),
+        };
+        let lost = was.map(|was| lost_exports(&was, &trial.model)).unwrap_or_default();
+        if lost.is_empty() {
+            return Ok(trial);
+        }
+        tracing::warn!(routes = lost.len(), "export policies refused: they would withdraw them");
+        lost.iter().for_each(|_| self.metrics.held(Hold::WithdrawalBudget));
+        let Trial { received, mut shielded, .. } = trial;
+        shielded.keep_policies(before, lost.len());
+        self.admit(received, shielded)
     }
 
     async fn try_out(

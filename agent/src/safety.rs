@@ -2,15 +2,18 @@
 //!
 //! The decisions are pure and live elsewhere: what is announced in
 //! [`isocast_bgp::origination`], under which gates in [`crate::steer`]. Here is what stands around
-//! them: [`shield()`] against configurations that lost something, [`Vigil`] over the gate-keepers,
+//! them: [`shield()`] against configurations that lost something, [`lost_exports()`] against policies
+//! that would, [`Vigil`] over the gate-keepers,
 //! [`Meter`] for traffic that should have ceased, and [`Metrics`].
 
+mod exports;
 mod meter;
 mod metrics;
 mod shield;
 mod vigil;
 
 pub use self::{
+    exports::lost_exports,
     meter::Meter,
     metrics::Metrics,
     shield::{Shielded, shield},

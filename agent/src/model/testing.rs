@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
+use isocast_bgp::policy::Policy;
+
 use crate::bgp::Communities;
 
 use super::{
-    Backend, Check, ClusterSecret, Departures, Failover, HealthCheck, NodeModel, OnNoLocalBackend,
-    Pool, Port, Protocol, Roles, Service,
+    Backend, Check, ClusterSecret, Connection, Departures, Failover, Families, HealthCheck,
+    MaxPrefixes, NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Reach, Remote, Roles,
+    Service,
 };
 
 pub(crate) const SERVICE: &str = "service-uid";
@@ -40,6 +43,33 @@ pub(crate) fn two_datacenters() -> NodeModel {
         sources: Vec::new(),
         drains: BTreeMap::new(),
         departures: Departures::default(),
+    }
+}
+
+/// A router on the link that is told everything.
+pub(crate) fn peer(uid: &str) -> Peer {
+    Peer {
+        uid: uid.into(),
+        name: uid.into(),
+        remote: Remote::Address(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254))),
+        connection: Connection::Fabric,
+        peer_asn: 65_001,
+        local_address: None,
+        next_hop_ipv4: None,
+        next_hop_ipv6: None,
+        families: Families { ipv4: true, ipv6: true },
+        hold_time: Duration::from_secs(9),
+        graceful_restart: None,
+        bfd: None,
+        role: None,
+        reach: Reach::Link,
+        passive: false,
+        password_file: None,
+        max_prefixes: MaxPrefixes::default(),
+        extended_next_hop: false,
+        enforce_first_as: true,
+        import: Policy::accept_all(),
+        export: Policy::accept_all(),
     }
 }
 

@@ -149,6 +149,36 @@ impl Shielded {
         refusals.kept = kept.unwrap_or_default();
     }
 
+    /// Leaves routers the export policies that they had `before`: the new ones would take `lost`
+    /// routes away from all of them.
+    pub fn keep_policies(&mut self, before: &Configuration, lost: usize) {
+        let mut entries: BTreeMap<String, Entry> =
+            self.configuration.entries().map(|it| (it.key.clone(), it.clone())).collect();
+        for (key, entry) in &mut entries {
+            let former = before.get(key).and_then(|entry| entry.value.as_ref());
+            let (Some(Value::BgpPeer(now)), Some(Value::BgpPeer(former))) =
+                (&mut entry.value, former)
+            else {
+                continue;
+            };
+            if now.export_policy == former.export_policy && now.connection == former.connection {
+                continue;
+            }
+            now.export_policy.clone_from(&former.export_policy);
+            now.connection = former.connection;
+            self.errors.push(EntryError {
+                key: key.clone(),
+                reason: "WouldWithdraw".to_owned(),
+                message: format!("its export policy would withdraw {lost} routes at once"),
+                name: now.name.clone(),
+            });
+            self.kept.push(entry.clone());
+        }
+        if let Ok(configuration) = Configuration::from_entries(entries.into_values()) {
+            self.configuration = configuration;
+        }
+    }
+
     /// Lets go of what was removed and is announced no longer. Whether there was any.
     pub fn release(&mut self, is_announced: impl Fn(&IpAddr) -> bool) -> bool {
         let addresses: BTreeSet<IpAddr> =
