@@ -36,7 +36,9 @@ pub struct UpdateView<'a> {
     pub end_of_rib: Option<Family>,
     /// AS_PATH, as one value.
     as_path: &'a [u8],
-    kept: [Span<'a>; ATTRIBUTES_MAX],
+    /// The section of attributes, which spans are parts of.
+    section: &'a [u8],
+    kept: [Span; ATTRIBUTES_MAX],
     count: usize,
 }
 
@@ -51,11 +53,13 @@ pub struct ReachView<'a> {
     pub announced: &'a [u8],
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Span<'a> {
+/// One attribute: small, as a view is built for every message.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
     flags: u8,
     code: u8,
-    value: &'a [u8],
+    start: u16,
+    bytes: u16,
 }
 
 impl<'a> UpdateView<'a> {
@@ -69,7 +73,7 @@ impl<'a> UpdateView<'a> {
         let withdrawn_bytes = reader.u16().ok()?;
         let withdrawn = reader.take(usize::from(withdrawn_bytes)).ok()?;
         let attribute_bytes = reader.u16().ok()?;
-        let section = reader.sub(usize::from(attribute_bytes)).ok()?;
+        let section = reader.take(usize::from(attribute_bytes)).ok()?;
         let announced = reader.rest();
         let mut view = Self {
             withdrawn,
@@ -79,7 +83,8 @@ impl<'a> UpdateView<'a> {
             unreach: None,
             end_of_rib: None,
             as_path: &[],
-            kept: [Span { flags: 0, code: 0, value: &[] }; ATTRIBUTES_MAX],
+            section,
+            kept: [Span::default(); ATTRIBUTES_MAX],
             count: 0,
         };
         let legacy = !withdrawn.is_empty() || !announced.is_empty();
@@ -89,7 +94,7 @@ impl<'a> UpdateView<'a> {
         {
             return None;
         }
-        let seen = view.read_attributes(section, codec)?;
+        let seen = view.read_attributes(codec)?;
         view.judge(seen, codec).then_some(view)
     }
 
@@ -97,7 +102,9 @@ impl<'a> UpdateView<'a> {
     pub fn write_block(&self, next_hop: NextHop, out: &mut Vec<u8>) {
         block::write_next_hop(Some(next_hop), out);
         for span in self.kept.iter().take(self.count) {
-            put(out, span.flags, span.code, span.value);
+            let value = self.section.get(usize::from(span.start)..).unwrap_or_default();
+            let value = value.get(..usize::from(span.bytes)).unwrap_or_default();
+            put(out, span.flags, span.code, value);
         }
     }
 
@@ -108,7 +115,8 @@ impl<'a> UpdateView<'a> {
     }
 
     /// Reads all attributes; which there were, or nothing.
-    fn read_attributes(&mut self, mut section: Reader<'a>, codec: &Codec) -> Option<Seen> {
+    fn read_attributes(&mut self, codec: &Codec) -> Option<Seen> {
+        let mut section = Reader::new(self.section);
         let mut seen = Seen::default();
         while !section.is_empty() {
             let [flags, code] = section.array().ok()?;
@@ -122,7 +130,8 @@ impl<'a> UpdateView<'a> {
                 return None;
             }
             seen.insert(code);
-            self.read_attribute(flags, code, value, codec)?;
+            let end = self.section.len().checked_sub(section.remaining())?;
+            self.read_attribute(flags, code, value, end, codec)?;
         }
         Some(seen)
     }
@@ -132,15 +141,21 @@ impl<'a> UpdateView<'a> {
         flags: u8,
         code: u8,
         value: &'a [u8],
+        end: usize,
         codec: &Codec,
     ) -> Option<()> {
+        let span = |flags: u8| {
+            let start = u16::try_from(end.checked_sub(value.len())?).ok()?;
+            let flags = flags & (flag::OPTIONAL | flag::TRANSITIVE | flag::PARTIAL);
+            Some(Span { flags, code, start, bytes: u16::try_from(value.len()).ok()? })
+        };
         let kind = flags & (flag::OPTIONAL | flag::TRANSITIVE);
         let Some(Some(rule)) = ROWS.get(usize::from(code)) else {
             // RFC 4271 §9: passed on as partial, or not at all.
             return match kind {
                 flag::OPTIONAL => Some(()),
                 _ if kind & flag::OPTIONAL == 0 => None,
-                _ => self.keep(flags | flag::PARTIAL, code, value),
+                _ => self.keep(span(flags | flag::PARTIAL)?),
             };
         };
         let partial_allowed = rule.flags == flag::OPTIONAL | flag::TRANSITIVE;
@@ -174,17 +189,17 @@ impl<'a> UpdateView<'a> {
             }
             _ => {}
         }
-        self.keep(flags & flag::PARTIAL | rule.flags, code, value)
+        self.keep(span(flags & flag::PARTIAL | rule.flags)?)
     }
 
     /// Keeps an attribute at its place in the order of codes.
-    fn keep(&mut self, flags: u8, code: u8, value: &'a [u8]) -> Option<()> {
-        let flags = flags & (flag::OPTIONAL | flag::TRANSITIVE | flag::PARTIAL);
+    fn keep(&mut self, span: Span) -> Option<()> {
         let used = self.kept.get(..self.count)?;
-        let at = used.iter().rposition(|span| span.code < code).map_or(0, |at| at.wrapping_add(1));
+        let at =
+            used.iter().rposition(|kept| kept.code < span.code).map_or(0, |at| at.wrapping_add(1));
         let tail = self.kept.get_mut(at..=self.count)?;
         tail.rotate_right(1);
-        *tail.first_mut()? = Span { flags, code, value };
+        *tail.first_mut()? = span;
         self.count = self.count.wrapping_add(1);
         Some(())
     }
