@@ -268,6 +268,9 @@ impl Lab {
             }
             std::thread::park_timeout(READY_POLL);
         }
+        if program.is_realtime {
+            process.favour();
+        }
         Ok(())
     }
 }

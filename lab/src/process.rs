@@ -21,6 +21,8 @@ use nix::{
 };
 use thiserror::Error;
 
+use crate::command;
+
 /// One process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -86,6 +88,14 @@ impl Process {
     #[must_use]
     pub fn with_pid(pid: i32) -> Option<Self> {
         Some(Self { pid, started_ticks: Stat::read(pid)?.started_ticks })
+    }
+
+    /// Has all its threads run before all that are not real-time, if the kernel permits it.
+    pub fn favour(&self) {
+        let arguments = ["--all-tasks", "--fifo", "--pid", "1", &self.pid.to_string()];
+        if let Err(error) = command::run("chrt", arguments) {
+            tracing::warn!(pid = self.pid, %error, "a program stays at ordinary priority");
+        }
     }
 
     /// Whether it runs the program of that file name.

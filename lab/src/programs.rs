@@ -25,6 +25,8 @@ pub struct Program {
     pub arguments: Vec<String>,
     /// A socket or file that is there once others can use the program.
     pub ready: Option<PathBuf>,
+    /// What it stands for runs on hardware of its own: it gets its turn before all others.
+    pub is_realtime: bool,
 }
 
 /// Where agents have their configuration from.
@@ -110,6 +112,8 @@ fn frr(topology: &Topology, node: &Node) -> Vec<Program> {
             executable: Path::new(FRR_DAEMONS).join(daemon),
             arguments,
             ready: Some(path("vty")),
+            // A router answers BFD on its line cards, not beside the users' load generators.
+            is_realtime: daemon == "bfdd",
         }
     };
     ["zebra", "bfdd", "bgpd", "staticd"].into_iter().filter(bound).map(program).collect()
@@ -122,7 +126,13 @@ fn bird(topology: &Topology, node: &Node) -> Program {
     let arguments = ["-f", "-c", &path("bird.conf"), "-P", &path("bird.pid"), "-s"];
     let mut arguments = arguments.map(str::to_owned).to_vec();
     arguments.push(control.display().to_string());
-    Program { name: "bird".into(), executable: "bird".into(), arguments, ready: Some(control) }
+    Program {
+        name: "bird".into(),
+        executable: "bird".into(),
+        arguments,
+        ready: Some(control),
+        is_realtime: true,
+    }
 }
 
 /// BIRD's control socket on a node.
@@ -137,7 +147,13 @@ fn nginx(topology: &Topology, node: &Node) -> Program {
     let arguments = ["-p", &path(""), "-e", &path("nginx.log"), "-c", &path("nginx.conf")];
     let mut arguments = arguments.map(str::to_owned).to_vec();
     arguments.extend(["-g".to_owned(), "daemon off;".to_owned()]);
-    Program { name: "nginx".into(), executable: "nginx".into(), arguments, ready: None }
+    Program {
+        name: "nginx".into(),
+        executable: "nginx".into(),
+        arguments,
+        ready: None,
+        is_realtime: false,
+    }
 }
 
 fn agent(topology: &Topology, node: &Node, tools: &Tools, source: Source) -> Program {
@@ -157,7 +173,14 @@ fn agent(topology: &Topology, node: &Node, tools: &Tools, source: Source) -> Pro
     option("bpffs", topology.pin_folder().join(&node.name).display().to_string());
     option("metrics", "0.0.0.0:9100".to_owned());
     option("admin-socket", path(ADMIN_SOCKET));
-    Program { name: AGENT.into(), executable: tools.program(AGENT), arguments, ready: None }
+    Program {
+        name: AGENT.into(),
+        executable: tools.program(AGENT),
+        arguments,
+        ready: None,
+        // It sees to that by itself.
+        is_realtime: false,
+    }
 }
 
 fn controller(topology: &Topology, node: &Node, tools: &Tools) -> Program {
@@ -175,6 +198,7 @@ fn controller(topology: &Topology, node: &Node, tools: &Tools) -> Program {
         executable: tools.program(CONTROLLER),
         arguments: arguments.to_vec(),
         ready: Some(data.join("admin.kubeconfig")),
+        is_realtime: false,
     }
 }
 
