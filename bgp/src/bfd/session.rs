@@ -204,8 +204,9 @@ impl Session {
     }
 
     /// Somebody else answers the peer's packets from now on, or no longer. Says whether that is
-    /// news.
-    pub const fn set_reflected(&mut self, is_reflected: bool) -> bool {
+    /// news. A session that is not up is never left to others.
+    pub fn set_reflected(&mut self, is_reflected: bool) -> bool {
+        let is_reflected = is_reflected && self.state == State::Up;
         std::mem::replace(&mut self.is_reflected, is_reflected) != is_reflected
     }
 

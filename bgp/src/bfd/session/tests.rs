@@ -301,6 +301,15 @@ fn a_reflected_session_is_silent_and_lives_by_what_the_forwarding_plane_hears() 
 }
 
 #[test]
+fn a_session_that_is_not_up_goes_on_sending_whoever_offers_to_answer() {
+    let mut bench = Bench::new(config().reflected());
+
+    bench.session.set_reflected(true);
+
+    assert!(!bench.pass(2 * SECOND).is_empty());
+}
+
+#[test]
 fn what_a_predecessor_left_goes_on_without_a_change_of_state() {
     let before = Bench::up(config().reflected());
     let Steady { expected, answer, .. } = before.session.steady().unwrap();
