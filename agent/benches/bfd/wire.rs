@@ -111,11 +111,12 @@ impl Wire {
         let len = message.bytes;
         let is_bfd = len >= PAYLOAD && bytes[12..14] == [8, 0] && bytes[23] == 17;
         let port = u16::from_be_bytes([bytes[36], bytes[37]]);
-        if is_bfd && port == 3784 {
-            if let (Some(at), Ok(packet)) = (stamp, ControlPacket::decode(&bytes[PAYLOAD..len])) {
-                let is_ours = bytes[26..30] == EDGE.octets();
-                self.seen.borrow_mut().push(Seen { at, is_ours, state: packet.state });
-            }
+        if is_bfd
+            && port == 3784
+            && let (Some(at), Ok(packet)) = (stamp, ControlPacket::decode(&bytes[PAYLOAD..len]))
+        {
+            let is_ours = bytes[26..30] == EDGE.octets();
+            self.seen.borrow_mut().push(Seen { at, is_ours, state: packet.state });
         }
         true
     }

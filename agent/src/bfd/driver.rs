@@ -121,7 +121,7 @@ impl Driver {
         }
     }
 
-    fn wait(&mut self) -> io::Result<()> {
+    fn wait(&self) -> io::Result<()> {
         let deadline = [self.endpoint.next_deadline(), self.retry_at].into_iter().flatten().min();
         let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let mut polled: Vec<_> =
@@ -200,7 +200,7 @@ impl Driver {
         }
     }
 
-    fn say(&mut self, key: &SessionKey, packet: &[u8]) {
+    fn say(&self, key: &SessionKey, packet: &[u8]) {
         let Some(session) = self.sessions.get(key) else { return };
         if let Err(error) = session.mouth.say(packet) {
             let mut totals = self.totals.lock();

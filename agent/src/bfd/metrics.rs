@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{State, priority::Priority, status::Readout};
+use super::{SessionStatus, State, priority::Priority, status::Readout};
 
 /// Registers everything there is.
 pub fn register(registry: &mut Registry, readout: Readout) {
@@ -19,6 +19,9 @@ pub fn register(registry: &mut Registry, readout: Readout) {
 
 #[derive(Debug)]
 struct View(Readout);
+
+/// Name, help, and what it shows of a session.
+type Gauge = (&'static str, &'static str, fn(&SessionStatus) -> u64);
 
 impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -47,7 +50,7 @@ impl Collector for View {
 impl View {
     fn sessions(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let statuses = self.0.statuses.borrow().clone();
-        let views: [(&str, &str, fn(&super::SessionStatus) -> u64); 2] = [
+        let views: [Gauge; 2] = [
             ("session_up", "1 if the session is up", |s| u64::from(s.state == State::Up)),
             ("session_reflected", "1 if the XDP program answers the peer", |s| {
                 u64::from(s.is_reflected)

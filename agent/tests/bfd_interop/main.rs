@@ -4,6 +4,7 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,
     reason = "a test fails by panicking, and says why"
