@@ -389,7 +389,7 @@ communities = ['65010:100']
         assert_eq!(config.peers[0].transport.md5, Some(Md5Key::new(b"secret").unwrap()));
         assert_eq!(config.peers[0].connect, ConnectMode::Both);
         assert_eq!(config.peers[1].connect, ConnectMode::Passive);
-        assert_eq!(config.peers[1].peer_asn, PeerAs::External);
+        assert_eq!(config.peers[1].peer_as, PeerAs::External);
     }
 
     #[test]

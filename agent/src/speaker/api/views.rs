@@ -4,12 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use isocast_bgp::wire::attribute::Origin;
-use isocast_bgp::wire::community::Communities;
 use isocast_bgp::wire::next_hop::NextHop;
 use serde::{Serialize, Serializer};
 
-use crate::bgp::{PeerReport, RouteReport};
+use crate::bgp::{PeerReport, RouteReport, words};
 use crate::speaker::announcements::Announcement;
 use crate::speaker::config::LOCAL;
 
@@ -61,7 +59,7 @@ pub(super) struct RouteView {
 impl AnnouncementView {
     pub(super) fn new(prefix: IpNet, announcement: &Announcement) -> Self {
         let next_hop = announcement.next_hop;
-        Self { prefix, next_hop, communities: texts(&announcement.communities) }
+        Self { prefix, next_hop, communities: words::communities(&announcement.communities) }
     }
 }
 
@@ -100,14 +98,10 @@ impl RouteView {
             best: path.best,
             next_hop: path.next_hop.map(NextHop::address),
             as_path: attributes.as_path.0.iter().map(|asn| asn.0).collect(),
-            origin: match attributes.origin {
-                Origin::Igp => "igp",
-                Origin::Egp => "egp",
-                Origin::Incomplete => "incomplete",
-            },
+            origin: words::origin(attributes.origin),
             med: attributes.med,
             local_pref: attributes.local_pref,
-            communities: texts(&attributes.communities),
+            communities: words::communities(&attributes.communities),
             stale: path.stale,
         }
     }
@@ -115,16 +109,6 @@ impl RouteView {
     pub(super) fn peer(&self) -> &str {
         &self.peer
     }
-}
-
-/// All communities of a route as people write them.
-fn texts(communities: &Communities) -> Vec<String> {
-    let standard = communities.standard.iter().map(ToString::to_string);
-    let large = communities.large.iter().map(ToString::to_string);
-    // Opaque here, and shown as what they are.
-    let extended =
-        communities.extended.iter().map(|it| format!("{:#018x}", u64::from_be_bytes(it.0)));
-    standard.chain(large).chain(extended).collect()
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]
