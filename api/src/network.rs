@@ -10,6 +10,7 @@ mod bgp_peer;
 mod bgp_policy;
 mod bgp_session;
 mod datacenter;
+mod drain;
 mod node;
 mod policy;
 
@@ -37,6 +38,10 @@ pub use self::{
     },
     bgp_session::{BgpSession, BgpSessionSpec, BgpSessionStatus, SessionError},
     datacenter::{Datacenter, DatacenterSpec, DatacenterState, DatacenterStatus},
+    drain::{
+        DRAINED, Drain, DrainNode, DrainSpec, DrainStage, DrainStatus, DrainTarget,
+        DrainTargetKind, PROGRESSING,
+    },
     node::{Node, NodeRole, NodeSpec, NodeStatus, Uplink, XdpMode},
     policy::{
         Affinity, Failover, HealthCheck, HttpProbe, Limits, MidFlowMove, OnNoLocalBackend, TcpProbe,

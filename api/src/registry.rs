@@ -10,7 +10,8 @@ pub use crate::field::{FieldError, FieldErrorReason};
 use crate::{
     network::{
         AddressClaimSpec, AddressPoolSpec, AnycastServiceSpec, BackendPoolSpec,
-        BgpAdvertisementSpec, BgpPeerSpec, BgpPolicySpec, BgpSessionSpec, DatacenterSpec, NodeSpec,
+        BgpAdvertisementSpec, BgpPeerSpec, BgpPolicySpec, BgpSessionSpec, DatacenterSpec,
+        DrainSpec, NodeSpec,
     },
     object::descriptor,
     resourcemanager::{OrganizationSpec, ProjectSpec},
@@ -98,6 +99,8 @@ pub enum ResourceKind {
     BackendPool,
     /// `anycastservices.network.isocast.dev`
     AnycastService,
+    /// `drains.network.isocast.dev`
+    Drain,
     /// `bgpsessions.network.isocast.dev`
     BgpSession,
     /// `bgpadvertisements.network.isocast.dev`
@@ -157,6 +160,7 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<AddressClaimSpec>(),
         descriptor::<BackendPoolSpec>(),
         descriptor::<AnycastServiceSpec>(),
+        descriptor::<DrainSpec>(),
         descriptor::<BgpSessionSpec>(),
         descriptor::<BgpAdvertisementSpec>(),
     ];

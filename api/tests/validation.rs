@@ -448,6 +448,29 @@ fn bgp_policy() {
 }
 
 #[test]
+fn drain() {
+    let good = json!({"target": {"kind": "Node", "name": "edge-ams-1"}, "wait": "10s"});
+    table(
+        "Drain",
+        &good,
+        &[
+            (
+                &[("/target/namespace", json!("web"))],
+                "spec.target.namespace: Forbidden: a Node has none",
+            ),
+            (&[("/wait", json!("1h1s"))], "spec.wait: Invalid value: \"1h1s\": must be at most 1h"),
+        ],
+    );
+    let service = json!({"kind": "AnycastService", "name": "www", "namespace": "web"});
+    assert_eq!(refusals(&object("Drain", json!({"target": service})), None), [""; 0]);
+    assert_eq!(defaulted("Drain", json!({"target": service}))["wait"], "30s");
+    assert_eq!(
+        updated("Drain", good, json!({"target": service})),
+        ["spec.target: Invalid value: is immutable: delete the object and create it again"],
+    );
+}
+
+#[test]
 fn address_pool() {
     table(
         "AddressPool",
