@@ -27,6 +27,7 @@ use isocast_api::agent::{Configuration, EntryError, NodeStatus};
 use isocast_bgp::origination::{Closed, Hold, Moment, Standing};
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::{Interval, MissedTickBehavior, interval},
 };
 
@@ -78,8 +79,10 @@ pub struct Runtime {
     vigil: Vigil,
     meter: Meter,
     metrics: safety::Metrics,
-    /// Since when routers have been owed an UPDATE for a change of health.
-    owed: Option<Instant>,
+    /// When health changed that is being acted upon.
+    reported: Option<Instant>,
+    /// Waits until routers were told of it.
+    telling: JoinSet<()>,
     /// Targets without a verdict: until there are none, a missing lease means nothing.
     unjudged: BTreeSet<TargetId>,
     status: watch::Sender<Arc<NodeStatus>>,
@@ -122,7 +125,8 @@ impl Runtime {
             vigil: Vigil::default(),
             meter: Meter::default(),
             metrics: safety::Metrics::default(),
-            owed: None,
+            reported: None,
+            telling: JoinSet::new(),
             unjudged: BTreeSet::new(),
             status,
         };
@@ -162,7 +166,6 @@ impl Runtime {
                 view = view(&mut self.fleet) => self.learn(&view).await,
                 _ = looks.tick() => self.look().await,
                 () = self.routing.changed() => {
-                    self.settle_debt();
                     self.routing.set_forwarding_preserved(|| self.forwarding.verify());
                 }
             }
@@ -298,12 +301,9 @@ impl Runtime {
         while let Ok(report) = self.reports.try_recv() {
             self.health.record(report);
         }
-        let before = self.leased();
+        self.reported = Some(reported);
         self.decide_again().await;
-        if self.leased() != before {
-            self.owed.get_or_insert(reported);
-        }
-        self.settle_debt();
+        self.reported = None;
     }
 
     /// Takes in who else announces this node's services.
@@ -385,6 +385,9 @@ impl Runtime {
     /// Withdraws what goes and flips the tables. The caller announces what comes.
     fn flip(&mut self, plan: &Plan) -> Result<u32, forwarding::ForwardingError> {
         self.routing.retain(&plan.leases);
+        if self.leased().iter().any(|address| !is_announced(plan, address)) {
+            self.time_telling();
+        }
         match self.forwarding.apply(&plan.tables) {
             Ok(generation) => {
                 self.memory_file.store(&plan.memory);
@@ -403,6 +406,10 @@ impl Runtime {
     /// Announces what a plan in force says, and says what it refused.
     fn carry_out(&mut self, plan: &Plan) {
         self.routing.announce(&plan.leases, &plan.announceable);
+        let before = self.leased();
+        if plan.leases.iter().any(|lease| !before.contains(&lease.address)) {
+            self.time_telling();
+        }
         for (prefix, hold) in plan.newly_held.iter().filter(|(_, hold)| hold.is_refusal()) {
             tracing::warn!(%prefix, reason = %hold, "withdrawal refused: {}", hold.message());
             self.metrics.held(*hold);
@@ -424,15 +431,18 @@ impl Runtime {
         leases.map(|lease| lease.address).collect()
     }
 
-    /// Notes when routers have been told of a change of health.
-    fn settle_debt(&mut self) {
-        let Some(since) = self.owed else { return };
-        match self.routing.is_told() {
-            Some(true) => self.metrics.on_the_wire(since.elapsed().as_secs_f64()),
-            Some(false) => return,
-            None => {}
-        }
-        self.owed = None;
+    /// Takes the time until routers were told of a change of health. A later change is told with
+    /// it, so one is timed at a time.
+    fn time_telling(&mut self) {
+        let Some(reported) = self.reported else { return };
+        let (told, metrics) = (self.routing.when_told(), self.metrics.clone());
+        self.telling.abort_all();
+        while self.telling.try_join_next().is_some() {}
+        self.telling.spawn(async move {
+            if told.await {
+                metrics.on_the_wire(reported.elapsed().as_secs_f64());
+            }
+        });
     }
 
     /// Tells the controller and the local socket what is so.

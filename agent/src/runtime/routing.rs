@@ -96,20 +96,25 @@ impl Routing {
         }
     }
 
-    /// Whether every established peer was told what is announced now, no less and no more; none
-    /// if there is no peer to tell.
-    pub(super) fn is_told(&self) -> Option<bool> {
-        let running = self.running.as_ref()?;
-        let wanted: BTreeSet<IpNet> =
-            running.leases.iter().map(|lease| lease.address.into()).collect();
-        let statuses = running.status.borrow();
-        let up = statuses.values().filter(|peer| peer.state == State::Established);
-        let told = |peer: &PeerStatus| {
-            let announced: BTreeSet<IpNet> = peer.announced.iter().copied().collect();
-            let is_told = |it: &IpNet| announced.contains(it) || peer.withheld.contains_key(it);
-            announced.is_subset(&wanted) && wanted.iter().all(is_told)
-        };
-        up.map(told).reduce(|all, one| all && one)
+    /// Waits until every established peer was told what is announced now, no less and no more;
+    /// false if there is no peer to tell.
+    pub(super) fn when_told(&self) -> impl Future<Output = bool> + use<> {
+        let running = self.running.as_ref();
+        let leases = running.into_iter().flat_map(|running| &running.leases);
+        let wanted: BTreeSet<IpNet> = leases.map(|lease| lease.address.into()).collect();
+        let status = running.map(|running| running.status.clone());
+        async move {
+            let Some(mut status) = status else { return false };
+            loop {
+                match is_told(&status.borrow_and_update(), &wanted) {
+                    Some(false) => {}
+                    outcome => return outcome.is_some(),
+                }
+                if status.changed().await.is_err() {
+                    return false;
+                }
+            }
+        }
     }
 
     /// From now on a prefix that is not announced is meant not to be.
@@ -202,6 +207,17 @@ fn listen(model: &NodeModel) -> Vec<SocketAddr> {
     }
     let everywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     everywhere.map(|address| SocketAddr::new(address, BGP_PORT)).to_vec()
+}
+
+/// Whether every established peer was told what is wanted; none if there is none.
+fn is_told(peers: &PeerStatuses, wanted: &BTreeSet<IpNet>) -> Option<bool> {
+    let told = |peer: &PeerStatus| {
+        let announced: BTreeSet<IpNet> = peer.announced.iter().copied().collect();
+        let is_told = |it: &IpNet| announced.contains(it) || peer.withheld.contains_key(it);
+        announced.is_subset(wanted) && wanted.iter().all(is_told)
+    };
+    let up = peers.values().filter(|peer| peer.state == State::Established);
+    up.map(told).reduce(|all, one| all && one)
 }
 
 fn begin(model: &NodeModel, start: Start) -> Option<Running> {

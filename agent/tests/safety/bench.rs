@@ -91,6 +91,15 @@ impl Source for TestSource {
     }
 }
 
+/// Who tells the agent what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// A controller, which says whatever the test wants.
+    ByController,
+    /// A file: nobody says who else announces what.
+    ByFile,
+}
+
 /// The address of a service.
 pub(crate) fn address(number: u8) -> String {
     format!("203.0.113.{number}")
@@ -102,6 +111,7 @@ impl Bench {
     /// Runs a test on a thread of its own, with an agent that serves `entries`; something listens at
     /// the first `services` addresses.
     pub(crate) fn run(
+        told: Told,
         services: u8,
         entries: Vec<Entry>,
         test: impl FnOnce(&mut Self) + Send + 'static,
@@ -111,15 +121,23 @@ impl Bench {
         let inside = thread::spawn(move || {
             let namespaces = wired(&name, services);
             enter(&namespaces[0].0);
-            test(&mut Self::start(name, namespaces, services, entries));
+            test(&mut Self::start(told, name, namespaces, services, entries));
         });
         if let Err(panic) = inside.join() {
             std::panic::resume_unwind(panic);
         }
     }
 
-    fn start(name: String, namespaces: [Namespace; 2], services: u8, entries: Vec<Entry>) -> Self {
+    fn start(
+        told: Told,
+        name: String,
+        namespaces: [Namespace; 2],
+        services: u8,
+        entries: Vec<Entry>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let file = serde_json::json!({"entries": entries}).to_string();
+        fs::write(dir.path().join("agent.json"), file).unwrap();
         let configuration = Configuration::from_entries(entries).unwrap();
         let first: Arc<dyn Desired> = Arc::new(World { revision: 1, configuration });
         let source = TestSource(watch::Sender::new(first));
@@ -142,12 +160,17 @@ impl Bench {
         let listeners = (0..services).map(|number| (number, listen(number))).collect();
 
         let router = router(&namespaces[1], dir.path());
-        let agent = Command::new(env!("CARGO_BIN_EXE_isocast-agent"))
-            .args(["run", "--node", NODE, "--controller", &controller.to_string()])
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_isocast-agent"));
+        match told {
+            Told::ByController => agent
+                .args(["run", "--node", NODE, "--controller", &controller.to_string()])
+                .arg("--join-token-file")
+                .arg(dir.path().join("token")),
+            Told::ByFile => agent.args(["run", "--config"]).arg(dir.path().join("agent.json")),
+        };
+        let agent = agent
             .arg("--state")
             .arg(dir.path().join("state"))
-            .arg("--join-token-file")
-            .arg(dir.path().join("token"))
             .arg("--bpffs")
             .arg(pins(&name))
             .arg("--admin-socket")

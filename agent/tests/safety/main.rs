@@ -5,7 +5,7 @@
 
 mod bench;
 
-use bench::{Bench, EDGE, EDGE_ASN, NODE, PORT, ROUTER, ROUTER_ASN, address};
+use bench::{Bench, EDGE, EDGE_ASN, NODE, PORT, ROUTER, ROUTER_ASN, Told, address};
 use isocast_api::agent::{
     AddressFamily, Backend, BackendPool, BgpPeer, BgpPolicy, Connection, Entry, Failover,
     HealthCheck, Node, OnNoLocalBackend, Port, Protocol, Role, Service, Tombstone, Uplink,
@@ -106,7 +106,7 @@ fn full() -> Vec<Entry> {
 
 /// A bench whose router has every route.
 fn run(test: impl FnOnce(&mut Bench) + Send + 'static) {
-    Bench::run(SERVICES, full(), |bench| {
+    Bench::run(Told::ByController, SERVICES, full(), |bench| {
         bench.eventually("the router has every route", |bench| bench.routes() == 30);
         bench.eventually("the fleet's view is known", |bench| {
             bench.status()["services"]
@@ -192,5 +192,34 @@ fn a_policy_that_drops_everything_is_refused_and_the_former_one_stays() {
         let refused = &bench.status()["refused"][0];
         assert_eq!(refused["reason"], "WouldWithdraw", "{refused}");
         assert_eq!(refused["name"], "router");
+    });
+}
+
+#[test]
+fn a_single_failure_is_on_the_wire_at_once_and_many_only_within_the_budget() {
+    Bench::run(Told::ByFile, SERVICES, full(), |bench| {
+        bench.eventually("the router has every route", |bench| bench.routes() == 30);
+        let measured = |bench: &Bench| bench.metric("isocast_health_to_update_seconds_count");
+        let before = measured(bench).unwrap();
+
+        for number in 0..10 {
+            bench.fail(number);
+            bench.eventually("the route is gone", |bench| bench.routes() == 29);
+            bench.recover(number);
+            bench.eventually("the route is back", |bench| bench.routes() == 30);
+        }
+
+        bench.eventually("each change was measured", |bench| {
+            measured(bench).is_some_and(|count| count - before >= 20.0)
+        });
+        let within = bench.metric("isocast_health_to_update_seconds_bucket{le=\"1.0\"");
+        assert_eq!(within, measured(bench), "none took a second, on whatever machine");
+
+        for number in 0..20 {
+            bench.fail(number);
+        }
+        bench
+            .eventually("the others are held", |bench| bench.count("HeldByWithdrawalBudget") == 15);
+        bench.all_along("and stay", |bench| bench.routes() == 25);
     });
 }
