@@ -7,6 +7,7 @@
 const UNIT: usize = 16;
 /// Units of a chunk: more than the attributes of the longest message fill.
 const CHUNK_UNITS: u32 = 8192;
+const CHUNK_BYTES: usize = CHUNK_UNITS as usize * UNIT;
 
 /// Where a string is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Arena {
     fn grow(&mut self, units: u32) -> Option<u32> {
         let end = self.taken.saturating_add(units);
         if self.chunks.is_empty() || end > CHUNK_UNITS {
-            self.chunks.push(vec![0; CHUNK_UNITS as usize * UNIT]);
+            self.chunks.push(vec![0; CHUNK_BYTES]);
             self.taken = 0;
         }
         let chunk = u32::try_from(self.chunks.len()).ok()?.checked_sub(1)?;
@@ -89,7 +90,8 @@ fn units_of(bytes: usize) -> Option<u32> {
 
 /// Chunk of a start, and the byte in there.
 const fn split(start: u32) -> (usize, usize) {
-    ((start / CHUNK_UNITS) as usize, (start % CHUNK_UNITS) as usize * UNIT)
+    let at = (start % CHUNK_UNITS) as usize;
+    ((start / CHUNK_UNITS) as usize, at.wrapping_mul(UNIT))
 }
 
 #[cfg(test)]
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_longest_string_fits_and_one_byte_more_does_not() {
-        let longest = CHUNK_UNITS as usize * UNIT;
+        let longest = CHUNK_BYTES;
         let mut arena = Arena::default();
 
         assert!(arena.insert(&vec![1; longest]).is_some());

@@ -139,7 +139,7 @@ fn traits_of(path: &Path, store: &AttributeStore) -> Traits {
 }
 
 /// What follows MED: eBGP over iBGP, router id, address.
-fn last_rank(path: &Path, sources: &[Source]) -> Option<(bool, u32, std::net::IpAddr)> {
+pub(super) fn last_rank(path: &Path, sources: &[Source]) -> Option<(bool, u32, std::net::IpAddr)> {
     let neighbour = sources.get(usize::from(path.source.0))?.neighbour;
     let internal = neighbour.kind == Some(PeerKind::Internal);
     Some((internal, neighbour.router_id, neighbour.address))

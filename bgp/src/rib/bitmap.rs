@@ -21,6 +21,18 @@ impl Bitmap {
         }
     }
 
+    pub(super) fn remove(&mut self, number: u32) {
+        let (word, bit) = split(number);
+        if let Some(word) = self.words.get_mut(word) {
+            *word &= !(1 << bit);
+        }
+    }
+
+    pub(super) fn contains(&self, number: u32) -> bool {
+        let (word, bit) = split(number);
+        self.words.get(word).is_some_and(|word| word >> bit & 1 != 0)
+    }
+
     /// The first member that is not below `from`.
     pub(super) fn next_from(&self, from: u32) -> Option<u32> {
         let (first, bit) = split(from);
@@ -53,5 +65,9 @@ mod tests {
         assert_eq!(bitmap.next_from(4), Some(64));
         assert_eq!(bitmap.next_from(65), Some(1000));
         assert_eq!(bitmap.next_from(1001), None);
+
+        bitmap.remove(64);
+        bitmap.remove(5000);
+        assert_eq!([3, 64, 1000, 5000].map(|number| bitmap.contains(number)), [true, false, true, false]);
     }
 }

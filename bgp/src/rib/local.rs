@@ -56,7 +56,7 @@ enum Progress {
 impl Rib {
     /// Replaces the set of wanted announcements.
     pub(crate) fn set_local(&mut self, wanted: Arc<Announcements>) {
-        if self.local.wanted == wanted {
+        if Arc::ptr_eq(&self.local.wanted, &wanted) || self.local.wanted == wanted {
             return;
         }
         self.local.wanted = wanted;

@@ -25,7 +25,7 @@ pub enum OverLimit {
     /// The session (RFC 4486 §4: Cease, maximum number of prefixes reached).
     #[default]
     EndSession,
-    /// A warning; the prefix is not taken.
+    /// A warning; the prefix is not taken, until the peer says it again when there is room.
     Ignore,
 }
 

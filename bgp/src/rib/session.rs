@@ -172,13 +172,18 @@ impl Rib {
 
     fn judge_again(&mut self, peer: PeerIndex, family: Family) {
         let Some(entry) = self.peer(peer) else { return };
-        let Some(source) = *entry.current.get(family) else { return };
-        if entry.settings.imports_nothing() {
+        let shut = entry.settings.imports_nothing();
+        if shut {
+            self.drop_stale(peer, family);
+        }
+        let Some(source) = self.peer(peer).and_then(|entry| *entry.current.get(family)) else {
+            return;
+        };
+        if shut {
             let fresh = self.new_source(peer, family);
             if let Some(entry) = self.peer_mut(peer) {
                 *entry.current.get_mut(family) = fresh;
             }
-            self.drop_stale(peer, family);
             self.kill(family, source);
         } else {
             self.start_walk(family, source, Walk::Judge);

@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::attributes::{AttrId, AttributeStore};
 use super::best;
+use super::forwarding::Dirt;
 use super::index::{Hashing, Index};
 use super::path::{Neighbour, Path, Paths, PeerIndex, Source, SourceId, SourceState, Verdict};
 use super::slab::{CHUNK_NAMES, Slab};
@@ -67,6 +68,8 @@ pub(super) struct Table<A> {
     hashing: Hashing,
     sources: Vec<Source>,
     vacant: Vec<SourceId>,
+    /// For a forwarding table, if there is one.
+    pub(super) dirt: Option<Dirt>,
 }
 
 impl<A: Address> Node<A> {
@@ -89,6 +92,7 @@ impl<A: Address> Table<A> {
             hashing,
             sources: vec![Source::new(PeerIndex::OURSELVES, ourselves)],
             vacant: Vec::new(),
+            dirt: None,
         }
     }
 
@@ -166,6 +170,7 @@ impl<A: Address> Table<A> {
             None => self.add_node(address, bits, hash)?,
         };
         let peer = self.source(path.source)?.peer;
+        self.touch(id);
         let node = self.nodes.get_mut(id)?;
         let sources = &mut self.sources;
         let was_local = node.best().is_some_and(|best| best.source == LOCAL);
@@ -293,6 +298,7 @@ impl<A: Address> Table<A> {
         node.has_best = best::select(node.paths.as_mut_slice(), &self.sources, store);
         let best = node.best().copied();
         let bits = node.bits;
+        self.touch(id);
         if best == before {
             self.drop_if_idle(id);
             return None;
@@ -300,6 +306,15 @@ impl<A: Address> Table<A> {
         let is_local = |path: Option<Path>| path.is_some_and(|path| path.source == LOCAL);
         let local = is_local(before) || is_local(best);
         Some(Change { id, bits, reached: best.is_some(), local })
+    }
+
+    /// A path of the prefix changes.
+    fn touch(&mut self, id: u32) {
+        if let Some(dirt) = &mut self.dirt
+            && dirt.mark(id)
+        {
+            self.hold(id);
+        }
     }
 
     /// One more outbox holds the prefix's name.

@@ -253,7 +253,8 @@ impl<'a> UpdateView<'a> {
 }
 
 /// The rows of [`RULES`] by their codes; a code beyond has none.
-const ROWS: [Option<Rule>; 64] = {
+#[expect(clippy::indexing_slicing, reason = "beyond either end it would not compile")]
+static ROWS: [Option<Rule>; 64] = {
     let mut rows = [None; 64];
     let mut at = 0;
     while at < RULES.len() {
