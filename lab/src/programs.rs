@@ -112,8 +112,8 @@ fn frr(topology: &Topology, node: &Node) -> Vec<Program> {
             executable: Path::new(FRR_DAEMONS).join(daemon),
             arguments,
             ready: Some(path("vty")),
-            // A router answers BFD on its line cards, not beside the users' load generators.
-            is_realtime: daemon == "bfdd",
+            // A router is a machine of its own, not one that the users' load generators run on.
+            is_realtime: true,
         }
     };
     ["zebra", "bfdd", "bgpd", "staticd"].into_iter().filter(bound).map(program).collect()
