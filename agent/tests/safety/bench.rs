@@ -4,7 +4,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::panic,
     reason = "test support: it fails where it stands"
 )]
 
@@ -230,6 +229,13 @@ impl Bench {
         let status = self.status();
         let services = status["services"].as_array().cloned().unwrap_or_default();
         services.iter().filter(|it| it["announced"]["reason"] == reason).count()
+    }
+
+    /// Whether the agent knows that nobody else announces its services.
+    pub(crate) fn keeps_everything(&self) -> bool {
+        let status = self.status();
+        let services = status["services"].as_array();
+        services.is_some_and(|all| all.iter().all(|service| service["keeper"] == true))
     }
 
     /// A metric of the agent.
