@@ -97,6 +97,13 @@ impl Lab {
         run(Command::new("ip").args(["netns", "exec", &self.router, "nft", "-f", "-"]), rule);
     }
 
+    /// A router is a machine of its own: what is under stress here is not it.
+    fn on_router(&self, program: &str) -> Command {
+        let mut command = Command::new("chrt");
+        command.args(["--fifo", "1", "ip", "netns", "exec", &self.router, program]);
+        command
+    }
+
     fn bird(&self, folder: &Path, interval_ms: u32) -> Child {
         let text = format!(
             "router id {ROUTER};\nprotocol device {{}}\nprotocol bfd {{\n\
@@ -104,8 +111,8 @@ impl Lab {
              neighbor {EDGE} dev \"{LINK}\"; }}\n"
         );
         fs::write(folder.join("bird.conf"), text).unwrap();
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.router, "bird", "-f", "-c"]);
+        let mut command = self.on_router("bird");
+        command.args(["-f", "-c"]);
         command.arg(folder.join("bird.conf")).arg("-s").arg(folder.join("bird.ctl"));
         command.arg("-P").arg(folder.join("bird.pid"));
         spawn(&mut command)
@@ -126,8 +133,7 @@ impl Lab {
             let path = |suffix: &str| folder.join(format!("{daemon}.{suffix}"));
             fs::write(path("conf"), text).unwrap();
             own(&path("conf"));
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", &self.router, &format!("/usr/lib/frr/{daemon}")]);
+            let mut command = self.on_router(&format!("/usr/lib/frr/{daemon}"));
             command.arg("-f").arg(path("conf")).arg("-i").arg(path("pid"));
             command.arg("-z").arg(folder.join("zserv")).arg("--vty_socket").arg(folder);
             command.args(["-P", "0"]);
