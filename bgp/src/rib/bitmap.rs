@@ -68,6 +68,9 @@ mod tests {
 
         bitmap.remove(64);
         bitmap.remove(5000);
-        assert_eq!([3, 64, 1000, 5000].map(|number| bitmap.contains(number)), [true, false, true, false]);
+        assert_eq!(
+            [3, 64, 1000, 5000].map(|number| bitmap.contains(number)),
+            [true, false, true, false]
+        );
     }
 }

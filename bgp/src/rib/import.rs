@@ -133,6 +133,9 @@ impl Rib {
     }
 
     fn take_decoded(&mut self, peer: PeerIndex, update: Update) -> Result<(), EndReason> {
+        let router_id = self.peer(peer).map(|entry| entry.settings.router_id);
+        // RFC 4456 §8: a reflector sent back what came from us.
+        let reflected = update.originator.is_some() && update.originator == router_id;
         for family in Family::ALL {
             with_table!(self, family, table => {
                 let list = update.withdrawn.iter().filter_map(Address::of);
@@ -152,7 +155,7 @@ impl Rib {
                     guard: &self.guard,
                     scratch: &mut self.scratch,
                 };
-                let looped = |asn| update.attributes.as_path.0.contains(&asn);
+                let looped = |asn| reflected || update.attributes.as_path.0.contains(&asn);
                 let prefixes = reach.prefixes.iter().filter_map(Address::of);
                 learning.learn(peer, looped, prefixes)
             })?;

@@ -8,7 +8,7 @@
 use std::hash::Hasher;
 
 use foldhash::SharedSeed;
-use foldhash::fast::FoldHasher;
+use foldhash::quality::FoldHasher;
 use hashbrown::HashTable;
 
 const SHARDS: usize = 256;
@@ -34,7 +34,9 @@ struct Slot {
 
 impl Hashing {
     pub(super) fn new(seed: u64) -> Self {
-        Self { shared: SharedSeed::from_u64(seed), seed: seed.rotate_left(32) }
+        // A seed of few bits would leave the multiplications inside with too few to work with.
+        let seed = mixed(seed);
+        Self { shared: SharedSeed::from_u64(seed), seed: mixed(seed) }
     }
 
     pub(super) fn bytes(&self, bytes: &[u8]) -> u32 {
@@ -83,6 +85,14 @@ impl Index {
     }
 }
 
+/// SplitMix64: every bit of the seed reaches every bit of the result.
+const fn mixed(seed: u64) -> u64 {
+    let seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let seed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let seed = (seed ^ (seed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    seed ^ (seed >> 31)
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "the upper half is folded into the lower")]
 const fn folded(hash: u64) -> u32 {
     (hash ^ hash >> 32) as u32
@@ -95,4 +105,35 @@ const fn shard(hash: u32) -> usize {
 /// A table uses the lowest bits and the seven highest.
 const fn spread(hash: u32) -> u64 {
     (hash as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Networks as the Internet has them: most bits of their keys never change.
+    fn keys() -> impl Iterator<Item = u64> {
+        (0..50_000_u64).map(|n| (0x0100_0000 + (n << 8)) << 8 | 24)
+    }
+
+    #[test]
+    fn names_spread_evenly_whatever_the_seed() {
+        for seed in (0..64).chain((0..64).map(|n| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n))) {
+            let hashing = Hashing::new(seed);
+            let hashes: Vec<_> = keys().map(|key| hashing.words(&[key])).collect();
+            let count = |part: fn(u32) -> usize, parts: usize| {
+                let mut counts = vec![0_usize; parts];
+                for hash in &hashes {
+                    counts[part(*hash)] += 1;
+                }
+                counts.into_iter().max().unwrap()
+            };
+
+            let fullest = count(shard, SHARDS);
+            let crowded = count(|hash| (spread(hash) & 0xffff) as usize, 1 << 16);
+
+            assert!(fullest < 2 * hashes.len() / SHARDS, "seed {seed}: {fullest} in one shard");
+            assert!(crowded < 16, "seed {seed}: {crowded} in one place");
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub(super) struct Path {
 pub enum Verdict {
     /// It may be used.
     Accepted,
-    /// Our AS is in its path (RFC 4271 §9.1.2).
+    /// Our AS is in its path (RFC 4271 §9.1.2), or we are who originated it (RFC 4456 §8).
     Loop,
     /// The peer's import policy refused it.
     Policy,

@@ -1,7 +1,7 @@
 //! One peer as the table knows it: what it may tell us, what it may be told, and how much of both
 //! there is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::outbox::Outbox;
 use super::path::{Neighbour, SourceId, Verdict};
@@ -52,6 +52,8 @@ pub enum NextHopMode {
 #[derive(Clone, Debug)]
 pub(crate) struct PeerSettings {
     pub(crate) address: IpAddr,
+    /// Our own BGP identifier.
+    pub(crate) router_id: Ipv4Addr,
     pub(crate) connection: Connection,
     pub(crate) import: Policy,
     pub(crate) import_limit: PrefixLimit,
