@@ -113,7 +113,7 @@ mod tests {
 
     /// Networks as the Internet has them: most bits of their keys never change.
     fn keys() -> impl Iterator<Item = u64> {
-        (0..50_000_u64).map(|n| (0x0100_0000 + (n << 8)) << 8 | 24)
+        (0..50_000_u64).map(|n| 0x0100_0000_u64.wrapping_add(n << 8) << 8 | 24)
     }
 
     #[test]
