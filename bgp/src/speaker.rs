@@ -30,8 +30,9 @@ use crate::fsm::{Action, ConnectionId, Input, LocalEndpoint, Session, Stop};
 use crate::guard::ExportGuard;
 use crate::limits::PEERS_MAX;
 pub use crate::rib::{
-    Announcement, Announcements, Counters, Cursor, LearntRoutes, NextHopMode, OverLimit, Page,
-    PathView, PeerCounts, PrefixLimit, PrefixView, Reason, SentView, Verdict, Withheld,
+    Announcement, Announcements, Counters, Cursor, ForwardingRoute, Judgement, LearntRoutes,
+    NextHopMode, OverLimit, Page, PathView, PeerCounts, PrefixLimit, PrefixView, Reason, SentView,
+    Verdict, Withheld,
 };
 use crate::rib::{PeerIndex, Rib};
 use crate::types::Family;
@@ -237,6 +238,28 @@ impl Speaker {
             return Some(self.now);
         }
         self.peers.values().filter_map(|peer| peer.session.next_deadline()).min()
+    }
+
+    /// From here on [`Self::take_forwarding`] tells where prefixes lead, beginning with all of them.
+    pub fn watch_forwarding(&mut self) {
+        self.rib.watch_forwarding();
+    }
+
+    /// Whether a forwarding table is to be told something.
+    #[must_use]
+    pub fn has_forwarding(&self) -> bool {
+        self.rib.has_forwarding()
+    }
+
+    /// Appends where prefixes lead that changed, each with `multipath_max` next hops at most, after
+    /// a look at `visits` of them. What is not taken waits, at a few bytes a prefix.
+    pub fn take_forwarding(
+        &mut self,
+        multipath_max: usize,
+        visits: usize,
+        out: &mut Vec<ForwardingRoute>,
+    ) {
+        self.rib.take_forwarding(multipath_max, visits, out);
     }
 
     /// The peer configured with an address, for connections that come in.

@@ -78,6 +78,7 @@ impl PeerConfig {
     pub(super) fn settings(&self) -> PeerSettings {
         PeerSettings {
             address: self.address,
+            router_id: self.session.router_id,
             connection: self.connection,
             import: self.import.policy.clone(),
             import_limit: self.import.limit,

@@ -27,6 +27,7 @@ pub(super) struct AttributeSet {
     as_path: Option<AsPath>,
     as4_path: Option<AsPath>,
     as4_aggregator: Option<Aggregator>,
+    originator: Option<Ipv4Addr>,
     next_hop: Option<Ipv4Addr>,
     /// MP_REACH of a family of the session.
     reach: Option<Reach>,
@@ -46,6 +47,7 @@ impl AttributeSet {
             as_path: None,
             as4_path: None,
             as4_aggregator: None,
+            originator: None,
             next_hop: None,
             reach: None,
             reach_seen: false,
@@ -145,7 +147,10 @@ impl AttributeSet {
             type_code::ONLY_TO_CUSTOMER => {
                 self.attributes.only_to_customer = Some(Asn(reader.u32().map_err(length)?));
             }
-            // ORIGINATOR_ID and CLUSTER_LIST matter to route reflectors alone.
+            type_code::ORIGINATOR_ID => {
+                self.originator = Some(reader.array::<4>().map_err(length)?.into());
+            }
+            // CLUSTER_LIST matters to route reflectors alone.
             _ => {}
         }
         Ok(())
@@ -227,8 +232,9 @@ impl AttributeSet {
             reach.push(Reach { next_hop: NextHop::V4(address), prefixes: announced });
         }
         let faults = std::mem::take(&mut self.faults);
+        let originator = self.originator;
         let attributes = self.into_attributes();
-        Ok(Update { withdrawn, reach, attributes, end_of_rib: None, faults })
+        Ok(Update { withdrawn, reach, attributes, originator, end_of_rib: None, faults })
     }
 
     /// RFC 7606 §3 (d): a missing well-known mandatory attribute is treat-as-withdraw.

@@ -4,7 +4,7 @@
 //! of their own before a byte of any of them is looked at. [`Update`] is what may be acted upon:
 //! treat-as-withdraw has been applied already, so no caller can use a route of a broken message.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -94,6 +94,8 @@ pub struct Update {
     pub reach: Vec<Reach>,
     /// Attributes of everything in `reach`.
     pub attributes: PathAttributes,
+    /// Who brought these routes into our AS, if a route reflector says so (RFC 4456 §8).
+    pub originator: Option<Ipv4Addr>,
     /// End-of-RIB of this family (RFC 4724 §2).
     pub end_of_rib: Option<Family>,
     /// Everything that was wrong, for the log and the counters.

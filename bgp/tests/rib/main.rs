@@ -12,6 +12,7 @@
 
 mod bounds;
 mod exchange;
+mod forwarding;
 mod net;
 mod network;
 mod oracle;

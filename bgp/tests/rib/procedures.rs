@@ -1,6 +1,7 @@
 //! Rules beyond choosing and passing on: restarts, roles, well-known communities, next hops of
 //! another family, attributes nobody knows.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use isocast_bgp::fsm::{HelperConfig, Role};
@@ -17,7 +18,7 @@ use isocast_bgp::wire::next_hop::NextHop;
 use isocast_bgp::wire::refresh::{Refresh, RouteRefresh};
 
 use crate::net::net;
-use crate::script::{Persona, Script, address, config, id};
+use crate::script::{LOCAL_ASN, Persona, Script, address, config, id};
 
 const PREFIX: &str = "192.0.2.0/24";
 
@@ -274,4 +275,22 @@ fn a_policy_that_opens_asks_the_peer_again() {
     script.settle();
 
     assert_eq!(refreshes(&script), 2, "one for each family");
+}
+
+#[test]
+fn what_a_reflector_sends_back_to_its_originator_is_a_loop() {
+    let mut script = Script::new(&[Persona::new(LOCAL_ASN.0)]);
+    let reflected = |originator: Ipv4Addr| PathAttributes {
+        local_pref: Some(100),
+        opaque: vec![OpaqueAttribute { flags: 0x80, code: 9, value: originator.octets().to_vec() }],
+        ..PathAttributes::default()
+    };
+
+    script.announce(0, &[net(PREFIX)], hop(0), &reflected(Ipv4Addr::new(10, 0, 0, 254)));
+    let view = script.speaker.route(&net(PREFIX)).unwrap();
+    assert_eq!((view.paths[0].best, view.paths[0].verdict), (false, Verdict::Loop));
+
+    script.announce(0, &[net(PREFIX)], hop(0), &reflected(Ipv4Addr::new(10, 0, 0, 253)));
+    let view = script.speaker.route(&net(PREFIX)).unwrap();
+    assert_eq!((view.paths[0].best, view.paths[0].verdict), (true, Verdict::Accepted));
 }
