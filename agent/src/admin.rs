@@ -1,7 +1,10 @@
-//! What the agent answers about itself: Prometheus metrics over TCP, and status over a local
-//! socket for the operator of this host.
+//! What the agent answers about itself: Prometheus metrics over TCP, and the local API for the
+//! operator of this host, over a local socket or passed on by the controller.
 //!
 //! Read-only; whoever may open the socket (mode 0600) may know everything the agent knows.
+
+mod bgp;
+mod error;
 
 use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 
@@ -12,12 +15,18 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use isocast_api::agent::NodeStatus;
+use isocast_api::agent::{
+    NodeStatus,
+    local::{ADVERTISEMENTS_PATH, METRICS_PATH, PEERS_PATH, ROUTES_PATH, STATUS_PATH, WHY_PATH},
+};
 use prometheus_client::registry::Registry;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
 };
+
+use self::error::Refused;
+use crate::runtime::Inquirer;
 
 /// The content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,6 +38,8 @@ pub struct Views {
     pub status: watch::Receiver<Arc<NodeStatus>>,
     /// Every metric of the agent.
     pub metrics: Arc<Registry>,
+    /// Whom to ask about routing.
+    pub inquirer: Inquirer,
 }
 
 /// Serves metrics until the future is dropped.
@@ -44,7 +55,7 @@ pub async fn serve_metrics(address: SocketAddr, views: Views) -> io::Result<()> 
     axum::serve(listener, routes).await
 }
 
-/// Serves status and metrics on a local socket until the future is dropped.
+/// Serves the local API on a socket until the future is dropped.
 ///
 /// # Errors
 /// A path that cannot be listened on. A socket that a killed agent left behind is replaced.
@@ -58,11 +69,20 @@ pub async fn serve_local(path: PathBuf, views: Views) -> io::Result<()> {
     }
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let routes = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/v1/status", get(status))
-        .with_state(views);
-    axum::serve(listener, routes).await
+    axum::serve(listener, local(views)).await
+}
+
+/// The local API.
+pub fn local(views: Views) -> Router {
+    Router::new()
+        .route(METRICS_PATH, get(metrics))
+        .route(STATUS_PATH, get(status))
+        .route(PEERS_PATH, get(bgp::peers))
+        .route(ROUTES_PATH, get(bgp::routes))
+        .route(ADVERTISEMENTS_PATH, get(bgp::advertisements))
+        .route(WHY_PATH, get(bgp::why))
+        .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "no such resource") })
+        .with_state(views)
 }
 
 async fn status(State(views): State<Views>) -> Json<NodeStatus> {

@@ -10,8 +10,10 @@
 
 mod changes;
 mod config;
+mod desk;
 mod driver;
 mod interface;
+mod kernel;
 mod mailbox;
 mod md5;
 mod query;
@@ -19,6 +21,7 @@ mod socket;
 mod sockopt;
 mod speaker;
 mod status;
+pub mod words;
 
 pub use isocast_bgp::{
     fsm::{ConfigError, ConnectMode, PeerAs, Role, State, Stop},
@@ -32,8 +35,10 @@ pub use self::config::{
     Advertisement, BGP_PORT, DYNAMIC_PEERS_DEFAULT, IMPORT_PREFIXES_DEFAULT, PeerConfig,
     SpeakerConfig, Transport, Uid, accept_all, own_announcements,
 };
+pub use self::desk::Desk;
+pub use self::kernel::{KernelConfig, KernelReport};
 pub use self::mailbox::BfdChange;
 pub use self::md5::{Md5Key, Md5KeyError};
-pub use self::query::{PeerReport, RouteReport, RoutesPage, RoutesQuery};
+pub use self::query::{Passage, PeerReport, PrefixReport, RouteReport, RoutesPage, RoutesQuery};
 pub use self::speaker::{BgpSpeaker, SpeakerError};
-pub use self::status::{PeerStatus, PeerStatuses};
+pub use self::status::{PeerStatus, PeerStatuses, SessionFacts};

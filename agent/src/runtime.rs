@@ -11,6 +11,7 @@
 
 mod feed;
 mod forwarding;
+mod inquiry;
 mod liveness;
 mod routing;
 
@@ -31,7 +32,12 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-pub use self::{feed::Feed, forwarding::KernelCounters};
+pub(crate) use self::routing::{PeerTold, Told};
+pub use self::{
+    feed::Feed,
+    forwarding::KernelCounters,
+    inquiry::{Answer, Inquirer, Unanswered},
+};
 use self::{
     forwarding::{Forwarding, Start},
     liveness::Liveness,
@@ -86,6 +92,8 @@ pub struct Runtime {
     /// Targets without a verdict: until there are none, a missing lease means nothing.
     unjudged: BTreeSet<TargetId>,
     status: watch::Sender<Arc<NodeStatus>>,
+    inquirer: Inquirer,
+    questions: mpsc::Receiver<inquiry::Question>,
 }
 
 /// What the node does now.
@@ -109,6 +117,7 @@ impl Runtime {
         let (prober, reports) = Prober::new();
         let fleet = feed.fleet();
         let (status, follow) = watch::channel(Arc::default());
+        let (inquirer, questions) = inquiry::channel();
         let runtime = Self {
             feed,
             forwarding: Forwarding::new(bpffs),
@@ -129,6 +138,8 @@ impl Runtime {
             telling: JoinSet::new(),
             unjudged: BTreeSet::new(),
             status,
+            inquirer,
+            questions,
         };
         (runtime, follow)
     }
@@ -143,6 +154,12 @@ impl Runtime {
     #[must_use]
     pub fn bfd(&self) -> Option<bfd::Readout> {
         self.liveness.readout()
+    }
+
+    /// Where to ask why.
+    #[must_use]
+    pub fn inquirer(&self) -> Inquirer {
+        self.inquirer.clone()
     }
 
     /// Metrics of the interlocks.
@@ -165,6 +182,10 @@ impl Runtime {
                 () = sleep_until(wake_at) => self.decide_again().await,
                 view = view(&mut self.fleet) => self.learn(&view).await,
                 _ = looks.tick() => self.look().await,
+                Some(question) = self.questions.recv() => {
+                    self.answer(question);
+                    continue;
+                }
                 () = self.routing.changed() => {
                     self.routing.set_forwarding_preserved(|| self.forwarding.verify());
                 }
@@ -426,6 +447,17 @@ impl Runtime {
         }
     }
 
+    /// Answers a question. Whoever asked may be gone.
+    fn answer(&self, question: inquiry::Question) {
+        let inquiry::Question { prefix, answer } = question;
+        let force = self.in_force.as_ref();
+        let origin = force.zip(prefix).and_then(|(force, prefix)| {
+            inquiry::origin(&force.model, &force.plan, prefix, moment())
+        });
+        let node = force.map(|force| force.model.name.clone()).unwrap_or_default();
+        drop(answer.send(Answer { node, origin, desk: self.routing.desk() }));
+    }
+
     fn leased(&self) -> BTreeSet<IpAddr> {
         let leases = self.in_force.iter().flat_map(|force| &force.plan.leases);
         leases.map(|lease| lease.address).collect()
@@ -453,6 +485,7 @@ impl Runtime {
             self.routing.initial_set_complete();
         }
         let announced = self.routing.announced();
+        self.routing.follow();
         let status = status::compose(&Facts {
             revision: force.received.revision,
             refused: &force.refusals.errors,
@@ -460,7 +493,8 @@ impl Runtime {
             plan: &force.plan,
             health: &self.health,
             announced: &announced,
-            peers: &self.routing.peers(),
+            peers: &self.routing.peers(self.liveness.statuses().as_ref()),
+            told: self.routing.told(),
             generation: force.generation,
         });
         self.feed.set_status(status.clone());

@@ -2,19 +2,27 @@
 //!
 //! Each status is the whole truth, so a lost one is repaired by the next.
 
-use std::{collections::BTreeSet, net::IpAddr};
+mod drains;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use isocast_api::agent::{
-    BackendHealth, EntryError, NodeStatus, PeerStatus, ServiceStatus, Verdict,
+    BackendHealth, EntryError, NodeStatus, PeerStatus, PrefixPeer, PrefixStatus,
+    ServiceStatus, Verdict,
 };
 
 use isocast_bgp::origination::{Elsewhere, Hold, Standing};
 
 use crate::{
+    bgp::words,
     health::{self, HealthView, TargetId},
     model::{NodeModel, Service},
-    steer::{Placement, Plan},
+    runtime::{PeerTold, Told},
+    steer::{Lease, Placement, Plan},
 };
 
 /// All that a status depends on.
@@ -34,6 +42,8 @@ pub struct Facts<'a> {
     pub announced: &'a BTreeSet<IpAddr>,
     /// The sessions.
     pub peers: &'a [PeerStatus],
+    /// Who was told what, since when.
+    pub told: &'a Told,
     /// Generation of tables in the kernel.
     pub generation: u32,
 }
@@ -48,7 +58,47 @@ pub fn compose(facts: &Facts<'_>) -> NodeStatus {
         peers: facts.peers.to_vec(),
         dataplane_generation: facts.generation.into(),
         refused: facts.refused.to_vec(),
+        prefixes: prefixes(facts),
+        drains: drains::compose(facts),
         ..NodeStatus::default()
+    }
+}
+
+/// Every prefix that the node carries, announced or not.
+fn prefixes(facts: &Facts<'_>) -> Vec<PrefixStatus> {
+    let mut services: BTreeMap<IpNet, Vec<&Service>> = BTreeMap::new();
+    for service in facts.model.services.values() {
+        for address in &service.addresses {
+            services.entry(IpNet::from(*address)).or_default().push(service);
+        }
+    }
+    let leases: BTreeMap<IpAddr, &Lease> =
+        facts.plan.leases.iter().map(|lease| (lease.address, lease)).collect();
+    let status = |(prefix, standing): (&IpNet, &Standing)| PrefixStatus {
+        prefix: prefix.to_string(),
+        announced: standing.is_announced(),
+        reason: standing.reason().into(),
+        message: standing.message().into(),
+        communities: leases
+            .get(&prefix.addr())
+            .map(|lease| words::communities(&lease.communities))
+            .unwrap_or_default(),
+        services: services
+            .get(prefix)
+            .into_iter()
+            .flatten()
+            .map(|service| format!("{}/{}", service.namespace, service.name))
+            .collect(),
+        peers: facts.told.of(*prefix).map(of_peer).collect(),
+    };
+    facts.plan.standings.iter().map(status).collect()
+}
+
+fn of_peer(told: PeerTold<'_>) -> PrefixPeer {
+    PrefixPeer {
+        peer: told.peer.to_owned(),
+        since_ms: told.since_ms.unwrap_or_default(),
+        withheld: told.withheld.map(words::withheld).unwrap_or_default().to_owned(),
     }
 }
 

@@ -102,6 +102,8 @@ pub struct Plan {
     pub announceable: Vec<IpNet>,
     /// Why each prefix is announced, held or not announced.
     pub standings: BTreeMap<IpNet, Standing>,
+    /// Gates that are closed, of each prefix.
+    pub closed: BTreeMap<IpNet, Closed>,
     /// Withdrawals refused by this decision and not by the one before.
     pub newly_held: Vec<(IpNet, Hold)>,
     /// Per service, why it is steered as it is.
@@ -164,12 +166,23 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
     }
     let (tables, rings) = tables.finish();
     let announceable = origination.announceable(inputs.model);
-    let Origination { decision, drains, .. } = origination;
+    let Origination { decision, drains, closed, .. } = origination;
     (memory.ledger, memory.drains) = (decision.ledger, drains);
     memory.elsewhere = inputs.memory.elsewhere.clone();
     memory.elsewhere.retain(|uid, _| inputs.model.services.contains_key(uid));
     let (standings, newly_held) = (decision.standings, decision.newly_held);
-    Plan { tables, leases, announceable, standings, newly_held, services, memory, rings, wake_at }
+    Plan {
+        tables,
+        leases,
+        announceable,
+        standings,
+        closed,
+        newly_held,
+        services,
+        memory,
+        rings,
+        wake_at,
+    }
 }
 
 /// Where the flows of each service should go, as far as health knows.

@@ -20,6 +20,7 @@ mod identity;
 mod link;
 mod lkg;
 mod metrics;
+mod relay;
 mod session;
 mod state_dir;
 mod tls;

@@ -1,14 +1,17 @@
 //! Questions that the driver's thread answers, about routes page by page: however many there are,
 //! no answer holds up the sessions for long.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
-use isocast_bgp::speaker::{Counters, Cursor, PathView, PeerCounts};
+use isocast_bgp::fsm::State;
+use isocast_bgp::speaker::{Counters, Cursor, Judgement, PathView, PeerCounts, Reason, SentView};
 use isocast_bgp::types::{Family, PerFamily};
 use tokio::sync::oneshot;
 
+use super::config::Uid;
 use super::status::PeerStatus;
 
 /// Prefixes of one page: well below a millisecond.
@@ -18,6 +21,7 @@ pub(super) const PAGE_PREFIXES: usize = 256;
 #[derive(Debug)]
 pub(super) enum Question {
     Peers(oneshot::Sender<Vec<PeerReport>>),
+    Prefix(IpNet, oneshot::Sender<PrefixReport>),
     Routes(RoutesQuery, oneshot::Sender<RoutesPage>),
 }
 
@@ -50,6 +54,34 @@ pub struct RouteReport {
     pub path: PathView<Arc<str>>,
 }
 
+/// Everything about one prefix.
+#[derive(Debug)]
+pub struct PrefixReport {
+    /// Every path, also those that import refused; the best first.
+    pub paths: Vec<RouteReport>,
+    /// What made the first one the best; nothing: none is usable.
+    pub best_by: Option<Reason>,
+    /// The export guard lets it pass as our own.
+    pub permitted: bool,
+    /// What became of it at each peer.
+    pub passages: Vec<Passage>,
+}
+
+/// What became of a prefix at one peer.
+#[derive(Debug)]
+pub struct Passage {
+    /// The peer's name.
+    pub peer: String,
+    /// State of its session.
+    pub state: State,
+    /// What it was told; nothing: there is nothing to tell.
+    pub sent: Option<SentView>,
+    /// The policy that decides what it is told.
+    pub policy: String,
+    /// What that policy says, if it is asked.
+    pub judgement: Option<Judgement>,
+}
+
 /// One peer, as of now.
 #[derive(Clone, Debug)]
 pub struct PeerReport {
@@ -57,8 +89,14 @@ pub struct PeerReport {
     pub status: PeerStatus,
     /// Where it is.
     pub address: IpAddr,
+    /// Identity of its configuration.
+    pub uid: Uid,
     /// Its AS, once it has said so.
     pub asn: Option<u32>,
+    /// Its BGP identifier, once it has said so.
+    pub router_id: Option<Ipv4Addr>,
+    /// Hold time that both ends agreed on.
+    pub hold_time: Option<Duration>,
     /// What went on since it was configured.
     pub counters: Counters,
     /// What is in the table of it now.

@@ -15,12 +15,15 @@ use isocast_bgp::{
     speaker::{Announcement, Announcements},
     wire::{community::Communities, next_hop::NextHop},
 };
-use tokio::sync::{oneshot, watch};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::config::{Advertisement, PeerConfig, SpeakerConfig, Uid};
+use super::desk::Desk;
 use super::driver::Driver;
+use super::kernel::KernelReport;
 use super::mailbox::{BfdChange, End, Mailbox};
-use super::query::{PeerReport, Question, RoutesPage, RoutesQuery};
+use super::query::{PeerReport, RoutesPage, RoutesQuery};
 use super::status::PeerStatuses;
 
 /// How long a shutdown waits for the thread, which itself waits a little less for farewells.
@@ -33,6 +36,9 @@ pub enum SpeakerError {
     /// The speaker has ended, or so many ask that one more has to wait.
     #[error("the speaker does not answer")]
     Busy,
+    /// The kernel does not let its routes be read or written.
+    #[error("cannot install routes")]
+    Kernel(#[source] io::Error),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -73,6 +79,7 @@ pub struct BgpSpeaker {
     config: Arc<SpeakerConfig>,
     mailbox: Arc<Mailbox>,
     statuses: watch::Receiver<PeerStatuses>,
+    kernel: Arc<Mutex<KernelReport>>,
     /// Resolves when the thread has ended.
     ended: watch::Receiver<()>,
 }
@@ -84,12 +91,13 @@ impl BgpSpeaker {
     /// calling thread.
     ///
     /// # Errors
-    /// A listening address that cannot be bound.
+    /// A listening address that cannot be bound, or routes that cannot be installed.
     pub fn start(config: SpeakerConfig) -> Result<Self, SpeakerError> {
         let config = Arc::new(config);
         let (publish, statuses) = watch::channel(PeerStatuses::new());
         let (alive, ended) = watch::channel(());
-        let (driver, mailbox) = Driver::new(Arc::clone(&config), publish)?;
+        let kernel = Arc::new(Mutex::new(KernelReport::default()));
+        let (driver, mailbox) = Driver::new(Arc::clone(&config), publish, &kernel)?;
         thread::Builder::new()
             .name("bgp".to_owned())
             .spawn(move || {
@@ -99,7 +107,7 @@ impl BgpSpeaker {
                 drop(alive);
             })
             .map_err(SpeakerError::Thread)?;
-        Ok(Self { config, mailbox, statuses, ended })
+        Ok(Self { config, mailbox, statuses, kernel, ended })
     }
 
     /// Replaces the set of peers: new ones are connected, changed ones reset only if the change
@@ -176,20 +184,32 @@ impl BgpSpeaker {
         self.statuses.clone()
     }
 
+    /// What the kernel holds of ours, as of now; nothing: routes are not installed.
+    #[must_use]
+    pub fn kernel(&self) -> Option<KernelReport> {
+        self.config.kernel.map(|_installed| *self.kernel.lock())
+    }
+
+    /// Whom to ask about peers and routes, from anywhere.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        Desk::new(Arc::clone(&self.mailbox))
+    }
+
     /// Every peer with its counters, as of now.
     ///
     /// # Errors
-    /// The speaker has ended, or too many ask.
+    /// See [`Desk::peers`].
     pub async fn peers(&self) -> Result<Vec<PeerReport>, SpeakerError> {
-        self.ask(Question::Peers).await
+        self.desk().peers().await
     }
 
     /// A page of routes, as of now.
     ///
     /// # Errors
-    /// The speaker has ended, or too many ask.
+    /// See [`Desk::routes`].
     pub async fn routes(&self, query: RoutesQuery) -> Result<RoutesPage, SpeakerError> {
-        self.ask(|answer| Question::Routes(query, answer)).await
+        self.desk().routes(query).await
     }
 
     /// Stops all sessions and waits until their farewells are delivered, or cannot be.
@@ -201,17 +221,6 @@ impl BgpSpeaker {
         if tokio::time::timeout(SHUTDOWN_WAIT, gone).await.is_err() {
             tracing::warn!("BGP sessions did not end in time");
         }
-    }
-
-    async fn ask<T>(
-        &self,
-        question: impl FnOnce(oneshot::Sender<T>) -> Question,
-    ) -> Result<T, SpeakerError> {
-        let (answer, answered) = oneshot::channel();
-        if !self.mailbox.post(|inbox| inbox.ask(question(answer))) {
-            return Err(SpeakerError::Busy);
-        }
-        answered.await.map_err(|_gone| SpeakerError::Busy)
     }
 }
 

@@ -1,11 +1,12 @@
 //! What a speaker reports of itself, as it changes.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
-use isocast_bgp::{fsm::State, speaker::Withheld};
+use isocast_bgp::{fsm::State, speaker::Withheld, types::FamilySet};
 
 use super::config::Uid;
 
@@ -23,6 +24,18 @@ pub struct PeerStatus {
     pub since: SystemTime,
     /// Why the last session, or the last attempt at one, ended. Empty once a session is up.
     pub last_error: Option<String>,
+    /// The same as one word.
+    pub last_error_code: Option<&'static str>,
+    /// Where it is.
+    pub address: Option<IpAddr>,
+    /// What the session is like; nothing: none is up.
+    pub session: Option<SessionFacts>,
+    /// Prefixes that the peer announces; may be some seconds old.
+    pub received: u32,
+    /// Prefixes of a former session that are kept (RFC 4724).
+    pub stale: u32,
+    /// Established sessions that ended.
+    pub flaps: u64,
     /// Our own prefixes that the peer has been told, in order.
     pub announced: Arc<[IpNet]>,
     /// Our own prefixes that it has not been told, and why.
@@ -33,13 +46,38 @@ pub struct PeerStatus {
     pub faults: u64,
 }
 
+/// What both ends of a session agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// Our end.
+    pub local_address: Option<IpAddr>,
+    /// The peer's AS.
+    pub asn: u32,
+    /// Families of the session.
+    pub families: FamilySet,
+    /// Routes survive a restart of either end.
+    pub graceful_restart: bool,
+}
+
 impl PeerStatus {
+    /// A peer of which nothing is known.
+    #[cfg(test)]
+    pub(crate) fn unknown() -> Self {
+        Self::new(String::new())
+    }
+
     pub(super) fn new(name: String) -> Self {
         Self {
             name,
             state: State::Idle,
             since: SystemTime::now(),
             last_error: None,
+            last_error_code: None,
+            address: None,
+            session: None,
+            received: 0,
+            stale: 0,
+            flaps: 0,
             announced: Arc::default(),
             withheld: BTreeMap::new(),
             initial_routes_sent: false,
@@ -51,5 +89,17 @@ impl PeerStatus {
     #[must_use]
     pub fn prefixes_sent(&self) -> usize {
         self.announced.len()
+    }
+
+    /// What becomes of routes when either end restarts (RFC 4724), as one word; nothing: that is
+    /// not known without a session.
+    #[must_use]
+    pub fn graceful_restart(&self) -> Option<&'static str> {
+        match self.session {
+            _ if self.stale > 0 => Some("Stale"),
+            Some(facts) if facts.graceful_restart => Some("Agreed"),
+            Some(_) => Some("Off"),
+            None => None,
+        }
     }
 }

@@ -44,7 +44,7 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     if let Some(readout) = agent.bfd() {
         bfd::register(&mut registry, readout);
     }
-    let views = Views { status, metrics: Arc::new(registry) };
+    let views = Views { status, metrics: Arc::new(registry), inquirer: agent.inquirer() };
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -69,9 +69,10 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("admin socket {}", options.admin_socket.display()))
     };
+    let answers = admin::local(views.clone());
     let channel = async {
         match channel {
-            Some(channel) => channel.run().await,
+            Some(channel) => channel.answering(answers).run().await,
             None => std::future::pending().await,
         }
     };

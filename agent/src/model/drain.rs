@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use super::Uid;
+use super::{NodeModel, Service, Uid};
 
 /// An order to take prefixes away without losing a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,18 @@ pub struct DrainOrder {
     pub wait: Duration,
     /// Whether the last announcer may go.
     pub confirmed: bool,
+}
+
+impl DrainOrder {
+    /// Whether `service` on the node of `model` is to be drained.
+    #[must_use]
+    pub fn concerns(&self, model: &NodeModel, service: &Service) -> bool {
+        match &self.target {
+            DrainTarget::Datacenter(name) => *name == model.datacenter,
+            DrainTarget::Node(name) => *name == model.name,
+            DrainTarget::Service(uid) => *uid == service.uid,
+        }
+    }
 }
 
 /// What is to be drained.

@@ -8,7 +8,7 @@ use isocast_dataplane::bfd::Reflector;
 use nix::net::if_::if_nametoindex;
 
 use crate::{
-    bfd::{Bfd, ForwardingPlane, Listener, Readout, SessionSpec},
+    bfd::{Bfd, ForwardingPlane, Listener, Readout, SessionSpec, Statuses},
     model::{NodeModel, Peer, Remote, Uplink},
 };
 
@@ -35,6 +35,11 @@ impl Liveness {
     /// What metrics read.
     pub(super) fn readout(&self) -> Option<Readout> {
         self.bfd.as_ref().map(Bfd::readout)
+    }
+
+    /// What is known of every session.
+    pub(super) fn statuses(&self) -> Option<Statuses> {
+        self.bfd.as_ref().map(|bfd| bfd.statuses().borrow().clone())
     }
 
     /// Has the sessions that the model asks for; `reflector` is the data plane's.

@@ -1,24 +1,30 @@
 //! [`Routing`]: the BGP speaker as the runtime uses it, from leases to what peers were told.
 
 mod peers;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::SystemTime,
 };
 
 use ipnet::IpNet;
 use isocast_api::agent;
 use tokio::sync::watch;
 
-use self::peers::{is_dynamic, peer_config};
+pub(crate) use self::told::{PeerTold, Told};
+use self::{
+    peers::{is_dynamic, peer_config},
+    told::milliseconds,
+};
 use super::Start;
 use crate::{
     bfd,
     bgp::{
-        Advertisement, BGP_PORT, BfdChange, BgpSpeaker, PeerStatus, PeerStatuses, SpeakerConfig,
-        State, Stop,
+        Advertisement, BGP_PORT, BfdChange, BgpSpeaker, Desk, PeerStatus, PeerStatuses,
+        SpeakerConfig, State, Stop, words,
     },
     model::{NodeModel, Peer, Uid},
     steer::Lease,
@@ -28,6 +34,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Routing {
     running: Option<Running>,
+    told: Told,
 }
 
 #[derive(Debug)]
@@ -144,10 +151,29 @@ impl Routing {
     }
 
     /// The sessions in the form of the protocol.
-    pub(super) fn peers(&self) -> Vec<agent::PeerStatus> {
+    pub(super) fn peers(&self, bfd: Option<&bfd::Statuses>) -> Vec<agent::PeerStatus> {
         let Some(running) = &self.running else { return Vec::new() };
         let statuses: BTreeMap<Uid, PeerStatus> = running.status.borrow().clone();
-        statuses.iter().map(|(uid, status)| report(uid, status)).collect()
+        let bfd = |uid: &Uid| Some(bfd?.get(uid)?.state.to_string());
+        statuses.iter().map(|(uid, status)| report(uid, status, bfd(uid))).collect()
+    }
+
+    /// Takes note of what the sessions have told since the last time.
+    pub(super) fn follow(&mut self) {
+        match &self.running {
+            Some(running) => self.told.follow(&running.status.borrow(), SystemTime::now()),
+            None => self.told = Told::default(),
+        }
+    }
+
+    /// Who was told what, since when.
+    pub(super) const fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Where to ask about peers and routes.
+    pub(super) fn desk(&self) -> Option<Desk> {
+        self.running.as_ref().map(|running| running.speaker.desk())
     }
 
     /// Says whether forwarding would outlive this agent, for the F bit of later OPENs (RFC 4724
@@ -241,13 +267,25 @@ fn begin(model: &NodeModel, start: Start) -> Option<Running> {
     }
 }
 
-fn report(uid: &Uid, status: &PeerStatus) -> agent::PeerStatus {
+fn report(uid: &Uid, status: &PeerStatus, bfd: Option<String>) -> agent::PeerStatus {
+    let session = status.session.as_ref();
+    let address = |address: Option<IpAddr>| address.map(|it| it.to_string()).unwrap_or_default();
     agent::PeerStatus {
         uid: uid.to_string(),
         name: status.name.clone(),
         state: format!("{:?}", status.state),
         last_error: status.last_error.clone().unwrap_or_default(),
         prefixes_sent: u32::try_from(status.prefixes_sent()).unwrap_or(u32::MAX),
-        ..agent::PeerStatus::default()
+        since_ms: milliseconds(status.since),
+        last_error_code: status.last_error_code.unwrap_or_default().to_owned(),
+        address: address(status.address),
+        local_address: address(session.and_then(|session| session.local_address)),
+        asn: session.map(|session| session.asn).unwrap_or_default(),
+        families: session.map(|it| words::families(it.families)).unwrap_or_default(),
+        prefixes_received: status.received,
+        prefixes_withheld: u32::try_from(status.withheld.len()).unwrap_or(u32::MAX),
+        flaps: status.flaps,
+        graceful_restart: status.graceful_restart().unwrap_or_default().to_owned(),
+        bfd: bfd.unwrap_or_default(),
     }
 }

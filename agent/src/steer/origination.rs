@@ -16,13 +16,14 @@ use isocast_bgp::{
 };
 
 use super::{Inputs, Selection, UnixMs};
-use crate::model::{DrainOrder, DrainTarget, NodeModel, Service, Uid};
+use crate::model::{DrainOrder, NodeModel, Service, Uid};
 
 /// What is to be announced, and how far drains have come.
 #[derive(Debug)]
 pub(super) struct Origination {
     pub(super) decision: Decision,
     pub(super) drains: BTreeMap<Uid, Drain>,
+    pub(super) closed: BTreeMap<IpNet, Closed>,
     pub(super) wake_at: Option<UnixMs>,
 }
 
@@ -57,7 +58,8 @@ impl Origination {
             .iter()
             .filter_map(|(uid, drain)| drain.wake_at(inputs.model.drains.get(uid)?.wait));
         let wake_at = decision.wake_at.into_iter().chain(of_drains).min();
-        Self { decision, drains, wake_at: wake_at.map(|at| UnixMs(at.0)) }
+        let closed = wishes.into_iter().map(|(prefix, wish)| (prefix, wish.closed)).collect();
+        Self { decision, drains, closed, wake_at: wake_at.map(|at| UnixMs(at.0)) }
     }
 
     pub(super) fn standing(&self, prefix: &IpNet) -> Option<&Standing> {
@@ -152,18 +154,11 @@ fn draining(
 ) -> Option<Draining> {
     let of = |(uid, drain): (&Uid, &Drain)| {
         let order = model.drains.get(uid)?;
-        concerns(order, model, service)
+        order
+            .concerns(model, service)
             .then(|| Draining { stage: drain.stage(), confirmed: order.confirmed })
     };
     drains.iter().filter_map(of).max()
-}
-
-fn concerns(order: &DrainOrder, model: &NodeModel, service: &Service) -> bool {
-    match &order.target {
-        DrainTarget::Datacenter(name) => *name == model.datacenter,
-        DrainTarget::Node(name) => *name == model.name,
-        DrainTarget::Service(uid) => *uid == service.uid,
-    }
 }
 
 /// Every drain a step further. One whose order is gone is cancelled by being forgotten.
@@ -171,7 +166,7 @@ fn drains(inputs: &Inputs<'_>, now: Moment) -> BTreeMap<Uid, Drain> {
     let step = |(uid, order): (&Uid, &DrainOrder)| {
         let model = inputs.model;
         let concerned: Vec<_> =
-            model.services.values().filter(|service| concerns(order, model, service)).collect();
+            model.services.values().filter(|service| order.concerns(model, service)).collect();
         let is_announced = concerned
             .iter()
             .flat_map(|service| prefixes(service))

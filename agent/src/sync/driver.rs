@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use axum::Router;
 use isocast_api::agent::{FromAgent, entry::Value};
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -109,6 +110,7 @@ pub fn start(options: Options, metrics: Metrics) -> Result<(SyncHandle, Sync), S
         status,
         state,
         metrics: metrics.clone(),
+        local: None,
     };
     let core = Core {
         session: Session::new(node, agent_version, base),
@@ -135,6 +137,13 @@ fn is_of(stored: &Stored, node: &str) -> bool {
 }
 
 impl Sync {
+    /// Lets the controller ask what `local` answers.
+    #[must_use]
+    pub fn answering(mut self, local: Router) -> Self {
+        self.link.local = Some(local);
+        self
+    }
+
     /// Runs until the future is dropped, which closes the connection.
     pub async fn run(self) {
         let Self { link, core, events, verdicts } = self;

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use axum::Router;
 use isocast_api::agent::{
     CONFIGURATION_BYTES_MAX, CloseCode, FrameDecoder, FromAgent, FromController, JoinToken,
     NodeStatus, frame,
@@ -29,6 +30,7 @@ use super::{
     error::LinkError,
     identity::{Identity, Validity},
     metrics::Metrics,
+    relay,
     state_dir::StateDir,
     tls::Purpose,
 };
@@ -77,6 +79,8 @@ pub(super) struct Link {
     pub(super) status: watch::Receiver<Option<Arc<NodeStatus>>>,
     pub(super) state: watch::Sender<LinkState>,
     pub(super) metrics: Metrics,
+    /// What answers the controller's questions.
+    pub(super) local: Option<Router>,
 }
 
 impl Link {
@@ -154,6 +158,7 @@ impl Link {
         let renewed = tokio::select! {
             error = self.configuration(connection, inbox) => return Err(error),
             error = report(connection, self.status.clone()) => return Err(error),
+            error = relay::serve(connection, self.local.as_ref()) => return Err(error),
             renewed = self.renewal(address, identity) => renewed,
         };
         dialed.close().await;

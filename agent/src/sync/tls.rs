@@ -6,7 +6,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use isocast_api::agent::{ALPN_ENROLL, ALPN_SESSION, CONTROLLER_NAME, CaFingerprint, IDLE_MS};
+use isocast_api::agent::{
+    ALPN_ENROLL, ALPN_SESSION, CONTROLLER_NAME, CaFingerprint, IDLE_MS, LOCAL_REQUESTS_MAX,
+};
 use quinn::{IdleTimeout, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -66,8 +68,8 @@ fn transport() -> TransportConfig {
         .initial_rtt(INITIAL_RTT)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
-        // The controller opens no streams.
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        // The controller asks questions, and opens no other streams.
+        .max_concurrent_bidi_streams(VarInt::from_u32(LOCAL_REQUESTS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None);
     transport

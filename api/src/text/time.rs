@@ -22,6 +22,19 @@ impl Time {
     pub fn timestamp(self) -> Timestamp {
         self.0
     }
+
+    /// The moment so many milliseconds after the Unix epoch; nothing: no calendar has it.
+    #[must_use]
+    pub fn from_unix_ms(milliseconds: u64) -> Option<Self> {
+        let milliseconds = i64::try_from(milliseconds).ok()?;
+        Timestamp::from_millisecond(milliseconds).ok().map(Self::from)
+    }
+
+    /// The same moment; nothing: no calendar has it.
+    #[must_use]
+    pub fn from_system_time(time: std::time::SystemTime) -> Option<Self> {
+        Timestamp::try_from(time).ok().map(Self::from)
+    }
 }
 
 impl From<Timestamp> for Time {

@@ -75,6 +75,16 @@ pub enum Hold {
 }
 
 impl Gate {
+    /// Every one, in their order.
+    pub const ALL: [Self; 6] = [
+        Self::Removal,
+        Self::Drain,
+        Self::Announceable,
+        Self::DataPlane,
+        Self::Lease,
+        Self::Backends,
+    ];
+
     /// A CamelCase reason for a condition when the gate is closed.
     #[must_use]
     pub const fn reason(self) -> &'static str {

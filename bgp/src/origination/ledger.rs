@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Damper, Hold, Moment, Spending};
+use super::{Budget, Damper, Hold, Moment, Spending};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -38,6 +38,14 @@ impl Ledger {
     #[must_use]
     pub fn is_announced(&self, prefix: &IpNet) -> bool {
         self.prefixes.get(prefix).is_some_and(|entry| entry.announced)
+    }
+
+    /// How many more prefixes `budget` lets automation withdraw.
+    #[must_use]
+    pub fn withdrawals_left(&self, budget: &Budget, now: Moment) -> usize {
+        let mut spending = self.withdrawals.clone();
+        spending.prune(budget, now);
+        spending.left(budget, self.announced().count())
     }
 
     /// The announcement of what `is_lost` says ended by itself, with the process, link or tables

@@ -6,7 +6,9 @@ use ipnet::IpNet;
 
 use super::{PeerId, Speaker};
 use crate::fsm::{Session, State};
-use crate::rib::{Announcements, Counters, Cursor, Page, PeerCounts, PrefixView, SentView};
+use crate::rib::{
+    Announcements, Counters, Cursor, Judgement, Page, PeerCounts, PrefixView, SentView,
+};
 use crate::types::{Family, PerFamily};
 
 /// One peer.
@@ -75,6 +77,19 @@ impl Speaker {
     #[must_use]
     pub fn sent_prefix(&self, id: PeerId, prefix: &IpNet) -> Option<SentView> {
         self.rib.sent_prefix(self.peers.get(&id)?.index, prefix)
+    }
+
+    /// What the export policy of a peer says of one prefix; nothing if what stands before policy
+    /// holds it back already.
+    #[must_use]
+    pub fn judge(&self, id: PeerId, prefix: IpNet) -> Option<Judgement> {
+        self.rib.judge(self.peers.get(&id)?.index, prefix)
+    }
+
+    /// Whether the export guard permits a prefix of our own.
+    #[must_use]
+    pub fn is_permitted(&self, prefix: IpNet) -> bool {
+        self.rib.is_permitted(prefix)
     }
 
     /// Our own announcements, as they are wanted.

@@ -7,7 +7,8 @@ use isocast_bgp::speaker::{Page, PathView, PeerId, PrefixView, Verdict};
 
 use super::Driver;
 use crate::bgp::query::{
-    PAGE_PREFIXES, PeerReport, Question, RouteReport, RoutesPage, RoutesQuery,
+    PAGE_PREFIXES, Passage, PeerReport, PrefixReport, Question, RouteReport, RoutesPage,
+    RoutesQuery,
 };
 
 impl Driver {
@@ -15,6 +16,7 @@ impl Driver {
     pub(super) fn answer(&self, question: Question) {
         match question {
             Question::Peers(answer) => drop(answer.send(self.peer_reports())),
+            Question::Prefix(prefix, answer) => drop(answer.send(self.prefix_report(&prefix))),
             Question::Routes(query, answer) => drop(answer.send(self.routes_page(&query))),
         }
     }
@@ -25,12 +27,34 @@ impl Driver {
             Some(PeerReport {
                 status: peer.status.clone(),
                 address: view.address,
+                uid: Arc::clone(&peer.config.uid),
                 asn: view.session.negotiated().map(|agreed| agreed.peer_asn.0),
+                router_id: view.session.negotiated().map(|agreed| agreed.peer_router_id),
+                hold_time: view.session.negotiated().map(|agreed| agreed.hold_time),
                 counters: view.counters,
                 counts: view.counts,
             })
         };
         self.peers.iter().filter_map(report).collect()
+    }
+
+    fn prefix_report(&self, prefix: &IpNet) -> PrefixReport {
+        let found = self.speaker.route(prefix);
+        let best_by = found.as_ref().and_then(|view| view.reason);
+        let paths = found.into_iter().flat_map(|view| view.paths);
+        let passage = |(id, peer): (PeerId, &super::peers::Peer)| Passage {
+            peer: peer.config.name.clone(),
+            state: peer.status.state,
+            sent: self.speaker.sent_prefix(id, prefix),
+            policy: peer.config.export.policy.name().to_owned(),
+            judgement: self.speaker.judge(id, *prefix),
+        };
+        PrefixReport {
+            paths: paths.filter_map(|path| self.route_report(*prefix, path)).collect(),
+            best_by,
+            permitted: self.speaker.is_permitted(*prefix),
+            passages: self.peers.iter().map(passage).collect(),
+        }
     }
 
     fn routes_page(&self, query: &RoutesQuery) -> RoutesPage {

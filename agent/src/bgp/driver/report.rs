@@ -6,12 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use isocast_bgp::fsm::{Action, State};
-use isocast_bgp::speaker::{PeerId, Speaker};
+use isocast_bgp::speaker::{PeerCounts, PeerId, Speaker};
 use tokio::sync::watch;
 
 use super::Driver;
 use super::peers::{Peer, Peers};
-use crate::bgp::status::{PeerStatus, PeerStatuses};
+use crate::bgp::status::{PeerStatus, PeerStatuses, SessionFacts};
 
 /// Shortest time between two reports while much changes.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -19,11 +19,16 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The pause after a report, in times of what the report cost.
 const PAUSE_FACTOR: u32 = 20;
 
+/// How old counts of routes may be while nothing else changes.
+const COUNTS_AGE_MAX: Duration = Duration::from_secs(5);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Reports {
     statuses: watch::Sender<PeerStatuses>,
     due: bool,
+    /// When to count again.
+    count_at: Option<Instant>,
     not_before: Option<Instant>,
 }
 
@@ -31,7 +36,7 @@ pub(super) struct Reports {
 
 impl Reports {
     pub(super) const fn new(statuses: watch::Sender<PeerStatuses>) -> Self {
-        Self { statuses, due: false, not_before: None }
+        Self { statuses, due: false, count_at: None, not_before: None }
     }
 
     /// Something changed.
@@ -41,7 +46,7 @@ impl Reports {
 
     /// When to report, if there is something to report.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.not_before.filter(|_| self.due)
+        if self.due { self.not_before } else { self.count_at }
     }
 
     /// Takes note of what a session says.
@@ -51,7 +56,7 @@ impl Reports {
         let (name, status) = (&peer.config.name, &mut peer.status);
         match action {
             Action::Established => {
-                status.last_error = None;
+                (status.last_error, status.last_error_code) = (None, None);
                 tracing::info!(peer = %name, "BGP session established");
             }
             Action::Ended { state, reason } => {
@@ -61,6 +66,9 @@ impl Reports {
                     tracing::warn!(peer = %name, %state, %reason, "BGP session ended");
                 }
                 status.last_error = Some(error);
+                status.last_error_code = Some(reason.code());
+                let was_up = u64::from(*state == State::Established);
+                status.flaps = status.flaps.saturating_add(was_up);
             }
             Action::EndOfRib(family) => {
                 tracing::debug!(peer = %name, %family, "End-of-RIB received");
@@ -77,7 +85,9 @@ impl Reports {
 impl Driver {
     /// Publishes what changed, unless that was done a moment ago.
     pub(super) fn report(&mut self, now: Instant) {
-        if !self.reports.due || self.reports.not_before.is_some_and(|at| now < at) {
+        let counts = self.reports.count_at.is_some_and(|at| at <= now);
+        let due = self.reports.due || counts;
+        if !due || self.reports.not_before.is_some_and(|at| now < at) {
             return;
         }
         self.reports.due = false;
@@ -98,6 +108,9 @@ impl Driver {
         });
         let pause = begun.elapsed().saturating_mul(PAUSE_FACTOR).max(PAUSE_MIN);
         self.reports.not_before = begun.checked_add(pause);
+        let is_up = |(_, peer): (_, &Peer)| peer.status.state == State::Established;
+        let age = self.peers.iter().any(is_up).then_some(COUNTS_AGE_MAX.max(pause));
+        self.reports.count_at = age.and_then(|age| begun.checked_add(age));
     }
 }
 
@@ -110,6 +123,18 @@ fn refresh(id: PeerId, peer: &mut Peer, speaker: &Speaker) {
         status.since = SystemTime::now();
     }
     let up = view.state == State::Established;
+    let both = [view.counts.ipv4, view.counts.ipv6];
+    let sum = |of: fn(&PeerCounts) -> u32| both.iter().map(of).fold(0, u32::saturating_add);
+    status.address = Some(view.address);
+    status.received = sum(|counts| counts.received);
+    status.stale = sum(|counts| counts.stale);
+    status.session = view.session.negotiated().filter(|_| up).map(|agreed| SessionFacts {
+        local_address: agreed.codec.local_address,
+        asn: agreed.peer_asn.0,
+        families: agreed.codec.families,
+        graceful_restart: agreed.peer_restart.is_some()
+            && view.session.config().restart_time.is_some(),
+    });
     status.initial_routes_sent = up && view.session.end_of_rib_owed().is_empty();
     let (announced, withheld) = own_prefixes(id, status, speaker);
     if !announced.iter().eq(status.announced.iter()) {
