@@ -14,6 +14,7 @@ use isocast_bgp::{
     wire::{community::Communities, next_hop::NextHop},
 };
 
+use super::kernel::KernelConfig;
 use super::md5::Md5Key;
 use crate::model::{Bfd, Remote};
 
@@ -50,6 +51,8 @@ pub struct SpeakerConfig {
     pub listen: Vec<SocketAddr>,
     /// Spreads the timers of speakers that start together.
     pub seed: u64,
+    /// Where to install learnt routes; nothing: nowhere.
+    pub kernel: Option<KernelConfig>,
 }
 
 /// Configuration of one peer.
@@ -134,6 +137,7 @@ impl SpeakerConfig {
             forwarding_preserved: false,
             listen: Vec::new(),
             seed: 0,
+            kernel: None,
         }
     }
 

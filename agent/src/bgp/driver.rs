@@ -26,6 +26,7 @@ use isocast_bgp::fsm::{Action, ConnectionId, Input};
 use isocast_bgp::speaker::{PeerId, Speaker};
 use mio::event::Event;
 use mio::{Events, Poll, Token};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::links::Links;
@@ -34,6 +35,7 @@ use self::parting::Parting;
 use self::peers::Peers;
 use self::report::Reports;
 use super::config::SpeakerConfig;
+use super::kernel::{Kernel, KernelReport};
 use super::mailbox::Mailbox;
 use super::speaker::SpeakerError;
 use super::status::PeerStatuses;
@@ -55,6 +57,7 @@ pub(super) struct Driver {
     poll: Poll,
     mailbox: Arc<Mailbox>,
     speaker: Speaker,
+    kernel: Option<Kernel>,
     peers: Peers,
     listeners: Listeners,
     links: Links,
@@ -77,10 +80,12 @@ impl Driver {
     /// Binds the listening addresses; nothing happens before [`Self::run`].
     ///
     /// # Errors
-    /// An address that cannot be bound, or the kernel's refusal of what every process has.
+    /// An address that cannot be bound, or the kernel's refusal of what every process has, or of
+    /// installing routes.
     pub(super) fn new(
         config: Arc<SpeakerConfig>,
         statuses: watch::Sender<PeerStatuses>,
+        kernel: &Arc<Mutex<KernelReport>>,
     ) -> Result<(Self, Arc<Mailbox>), SpeakerError> {
         let poll = Poll::new().map_err(SpeakerError::Thread)?;
         let mailbox = Mailbox::new(poll.registry(), MAILBOX).map_err(SpeakerError::Thread)?;
@@ -88,8 +93,19 @@ impl Driver {
         let first = MAILBOX.0.saturating_add(1);
         let listeners = Listeners::bind(&config.listen, poll.registry(), first)
             .map_err(|(address, source)| SpeakerError::Listen { address, source })?;
+        let mut speaker = Speaker::new(Instant::now(), config.core(), config.seed);
+        let kernel = match config.kernel {
+            None => None,
+            Some(config) => {
+                speaker.watch_forwarding();
+                let waker = Arc::clone(&mailbox).into();
+                let started = Kernel::start(config, waker, Arc::clone(kernel));
+                Some(started.map_err(SpeakerError::Kernel)?)
+            }
+        };
         let driver = Self {
-            speaker: Speaker::new(Instant::now(), config.core(), config.seed),
+            speaker,
+            kernel,
             next_token: first.saturating_add(listeners.len()),
             config,
             poll,
@@ -130,6 +146,9 @@ impl Driver {
             self.keep_time(now);
             self.accept(now);
             self.exchange();
+            if let Some(kernel) = &mut self.kernel {
+                kernel.feed(&mut self.speaker);
+            }
             self.report(now);
             if self.has_ended(now) {
                 return Ok(());
@@ -139,7 +158,8 @@ impl Driver {
 
     /// How long to wait for events.
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        if self.links.has_input() || self.can_write() || !self.failed.is_empty() {
+        let hungry = self.kernel.as_ref().is_some_and(|kernel| kernel.is_hungry(&self.speaker));
+        if self.links.has_input() || self.can_write() || !self.failed.is_empty() || hungry {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -192,9 +212,12 @@ impl Driver {
         self.to_tell.extend(self.peers.iter().map(|(peer, _)| peer));
     }
 
-    /// Whether the last word is said, or nobody listens to it.
+    /// Whether the last word is said, or nobody listens to it, and the kernel's table is left as it
+    /// is to stay.
     fn has_ended(&self, now: Instant) -> bool {
-        self.ending.is_some_and(|until| self.parting.is_empty() || until <= now)
+        let settled =
+            || self.parting.is_empty() && self.kernel.as_ref().is_none_or(Kernel::has_ended);
+        self.ending.is_some_and(|until| until <= now || settled())
     }
 
     fn next_token(&mut self) -> Token {

@@ -8,7 +8,8 @@ use std::{
 };
 
 use ipnet::IpNet;
-pub use isocast_bgp::policy::{Connection, Policy};
+pub use isocast_bgp::policy::Connection;
+use isocast_bgp::policy::Policy;
 
 use super::Uid;
 

@@ -114,7 +114,8 @@ fn router(context: Context) -> axum::Router {
 async fn show_metrics(State(context): State<Context>) -> Result<Response, ApiError> {
     let peers = context.routing.peers().await?;
     let mut text = String::new();
-    metrics::write(peers, context.routing.announcements().len(), &mut text)
+    let announcements = context.routing.announcements().len();
+    metrics::write(peers, announcements, context.routing.kernel(), &mut text)
         .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }

@@ -18,10 +18,11 @@ use isocast_bgp::policy::{Policy, PolicyError, Term, Then};
 use thiserror::Error;
 
 use super::announcements::{Announcement, Owner};
-use super::file::{Announce, DefaultAction, File, Peer, PeerAsn, RoutePolicy};
+use super::file::{Announce, DefaultAction, File, Kernel, Peer, PeerAsn, RoutePolicy};
 use crate::bgp::{
     self, Asn, ConnectMode, DYNAMIC_PEERS_DEFAULT, ExportConfig, IMPORT_PREFIXES_DEFAULT,
-    ImportConfig, LearntRoutes, Md5Key, Md5KeyError, PeerAs, PeerConfig, SpeakerConfig, Transport,
+    ImportConfig, KernelConfig, LearntRoutes, Md5Key, Md5KeyError, PeerAs, PeerConfig,
+    SpeakerConfig, Transport,
 };
 use crate::model::{Bfd, Remote};
 
@@ -72,6 +73,8 @@ enum Flaw {
         "peer {name}: bfd needs an interval-ms within 5 to 60000 and a multiplier within 2 to 50"
     )]
     Bfd { name: String },
+    #[error("kernel: {0}")]
+    Kernel(&'static str),
     #[error("peer {name}: max-peers is for a peer with a prefix")]
     MaxPeers { name: String },
     #[error("peer {name}: md5-password-file {}: {source}", path.display())]
@@ -121,8 +124,16 @@ impl Config {
             (error.span().unwrap_or_default(), message)
         })?;
         let at = |span: Range<usize>| move |flaw: Flaw| (span, flaw.to_string());
+        let kernel = match file.kernel {
+            None => None,
+            Some(written) => {
+                let span = written.span();
+                kernel(&written.into_inner()).map_err(at(span))?
+            }
+        };
         let speaker = SpeakerConfig {
             listen: file.router.listen,
+            kernel,
             ..SpeakerConfig::new(file.router.asn.get(), file.router.router_id)
         };
         let mut config = Self {
@@ -174,6 +185,35 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// Most next hops of one route.
+const MULTIPATH_MAX: u8 = 64;
+
+/// `RTPROT_STATIC`: it and those below belong to the kernel and to people.
+const PROTOCOL_STATIC: u8 = 4;
+
+/// `RT_TABLE_LOCAL`: what is addressed to this host.
+const TABLE_LOCAL: u32 = 255;
+
+fn kernel(written: &Kernel) -> Result<Option<KernelConfig>, Flaw> {
+    let Kernel { install, table, metric, protocol, multipath_max, routes_max } = *written;
+    if table.get() == TABLE_LOCAL {
+        return Err(Flaw::Kernel("the local table (255) is the kernel's own"));
+    }
+    if protocol.get() <= PROTOCOL_STATIC {
+        return Err(Flaw::Kernel("protocols up to 4 (static) mark routes of others"));
+    }
+    if multipath_max.get() > MULTIPATH_MAX {
+        return Err(Flaw::Kernel("multipath-max is 64 at most"));
+    }
+    Ok(install.then_some(KernelConfig {
+        table: table.get(),
+        metric: metric.get(),
+        protocol: protocol.get(),
+        multipath_max: multipath_max.get().into(),
+        routes_max: usize::try_from(routes_max.get()).unwrap_or(usize::MAX),
+    }))
 }
 
 fn peer(written: Peer) -> Result<PeerConfig, Flaw> {

@@ -23,6 +23,7 @@ use crate::bgp;
 pub(super) struct File {
     pub(super) router: Router,
     pub(super) api: Option<Api>,
+    pub(super) kernel: Option<Spanned<Kernel>>,
     #[serde(default)]
     pub(super) peer: Vec<Spanned<Peer>>,
     #[serde(default)]
@@ -45,6 +46,24 @@ pub(super) struct Router {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Api {
     pub(super) listen: SocketAddr,
+}
+
+/// `[kernel]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Kernel {
+    #[serde(default)]
+    pub(super) install: bool,
+    #[serde(default = "main_table")]
+    pub(super) table: NonZeroU32,
+    #[serde(default = "metric")]
+    pub(super) metric: NonZeroU32,
+    #[serde(default = "protocol")]
+    pub(super) protocol: NonZeroU8,
+    #[serde(default = "multipath_max")]
+    pub(super) multipath_max: NonZeroU8,
+    #[serde(default = "routes_max")]
+    pub(super) routes_max: NonZeroU32,
 }
 
 /// `[[peer]]`
@@ -291,6 +310,28 @@ fn everywhere() -> Vec<SocketAddr> {
 
 const fn bgp_port() -> u16 {
     179
+}
+
+/// `RT_TABLE_MAIN`
+const fn main_table() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(253)
+}
+
+const fn metric() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(19)
+}
+
+/// `RTPROT_BGP`
+const fn protocol() -> NonZeroU8 {
+    NonZeroU8::MIN.saturating_add(185)
+}
+
+const fn multipath_max() -> NonZeroU8 {
+    NonZeroU8::MIN.saturating_add(7)
+}
+
+const fn routes_max() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(9_999)
 }
 
 const fn both_families() -> FamilySet {

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::bgp::{PeerReport, State};
+use crate::bgp::{KernelReport, PeerReport, State};
 
 /// Name, help and value of each gauge of a peer.
 type Reading = (&'static str, &'static str, fn(&PeerReport) -> u64);
@@ -46,6 +46,24 @@ const COUNTERS: [Reading; 13] = [
     ("withdrawn_out", "Prefixes withdrawn from the peer", |peer| peer.counters.withdrawn_out),
 ];
 
+/// The same of the kernel's table.
+type KernelReading = (&'static str, &'static str, fn(&KernelReport) -> u64);
+
+const KERNEL_GAUGES: [KernelReading; 3] = [
+    ("kernel_routes_installed", "Routes in the kernel", |kernel| count(kernel.installed)),
+    ("kernel_routes_refused", "Routes that the kernel does not take now", |kernel| {
+        count(kernel.refused)
+    }),
+    ("kernel_over_limit", "1 if routes are left out", |kernel| u64::from(kernel.over_limit)),
+];
+
+const KERNEL_COUNTERS: [KernelReading; 4] = [
+    ("kernel_routes_written", "Routes added and replaced", |kernel| kernel.written),
+    ("kernel_routes_removed", "Routes removed", |kernel| kernel.removed),
+    ("kernel_refusals", "Attempts that the kernel refused", |kernel| kernel.refusals),
+    ("kernel_beyond_limit", "Routes left out: too many", |kernel| kernel.beyond_limit),
+];
+
 /// Writes everything in the OpenMetrics text format.
 ///
 /// # Errors
@@ -53,10 +71,11 @@ const COUNTERS: [Reading; 13] = [
 pub(super) fn write(
     peers: Vec<PeerReport>,
     announcements: usize,
+    kernel: Option<KernelReport>,
     out: &mut impl Write,
 ) -> fmt::Result {
     let mut registry = Registry::with_prefix("isocast_bgp");
-    registry.register_collector(Box::new(View { peers, announcements }));
+    registry.register_collector(Box::new(View { peers, announcements, kernel }));
     text::encode(out, &registry)
 }
 
@@ -64,14 +83,14 @@ pub(super) fn write(
 struct View {
     peers: Vec<PeerReport>,
     announcements: usize,
+    kernel: Option<KernelReport>,
 }
 
 impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Prefixes the speaker originates";
         let metric = encoder.encode_descriptor("announcements", help, None, MetricType::Gauge)?;
-        let count = u64::try_from(self.announcements).unwrap_or(u64::MAX);
-        ConstGauge::new(count).encode(metric)?;
+        ConstGauge::new(count(self.announcements)).encode(metric)?;
         for (name, help, read) in GAUGES {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for peer in &self.peers {
@@ -86,6 +105,20 @@ impl Collector for View {
                 ConstCounter::new(read(peer)).encode(family.encode_family(&labels)?)?;
             }
         }
+        if let Some(kernel) = &self.kernel {
+            for (name, help, read) in KERNEL_GAUGES {
+                let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                ConstGauge::new(read(kernel)).encode(metric)?;
+            }
+            for (name, help, read) in KERNEL_COUNTERS {
+                let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+                ConstCounter::new(read(kernel)).encode(metric)?;
+            }
+        }
         Ok(())
     }
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }

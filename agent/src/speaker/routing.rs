@@ -13,7 +13,8 @@ use super::announcements::{Announcement, Announcements, Change, Refusal};
 use super::config::Config;
 use crate::bfd::{Bfd, Hops, SessionSpec};
 use crate::bgp::{
-    BgpSpeaker, PeerConfig, PeerReport, RoutesPage, RoutesQuery, SpeakerConfig, SpeakerError, Stop,
+    BgpSpeaker, KernelReport, PeerConfig, PeerReport, RoutesPage, RoutesQuery, SpeakerConfig,
+    SpeakerError, Stop,
 };
 use crate::model::Remote;
 
@@ -118,6 +119,11 @@ impl Routing {
     /// Some routes, and where to go on.
     pub(super) async fn routes(&self, query: RoutesQuery) -> Result<RoutesPage, SpeakerError> {
         self.speaker.routes(query).await
+    }
+
+    /// What is installed in the kernel; nothing: routes are not installed.
+    pub(super) fn kernel(&self) -> Option<KernelReport> {
+        self.speaker.kernel()
     }
 
     /// Ends all sessions.

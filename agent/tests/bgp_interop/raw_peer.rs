@@ -76,7 +76,7 @@ impl RawPeer {
             let mut reader = Reader::new(&chunk[..count]);
             while let Some(Message { kind, body }) = deframer.next(&mut reader).unwrap() {
                 if kind == MessageType::Notification {
-                    return Notification::decode(&body).unwrap();
+                    return Notification::decode(body).unwrap();
                 }
             }
         }

@@ -197,7 +197,12 @@ impl Driver {
             match action {
                 Action::Connect(id) => self.connect(peer, id),
                 Action::Close { id, farewell } => self.close(now, peer, id, farewell),
-                told => self.reports.note(&mut self.peers, peer, &told),
+                told => {
+                    if let (Some(kernel), Action::EndOfRib(family)) = (&mut self.kernel, &told) {
+                        kernel.note_end_of_rib(peer, *family);
+                    }
+                    self.reports.note(&mut self.peers, peer, &told);
+                }
             }
         }
         self.actions = actions;

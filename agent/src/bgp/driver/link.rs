@@ -153,7 +153,7 @@ impl Link {
     }
 
     /// Once all is written, tells the peer that nothing follows.
-    pub(super) fn end_writing(&mut self) {
+    pub(super) fn end_writing(&self) {
         if !self.is_writing()
             && let Err(error) = self.stream.shutdown(Shutdown::Write)
         {

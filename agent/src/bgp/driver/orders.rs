@@ -13,6 +13,7 @@ use super::Driver;
 use super::peers::{Peer, Plan};
 use crate::bgp::changes;
 use crate::bgp::config::{PeerConfig, Uid};
+use crate::bgp::kernel::Fate;
 use crate::bgp::mailbox::{BfdChange, End, Inbox};
 use crate::model::Remote;
 
@@ -172,6 +173,9 @@ impl Driver {
         let all: Vec<PeerId> = self.peers.iter().map(|(peer, _)| peer).collect();
         for peer in all {
             self.remove(now, peer, stop.clone());
+        }
+        if let Some(kernel) = &self.kernel {
+            kernel.end(if *stop == Stop::Preserve { Fate::Keep } else { Fate::Remove });
         }
         self.ending = now.checked_add(SHUTDOWN_WAIT);
     }
