@@ -3,6 +3,7 @@
 //! A manager here is an [`Admission`]: pure, over the state the write will follow, so that an
 //! address is given once and a name taken once without locks. They never wait and never do I/O.
 
+mod drains;
 mod ipam;
 mod lookup;
 mod platform;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub(crate) use self::policies::preview as preview_policy;
 pub use self::{
+    drains::Drains,
     ipam::Ipam,
     lookup::organization_of,
     platform::Platform,
@@ -33,6 +35,7 @@ pub fn admissions() -> Vec<Arc<dyn Admission>> {
         Arc::new(ResourceManager),
         Arc::new(Platform),
         Arc::new(Policies),
+        Arc::new(Drains),
         Arc::new(Ipam),
         Arc::new(Services),
     ]

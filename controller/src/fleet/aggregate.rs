@@ -4,6 +4,7 @@
 //! that is silent is never spoken for: what depends on it is Unknown, and `Ready` is judged by the
 //! nodes that are heard.
 
+mod drain;
 mod platform;
 mod service;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use isocast_api::{
 use jiff::Timestamp;
 
 pub use self::{
+    drain::drain,
     platform::{backend_pool, bgp_peer, datacenter, node},
     service::service,
 };

@@ -11,6 +11,7 @@
 //! | Edge | its BGP peers, every service that has an address, those services' pools, drains, and tombstones of what is gone |
 //! | Backend | the services whose pools name it, their pools, and the sources to believe |
 
+pub mod drains;
 mod entries;
 mod exports;
 mod peering;
@@ -26,9 +27,9 @@ use std::{
 
 use ipnet::IpNet;
 use isocast_api::{
-    agent::{Configuration, Drain, EncapSource, Entry, Tombstone, drain, entry::Value},
+    agent::{Configuration, EncapSource, Entry, Tombstone, entry::Value},
     meta::Finding,
-    network::{BgpPeer, DatacenterState, Node, NodeRole},
+    network::{BgpPeer, Node, NodeRole},
     text::HostAddress,
 };
 
@@ -126,7 +127,7 @@ impl Compilation {
                 let key = format!("tombstone/{}", tombstone.uid);
                 entries.insert(key, Value::Tombstone(tombstone));
             }
-            if let Some(drain) = self.drain(node) {
+            for drain in drains::of_node(&self.world, node) {
                 entries.insert(format!("drain/{}", drain.uid), Value::Drain(drain));
             }
         }
@@ -184,19 +185,6 @@ impl Compilation {
         services.iter().flat_map(|service| &service.addresses).map(|it| it.host_route()).collect()
     }
 
-    /// The drain that `node` is in because its datacenter drains.
-    fn drain(&self, node: &Node) -> Option<Drain> {
-        let datacenter = self.world.datacenters.get(node.spec.datacenter.as_str())?;
-        (datacenter.spec.state == DatacenterState::Draining).then(|| Drain {
-            uid: datacenter.metadata.uid.clone(),
-            name: datacenter.name().to_owned(),
-            wait_s: DATACENTER_DRAIN_S,
-            // Nobody was asked whether the last announcer may go.
-            confirmed: false,
-            target: Some(drain::Target::Datacenter(datacenter.name().to_owned())),
-        })
-    }
-
     /// Whose encapsulated packets `node` believes: every edge's, and those of backends that may
     /// hand it a flow that was its own before a ring changed.
     fn sources(&self, node: &Node, services: &[&ResolvedService]) -> Vec<EncapSource> {
@@ -217,9 +205,6 @@ impl Compilation {
             .collect()
     }
 }
-
-/// How long a draining datacenter announces that it is going, while traffic still arrives.
-const DATACENTER_DRAIN_S: u32 = 10;
 
 /// Whether `peer` names or selects `node`.
 fn speaks_with(node: &Node, peer: &BgpPeer) -> bool {

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use isocast_api::{
     ResourceKind,
     meta::{ConditionStatus, find_condition},
-    network::{AnycastService, BackendPool, BgpPeer, Datacenter, Node},
+    network::{AnycastService, BackendPool, BgpPeer, Datacenter, Drain, Node},
     object::{Object, Spec},
     registry::{self, KindDescriptor},
 };
@@ -189,6 +189,9 @@ pub(super) fn updates(
     });
     collect(view, ResourceKind::AnycastService, &mut updates, |it: &AnycastService| {
         Some(aggregate::service(compilation, it, &voices, now))
+    });
+    collect(view, ResourceKind::Drain, &mut updates, |it: &Drain| {
+        Some(aggregate::drain(world, it, &voices, now))
     });
     updates
 }

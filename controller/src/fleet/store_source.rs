@@ -306,6 +306,7 @@ fn is_reported(kind: ResourceKind) -> bool {
             | ResourceKind::BackendPool
             | ResourceKind::BgpPeer
             | ResourceKind::Datacenter
+            | ResourceKind::Drain
             | ResourceKind::Node
     )
 }

@@ -102,7 +102,7 @@ pub(super) fn objects() -> Vec<Value> {
     ]
 }
 
-fn object(group: &str, kind: &str, name: &str, spec: Value) -> Value {
+pub(super) fn object(group: &str, kind: &str, name: &str, spec: Value) -> Value {
     json!({
         "apiVersion": format!("{group}.isocast.dev/v1alpha1"), "kind": kind,
         "metadata": {"name": name, "uid": uid(name), "generation": 1}, "spec": spec,

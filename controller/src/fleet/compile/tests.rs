@@ -208,11 +208,53 @@ fn a_draining_datacenter_drains_its_edges_and_no_others() {
     let Some(Value::Drain(drain)) = entry(&compilation, "edge-ams", &key) else {
         panic!("no drain");
     };
-    assert_eq!(drain.target, Some(drain::Target::Datacenter("ams".into())));
+    assert_eq!(drain.target, Some(wire::drain::Target::Datacenter("ams".into())));
     assert!(!drain.confirmed);
     assert_eq!(own(&compilation, "edge-ams").announceable_prefixes, ["203.0.113.10/32"]);
     assert_eq!(entry(&compilation, "edge-fra", &key), None);
     assert_eq!(entry(&compilation, "be-ams-1", &key), None);
+}
+
+#[test]
+fn a_drain_is_told_to_the_edges_it_concerns() {
+    let drain = |kind: &str, name: &str| {
+        let target = json!({"kind": kind, "name": name});
+        let spec = json!({"target": target, "wait": "1500ms", "confirmLastAnnouncer": true});
+        let mut drain = testing::object("network", "Drain", "off", spec);
+        drain["metadata"]["namespace"] = json!("web");
+        compile(&objects().into_iter().chain([drain]).collect::<Vec<_>>())
+    };
+    let key = format!("drain/{}", uid("off"));
+    let told = |compilation: &Compilation| {
+        let nodes = ["edge-ams", "edge-fra", "be-ams-1"].into_iter();
+        nodes.filter(|node| entry(compilation, node, &key).is_some()).collect::<Vec<_>>()
+    };
+
+    let service = drain("AnycastService", "www");
+
+    assert_eq!(told(&service), ["edge-ams", "edge-fra"]);
+    let Some(Value::Drain(it)) = entry(&service, "edge-ams", &key) else { panic!("no drain") };
+    assert_eq!(it.target, Some(wire::drain::Target::Service(uid("www"))));
+    assert_eq!((it.wait_s, it.confirmed, it.name.as_str()), (2, true, "web/off"));
+    assert_eq!(told(&drain("AnycastService", "gone")), [""; 0]);
+    assert_eq!(told(&drain("Datacenter", "fra")), ["edge-fra"]);
+    assert_eq!(told(&drain("Node", "edge-ams")), ["edge-ams"]);
+    assert_eq!(told(&drain("Node", "be-ams-1")), [""; 0], "it announces nothing");
+}
+
+#[test]
+fn a_drain_that_is_being_deleted_is_told_to_nobody() {
+    let mut drain = testing::object(
+        "network",
+        "Drain",
+        "off",
+        json!({"target": {"kind": "Node", "name": "edge-ams"}}),
+    );
+    drain["metadata"]["namespace"] = json!("isocast-system");
+    drain["metadata"]["deletionTimestamp"] = json!("2026-11-22T02:00:00Z");
+    let compilation = compile(&objects().into_iter().chain([drain]).collect::<Vec<_>>());
+
+    assert_eq!(entry(&compilation, "edge-ams", &format!("drain/{}", uid("off"))), None);
 }
 
 #[test]

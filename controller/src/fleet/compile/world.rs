@@ -6,7 +6,7 @@ use isocast_api::{
     network::{
         AddressClaim, AddressClaimSpec, AddressPool, AddressPoolSpec, AnycastService,
         AnycastServiceSpec, BackendPool, BackendPoolSpec, BgpPeer, BgpPeerSpec, BgpPolicy,
-        BgpPolicySpec, Datacenter, DatacenterSpec, Node, NodeSpec,
+        BgpPolicySpec, Datacenter, DatacenterSpec, Drain, DrainSpec, Node, NodeSpec,
     },
     object::{DecodeError, Object, Spec},
     resourcemanager::{Organization, OrganizationSpec, Project, ProjectSpec},
@@ -38,6 +38,8 @@ pub struct World {
     pub backend_pools: BTreeMap<(String, String), BackendPool>,
     /// By namespace and name.
     pub services: BTreeMap<(String, String), AnycastService>,
+    /// By namespace and name.
+    pub drains: BTreeMap<(String, String), Drain>,
 }
 
 impl World {
@@ -65,6 +67,7 @@ impl World {
                 add_namespaced(&mut self.backend_pools, value)
             }
             it if it == AnycastServiceSpec::KIND.kind => add_namespaced(&mut self.services, value),
+            it if it == DrainSpec::KIND.kind => add_namespaced(&mut self.drains, value),
             _ => Ok(()),
         }
     }
