@@ -108,6 +108,16 @@ impl Client {
         self.answer("PATCH", &url, request.send(patch.to_string()))
     }
 
+    /// Deletes the object at `path`.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.server);
+        let mut request = self.agent.delete(&url).header("Accept", "application/json");
+        if let Some(bearer) = &self.bearer {
+            request = request.header("Authorization", bearer);
+        }
+        self.answer("DELETE", &url, request.call())
+    }
+
     fn answer(
         &self,
         method: &str,

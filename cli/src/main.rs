@@ -7,6 +7,7 @@
 
 mod bgp_policy;
 mod client;
+mod drain;
 mod get;
 mod kubeconfig;
 mod options;
@@ -59,6 +60,10 @@ fn run(options: Options) -> anyhow::Result<()> {
         }
         Command::Bgp { command: BgpCommand::Policy { command } } => {
             bgp_policy::run(&connect()?.0, command, out)
+        }
+        Command::Drain { command } => {
+            let (client, kubeconfig) = connect()?;
+            drain::run(&client, &kubeconfig, command, out)
         }
         Command::Status { output } => status::run(&connect()?.0, *output, out),
         Command::Version { server } => {

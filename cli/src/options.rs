@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use isocast_api::text::Duration;
 
-use crate::bgp_policy::PolicyCommand;
+use crate::{bgp_policy::PolicyCommand, drain::DrainCommand};
 
 /// See and run an Isocast platform.
 #[derive(Debug, Parser)]
@@ -36,6 +36,14 @@ pub(crate) enum Command {
     Bgp {
         #[command(subcommand)]
         command: BgpCommand,
+    },
+    /// Take nodes, datacenters or services off the air without losing a flow
+    ///
+    /// Routers are told that the routes are going, then the routes go, then what stood behind them
+    /// may stop. Refused for the last announcer of a prefix unless that is confirmed.
+    Drain {
+        #[command(subcommand)]
+        command: DrainCommand,
     },
     /// Bring nodes into the platform
     Node {
