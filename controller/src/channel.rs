@@ -9,7 +9,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use isocast_api::ResourceKind;
+use isocast_api::{
+    ResourceKind,
+    agent::{
+        LocalResponse,
+        local::{RELAYED_PATHS, Refusal},
+    },
+};
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -17,11 +23,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apiserver::Extension,
+    apiserver::{Answer, Extension, Relayed},
     error::{ApiError, Reason},
     fleet::{
-        Fleet, FleetError, KeyError, Metrics, NodeRef, Options, Reporter, StoreSource, Tokens,
-        TokensError,
+        Fleet, FleetError, KeyError, Metrics, NodeRef, Options, Relay, RelayError, Reporter,
+        RoutingReporter, StoreSource, Tokens, TokensError,
     },
     pki::Pki,
     store::{Object, Store},
@@ -36,6 +42,7 @@ pub(crate) struct Channel {
     fleet: Fleet,
     source: Arc<StoreSource>,
     reporter: Reporter,
+    routing: RoutingReporter,
     tokens: Arc<Tokens>,
 }
 
@@ -72,9 +79,11 @@ impl Channel {
         let options = Options { listen, data, certificate_ttl: CERTIFICATE_TTL };
         let fleet = Fleet::bind(options, pki, &*source, Arc::clone(metrics))?;
         source.listen_to(fleet.nodes());
+        let (nodes, shared) = (fleet.nodes(), Arc::clone(metrics));
+        let routing = RoutingReporter::new(Arc::clone(&store), &source, nodes, shared);
         let reporter = Reporter::new(store, &source, fleet.nodes(), Arc::clone(metrics));
         let tokens = fleet.tokens();
-        Ok(Self { fleet, source, reporter, tokens })
+        Ok(Self { fleet, source, reporter, routing, tokens })
     }
 
     /// Where agents connect to.
@@ -92,13 +101,24 @@ impl Channel {
         }
     }
 
+    /// `GET nodes/{name}/agent/{path}`
+    pub(crate) fn agent_subresource(&self) -> Relayed {
+        let relay = self.fleet.relay();
+        Relayed {
+            kind: ResourceKind::Node,
+            name: "agent",
+            ask: Arc::new(move |node, target| Box::pin(ask(relay.clone(), node, target))),
+        }
+    }
+
     /// Serves agents until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let Self { fleet, source, reporter, .. } = self;
-        // The two that follow the store end with this set.
+        let Self { fleet, source, reporter, routing, .. } = self;
+        // Those that follow the store end with this set.
         let mut followers = JoinSet::new();
         followers.spawn(source.run());
         followers.spawn(reporter.run());
+        followers.spawn(routing.run());
         tokio::select! {
             () = fleet.run(shutdown.clone()) => {}
             Some(ended) = followers.join_next() => {
@@ -109,6 +129,37 @@ impl Channel {
             }
         }
     }
+}
+
+/// What a node answers, or why it does not.
+async fn ask(relay: Relay, node: Object, target: String) -> Result<Answer, ApiError> {
+    let path = target.split('?').next().unwrap_or_default();
+    let key = &node.key;
+    if !RELAYED_PATHS.contains(&path) {
+        let known = RELAYED_PATHS.map(|path| path.trim_start_matches('/')).join(", ");
+        let message = format!("a node answers no {path:?}; it answers {known}");
+        return Err(ApiError::about(Reason::NotFound, key, message));
+    }
+    let uid = node.value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let response = relay.ask(key.name(), uid, target).await.map_err(|error| {
+        let reason = match error {
+            RelayError::Late => Reason::Timeout,
+            RelayError::Broken(_) | RelayError::NotConnected => Reason::ServiceUnavailable,
+        };
+        ApiError::about(reason, key, format!("node {:?}: {error}", key.name()))
+    })?;
+    let LocalResponse { status, content_type, body } = response;
+    let reason = match status {
+        200 => return Ok(Answer { content_type, body: body.into() }),
+        400 => Reason::BadRequest,
+        404 => Reason::NotFound,
+        413 => Reason::RequestEntityTooLarge,
+        503 => Reason::ServiceUnavailable,
+        _ => Reason::InternalError,
+    };
+    let refusal = serde_json::from_slice::<Refusal>(&body);
+    let message = refusal.map_or_else(|_| format!("status {status}"), |refusal| refusal.error);
+    Err(ApiError::about(reason, key, format!("node {:?}: {message}", key.name())))
 }
 
 fn issue(tokens: &Tokens, node: &Object, body: &Value) -> Result<Value, ApiError> {

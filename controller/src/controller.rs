@@ -119,6 +119,7 @@ impl Controller {
             &credential,
             Arc::clone(&registry),
             vec![channel.token_subresource(), preview_subresource(&registry)],
+            vec![channel.agent_subresource()],
             metrics,
         )
         .await?;

@@ -89,7 +89,10 @@ pub(super) fn resources(registry: &Registry, group: &str, version: &str) -> Opti
         .iter()
         .flat_map(|kind| {
             let names = Names::of(kind.descriptor());
-            [row(&names, "", OBJECT_VERBS), row(&names, "/status", STATUS_VERBS)]
+            if kind.descriptor().reported {
+                return vec![row(&names, "", READ_VERBS)];
+            }
+            vec![row(&names, "", OBJECT_VERBS), row(&names, "/status", STATUS_VERBS)]
         })
         .collect();
     Some(json!({
@@ -203,6 +206,9 @@ fn aggregated_group(version: &GroupVersion<'_>) -> Value {
         .iter()
         .map(|kind| {
             let names = Names::of(kind.descriptor());
+            if kind.descriptor().reported {
+                return aggregated_row(&names, READ_VERBS, &[]);
+            }
             let status = json!({
                 "subresource": "status",
                 "responseKind": response_kind(&names),

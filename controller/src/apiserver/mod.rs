@@ -7,6 +7,7 @@
 mod discovery;
 mod metrics;
 mod openapi;
+mod relay;
 mod request;
 mod resources;
 mod respond;
@@ -16,6 +17,8 @@ mod watch;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -68,6 +71,30 @@ pub struct Extension {
 /// From the object and the body of a request to the answer.
 pub type Serve = Arc<dyn Fn(&Object, &Value) -> Result<Value, ApiError> + Send + Sync>;
 
+/// A subresource below which somebody else answers what is read: `nodes/{name}/agent/{path}`.
+#[derive(Clone)]
+pub struct Relayed {
+    /// The kind it belongs to.
+    pub kind: ResourceKind,
+    /// Its name.
+    pub name: &'static str,
+    /// Answers.
+    pub ask: Ask,
+}
+
+/// From the object, and path and query below the subresource, to the answer.
+pub type Ask =
+    Arc<dyn Fn(Object, String) -> BoxFuture<'static, Result<Answer, ApiError>> + Send + Sync>;
+
+/// What somebody else answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What the body is.
+    pub content_type: String,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -97,6 +124,7 @@ impl ApiServer {
         credential: &Credential,
         registry: Arc<Registry>,
         extensions: Vec<Extension>,
+        relayed: Vec<Relayed>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ServerError> {
         let listener = TcpListener::bind(address)
@@ -107,6 +135,7 @@ impl ApiServer {
             openapi: OpenApi::new(&registry),
             registry,
             extensions,
+            relayed,
             metrics,
             shutdown: CancellationToken::new(),
         });
@@ -163,6 +192,12 @@ impl ApiServer {
 impl fmt::Debug for Extension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Extension").field("kind", &self.kind).field("name", &self.name).finish()
+    }
+}
+
+impl fmt::Debug for Relayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relayed").field("kind", &self.kind).field("name", &self.name).finish()
     }
 }
 

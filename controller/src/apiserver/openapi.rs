@@ -79,7 +79,8 @@ fn group(kinds: &[&Kind]) -> Value {
         }
         schemas.insert(names.schema(), schema);
         schemas.insert(format!("{}List", names.schema()), names.list_schema());
-        names.add_paths(&mut paths, Access::Write);
+        let access = if declared.reported { Access::Read } else { Access::Write };
+        names.add_paths(&mut paths, access);
     }
     whole(paths, schemas)
 }

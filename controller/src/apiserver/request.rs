@@ -45,7 +45,7 @@ pub(super) enum Route {
     Version,
 }
 
-/// `/apis/{group}/{version}[/namespaces/{namespace}]/{plural}[/{name}[/{subresource}]]`
+/// `/apis/{group}/{version}[/namespaces/{namespace}]/{plural}[/{name}[/{subresource}[/{rest}]]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ObjectPath {
     pub(super) group: String,
@@ -54,6 +54,8 @@ pub(super) struct ObjectPath {
     pub(super) plural: String,
     pub(super) name: Option<String>,
     pub(super) subresource: Option<String>,
+    /// What follows a subresource.
+    pub(super) rest: Option<String>,
 }
 
 /// The query parameters.
@@ -107,11 +109,11 @@ impl Route {
 
     fn objects(names: [&str; 3], namespace: Option<&str>, rest: &[&str]) -> Option<Self> {
         let [group, version, plural] = names.map(str::to_owned);
-        let (name, subresource) = match rest {
-            [] => (None, None),
-            [name] => (Some(*name), None),
-            [name, subresource] => (Some(*name), Some(*subresource)),
-            _ => return None,
+        let (name, subresource, rest) = match rest {
+            [] => (None, None, None),
+            [name] => (Some(*name), None, None),
+            [name, subresource] => (Some(*name), Some(*subresource), None),
+            [name, subresource, rest @ ..] => (Some(*name), Some(*subresource), Some(rest)),
         };
         Some(Self::Objects(ObjectPath {
             group,
@@ -120,6 +122,7 @@ impl Route {
             plural,
             name: name.map(str::to_owned),
             subresource: subresource.map(str::to_owned),
+            rest: rest.map(|rest| rest.join("/")),
         }))
     }
 }
@@ -300,7 +303,12 @@ mod tests {
 
         assert_eq!(Route::parse("/version/"), Some(Route::Version));
         assert_eq!(Route::parse("/openapi/v2"), None);
-        assert_eq!(Route::parse("/apis/g/v/nodes/a/b/c"), None);
+
+        let Some(Route::Objects(objects)) = Route::parse("/apis/g/v/nodes/a/agent/v1/why") else {
+            panic!("objects");
+        };
+        assert_eq!(objects.subresource.as_deref(), Some("agent"));
+        assert_eq!(objects.rest.as_deref(), Some("v1/why"));
     }
 
     #[test]

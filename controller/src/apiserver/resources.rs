@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Response, StatusCode, header};
+use isocast_api::registry::KindDescriptor;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Extension, Metrics,
+    Extension, Metrics, Relayed,
     request::{Form, ObjectPath, Query, default_watch_timeout},
     respond::{self, Body},
     view::{Collection, render_list, render_one},
@@ -30,11 +31,13 @@ use crate::{
 pub(super) struct Call<'a> {
     pub(super) registry: &'a Registry,
     pub(super) extensions: &'a [Extension],
+    pub(super) relayed: &'a [Relayed],
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) shutdown: &'a CancellationToken,
     pub(super) identity: &'a Identity,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
+    pub(super) raw_query: Option<&'a str>,
     pub(super) query: Query<'a>,
     pub(super) body: Bytes,
 }
@@ -50,6 +53,9 @@ impl Call<'_> {
         let Some(name) = path.name.as_deref() else {
             return self.collection(kind, namespace).await;
         };
+        if let (Some(subresource), Some(rest)) = (&path.subresource, &path.rest) {
+            return self.relay(kind, namespace, name, (subresource, rest)).await;
+        }
         let subresource = match path.subresource.as_deref() {
             None => Subresource::None,
             Some("status") => Subresource::Status,
@@ -87,6 +93,7 @@ impl Call<'_> {
         kind: &Arc<Kind>,
         namespace: Option<&str>,
     ) -> Result<Response<Body>, ApiError> {
+        self.expect_writable(kind)?;
         if namespace.is_some() {
             // A cluster-scoped kind has no place in a namespace.
             kind.key(namespace, "")?;
@@ -112,6 +119,7 @@ impl Call<'_> {
         name: &str,
         subresource: Subresource,
     ) -> Result<Response<Body>, ApiError> {
+        self.expect_writable(kind)?;
         let key = kind.key(namespace, name)?;
         match *self.method {
             Method::GET => {
@@ -143,6 +151,16 @@ impl Call<'_> {
             }
             _ => Err(not_allowed()),
         }
+    }
+
+    /// What nodes report is read; whoever could write it could say what is not so.
+    fn expect_writable(&self, kind: &Kind) -> Result<(), ApiError> {
+        let KindDescriptor { reported, plural, .. } = kind.descriptor();
+        if !reported || *self.method == Method::GET {
+            return Ok(());
+        }
+        let message = format!("{plural} are what nodes report: they can be read, and not written");
+        Err(ApiError::new(Reason::MethodNotAllowed, message))
     }
 
     async fn delete_collection(
@@ -399,7 +417,7 @@ pub(super) fn unknown_resource() -> ApiError {
     ApiError::new(Reason::NotFound, "the server could not find the requested resource")
 }
 
-fn not_allowed() -> ApiError {
+pub(super) fn not_allowed() -> ApiError {
     let message = "the server does not allow this method on the requested resource";
     ApiError::new(Reason::MethodNotAllowed, message)
 }

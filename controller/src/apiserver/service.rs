@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Extension, Metrics, discovery,
+    Extension, Metrics, Relayed, discovery,
     openapi::OpenApi,
     request::{Query, Route},
     resources::{Call, unknown_resource},
@@ -35,6 +35,7 @@ pub(super) struct Service {
     pub(super) registry: Arc<Registry>,
     pub(super) openapi: OpenApi,
     pub(super) extensions: Vec<Extension>,
+    pub(super) relayed: Vec<Relayed>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: CancellationToken,
 }
@@ -108,11 +109,13 @@ impl Service {
         let call = Call {
             registry: &self.registry,
             extensions: &self.extensions,
+            relayed: &self.relayed,
             metrics: &self.metrics,
             shutdown: &self.shutdown,
             identity,
             method: &head.method,
             headers: &head.headers,
+            raw_query: head.uri.query(),
             query,
             body: read(body).await?,
         };

@@ -67,7 +67,7 @@ pub enum Progress<'a> {
 
 impl Voice<'_> {
     /// Why the agent left this entry out of what it took.
-    fn refusal_of(&self, key: &str) -> Option<&EntryError> {
+    pub(super) fn refusal_of(&self, key: &str) -> Option<&EntryError> {
         match self.progress {
             Progress::AppliedInPart { refused, .. } => refused.iter().find(|it| it.key == key),
             Progress::Applied { .. } | Progress::Pending | Progress::Refused(_) => None,

@@ -113,6 +113,7 @@ async fn session(
     tracing::info!(node = node.name, remote = %connection.remote_address(), "session opened");
     let life = until.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
     let tenure = seat.tenure;
+    context.nodes.attach(&node.name, tenure, connection.clone());
     let mut talk = Talk {
         session: Session::new(history, target),
         node: &node,

@@ -34,6 +34,12 @@ pub(super) const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(1);
 pub(super) const BLINK: Duration = Duration::from_secs(1);
 /// Status writes under way at once; the store makes them durable together.
 pub(super) const STATUS_WRITES: usize = 64;
+/// Between two rounds of reported objects; each is written at most once a round.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How old a count may be in an object, if nothing else of it changes.
+pub(super) const COUNTS_INTERVAL: Duration = Duration::from_secs(10);
+/// Reported objects written in one round; the next one goes on.
+pub(super) const REPORT_WRITES_MAX: usize = 2000;
 /// Graves that are kept, and for how long: as long as an edge that was away may come back.
 pub(super) const GRAVES_MAX: usize = 16_384;
 pub(super) const GRAVE_LIFE: Duration = RENEWAL_GRACE;

@@ -30,6 +30,14 @@ pub struct Metrics {
     pub status_writes: Counter,
     /// See `status_writes`.
     pub status_failures: Counter,
+    /// Objects that nodes report, written or removed, and those that failed and are tried again.
+    pub reported_writes: Counter,
+    /// See `reported_writes`.
+    pub reported_failures: Counter,
+    /// Questions to nodes that were answered, and those that were not.
+    pub questions: Counter,
+    /// See `questions`.
+    pub unanswered: Counter,
 }
 
 impl Default for Metrics {
@@ -46,6 +54,10 @@ impl Default for Metrics {
             lag: Histogram::new(LAG_BUCKETS_S),
             status_writes: Counter::default(),
             status_failures: Counter::default(),
+            reported_writes: Counter::default(),
+            reported_failures: Counter::default(),
+            questions: Counter::default(),
+            unanswered: Counter::default(),
         }
     }
 }
@@ -65,6 +77,10 @@ impl Metrics {
             ("sent_bytes", "Bytes of configuration sent", &self.sent_bytes),
             ("status_writes", "Status writes", &self.status_writes),
             ("status_failures", "Status writes that failed", &self.status_failures),
+            ("reported_writes", "Writes of reported objects", &self.reported_writes),
+            ("reported_failures", "The same that failed", &self.reported_failures),
+            ("questions", "Questions that nodes answered", &self.questions),
+            ("unanswered_questions", "Questions that no node answered", &self.unanswered),
         ] {
             registry.register(name, help, counter.clone());
         }

@@ -14,7 +14,9 @@ mod keys;
 mod limits;
 mod metrics;
 mod nodes;
+mod relay;
 mod removals;
+mod reported;
 mod reporter;
 mod reset;
 mod server;
@@ -32,6 +34,8 @@ pub use self::{
     keys::KeyError,
     metrics::Metrics,
     nodes::{Link, Nodes, Progress, Report},
+    relay::{Relay, RelayError},
+    reported::RoutingReporter,
     reporter::Reporter,
     server::{Fleet, FleetError, Options},
     session::Compiled,

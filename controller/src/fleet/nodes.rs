@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use isocast_api::agent::{EntryError, Nack, NodeStatus};
 use parking_lot::Mutex;
+use quinn::Connection;
 use tokio::{sync::watch, time::Instant};
 
 use super::session::History;
@@ -80,6 +81,8 @@ struct Entry {
     history: History,
     tenure: Tenure,
     superseded: watch::Sender<Tenure>,
+    /// By which the node can be asked.
+    connection: Option<Connection>,
 }
 
 impl Default for Nodes {
@@ -127,6 +130,7 @@ impl Nodes {
             history: History::default(),
             tenure: Tenure(0),
             superseded: watch::Sender::new(Tenure(0)),
+            connection: None,
         };
         let entry = reports.entry(node.to_owned()).or_insert_with(fresh);
         if entry.report.uid != uid {
@@ -148,11 +152,23 @@ impl Nodes {
         }
     }
 
+    /// The connection `tenure` of `node` takes questions.
+    pub(super) fn attach(&self, node: &str, tenure: Tenure, connection: Connection) {
+        self.with_entry(node, tenure, |entry| entry.connection = Some(connection));
+    }
+
+    /// The connection by which a node can be asked, while there is one.
+    pub(super) fn connection(&self, node: &str, uid: &str) -> Option<Connection> {
+        let reports = self.reports.lock();
+        reports.get(node).filter(|entry| entry.report.uid == uid)?.connection.clone()
+    }
+
     /// The connection `tenure` of `node` is over.
     pub(super) fn close(&self, node: &str, tenure: Tenure, history: History, now: Instant) {
         let ended = self.with_entry(node, tenure, |entry| {
             entry.report.link = Link::Disconnected(now);
             entry.history = history;
+            entry.connection = None;
         });
         if ended {
             self.announce();

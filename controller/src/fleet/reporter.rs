@@ -65,7 +65,7 @@ impl Reporter {
     /// Reports until the store closes.
     pub async fn run(mut self) {
         let mut changes = self.nodes.changes();
-        self.wait_for_the_known(&mut changes).await;
+        wait_for_the_known(&self.nodes, &self.editions, &mut changes).await;
         loop {
             let edition = Arc::clone(&self.editions.borrow_and_update());
             changes.mark_unchanged();
@@ -76,30 +76,6 @@ impl Reporter {
                 changed = self.editions.changed() => if changed.is_err() { return },
                 () = sleep(STATUS_INTERVAL_MAX) => {}
             }
-        }
-    }
-
-    /// A controller that has just started has heard nobody, which is no news: it waits until every
-    /// node that was connected has spoken, or until their silence counts.
-    async fn wait_for_the_known(&self, changes: &mut watch::Receiver<u64>) {
-        let everybody = async {
-            loop {
-                let reports = self.nodes.reports();
-                let speaks =
-                    |node: &str| reports.get(node).is_some_and(|report| report.statement.is_some());
-                let edition = Arc::clone(&self.editions.borrow());
-                let mut nodes = edition.compilation.world().nodes.values();
-                if nodes.all(|node| speaks(node.name()) || !was_connected(node)) {
-                    return;
-                }
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            () = everybody => {}
-            () = sleep(STATUS_LIFE) => {}
         }
     }
 
@@ -139,6 +115,34 @@ impl Reporter {
                 self.metrics.status_failures.inc();
             }
         }
+    }
+}
+
+/// A controller that has just started has heard nobody, which is no news: it waits until every
+/// node that was connected has spoken, or until their silence counts.
+pub(super) async fn wait_for_the_known(
+    nodes: &Nodes,
+    editions: &watch::Receiver<Arc<Edition>>,
+    changes: &mut watch::Receiver<u64>,
+) {
+    let everybody = async {
+        loop {
+            let reports = nodes.reports();
+            let speaks =
+                |node: &str| reports.get(node).is_some_and(|report| report.statement.is_some());
+            let edition = Arc::clone(&editions.borrow());
+            let mut known = edition.compilation.world().nodes.values();
+            if known.all(|node| speaks(node.name()) || !was_connected(node)) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = everybody => {}
+        () = sleep(STATUS_LIFE) => {}
     }
 }
 
@@ -217,7 +221,7 @@ fn collect<S: Spec>(
 }
 
 /// What a report comes to at this moment.
-fn voice<'a>(node: &'a str, report: &'a Report, now: Instant) -> Voice<'a> {
+pub(super) fn voice<'a>(node: &'a str, report: &'a Report, now: Instant) -> Voice<'a> {
     let presence = match report.link {
         Link::Connected(_) => Presence::Connected,
         Link::Disconnected(since) if now - since < BLINK => Presence::Connected,

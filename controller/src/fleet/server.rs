@@ -27,6 +27,7 @@ use super::{
     limits::{ADMISSION_BURST, ADMISSION_PER_SECOND, CONNECTIONS_MAX, OPENING_TIME},
     metrics::Metrics,
     nodes::Nodes,
+    relay::Relay,
     reset::ResetKey,
     source::Source,
     tls::{TlsError, server_config},
@@ -119,6 +120,12 @@ impl Fleet {
     #[must_use]
     pub fn nodes(&self) -> Arc<Nodes> {
         Arc::clone(&self.context.nodes)
+    }
+
+    /// Asks nodes.
+    #[must_use]
+    pub fn relay(&self) -> Relay {
+        Relay::new(self.nodes(), Arc::clone(&self.context.metrics))
     }
 
     /// The join tokens.

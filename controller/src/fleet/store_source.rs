@@ -290,6 +290,9 @@ fn matters(event: &Event) -> bool {
     let is_its =
         |kind: &&KindDescriptor| (kind.plural, kind.group) == (resource.plural(), resource.group());
     let Some(kind) = registry::kinds().iter().find(is_its) else { return false };
+    if kind.reported {
+        return false;
+    }
     let (Some(old), true) = (&event.old, is_reported(kind.resource_kind)) else { return true };
     let differs = |path| old.pointer(path) != event.value.pointer(path);
     event.operation == Operation::Delete
