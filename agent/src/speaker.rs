@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::api::Context;
 use self::config::Config;
 use self::routing::Routing;
-use crate::bgp::Stop;
+use crate::bgp::{KernelConfig, Stop};
 
 /// What peers are told when the speaker is stopped.
 const FAREWELL: &str = "the speaker was stopped";
@@ -100,7 +100,7 @@ fn reload(path: &Path, running: &Running, routing: &Routing) {
     };
     if Running::of(&config) != *running {
         tracing::warn!(
-            "router and api are fixed while the speaker runs: restart it to change them"
+            "router, kernel and api are fixed while the speaker runs: restart it to change them"
         );
     }
     match routing.reload(config) {
@@ -118,6 +118,7 @@ struct Running {
     asn: u32,
     router_id: std::net::Ipv4Addr,
     listen: Vec<SocketAddr>,
+    kernel: Option<KernelConfig>,
     api: Option<SocketAddr>,
 }
 
@@ -129,6 +130,7 @@ impl Running {
             asn: config.speaker.asn,
             router_id: config.speaker.router_id,
             listen: config.speaker.listen.clone(),
+            kernel: config.speaker.kernel,
             api: config.api,
         }
     }

@@ -38,11 +38,19 @@ impl Router {
 
     /// FRR with this configuration of bgpd.
     pub(crate) async fn frr_with(lab: &Lab, bgp: &str) -> Self {
-        let dir = lab.dir.path().join("frr");
+        Self::frr_in(lab, &lab.frr, bgp).await
+    }
+
+    /// FRR in a namespace of choice, in place of one that may have been there.
+    pub(crate) async fn frr_in(lab: &Lab, namespace: &str, bgp: &str) -> Self {
+        let dir = lab.dir.path().join(namespace);
         let user = User::from_name("frr").unwrap().expect("FRR is needed: no user frr");
         let own = |path: &std::path::Path| {
             chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
         };
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
         fs::create_dir(&dir).unwrap();
         own(lab.dir.path());
         own(&dir);
@@ -52,7 +60,7 @@ impl Router {
             own(&dir.join(conf));
         }
         let mut router =
-            Self { name: "FRR", namespace: lab.frr.clone(), control: dir, daemons: Vec::new() };
+            Self { name: "FRR", namespace: namespace.into(), control: dir, daemons: Vec::new() };
         router.start_frr_daemon("zebra").await;
         router.start_frr_daemon("bgpd").await;
         router
@@ -80,6 +88,9 @@ impl Router {
              {protocols}"
         );
         fs::write(&conf, text).unwrap();
+        if control.exists() {
+            fs::remove_file(&control).unwrap();
+        }
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &lab.bird, "bird", "-f", "-c"]).arg(&conf);
         command.arg("-s").arg(&control).arg("-P").arg(dir.join("bird.pid"));
@@ -88,6 +99,13 @@ impl Router {
         let socket = router.control.clone();
         eventually("BIRD answers", async || socket.exists()).await;
         router
+    }
+
+    /// Ends its daemons without a word, and waits until they are gone.
+    pub(crate) async fn kill(mut self) {
+        for daemon in &mut self.daemons {
+            daemon.kill().await.unwrap();
+        }
     }
 
     async fn start_frr_daemon(&mut self, daemon: &str) {
