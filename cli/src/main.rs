@@ -1,20 +1,23 @@
 //! `isocast`: the operator's and the tenant's command line.
 //!
-//! Talks to the controller only, as any client of its API does. Answers go to standard output,
+//! Talks to the controller, as any client of its API does; about one host also to that host's agent. Answers go to standard output,
 //! everything else to standard error. Exit codes: 0 done, 1 failed, 2 misused.
 
 #![forbid(unsafe_code)]
 
+mod bgp;
 mod bgp_policy;
 mod client;
 mod drain;
 mod get;
 mod kubeconfig;
+mod local;
 mod options;
 mod output;
 mod resource;
 mod status;
 mod token;
+mod why;
 
 use std::{
     io::{self, Write},
@@ -58,9 +61,13 @@ fn run(options: Options) -> anyhow::Result<()> {
         Command::Node { command: NodeCommand::Token(arguments) } => {
             token::run(&connect()?.0, arguments, out)
         }
-        Command::Bgp { command: BgpCommand::Policy { command } } => {
-            bgp_policy::run(&connect()?.0, command, out)
-        }
+        Command::Bgp { command } => match command {
+            BgpCommand::Peers(arguments) => bgp::peers(&connect, arguments, out),
+            BgpCommand::Routes(arguments) => bgp::routes(&connect, arguments, out),
+            BgpCommand::Advertisements(arguments) => bgp::advertisements(&connect, arguments, out),
+            BgpCommand::Policy { command } => bgp_policy::run(&connect()?.0, command, out),
+        },
+        Command::Why(arguments) => why::run(&connect, arguments, out),
         Command::Drain { command } => {
             let (client, kubeconfig) = connect()?;
             drain::run(&client, &kubeconfig, command, out)

@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use isocast_api::text::Duration;
 
-use crate::{bgp_policy::PolicyCommand, drain::DrainCommand};
+use crate::{
+    bgp::{ListArguments, RoutesArguments},
+    bgp_policy::PolicyCommand,
+    drain::DrainCommand,
+    why::WhyArguments,
+};
 
 /// See and run an Isocast platform.
 #[derive(Debug, Parser)]
@@ -56,6 +61,11 @@ pub(crate) enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: StatusOutput,
     },
+    /// Explain why a prefix is announced or not
+    ///
+    /// Without a node: what every node that carries it makes of it. With one: the services at it,
+    /// every gate, what holds it, every path, and what each router was told or why not.
+    Why(WhyArguments),
     /// Print the version
     Version {
         /// And the controller's
@@ -91,6 +101,12 @@ pub(crate) struct GetArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BgpCommand {
+    /// Sessions with routers: of every node as reported, or of one node in full
+    Peers(ListArguments),
+    /// Routes that a node knows, with every path to a prefix
+    Routes(RoutesArguments),
+    /// What is announced: by every node as reported, or by one node
+    Advertisements(ListArguments),
     /// Change policies without surprises
     Policy {
         #[command(subcommand)]

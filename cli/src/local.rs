@@ -1,0 +1,140 @@
+//! A node's local API: over its socket on this host, or through the controller.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use isocast_api::{agent::local::Refusal, network::NodeSpec, object::Spec};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    client::Client,
+    resource::{self, Place},
+};
+
+/// No page is larger.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// How long a node may take.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// Which node is asked.
+#[derive(Debug, Args)]
+pub(crate) struct At {
+    /// Ask this node, through the controller
+    #[arg(long, value_name = "NAME", conflicts_with = "socket")]
+    pub(crate) node: Option<String>,
+    /// Ask the agent of this host by its admin socket, without a controller
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// Whom to ask.
+pub(crate) enum Source<'a> {
+    /// A node, through the controller.
+    Relayed(Client, &'a str),
+    /// An agent, by its socket.
+    Socket(&'a Path),
+}
+
+impl At {
+    /// The node that was named, if one was; `connect` leads to the controller.
+    pub(crate) fn source(
+        &self,
+        connect: impl FnOnce() -> anyhow::Result<Client>,
+    ) -> anyhow::Result<Option<Source<'_>>> {
+        Ok(match (&self.socket, &self.node) {
+            (Some(socket), _) => Some(Source::Socket(socket)),
+            (None, Some(node)) => Some(Source::Relayed(connect()?, node)),
+            (None, None) => None,
+        })
+    }
+}
+
+impl Source<'_> {
+    /// What the node answers to a GET of `path` with these parameters.
+    pub(crate) fn ask(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
+        let mut target = path.to_owned();
+        for (at, (name, value)) in query.iter().enumerate() {
+            target.push(if at == 0 { '?' } else { '&' });
+            target.push_str(name);
+            target.push('=');
+            resource::push_escaped(&mut target, value);
+        }
+        match self {
+            Self::Relayed(client, node) => {
+                let kind = resource::find(NodeSpec::KIND.plural)?;
+                client
+                    .get(&format!("{}/agent{target}", resource::path(kind, Place::All, Some(node))))
+            }
+            Self::Socket(socket) => {
+                let (status, body) = exchange(socket, &target)
+                    .with_context(|| format!("{}: is the agent running?", socket.display()))?;
+                if status == 200 {
+                    return serde_json::from_slice(&body).context("the answer is not JSON");
+                }
+                match serde_json::from_slice::<Refusal>(&body) {
+                    Ok(refusal) => bail!("{} ({status}, GET {target})", refusal.error),
+                    Err(_) => bail!("the agent answers {status} to GET {target}"),
+                }
+            }
+        }
+    }
+
+    /// The same, in the words of the API.
+    pub(crate) fn view<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<T> {
+        serde_json::from_value(self.ask(path, query)?).context("is this command too old?")
+    }
+}
+
+/// One request by HTTP/1.0: the answer is whole, and ends with the connection.
+fn exchange(socket: &Path, target: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+    let mut stream = UnixStream::connect(socket).context("cannot connect")?;
+    stream.set_read_timeout(Some(ANSWER_TIME))?;
+    stream.set_write_timeout(Some(ANSWER_TIME))?;
+    write!(stream, "GET {target} HTTP/1.0\r\nHost: agent\r\nAccept: application/json\r\n\r\n")?;
+    let mut answer = Vec::new();
+    let bytes = stream.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut answer)? as u64;
+    if bytes > ANSWER_BYTES_MAX {
+        bail!("the answer is larger than {ANSWER_BYTES_MAX} bytes");
+    }
+    split(&answer).context("the answer is not HTTP")
+}
+
+/// The status and the body of an answer.
+fn split(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+    let end = answer.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD)?;
+    let (head, rest) = answer.split_at(end);
+    let head = std::str::from_utf8(head).ok()?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some((status, rest.get(END_OF_HEAD.len()..)?.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_a_status_and_a_body() {
+        let answer = b"HTTP/1.0 404 Not Found\r\ncontent-length: 2\r\n\r\n{}";
+        assert_eq!(split(answer), Some((404, b"{}".to_vec())));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_none() {
+        for answer in ["", "\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 x\r\n\r\n", "HTTP/1.1 200 OK"]
+        {
+            assert_eq!(split(answer.as_bytes()), None, "{answer:?}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the program says of routing, asked of an agent by its socket.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    process::{Command, Output},
+    sync::mpsc,
+    thread,
+};
+
+use tempfile::TempDir;
+
+/// An agent that gives these answers, one after the other, and what it was asked.
+struct Agent {
+    folder: TempDir,
+    requests: mpsc::Receiver<String>,
+}
+
+impl Agent {
+    fn answering(answers: &'static [(&'static str, &'static str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
+        let (sender, requests) = mpsc::channel();
+        thread::spawn(move || {
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+                write!(stream, "HTTP/1.0 {status}\r\n\r\n{body}").unwrap();
+                sender.send(line.trim_end().to_owned()).unwrap();
+            }
+        });
+        Self { folder, requests }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("agent.sock")
+    }
+
+    fn isocast(&self, arguments: &[&str]) -> Output {
+        isocast(arguments).arg("--socket").arg(self.socket()).output().unwrap()
+    }
+}
+
+fn isocast(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_isocast"));
+    command.args(arguments).env_remove("KUBECONFIG").env_remove("HOME");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+const PEERS: &str = r#"{"peers": [{
+    "name": "tor1", "uid": "u", "address": "10.0.0.2", "asn": 65001, "state": "Established",
+    "since": "2026-11-22T02:00:00Z", "families": ["ipv4-unicast"],
+    "prefixesReceived": 2, "prefixesAccepted": 2, "prefixesStale": 0, "prefixesSent": 1,
+    "prefixesWithheld": 0, "waiting": 0, "updatesReceived": 3, "updatesSent": 1, "flaps": 0, "faults": 0
+}]}"#;
+
+#[test]
+fn peers_of_an_agent_are_a_table_or_json() {
+    let agent = Agent::answering(&[("200 OK", PEERS), ("200 OK", PEERS)]);
+
+    let table = agent.isocast(&["bgp", "peers"]);
+    let json = agent.isocast(&["bgp", "peers", "-o", "json"]);
+
+    let expected = "\
+PEER   ADDRESS    ASN     STATE         SINCE                  RECEIVED   SENT   WITHHELD   ERROR
+tor1   10.0.0.2   65001   Established   2026-11-22T02:00:00Z   2          1      0          -
+";
+    assert_eq!(text(&table.stdout), expected);
+    assert_eq!(agent.requests.recv().unwrap(), "GET /v1/bgp/peers HTTP/1.0");
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json.pointer("/peers/0/name"), Some(&"tor1".into()));
+}
+
+const ROUTE: &str = r#"{"prefix": "192.0.2.0/24", "peer": "tor1", "best": true, "multipath": false,
+    "stale": false, "verdict": "Accepted", "nextHop": "10.0.0.2", "asPath": [65001, 65002],
+    "origin": "igp", "communities": []}"#;
+
+#[test]
+fn routes_are_read_page_by_page_up_to_the_limit() {
+    let page = |next: &str| -> &'static str {
+        Box::leak(format!(r#"{{"routes": [{ROUTE}], "next": "{next}"}}"#).into_boxed_str())
+    };
+    let answers = vec![("200 OK", page("4-256")), ("200 OK", page("4-512"))];
+    let agent = Agent::answering(Box::leak(answers.into_boxed_slice()));
+
+    let output = agent.isocast(&["bgp", "routes", "--family", "ipv4-unicast", "--limit", "2"]);
+
+    let shown = text(&output.stdout);
+    assert_eq!(shown.lines().filter(|line| line.contains("65001 65002")).count(), 2, "{shown}");
+    assert!(shown.ends_with("There are more: --limit shows them.\n"), "{shown}");
+    let asked: Vec<_> = agent.requests.try_iter().collect();
+    let first = "GET /v1/bgp/routes?limit=2&family=ipv4-unicast HTTP/1.0";
+    let second = "GET /v1/bgp/routes?limit=1&family=ipv4-unicast&cursor=4-256 HTTP/1.0";
+    assert_eq!(asked, [first, second]);
+}
+
+#[test]
+fn an_address_is_asked_about_as_its_host_route_and_a_refusal_is_the_agents_words() {
+    let agent = Agent::answering(&[("503 Service Unavailable", r#"{"error": "ask again"}"#)]);
+
+    let output = agent.isocast(&["why", "203.0.113.10"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(
+        error.starts_with("Error: ask again (503, GET /v1/why?prefix=203.0.113.10%2F32"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_agent_that_is_not_there_is_named() {
+    let output = isocast(&["bgp", "peers", "--socket", "/nonexistent.sock"]).output().unwrap();
+
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("/nonexistent.sock: is the agent running?"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_asked_is_misuse() {
+    for arguments in
+        [&["bgp", "routes"][..], &["bgp", "peers", "--node", "a", "--socket", "b"], &["why", "www"]]
+    {
+        let output = isocast(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
