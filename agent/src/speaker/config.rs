@@ -433,6 +433,31 @@ communities = ['65010:100']
     }
 
     #[test]
+    fn routes_are_installed_only_where_asked_for() {
+        let kernel = |rest: &str| parsed(rest).unwrap().speaker.kernel;
+        let defaults = KernelConfig {
+            table: 254,
+            metric: 20,
+            protocol: 186,
+            multipath_max: 8,
+            routes_max: 10_000,
+        };
+
+        assert_eq!(kernel(""), None);
+        assert_eq!(kernel("[kernel]\ntable = 100\n"), None);
+        assert_eq!(kernel("[kernel]\ninstall = true\n"), Some(defaults));
+        let all = "[kernel]\ninstall = true\ntable = 100\nmetric = 30\nprotocol = 12\n\
+                   multipath-max = 2\nroutes-max = 50\n";
+        let chosen =
+            KernelConfig { table: 100, metric: 30, protocol: 12, multipath_max: 2, routes_max: 50 };
+        assert_eq!(kernel(all), Some(chosen));
+        for wrong in ["table = 255", "table = 0", "protocol = 4", "multipath-max = 65", "color = 1"]
+        {
+            parsed(&format!("[kernel]\n{wrong}\n")).unwrap_err();
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         for (rest, line, key) in [
             ("color = 1\n", 5, "color"),

@@ -101,13 +101,6 @@ impl Router {
         router
     }
 
-    /// Ends its daemons without a word, and waits until they are gone.
-    pub(crate) async fn kill(mut self) {
-        for daemon in &mut self.daemons {
-            daemon.kill().await.unwrap();
-        }
-    }
-
     async fn start_frr_daemon(&mut self, daemon: &str) {
         let path = |file: String| self.control.join(file).into_os_string();
         let mut command = Command::new("ip");

@@ -1,16 +1,17 @@
 //! Learnt routes in a table of the kernel.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use nix::sys::signal::Signal;
 
 use crate::net::{self, Lab, eventually, run};
 use crate::route_log::RouteLog;
-use crate::routers::{FRR_ASN, Router};
+use crate::routers::{BIRD_ASN, FRR_ASN, Router};
 use crate::speaker::Speaker;
 use crate::{ACCEPT, bird, bird_peer, frr, frr_peer, peer};
 
 const SHARED: &str = "192.0.2.0/24";
+const SHARED_V6: &str = "2001:db8:5::/48";
 const KERNEL: &str = "[kernel]\ninstall = true\ntable = 100\n";
 
 /// `RTM_DELROUTE`
@@ -18,9 +19,13 @@ const REMOVED: u16 = 25;
 
 /// Table 100 of the edge, as `ip` shows it.
 async fn table(lab: &Lab) -> String {
+    table_of(lab, "-4").await
+}
+
+async fn table_of(lab: &Lab, family: &str) -> String {
     // Without a first route there is no table, which `ip` takes for an error.
     let shown = tokio::process::Command::new("ip")
-        .args(["-n", &lab.edge, "route", "show", "table", "100", "proto", "bgp"])
+        .args(["-n", &lab.edge, family, "route", "show", "table", "100", "proto", "bgp"])
         .output();
     String::from_utf8(shown.await.unwrap().stdout).unwrap()
 }
@@ -30,16 +35,17 @@ async fn edge(lab: &Lab, command: &str) {
     run("ip", &arguments, "").await;
 }
 
-/// A second FRR of the same AS, in BIRD's place.
-async fn other_frr(lab: &Lab) -> Router {
-    let edge = net::EDGE_TO_BIRD_V4;
+/// FRR that announces a prefix of each family.
+async fn sharing_frr(lab: &Lab, namespace: &str, own: Ipv4Addr, edge: Ipv4Addr) -> Router {
     let bgp = format!(
-        "router bgp {FRR_ASN}\n bgp router-id 10.99.2.2\n no bgp ebgp-requires-policy\n \
+        "router bgp {FRR_ASN}\n bgp router-id {own}\n no bgp ebgp-requires-policy\n \
          no bgp network import-check\n neighbor {edge} remote-as 65010\n \
          neighbor {edge} timers 1 3\n neighbor {edge} timers connect 1\n \
-         address-family ipv4 unicast\n  network {SHARED}\n exit-address-family\n"
+         address-family ipv4 unicast\n  network {SHARED}\n exit-address-family\n \
+         address-family ipv6 unicast\n  network {SHARED_V6}\n  neighbor {edge} activate\n \
+         exit-address-family\n"
     );
-    Router::frr_in(lab, &lab.bird, &bgp).await
+    Router::frr_in(lab, namespace, &bgp).await
 }
 
 fn metric_of(metrics: &str, name: &str) -> u64 {
@@ -50,30 +56,39 @@ fn metric_of(metrics: &str, name: &str) -> u64 {
 #[test]
 fn two_routers_share_the_traffic_and_one_takes_it_over_without_a_gap() {
     Lab::run(async |lab| {
-        let _frr = frr(&lab, &[SHARED], "").await;
-        let other = other_frr(&lab).await;
+        let _frr = sharing_frr(&lab, &lab.frr, net::FRR_V4, net::EDGE_TO_FRR_V4).await;
+        let other = sharing_frr(&lab, &lab.bird, net::BIRD_V4, net::EDGE_TO_BIRD_V4).await;
         let peers = frr_peer(ACCEPT) + &peer("other", net::BIRD_V4, FRR_ASN, ACCEPT);
         let _speaker = Speaker::start(&lab, &(KERNEL.to_owned() + &peers)).await;
         let via = |address: IpAddr| format!("via {address} ");
-        let both = [net::FRR_V4.into(), net::BIRD_V4.into()].map(via);
-        eventually("both routers share the traffic", async || {
-            let shown = table(&lab).await;
-            both.iter().all(|via| shown.contains(via))
-        })
-        .await;
+        let routers = [
+            ("-4", [net::FRR_V4.into(), net::BIRD_V4.into()].map(via)),
+            ("-6", [net::FRR_V6.into(), net::BIRD_V6.into()].map(via)),
+        ];
+        for (family, both) in &routers {
+            eventually("both routers share the traffic", async || {
+                let shown = table_of(&lab, family).await;
+                both.iter().all(|via| shown.contains(via))
+            })
+            .await;
+        }
         let log = RouteLog::open(&lab.edge);
 
-        other.kill().await;
+        drop(other);
 
-        eventually("one has it alone", async || {
-            let shown = table(&lab).await;
-            shown.contains(&both[0]) && !shown.contains(&both[1])
-        })
-        .await;
+        for (family, both) in &routers {
+            eventually("one has it alone", async || {
+                let shown = table_of(&lab, family).await;
+                shown.contains(&both[0]) && !shown.contains(&both[1])
+            })
+            .await;
+        }
         let events = log.close().await;
-        let concerned = events.iter().filter(|event| event.concerns("192.0.2.0".parse().unwrap()));
-        let kinds: Vec<_> = concerned.map(|event| event.kind).collect();
-        assert!(!kinds.is_empty() && !kinds.contains(&REMOVED), "{kinds:?}");
+        for address in ["192.0.2.0", "2001:db8:5::"] {
+            let concerned = events.iter().filter(|event| event.concerns(address.parse().unwrap()));
+            let kinds: Vec<_> = concerned.map(|event| event.kind).collect();
+            assert!(!kinds.is_empty() && !kinds.contains(&REMOVED), "{address}: {kinds:?}");
+        }
     });
 }
 
@@ -175,5 +190,29 @@ fn a_next_hop_behind_no_link_is_refused_once_and_installed_when_the_link_is_ther
         eventually("it is installed", async || table(&lab).await.contains("via 10.99.77.2")).await;
         assert_eq!(metric("kernel_routes_refused").await, 0);
         assert_eq!(metric("kernel_refusals_total").await, 1);
+    });
+}
+
+#[test]
+fn an_ipv4_route_may_lead_to_an_ipv6_next_hop() {
+    Lab::run(async |lab| {
+        let (own, edge) = (net::BIRD_V6, "2001:db8:92::1");
+        let _bird = Router::bird_with(
+            &lab,
+            &format!(
+                "protocol static {{ ipv4; route {SHARED} unreachable; }}\n\
+                 protocol bgp edge {{ local {own} as {BIRD_ASN}; neighbor {edge} as 65010;\n\
+                 hold time 3; connect delay time 1; connect retry time 1;\n\
+                 ipv4 {{ import all; export where source = RTS_STATIC; extended next hop on; }}; }}\n"
+            ),
+        )
+        .await;
+        let config = KERNEL.to_owned() + &peer("bird", own, BIRD_ASN, ACCEPT);
+        let _speaker = Speaker::start(&lab, &config).await;
+
+        eventually("it is installed", async || {
+            table(&lab).await.contains(&format!("{SHARED} via inet6 {own} "))
+        })
+        .await;
     });
 }

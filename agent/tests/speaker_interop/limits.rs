@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::net::{self, Lab, eventually};
 use crate::raw_peer::{self, RawPeer};
+use crate::routers::Router;
 use crate::speaker::Speaker;
-use crate::{ACCEPT, bird, bird_peer, frr, frr_peer, peer};
+use crate::{ACCEPT, bird, bird_peer, frr, frr_conf, frr_peer, peer};
 
 /// Set for tests that take minutes.
 const LONG_TESTS: &str = "ISOCAST_LONG_TESTS";
@@ -39,7 +40,7 @@ fn a_peer_is_told_no_more_than_its_limit_and_the_rest_when_there_is_room() {
     });
 }
 
-async fn held(router: &crate::routers::Router, prefixes: &[&str]) -> usize {
+async fn held(router: &Router, prefixes: &[&str]) -> usize {
     let mut held = 0;
     for prefix in prefixes {
         held += usize::from(router.has_route(prefix).await);
@@ -62,8 +63,9 @@ fn a_million_routes_go_through_to_both_routers_and_away_again() {
 /// A peer of the test's own sends that many routes, and goes.
 fn pass_on(count: u32) {
     Lab::run(async move |lab| {
-        let frr = frr(&lab, &[], "").await;
-        // What BIRD's kernel does is not at issue.
+        // What the routers' kernels do is not at issue.
+        let bgp = format!("bgp no-rib\n{}", frr_conf(&[], "", ""));
+        let frr = Router::frr_with(&lab, &bgp).await;
         let bird = bird(&lab, &[], "").await;
         bird.birdc("disable k4").await;
         let raw = peer("raw", net::RAW_V4, raw_peer::ASN, &format!("passive = true\n{ACCEPT}"));

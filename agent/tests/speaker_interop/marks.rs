@@ -78,7 +78,8 @@ fn what_a_provider_told_us_goes_to_customers_and_to_no_other_provider() {
         eventually("FRR's is learnt", async || speaker.best(OF_FRR).await.is_some()).await;
         assert_eq!(speaker.peer("bird").await.unwrap()["routes_sent"], 1);
         assert_eq!(speaker.peer("frr").await.unwrap()["routes_sent"], 1);
-        bird.kill().await;
+        drop(bird);
+        eventually("BIRD is gone", async || !speaker.is_established("bird").await).await;
 
         let bird = crate::bird(&lab, &[], "local role customer;").await;
         let provider = format!("role = 'provider'\n{ACCEPT}");

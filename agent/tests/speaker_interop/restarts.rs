@@ -27,7 +27,7 @@ fn routes_of_a_killed_router_stay_and_only_what_it_no_longer_has_goes_when_it_is
         }
         let log = RouteLog::open(&bird.namespace);
 
-        frr.kill().await;
+        drop(frr);
         eventually("the routes are stale", async || {
             let best = speaker.best(KEPT).await;
             best.is_some_and(|best| best["stale"] == true)

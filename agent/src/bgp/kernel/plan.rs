@@ -105,11 +105,14 @@ impl Plan {
         self.due.extend(self.held.keys());
     }
 
-    /// Whether routes were left out and some now have room; asked once.
-    pub(super) fn take_shortage(&mut self) -> bool {
-        let relieved = self.over_limit && self.wanted.len() < self.routes_max;
-        self.over_limit &= !relieved;
-        relieved
+    /// Whether routes were left out and some now have room.
+    pub(super) fn is_relieved(&self) -> bool {
+        self.over_limit && self.wanted.len() < self.routes_max
+    }
+
+    /// Everything will be told again.
+    pub(super) const fn start_over(&mut self) {
+        self.over_limit = false;
     }
 
     /// The next changes, at most so many.
@@ -305,13 +308,15 @@ mod tests {
         }
 
         assert_eq!(settle(&mut plan).len(), 2);
-        assert!(plan.is_over_limit() && !plan.take_shortage());
+        assert!(plan.is_over_limit() && !plan.is_relieved());
         assert_eq!(plan.counts().beyond_limit, 1);
 
         want(&mut plan, B, &[2]);
         want(&mut plan, A, &[]);
         assert_eq!(settle(&mut plan).len(), 2);
-        assert!(plan.take_shortage() && !plan.take_shortage() && !plan.is_over_limit());
+        assert!(plan.is_relieved());
+        plan.start_over();
+        assert!(!plan.is_relieved() && !plan.is_over_limit());
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Writer {
         if self.plan.is_due() {
             return Duration::ZERO;
         }
-        let next = self.sweep_at.map_or(self.look_at, |at| at.min(self.look_at));
+        let again = self.plan.is_relieved().then_some(self.again_not_before);
+        let next = [self.sweep_at, again].into_iter().flatten().fold(self.look_at, Instant::min);
         next.saturating_duration_since(now)
     }
 
@@ -172,7 +173,8 @@ impl Writer {
                 }
             }
         }
-        if self.again_not_before <= now && self.plan.take_shortage() {
+        if self.again_not_before <= now && self.plan.is_relieved() {
+            self.plan.start_over();
             self.again_not_before = after(now, AGAIN_INTERVAL);
             self.tray.ask_again();
         }
