@@ -11,8 +11,8 @@ use std::{
 
 use ipnet::IpNet;
 use isocast_api::agent::{
-    BackendHealth, EntryError, NodeStatus, PeerStatus, PrefixPeer, PrefixStatus,
-    ServiceStatus, Verdict,
+    BackendHealth, EntryError, NodeStatus, PeerStatus, PrefixPeer, PrefixStatus, ServiceStatus,
+    Verdict,
 };
 
 use isocast_bgp::origination::{Elsewhere, Hold, Standing};
@@ -60,7 +60,6 @@ pub fn compose(facts: &Facts<'_>) -> NodeStatus {
         refused: facts.refused.to_vec(),
         prefixes: prefixes(facts),
         drains: drains::compose(facts),
-        ..NodeStatus::default()
     }
 }
 
