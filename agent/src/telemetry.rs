@@ -3,7 +3,7 @@
 //!
 //! Names are labels for people; the uid beside them tells an object from one made anew under its
 //! name, and adds no series: each uid has one name. There are as many series as the data plane has
-//! room for services and backends (`isocast_dataplane_common::limits`), and two for each peer.
+//! room for services and backends (`isocast_dataplane_common::limits`), and five for each peer.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -58,12 +58,23 @@ impl View {
             let up = u64::from(peer.state == "Established");
             ConstGauge::new(up).encode(family.encode_family(&of_peer(peer))?)?;
         }
-        let help = "Prefixes the peer was told";
+        let gauges: [(&str, &str, fn(&PeerStatus) -> u32); 3] = [
+            ("bgp_prefixes_received", "Prefixes the peer announces", |it| it.prefixes_received),
+            ("bgp_prefixes_sent", "Prefixes the peer was told", |it| it.prefixes_sent),
+            ("bgp_prefixes_withheld", "Prefixes the peer was not told", |it| it.prefixes_withheld),
+        ];
+        for (name, help, count) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for peer in &status.peers {
+                let count = u64::from(count(peer));
+                ConstGauge::new(count).encode(family.encode_family(&of_peer(peer))?)?;
+            }
+        }
+        let help = "Established sessions that ended";
         let mut family =
-            encoder.encode_descriptor("bgp_prefixes_sent", help, None, MetricType::Gauge)?;
+            encoder.encode_descriptor("bgp_session_flaps", help, None, MetricType::Counter)?;
         for peer in &status.peers {
-            let sent = u64::from(peer.prefixes_sent);
-            ConstGauge::new(sent).encode(family.encode_family(&of_peer(peer))?)?;
+            ConstCounter::new(peer.flaps).encode(family.encode_family(&of_peer(peer))?)?;
         }
         Ok(())
     }
@@ -197,6 +208,8 @@ mod tests {
 
         let peer = r#"isocast_agent_bgp_session_up{peer="tor1",peer_uid="5e0c"} 1"#;
         assert!(text.lines().any(|line| line == peer), "{text}");
+        let flaps = r#"isocast_agent_bgp_session_flaps_total{peer="tor1",peer_uid="5e0c"} 0"#;
+        assert!(text.lines().any(|line| line == flaps), "{text}");
         let backends: Vec<_> = text
             .lines()
             .filter(|line| line.starts_with("isocast_agent_backend_healthy{"))

@@ -177,7 +177,8 @@ impl Bench {
         }
     }
 
-    fn kubectl(&self, arguments: &[&str], input: &str) -> String {
+    /// What kubectl prints, or what it complains of.
+    pub(crate) fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut child = Command::new(kubectl())
             .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", self.dir.path())
@@ -189,9 +190,40 @@ impl Bench {
             .unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl {arguments:?}: {complaint}");
-        String::from_utf8(output.stdout).unwrap()
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout).unwrap())
+        } else {
+            Err(String::from_utf8(output.stderr).unwrap())
+        }
+    }
+
+    fn kubectl(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.try_kubectl(arguments, input);
+        output.unwrap_or_else(|complaint| panic!("kubectl {arguments:?}: {complaint}"))
+    }
+
+    /// What a node answers through the controller.
+    pub(crate) fn ask(&self, node: &str, target: &str) -> Result<Value, String> {
+        let answer =
+            self.try_kubectl(&["get", "--raw", &format!("{NODES}/{node}/agent/{target}")], "");
+        answer.map(|answer| serde_json::from_str(&answer).unwrap())
+    }
+
+    /// An object that has no namespace, if it is there.
+    pub(crate) fn object(&self, kind: &str, name: &str) -> Option<Value> {
+        let answer = self.try_kubectl(&["get", kind, name, "-o", "json"], "").ok()?;
+        Some(serde_json::from_str(&answer).unwrap())
+    }
+
+    /// A router beside the node, at 10.98.0.254, that tells it of 192.0.2.0/24.
+    pub(crate) fn start_router(&self) -> Router {
+        ip(&["-n", &self.name, "address", "add", "10.98.0.254/32", "dev", "lo"]);
+        let file = self.dir.path().join("router.toml");
+        fs::write(&file, ROUTER).unwrap();
+        let log = File::create(self.dir.path().join("router.log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_isocast-agent"));
+        command.arg("speaker").arg("--config").arg(file).stderr(log);
+        Router(command.spawn().unwrap())
     }
 
     fn pins(&self) -> PathBuf {
@@ -213,6 +245,16 @@ impl Drop for Bench {
             assert!(ended.is_ok() || thread::panicking(), "the controller failed");
         }
         fs::remove_dir_all(self.pins()).ok();
+    }
+}
+
+/// A running router.
+pub(crate) struct Router(Child);
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
@@ -257,6 +299,27 @@ impl Drop for Agent {
         self.process.wait().ok();
     }
 }
+
+const ROUTER: &str = r#"
+[router]
+asn = 65001
+router-id = "10.98.0.254"
+listen = ["10.98.0.254:179"]
+
+[[peer]]
+name = "edge-1"
+address = "10.98.0.1"
+asn = 65010
+local-address = "10.98.0.254"
+passive = true
+hold-time-s = 9
+import = { default = "accept" }
+export = { default = "accept" }
+
+[[announce]]
+prefix = "192.0.2.0/24"
+next-hop = "self"
+"#;
 
 /// A namespace with a loopback and an uplink.
 struct Namespace {
@@ -398,4 +461,18 @@ spec:
   tunnelAddresses: [10.98.0.2]
   uplinks: [{interface: eth1}]
   asn: 65010
+";
+
+pub(crate) const ROUTER_PEER: &str = "
+apiVersion: network.isocast.dev/v1alpha1
+kind: BGPPeer
+metadata: {name: tor}
+spec:
+  connection: Fabric
+  nodes: [edge-1]
+  address: 10.98.0.254
+  localAddress: 10.98.0.1
+  peerASN: 65001
+  families: [IPv4]
+  holdTime: 9s
 ";
