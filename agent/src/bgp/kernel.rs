@@ -78,6 +78,8 @@ pub(super) struct Kernel {
     said: Option<BTreeSet<(PeerId, Family)>>,
     /// One more has said so since that was looked at.
     news: bool,
+    /// What the speaker loses as it ends is no news of the network.
+    over: bool,
 }
 
 // === impl Kernel ===
@@ -101,11 +103,15 @@ impl Kernel {
             routes: Vec::new(),
             said: Some(BTreeSet::new()),
             news: false,
+            over: false,
         })
     }
 
     /// Puts down where prefixes lead that changed, as far as there is room.
     pub(super) fn feed(&mut self, speaker: &mut Speaker) {
+        if self.over {
+            return;
+        }
         if self.tray.take_again() {
             speaker.watch_forwarding();
         }
@@ -125,7 +131,7 @@ impl Kernel {
 
     /// Whether [`Self::feed`] has something to do.
     pub(super) fn is_hungry(&self, speaker: &Speaker) -> bool {
-        speaker.has_forwarding() && self.tray.room() > 0
+        !self.over && speaker.has_forwarding() && self.tray.room() > 0
     }
 
     /// A peer has said all it has to say of a family, for a start.
@@ -136,7 +142,8 @@ impl Kernel {
     }
 
     /// Nothing is told from here on.
-    pub(super) fn end(&self, fate: Fate) {
+    pub(super) fn end(&mut self, fate: Fate) {
+        self.over = true;
         self.tray.end(fate);
     }
 

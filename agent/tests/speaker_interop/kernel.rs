@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use isocast_agent::bgp::{BgpSpeaker, KernelConfig, PeerConfig, SpeakerConfig, Stop, accept_all};
 use nix::sys::signal::Signal;
 
 use crate::net::{self, Lab, eventually, run};
@@ -214,5 +215,36 @@ fn an_ipv4_route_may_lead_to_an_ipv6_next_hop() {
             table(&lab).await.contains(&format!("{SHARED} via inet6 {own} "))
         })
         .await;
+    });
+}
+
+#[test]
+fn a_speaker_that_means_to_return_leaves_its_routes() {
+    Lab::run(async |lab| {
+        let _frr = frr(&lab, &[SHARED], "").await;
+        let mut config = SpeakerConfig::new(65_010, Ipv4Addr::new(10, 99, 0, 1));
+        config.kernel = Some(KernelConfig {
+            table: 100,
+            metric: 20,
+            protocol: 186,
+            multipath_max: 8,
+            routes_max: 10,
+        });
+        let mut peer = PeerConfig::new("frr", IpAddr::V4(net::FRR_V4), FRR_ASN);
+        peer.import = accept_all(10);
+        let speaker = BgpSpeaker::start(config).unwrap();
+        speaker.set_peers(vec![peer]).unwrap();
+        eventually("it is installed", async || table(&lab).await.contains(SHARED)).await;
+        eventually("that is known", async || {
+            speaker.kernel().is_some_and(|kernel| kernel.installed == 1)
+        })
+        .await;
+        let log = RouteLog::open(&lab.edge);
+
+        speaker.shutdown(Stop::Preserve).await;
+
+        let events = log.close().await;
+        assert!(!events.iter().any(|event| event.concerns("192.0.2.0".parse().unwrap())));
+        assert!(table(&lab).await.contains(SHARED));
     });
 }

@@ -64,12 +64,15 @@ fn a_million_routes_go_through_to_both_routers_and_away_again() {
 fn pass_on(count: u32) {
     Lab::run(async move |lab| {
         // What the routers' kernels do is not at issue.
-        let bgp = format!("bgp no-rib\n{}", frr_conf(&[], "", ""));
+        let patient = format!(" neighbor {} timers 30 90\n", net::EDGE_TO_FRR_V4);
+        let bgp = format!("bgp no-rib\n{}", frr_conf(&[], &patient, ""));
         let frr = Router::frr_with(&lab, &bgp).await;
-        let bird = bird(&lab, &[], "").await;
+        // A router that drops a million routes may be deaf for seconds.
+        let bird = bird(&lab, &[], "hold time 90;").await;
         bird.birdc("disable k4").await;
         let raw = peer("raw", net::RAW_V4, raw_peer::ASN, &format!("passive = true\n{ACCEPT}"));
         let config = frr_peer(ACCEPT) + &bird_peer(ACCEPT) + &raw;
+        let config = config.replace("hold-time-s = 3", "hold-time-s = 90");
         let speaker = Speaker::start(&lab, &config).await;
         speaker.established(&["frr", "bird"]).await;
         let mut source = RawPeer::connect(&lab).await;

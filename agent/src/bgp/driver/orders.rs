@@ -174,7 +174,7 @@ impl Driver {
         for peer in all {
             self.remove(now, peer, stop.clone());
         }
-        if let Some(kernel) = &self.kernel {
+        if let Some(kernel) = &mut self.kernel {
             kernel.end(if *stop == Stop::Preserve { Fate::Keep } else { Fate::Remove });
         }
         self.ending = now.checked_add(SHUTDOWN_WAIT);

@@ -118,3 +118,51 @@ impl Tray {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_full_tray_has_no_room_and_the_bgp_thread_is_woken_when_it_is_emptied() {
+        let poll = mio::Poll::new().unwrap();
+        let bell = Arc::new(Bell::default());
+        let tray = Tray::new(poll.registry(), mio::Token(0), Arc::clone(&bell).into()).unwrap();
+        let route = ForwardingRoute { prefix: "192.0.2.0/24".parse().unwrap(), next_hops: vec![] };
+
+        tray.put(&mut vec![route.clone(); ROUTES_MAX - 1]);
+        assert_eq!(tray.room(), 1);
+        assert_eq!(tray.take().routes.len(), ROUTES_MAX - 1);
+        assert_eq!(bell.0.load(Ordering::Relaxed), 0, "nobody waited");
+
+        tray.put(&mut vec![route; ROUTES_MAX]);
+        assert_eq!(tray.room(), 0);
+        tray.take();
+        assert_eq!((bell.0.load(Ordering::Relaxed), tray.room()), (1, ROUTES_MAX));
+    }
+
+    #[test]
+    fn the_first_word_on_what_becomes_of_the_routes_counts() {
+        let poll = mio::Poll::new().unwrap();
+        let bell = Arc::new(Bell::default());
+        let tray = Tray::new(poll.registry(), mio::Token(0), bell.into()).unwrap();
+
+        tray.end(Fate::Remove);
+        tray.end(Fate::Keep);
+
+        assert_eq!(tray.take().end, Some(Fate::Remove));
+    }
+}

@@ -103,6 +103,9 @@ impl Writer {
                 self.look_at = self.look_at.min(after(now, LOOK_DELAY));
             }
             self.take();
+            if self.end == Some(Fate::Keep) {
+                break;
+            }
             if self.sweep_at.is_some_and(|at| at <= now) {
                 self.sweep();
             }
@@ -111,10 +114,8 @@ impl Writer {
             }
             self.write(now);
             self.publish();
-            match self.end {
-                Some(Fate::Keep) => break,
-                Some(Fate::Remove) if !self.plan.is_due() => break,
-                _ => {}
+            if self.end.is_some() && !self.plan.is_due() {
+                break;
             }
         }
         self.tray.set_ended();
