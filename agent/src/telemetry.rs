@@ -28,6 +28,9 @@ pub fn register(
     registry.register_collector(Box::new(View { status, kernel }));
 }
 
+/// A count of prefixes.
+type Count = fn(&PeerStatus) -> u32;
+
 #[derive(Debug)]
 struct View {
     status: watch::Receiver<Arc<NodeStatus>>,
@@ -58,7 +61,7 @@ impl View {
             let up = u64::from(peer.state == "Established");
             ConstGauge::new(up).encode(family.encode_family(&of_peer(peer))?)?;
         }
-        let gauges: [(&str, &str, fn(&PeerStatus) -> u32); 3] = [
+        let gauges: [(&str, &str, Count); 3] = [
             ("bgp_prefixes_received", "Prefixes the peer announces", |it| it.prefixes_received),
             ("bgp_prefixes_sent", "Prefixes the peer was told", |it| it.prefixes_sent),
             ("bgp_prefixes_withheld", "Prefixes the peer was not told", |it| it.prefixes_withheld),

@@ -199,7 +199,8 @@ impl Bench {
 
     fn kubectl(&self, arguments: &[&str], input: &str) -> String {
         let output = self.try_kubectl(arguments, input);
-        output.unwrap_or_else(|complaint| panic!("kubectl {arguments:?}: {complaint}"))
+        assert!(output.is_ok(), "kubectl {arguments:?}: {output:?}");
+        output.unwrap()
     }
 
     /// What a node answers through the controller.

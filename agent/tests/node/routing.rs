@@ -46,7 +46,7 @@ fn sessions_and_advertisements_are_objects_that_only_nodes_write() {
 
         let refused = bench.try_kubectl(&["delete", "bgpsession", "edge-1.tor"], "").unwrap_err();
         assert!(refused.contains("what nodes report"), "{refused}");
-        let mut forged = session_now.clone();
+        let mut forged = session_now;
         forged["metadata"] = serde_json::json!({"name": "edge-1.forged"});
         let refused = bench
             .try_kubectl(&["create", "--validate=false", "-f", "-"], &forged.to_string())
