@@ -10,9 +10,9 @@ fn steadfast(name: &str) -> String {
 }
 
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<(&'a str, &'a str)> {
-    let all = object["status"]["conditions"].as_array()?;
-    let it = all.iter().find(|condition| condition["type"] == kind)?;
-    Some((it["status"].as_str()?, it["reason"].as_str()?))
+    let all = object.pointer("/status/conditions")?.as_array()?;
+    let it = all.iter().find(|it| it.get("type").is_some_and(|it| it == kind))?;
+    Some((it.get("status")?.as_str()?, it.get("reason")?.as_str()?))
 }
 
 #[test]
