@@ -181,8 +181,16 @@ fn watch(client: &Client, order: &Order<'_>, name: &str) -> anyhow::Result<Value
             let why = why.map_or("nothing is known of it", |condition| &condition.message);
             bail!("drain {name:?} is not done after {timeout} and goes on: {why}");
         }
-        thread::sleep(LOOK_INTERVAL);
+        pause();
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the server is asked again at this pace, until the drain is done or the time is over"
+)]
+fn pause() {
+    thread::sleep(LOOK_INTERVAL);
 }
 
 /// Whether what is wanted now is done, and not what was wanted before.
@@ -288,16 +296,17 @@ const fn word(kind: DrainTargetKind) -> &'static str {
 
 impl Order<'_> {
     fn object(&self) -> Value {
-        let name = &self.arguments.name;
-        let mut spec = self.settings();
-        spec["target"] = json!({"kind": self.kind, "name": name});
+        let StartArguments { name, wait, reason, confirm_last_announcer, .. } = self.arguments;
         json!({
             "apiVersion": format!("{}/{}", DrainSpec::KIND.group, DrainSpec::KIND.version),
             "kind": DrainSpec::KIND.kind,
             "metadata": {
                 "name": format!("{}-{name}", word(self.kind)), "namespace": self.namespace,
             },
-            "spec": spec,
+            "spec": {
+                "target": {"kind": self.kind, "name": name}, "wait": wait, "reason": reason,
+                "confirmLastAnnouncer": confirm_last_announcer,
+            },
         })
     }
 
