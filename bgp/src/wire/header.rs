@@ -176,10 +176,7 @@ pub(super) fn put_u16_at(out: &mut [u8], at: usize, value: usize) {
     }
 }
 
-fn inspect(
-    held: &[u8],
-    message_bytes_max: usize,
-) -> Result<(MessageType, usize), HeaderFault> {
+fn inspect(held: &[u8], message_bytes_max: usize) -> Result<(MessageType, usize), HeaderFault> {
     let mut reader = Reader::new(held);
     let (Ok(marker), Ok(length), Ok(octet)) = (reader.array::<16>(), reader.u16(), reader.u8())
     else {
