@@ -175,6 +175,11 @@ impl Kube {
         &self.kubeconfig
     }
 
+    /// Folder of the scenario's manifests.
+    pub(super) fn manifests(&self) -> &Path {
+        &self.manifests
+    }
+
     fn kubectl(&self, lab: &Lab, arguments: &[&str]) -> Result<String, command::CommandError> {
         command::output_of(self.command(lab, arguments))
     }

@@ -1,8 +1,8 @@
 //! Runs a scenario's own commands on a node, and compares what they print.
 //!
 //! Commands are lines for `sh`. They find the product's programs, kubectl and the controller
-//! (`KUBECONFIG`) as an operator's shell would, and `$VTYSH`, `$BIRDC`, `$AGENT_SOCKET` for the
-//! node's own daemons.
+//! (`KUBECONFIG`) as an operator's shell would, the scenario's manifests by `$MANIFESTS`, and by
+//! `$VTYSH`, `$BIRDC`, `$AGENT_SOCKET` the node's own daemons.
 
 use std::{
     env,
@@ -49,6 +49,7 @@ fn output(scene: &Scene, run: &Run) -> Result<Output, DemoError> {
     }
     if let Some(kube) = &scene.kube {
         command.env("KUBECONFIG", kube.kubeconfig());
+        command.env("MANIFESTS", kube.manifests());
     }
     let socket = lab.topology.frr_folder(node);
     command.env("VTYSH", format!("vtysh --vty_socket {}", socket.display()));
