@@ -212,7 +212,7 @@ impl Scenario {
         let mut scenario: Self = serde_saphyr::from_str(&text).map_err(|error| {
             ScenarioError::Format { path: path.to_owned(), message: error.to_string() }
         })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         scenario.topology = folder.join(&scenario.topology);
         scenario.manifests = folder.join(&scenario.manifests);
         scenario.check_order()?;
