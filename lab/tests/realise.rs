@@ -182,27 +182,26 @@ fn what_a_crash_left_is_removed_by_the_next_lab_of_that_name() {
 async fn the_collector_tells_a_withdrawal_from_a_lost_session() {
     let scratch = Scratch::new("collect");
     let lab = scratch.create();
-    let prefix = "203.0.113.7/32".parse().unwrap();
-    let borders = lab.topology.borders();
-    let collector = Collector::start(&lab.topology, borders, [prefix].into_iter()).await.unwrap();
+    let mut collector = Collector::start(&lab.topology, lab.topology.borders()).unwrap();
     let right = lab.node("right").unwrap();
-    wait_until("the session is up", || collector.is_up()).await;
+    wait_until("the session is up", async || collector.is_up()).await;
     wait_for_next_hops(&lab, 1);
 
     routers::show(&lab, right, "disable service").unwrap();
-    wait_until("a withdrawal is counted", || collector.withdrawals() == 1).await;
+    let withdrawals = async || collector.withdrawals().await.unwrap();
+    wait_until("a withdrawal is counted", async || withdrawals().await == 1).await;
 
     routers::show(&lab, right, "enable service").unwrap();
     wait_for_next_hops(&lab, 1);
-    collector.begin_window();
+    collector.begin_window().await.unwrap();
     lab.kill("right", "bird").unwrap();
-    wait_until("the session is down", || !collector.is_up()).await;
-    assert_eq!(collector.withdrawals(), 0);
+    wait_until("the session is down", async || !collector.is_up()).await;
+    assert_eq!(collector.withdrawals().await.unwrap(), 0);
 }
 
-async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+async fn wait_until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
+    while !is_so().await {
         assert!(Instant::now() < deadline, "not within 20 s: {what}");
         tokio::time::sleep(routers::POLL_INTERVAL).await;
     }

@@ -4,7 +4,8 @@
 //! absence is no order: a service that an edge had and that is neither configured any more nor
 //! named by a tombstone stays in force as it was, and its owner is told. One that *was* removed
 //! stays too, but only until the removal budget lets its routes go; so do the addresses that a
-//! service gave up. The last routers are kept while there is anything to tell them.
+//! service gave up. The last routers are kept while there is anything to tell them. A backend that
+//! is left without any service goes on with those it had, unless it is said to be idle.
 //!
 //! Pure. What is kept never stands in the way of what is configured: an address that another
 //! service has now is given up.
@@ -14,7 +15,7 @@ use std::{
     net::IpAddr,
 };
 
-use isocast_api::agent::{Configuration, Entry, EntryError, Role, Service, entry::Value};
+use isocast_api::agent::{Configuration, Entry, EntryError, Node, Role, Service, entry::Value};
 
 use crate::model::{Departures, Refusals, Uid};
 
@@ -35,8 +36,7 @@ pub struct Shielded {
 #[must_use]
 pub fn shield(received: &Configuration, before: &Configuration) -> Shielded {
     if !is_edge(received) || !is_edge(before) {
-        // Only an edge announces; a backend's services come and go with the pools that name it.
-        return Shielded { configuration: received.clone(), ..Shielded::default() };
+        return shield_backend(received, before);
     }
     let mut shielding = Shielding {
         taken: taken(received),
@@ -53,6 +53,35 @@ pub fn shield(received: &Configuration, before: &Configuration) -> Shielded {
     }
     shielding.keep_the_last_routers();
     shielding.finish()
+}
+
+/// Only an edge announces; a backend's services come and go with the pools that name it. But all of
+/// them at once, and nobody says that it is meant so: then whoever still sends here is still served.
+fn shield_backend(received: &Configuration, before: &Configuration) -> Shielded {
+    let is_idle = matches!(own(received), Some(node) if node.idle);
+    let is_same_role = is_edge(received) == is_edge(before);
+    let mut shielded = Shielded { configuration: received.clone(), ..Shielded::default() };
+    if is_idle || !is_same_role || services(received).next().is_some() {
+        return shielded;
+    }
+    for (entry, service) in services(before) {
+        let name = format!("{}/{}", service.namespace, service.name);
+        shielded.errors.push(missing(&entry.key, name));
+    }
+    if shielded.errors.is_empty() {
+        return shielded;
+    }
+    let carries = |entry: &&Entry| {
+        let value = entry.value.as_ref();
+        matches!(value, Some(Value::Service(_) | Value::Pool(_) | Value::Source(_)))
+            && received.get(&entry.key).is_none()
+    };
+    shielded.kept = before.entries().filter(carries).cloned().collect();
+    let all = received.entries().chain(&shielded.kept).cloned();
+    match Configuration::from_entries(all) {
+        Ok(configuration) => Shielded { configuration, ..shielded },
+        Err(_) => Shielded { configuration: received.clone(), ..Shielded::default() },
+    }
 }
 
 struct Shielding<'a> {
@@ -229,9 +258,15 @@ fn taken(configuration: &Configuration) -> BTreeSet<&str> {
     services(configuration).flat_map(|(_, it)| it.addresses.iter().map(String::as_str)).collect()
 }
 
+fn own(configuration: &Configuration) -> Option<&Node> {
+    match configuration.get("node")?.value.as_ref()? {
+        Value::Node(node) => Some(node),
+        _ => None,
+    }
+}
+
 fn is_edge(configuration: &Configuration) -> bool {
-    let node = configuration.get("node").and_then(|entry| entry.value.as_ref());
-    matches!(node, Some(Value::Node(node)) if node.roles().any(|role| role == Role::Edge))
+    own(configuration).is_some_and(|node| node.roles().any(|role| role == Role::Edge))
 }
 
 fn missing(key: &str, name: String) -> EntryError {
@@ -256,7 +291,7 @@ mod tests {
     }
 
     fn node(role: Role) -> Entry {
-        let node = wire::Node { roles: vec![role.into()], ..wire::Node::default() };
+        let node = Node { roles: vec![role.into()], ..Node::default() };
         entry("node".into(), Value::Node(node))
     }
 
@@ -374,12 +409,39 @@ mod tests {
         assert_eq!(removed.configuration, configuration(buried));
     }
 
+    fn idle() -> Entry {
+        let roles = vec![Role::Backend.into()];
+        let node = Node { roles, idle: true, ..Node::default() };
+        entry("node".into(), Value::Node(node))
+    }
+
+    fn source(address: &str) -> Entry {
+        let source = wire::EncapSource { address: address.into(), ..wire::EncapSource::default() };
+        entry(format!("source/{address}"), Value::Source(source))
+    }
+
     #[test]
     fn a_backend_loses_services_as_pools_change() {
-        let with = configuration([node(Role::Backend), service("a", &["192.0.2.1"]), pool("a")]);
-        let without = configuration([node(Role::Backend)]);
+        let a = [service("a", &["192.0.2.1"]), pool("a")];
+        let with =
+            configuration([node(Role::Backend), service("b", &["192.0.2.2"])].into_iter().chain(a));
+        let fewer = configuration([node(Role::Backend), service("b", &["192.0.2.2"])]);
+        let none = configuration([idle()]);
 
-        assert_eq!(shield(&without, &with).configuration, without);
+        assert_eq!(shield(&fewer, &with).configuration, fewer);
+        assert_eq!(shield(&none, &with).configuration, none);
+    }
+
+    #[test]
+    fn a_backend_that_is_left_without_a_word_goes_on() {
+        let all = [service("a", &["192.0.2.1"]), pool("a"), source("192.0.2.200")];
+        let before = configuration([node(Role::Backend)].into_iter().chain(all));
+
+        let shielded = shield(&configuration([node(Role::Backend)]), &before);
+
+        assert_eq!(shielded.configuration, before);
+        assert_eq!(shielded.kept.len(), 3);
+        assert_eq!(shielded.errors.len(), 1);
     }
 
     proptest! {

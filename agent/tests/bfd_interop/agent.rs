@@ -142,6 +142,7 @@ fn entries(interval_ms: u32) -> Vec<Entry> {
         router_id: EDGE_TO_FRR_V4.to_string(),
         cluster_secret: vec![7; 32],
         announceable_prefixes: vec![PREFIX_V4.into(), PREFIX_V6.into()],
+        idle: false,
     };
     let backend = wire::Backend {
         uid: "b1".into(),

@@ -27,6 +27,7 @@ fn node() -> Entry {
         router_id: EDGE.to_string(),
         cluster_secret: vec![7; 32],
         announceable_prefixes: vec!["203.0.113.0/24".into()],
+        idle: false,
     };
     entry("node", Value::Node(node))
 }

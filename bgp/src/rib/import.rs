@@ -67,10 +67,11 @@ impl Rib {
         let legacy = (Family::Ipv4Unicast, view.withdrawn);
         for (family, list) in [legacy].into_iter().chain(view.unreach) {
             if !list.is_empty() {
-                with_table!(self, family, table => {
+                let count = with_table!(self, family, table => {
                     let list = Prefixes(list, PhantomData);
                     withdraw(peer, table, &mut self.store, list, &mut self.scratch.changes)
                 });
+                self.count_withdrawn(peer, count);
                 self.publish(family);
             }
         }
@@ -137,10 +138,11 @@ impl Rib {
         // RFC 4456 §8: a reflector sent back what came from us.
         let reflected = update.originator.is_some() && update.originator == router_id;
         for family in Family::ALL {
-            with_table!(self, family, table => {
+            let count = with_table!(self, family, table => {
                 let list = update.withdrawn.iter().filter_map(Address::of);
                 withdraw(peer, table, &mut self.store, list, &mut self.scratch.changes)
             });
+            self.count_withdrawn(peer, count);
             self.publish(family);
         }
         for reach in &update.reach {
@@ -164,6 +166,12 @@ impl Rib {
         Ok(())
     }
 
+    fn count_withdrawn(&mut self, peer: PeerIndex, count: u64) {
+        if let Some(entry) = self.peer_mut(peer) {
+            entry.counters.withdrawn_in = entry.counters.withdrawn_in.saturating_add(count);
+        }
+    }
+
     /// Tells the outboxes what changed.
     pub(super) fn publish(&mut self, family: Family) {
         let Scratch { changes, .. } = &mut self.scratch;
@@ -177,15 +185,22 @@ impl Rib {
     }
 }
 
+/// Takes prefixes back; returns how many of them the peer had announced.
 fn withdraw<A: Address>(
     peer: PeerIndex,
     table: &mut Table<A>,
     store: &mut AttributeStore,
     prefixes: impl Iterator<Item = (A, u8)>,
     changes: &mut Vec<Change>,
-) {
-    changes
-        .extend(prefixes.filter_map(|(address, bits)| table.withdraw(address, bits, peer, store)));
+) -> u64 {
+    let mut count = 0_u64;
+    for (address, bits) in prefixes {
+        if let Some(change) = table.withdraw(address, bits, peer, store) {
+            count = count.saturating_add(1);
+            changes.extend(change);
+        }
+    }
+    count
 }
 
 /// The parts of the table that learning a route takes.

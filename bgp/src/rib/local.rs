@@ -149,7 +149,7 @@ impl Rib {
                     let path = Path { received: id, used: Some(id), source: LOCAL, verdict };
                     table.announce(address, bits, path, store)
                 }
-                None => table.withdraw(address, bits, PeerIndex::OURSELVES, store),
+                None => table.withdraw(address, bits, PeerIndex::OURSELVES, store).flatten(),
             };
             scratch.changes.extend(change);
         });

@@ -71,7 +71,7 @@ pub struct Counters {
     pub updates_in: u64,
     /// Prefixes announced by the peer.
     pub announced_in: u64,
-    /// Prefixes withdrawn by the peer.
+    /// Prefixes that the peer had announced and withdrew. That its session ended is no withdrawal.
     pub withdrawn_in: u64,
     /// Announcements refused because our AS is in their path.
     pub rejected_loop: u64,

@@ -225,21 +225,22 @@ impl<A: Address> Table<A> {
         })
     }
 
-    /// Takes back what `peer` announced. What became of the best path, if it changed.
+    /// Takes back what `peer` announced; nothing if it had not. What became of the best path, if it
+    /// changed.
     pub(super) fn withdraw(
         &mut self,
         address: A,
         bits: u8,
         peer: PeerIndex,
         store: &mut AttributeStore,
-    ) -> Option<Change> {
+    ) -> Option<Option<Change>> {
         let id = self.look_up(address, bits, self.hash(address, bits))?;
         let node = self.nodes.get(id)?;
         let is_theirs = |path: &&Path| {
             self.sources.get(usize::from(path.source.0)).is_some_and(|source| source.peer == peer)
         };
         let source = node.paths.as_slice().iter().find(is_theirs)?.source;
-        self.remove_paths(id, store, |path| path.source == source)
+        Some(self.remove_paths(id, store, |path| path.source == source))
     }
 
     /// Removes the paths of a prefix that `is_gone` names.

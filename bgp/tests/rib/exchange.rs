@@ -36,6 +36,22 @@ fn an_announcement_goes_through_and_so_does_its_end() {
 }
 
 #[test]
+fn withdrawals_are_counted_by_whoever_made_them_and_a_lost_session_is_none() {
+    let mut chain = chain();
+    chain.announce(0, ["192.0.2.1/32", "192.0.2.2/32"]);
+    chain.announce(2, ["192.0.2.1/32"]);
+    let count =
+        |chain: &Net, from| chain.speakers[1].peer(peer(from)).unwrap().counters.withdrawn_in;
+
+    chain.announce(0, []);
+    assert_eq!((count(&chain, 0), count(&chain, 2)), (2, 0));
+
+    chain.set_link(1, 2, false);
+    assert!(chain.best(1).is_empty());
+    assert_eq!((count(&chain, 0), count(&chain, 2)), (2, 0));
+}
+
+#[test]
 fn what_a_session_brought_goes_with_it_and_comes_back() {
     let mut chain = chain();
     chain.announce(0, ["192.0.2.1/32"]);

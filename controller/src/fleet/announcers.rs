@@ -324,7 +324,7 @@ mod tests {
                     }
                     1 => {
                         let view = announcers.services.get(SERVICE).map(|it| it.view(SERVICE, names[index]));
-                        nodes[index].2 = view.or(nodes[index].2.take());
+                        nodes[index].2 = view.or_else(|| nodes[index].2.take());
                     }
                     _ => nodes[index].1 = healthy,
                 }

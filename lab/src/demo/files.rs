@@ -80,6 +80,7 @@ fn own_entry(node: &Node, addresses: &Addresses) -> wire::Node {
         router_id: addresses.ipv4.source.to_string(),
         cluster_secret: CLUSTER_SECRET.to_vec(),
         announceable_prefixes: scene::PREFIXES.map(str::to_owned).to_vec(),
+        idle: false,
     }
 }
 

@@ -136,7 +136,7 @@ fn concerns(drain: &Drain, service: &AnycastService) -> bool {
 /// Where the service is that `drain` is about.
 #[must_use]
 pub fn namespace(drain: &Drain) -> &str {
-    drain.spec.target.namespace.as_ref().map_or(drain.namespace(), |name| name.as_str())
+    drain.spec.target.namespace.as_ref().map_or_else(|| drain.namespace(), |name| name.as_str())
 }
 
 /// Whether nobody is cancelling it.

@@ -41,6 +41,7 @@ pub(super) fn node(
         router_id: spec.router_id().unwrap_or(Ipv4Addr::UNSPECIFIED).to_string(),
         cluster_secret: cluster_secret.to_vec(),
         announceable_prefixes: announceable.iter().map(ToString::to_string).collect(),
+        idle: false,
     }
 }
 

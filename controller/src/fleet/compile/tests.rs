@@ -96,6 +96,16 @@ fn a_backend_in_no_pool_serves_nothing_and_believes_edges_only() {
 
     let expected = ["node", "source/10.1.0.1", "source/10.2.0.1", "source/fd00:1::1"];
     assert_eq!(keys(&compilation, "be-idle"), expected);
+    assert!(own(&compilation, "be-idle").idle);
+    assert!(!own(&compilation, "be-ams-1").idle);
+}
+
+#[test]
+fn nobody_is_told_to_be_idle_by_a_platform_that_lost_everything() {
+    let mut objects = objects();
+    objects.retain(|it| !["AnycastService", "BackendPool"].contains(&it["kind"].as_str().unwrap()));
+
+    assert!(!own(&compile(&objects), "be-ams-1").idle);
 }
 
 #[test]
