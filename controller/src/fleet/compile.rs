@@ -103,7 +103,9 @@ impl Compilation {
         let mut entries = BTreeMap::new();
         let announceable = self.announceable(node, &services);
         let mut own = entries::node(node, &self.world.cluster_secret, &announceable);
-        own.idle = services.is_empty() && !self.is_void();
+        // Without any service anywhere nobody can tell a beginning from a store that lost what it
+        // had: it is no order to stop.
+        own.idle = services.is_empty() && !self.services.is_empty();
         entries.insert("node".to_owned(), Value::Node(own));
         for peer in self.peers(node) {
             let key = format!("bgppeer/{}", peer.metadata.uid);
@@ -138,12 +140,6 @@ impl Compilation {
         let entries = entries.into_iter().map(|(key, value)| Entry { key, value: Some(value) });
         // Keys of a map are unique, and none of these is empty.
         Configuration::from_entries(entries).ok()
-    }
-
-    /// Whether there is nothing at all to carry: a platform at its beginning, or a store that lost
-    /// what it had. Nobody can tell from here, so it is no order to stop.
-    fn is_void(&self) -> bool {
-        self.services.is_empty() && self.world.backend_pools.is_empty()
     }
 
     /// What is wrong with what a service refers to; none if nothing is.

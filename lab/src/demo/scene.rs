@@ -34,19 +34,22 @@ impl Scene {
     pub(super) async fn settle(&self) -> Result<(), DemoError> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         let mut settled_since = None;
+        let mut seen = "it did not last".to_owned();
         loop {
             let now = Instant::now();
-            let unsettled = self.unsettled()?;
-            match unsettled {
+            match self.unsettled()? {
                 None if now >= *settled_since.get_or_insert(now) + CYCLE => return Ok(()),
                 None => {}
-                Some(_) => settled_since = None,
+                Some(unsettled) => {
+                    settled_since = None;
+                    seen = unsettled;
+                }
             }
             if now > deadline {
                 return Err(DemoError::NotSettled {
                     waited_for: "the normal state".to_owned(),
                     seconds: SETTLE_TIMEOUT.as_secs(),
-                    seen: unsettled.unwrap_or_else(|| "it did not last".to_owned()),
+                    seen,
                 });
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -208,4 +211,4 @@ pub(super) const PORT: u16 = 80;
 /// The datacenter that is nearest to each client node by AS path.
 pub(super) const NEAREST: [(&str, &str); 2] = [("cl-ams", "ams"), ("cl-fra", "fra")];
 const RECENT: Duration = Duration::from_secs(1);
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(45);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(90);
