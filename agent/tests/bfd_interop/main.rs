@@ -103,7 +103,8 @@ fn a_cut_link_is_noticed_by_both_ends_and_costs_the_route() {
         })
         .await;
         for peer in ["frr", "bird"] {
-            let ended = agent.log_lines().into_iter().find(|line| {
+            // The last end counts: a router that starts may refuse a first attempt.
+            let ended = agent.log_lines().into_iter().rev().find(|line| {
                 let fields = &line["fields"];
                 fields["message"] == "BGP session ended" && fields["peer"] == peer
             });
