@@ -16,7 +16,7 @@ mod keys;
 mod links;
 mod loopback;
 mod maps;
-mod netlink;
+pub mod netlink;
 mod next_hops;
 pub mod pass;
 mod pins;

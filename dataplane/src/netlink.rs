@@ -151,8 +151,9 @@ impl AsFd for Announcements {
     }
 }
 
-/// Splits a datagram into messages.
-struct Messages<'a>(&'a [u8]);
+/// Splits what a netlink socket received into messages. Every step takes bytes, whatever they say.
+#[derive(Debug)]
+pub struct Messages<'a>(pub &'a [u8]);
 
 impl Iterator for Messages<'_> {
     type Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>;
@@ -163,13 +164,15 @@ impl Iterator for Messages<'_> {
         }
         let message = NetlinkMessage::deserialize(self.0);
         let len = message.as_ref().map_or(self.0.len(), |message| {
-            // Messages are aligned to four bytes.
-            (message.header.length as usize).next_multiple_of(4)
+            (message.header.length as usize).max(1).next_multiple_of(ALIGNMENT)
         });
         self.0 = self.0.get(len..).unwrap_or_default();
         Some(message.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string())))
     }
 }
+
+/// Netlink messages begin at multiples of so many bytes.
+pub const ALIGNMENT: usize = 4;
 
 pub(crate) const fn family(address: IpAddr) -> AddressFamily {
     match address {

@@ -36,18 +36,10 @@ type Answered<T> = Result<Json<T>, Refused>;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RoutesFilter {
-    family: Option<FamilyName>,
+    family: Option<words::FamilyName>,
     prefix: Option<IpNet>,
     limit: Option<usize>,
     cursor: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-enum FamilyName {
-    #[serde(rename = "ipv4-unicast")]
-    Ipv4,
-    #[serde(rename = "ipv6-unicast")]
-    Ipv6,
 }
 
 /// Which page is asked for.
@@ -89,8 +81,8 @@ pub(super) async fn routes(
     let mut place = match (cursor, family, prefix) {
         (Some(cursor), ..) => Place::parse(&cursor)?,
         (None, _, Some(prefix)) => Place { family: Family::of(&prefix), from: Cursor::default() },
-        (None, Some(FamilyName::Ipv6), None) => Place::first(Family::Ipv6Unicast),
-        (None, _, None) => Place::first(Family::Ipv4Unicast),
+        (None, Some(family), None) => Place::first(family.into()),
+        (None, None, None) => Place::first(Family::Ipv4Unicast),
     };
     let Some(desk) = views.inquirer.ask(None).await?.desk else {
         return Ok(Json(RoutesView::default()));

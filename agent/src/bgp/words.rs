@@ -4,6 +4,27 @@ use isocast_bgp::speaker::{Reason, Verdict, Withheld};
 use isocast_bgp::types::{Family, FamilySet};
 use isocast_bgp::wire::attribute::Origin;
 use isocast_bgp::wire::community::Communities;
+use serde::Deserialize;
+
+/// A family as it is asked for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum FamilyName {
+    /// See [`Family::Ipv4Unicast`].
+    #[serde(rename = "ipv4-unicast")]
+    Ipv4,
+    /// See [`Family::Ipv6Unicast`].
+    #[serde(rename = "ipv6-unicast")]
+    Ipv6,
+}
+
+impl From<FamilyName> for Family {
+    fn from(name: FamilyName) -> Self {
+        match name {
+            FamilyName::Ipv4 => Self::Ipv4Unicast,
+            FamilyName::Ipv6 => Self::Ipv6Unicast,
+        }
+    }
+}
 
 /// Why a prefix is not told, as one word.
 #[must_use]

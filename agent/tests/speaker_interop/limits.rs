@@ -106,11 +106,7 @@ fn pass_on(count: u32) {
     });
 }
 
-/// The same as `eventually`, for what takes long where the machine is small.
+/// For what takes long where the machine is small.
 async fn patiently(what: &str, holds: impl AsyncFn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    net::within(Duration::from_secs(60), what, holds).await;
 }

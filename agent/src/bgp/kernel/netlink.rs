@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 
 use ipnet::IpNet;
+use isocast_dataplane::netlink::{ALIGNMENT, Messages};
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
     NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -188,28 +189,6 @@ impl Events {
                 Err(_) => return,
             }
         }
-    }
-}
-
-/// Netlink messages begin at multiples of this.
-const ALIGNMENT: usize = 4;
-
-/// Splits a datagram into messages.
-struct Messages<'a>(&'a [u8]);
-
-impl Iterator for Messages<'_> {
-    type Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let message = NetlinkMessage::deserialize(self.0);
-        let bytes = message.as_ref().map_or(self.0.len(), |message| {
-            (message.header.length as usize).max(1).next_multiple_of(ALIGNMENT)
-        });
-        self.0 = self.0.get(bytes..).unwrap_or_default();
-        Some(message.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string())))
     }
 }
 

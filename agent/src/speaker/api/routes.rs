@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Context;
 use super::error::{self, ApiError};
 use super::views::RouteView;
-use crate::bgp::{Cursor, RoutesPage, RoutesQuery};
+use crate::bgp::{Cursor, RoutesPage, RoutesQuery, words::FamilyName};
 
 /// Which routes are asked for.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,14 +30,6 @@ pub(super) struct Filter {
     family: Option<FamilyName>,
     prefix: Option<IpNet>,
     peer: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-enum FamilyName {
-    #[serde(rename = "ipv4-unicast")]
-    Ipv4,
-    #[serde(rename = "ipv6-unicast")]
-    Ipv6,
 }
 
 /// A listing under way.
@@ -82,10 +74,7 @@ pub(super) async fn list(
 
 /// A prefix has one family; without either, all of them.
 fn families(name: Option<FamilyName>, prefix: Option<IpNet>) -> Result<Vec<Family>, ApiError> {
-    let named = name.map(|name| match name {
-        FamilyName::Ipv4 => Family::Ipv4Unicast,
-        FamilyName::Ipv6 => Family::Ipv6Unicast,
-    });
+    let named = name.map(Family::from);
     match (named, prefix.map(|prefix| Family::of(&prefix))) {
         (Some(named), Some(of_prefix)) if named != of_prefix => Err(ApiError::new(
             StatusCode::BAD_REQUEST,
