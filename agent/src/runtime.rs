@@ -276,8 +276,10 @@ impl Runtime {
         } else if let Some(force) = &self.in_force {
             (memory, rings) = (force.plan.memory.clone(), force.plan.rings.clone());
         } else {
-            // Nothing of it is in force any more, but what others announce is still true.
-            memory.elsewhere = self.memory_file.load().elsewhere;
+            // Nothing of it is in force any more. But what others announce is still true, and the
+            // flows that come back were placed by the rings that were.
+            let Memory { services, elsewhere, .. } = self.memory_file.load();
+            memory = Memory { services, elsewhere, ..Memory::default() };
         }
         let targets = targets(&trial.model);
         self.marks.assign(&targets);

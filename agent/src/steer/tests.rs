@@ -230,6 +230,33 @@ fn a_backend_accepts_its_services_and_their_check_port_only() {
 }
 
 #[test]
+fn an_edge_that_lost_its_data_plane_still_knows_whose_old_flows_are() {
+    let mut world = World::with_health(&["fra-1", "fra-2"]);
+    world.steer();
+    world.set("ams-1", true);
+    world.set("ams-2", true);
+    world.steer();
+    world.pass(SETTLE);
+    assert_eq!(current(&world.steer()), ["ams-1", "ams-2"]);
+    let services = world.memory.services.clone();
+
+    let memory = Memory { services, ..Memory::default() };
+    let mut returned = World { memory, now: world.now, ..World::new() };
+    let blind = returned.steer();
+    for backend in ["ams-1", "ams-2", "fra-1", "fra-2"] {
+        returned.set(backend, true);
+    }
+    let plan = returned.steer();
+
+    assert!(blind.leases.is_empty(), "health is not remembered");
+    assert_eq!(current(&plan), ["ams-1", "ams-2"]);
+    for slot in plan.tables.edge.rings[0].slots.iter() {
+        let previous = &plan.tables.edge.backends[usize::from(slot.previous)].key.0;
+        assert!(previous.starts_with("fra-"), "{previous}");
+    }
+}
+
+#[test]
 fn memory_survives_a_restart() {
     let mut world = World::with_health(&["ams-1", "ams-2"]);
     let plan = world.steer();
