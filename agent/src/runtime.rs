@@ -269,18 +269,20 @@ impl Runtime {
     ) -> Result<(Plan, u32), forwarding::ForwardingError> {
         let start = self.forwarding.ensure(&trial.model)?;
         self.liveness.ensure(&trial.model, self.forwarding.reflector());
-        let (mut memory, mut rings) = <(Memory, Rings)>::default();
-        if start == Start::Adopted {
-            memory = self.memory_file.load();
-            self.health.presume_healthy(members(&memory));
-        } else if let Some(force) = &self.in_force {
-            (memory, rings) = (force.plan.memory.clone(), force.plan.rings.clone());
-        } else {
-            // Nothing of it is in force any more. But what others announce is still true, and the
-            // flows that come back were placed by the rings that were.
-            let Memory { services, elsewhere, .. } = self.memory_file.load();
-            memory = Memory { services, elsewhere, ..Memory::default() };
-        }
+        let (memory, rings) = match &self.in_force {
+            _ if start == Start::Adopted => {
+                let memory = self.memory_file.load();
+                self.health.presume_healthy(members(&memory));
+                (memory, Rings::default())
+            }
+            Some(force) => (force.plan.memory.clone(), force.plan.rings.clone()),
+            None => {
+                // Nothing of it is in force any more. But what others announce is still true, and
+                // the flows that come back were placed by the rings that were.
+                let Memory { services, elsewhere, .. } = self.memory_file.load();
+                (Memory { services, elsewhere, ..Memory::default() }, Rings::default())
+            }
+        };
         let targets = targets(&trial.model);
         self.marks.assign(&targets);
         let plan = self.settle(trial, &memory, &rings);
