@@ -180,6 +180,7 @@ fn healthy(facts: &Facts<'_>, service: &Service) -> Verdict {
         Placement::Local => (true, "LocalBackends"),
         Placement::Remote { .. } => (true, "RemoteBackends"),
         Placement::Regardless => (false, "ServingAnyway"),
+        Placement::Unjudged => (false, "HealthUnknown"),
         Placement::Nowhere { reason } => (false, *reason),
     };
     verdict(status, reason, plan.message.to_string())

@@ -152,7 +152,7 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
         if selection.members.is_empty()
             && let Some(standing) = origination.held(service)
         {
-            selection = members::select_held(inputs.model, service, &past.members, standing);
+            selection = members::select_held(inputs, service, &past.members, standing);
         }
         let (now_remembered, wake) = past.follow(&selection.members, &selection.urgent, inputs.now);
         wake_at = [wake_at, wake].into_iter().flatten().min();

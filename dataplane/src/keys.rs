@@ -13,12 +13,13 @@ impl ClusterSecret {
         Self(bytes)
     }
 
-    /// Key of a service's rings: every node that balances the service fills the same ring.
+    /// Key of the rings of the service of this name: every node that balances it fills the same
+    /// ring.
     #[must_use]
-    pub fn ring_key(&self, service_uid: &str) -> [u64; 2] {
+    pub fn ring_key(&self, service: &str) -> [u64; 2] {
         let mut hasher = blake3::Hasher::new_derive_key("isocast v1 ring key");
         hasher.update(&self.0);
-        hasher.update(service_uid.as_bytes());
+        hasher.update(service.as_bytes());
         two_words(hasher.finalize().as_bytes())
     }
 

@@ -127,6 +127,7 @@ fn of_service(plan: &Plan, uid: &Uid, service: &Service) -> OriginService {
         Some(Placement::Remote { .. }) => "backends of other datacenters".to_owned(),
         Some(Placement::Regardless) => "all backends, healthy or not".to_owned(),
         Some(Placement::Held { reason }) => format!("the backends it had ({reason})"),
+        Some(Placement::Unjudged) => "nobody yet: its backends are not judged".to_owned(),
         Some(Placement::Nowhere { reason }) => format!("nobody ({reason})"),
     };
     OriginService { namespace: service.namespace.clone(), name: service.name.clone(), placement }

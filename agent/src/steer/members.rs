@@ -9,9 +9,9 @@ use std::{
     sync::Arc,
 };
 
-use isocast_bgp::origination::Standing;
+use isocast_bgp::origination::{Hold, Standing};
 
-use super::Member;
+use super::{Inputs, Member};
 use crate::{
     health::{HealthView, TargetId, Verdict},
     model::{Backend, NodeModel, OnNoLocalBackend, Service, Uid},
@@ -52,6 +52,8 @@ pub enum Placement {
     },
     /// To the local backends although none is healthy.
     Regardless,
+    /// Nowhere yet: too few backends have been judged.
+    Unjudged,
 }
 
 /// Selects the members of a service's first ring: not before every backend of this datacenter
@@ -65,7 +67,7 @@ pub(super) fn select_first(model: &NodeModel, service: &Service, health: &Health
     let waiting = pool.map_or(0, |pool| pool.backends.iter().filter(unjudged).count());
     if waiting > 0 {
         let message = format!("{waiting} backends in {} are not judged yet", model.datacenter);
-        return nowhere("HealthUnknown", &message, None);
+        return nowhere(Placement::Unjudged, &message, None);
     }
     select(model, service, health)
 }
@@ -73,7 +75,8 @@ pub(super) fn select_first(model: &NodeModel, service: &Service, health: &Health
 /// Selects the members of a service's ring.
 pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) -> Selection {
     let Some(pool) = service.pool.as_ref().and_then(|uid| model.pools.get(uid)) else {
-        return nowhere("UnknownBackendPool", "the backend pool does not exist", None);
+        let placement = Placement::Nowhere { reason: "UnknownBackendPool" };
+        return nowhere(placement, "the backend pool does not exist", None);
     };
     let verdict = |backend: &Backend| {
         let service = service.uid.clone();
@@ -134,25 +137,46 @@ pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) 
     }
     let message =
         format!("{} of {total} backends in {here} are healthy, {min} needed", local.len());
-    nowhere("NoHealthyBackend", &message, Some(known))
+    let is_unjudged = |backend: &Backend| {
+        let is_eligible = policy != OnNoLocalBackend::Withdraw || backend.datacenter == here;
+        is_eligible && verdict(backend) == Verdict::Unknown
+    };
+    let placement = if pool.backends.iter().any(is_unjudged) {
+        Placement::Unjudged
+    } else {
+        Placement::Nowhere { reason: "NoHealthyBackend" }
+    };
+    nowhere(placement, &message, Some(known))
 }
 
-/// Selects the members of a ring whose route is held: health is not believed any more, so it is
-/// every backend of this datacenter, or else those that were in the ring last.
+/// Selects the members of a ring whose route is held: every backend of this datacenter, or else
+/// those that were in the ring last. Verdicts are not believed any more, unless the hold is only
+/// for those that are yet to come.
 pub(super) fn select_held(
-    model: &NodeModel,
+    inputs: &Inputs<'_>,
     service: &Service,
     last: &[Member],
     standing: &Standing,
 ) -> Selection {
+    let Inputs { model, health, .. } = inputs;
     let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
-    let is_local = |backend: &&Backend| backend.datacenter == model.datacenter;
-    let local: Vec<_> = pool.into_iter().flat_map(|pool| &pool.backends).filter(is_local).collect();
+    let is_waiting = standing.hold() == Some(Hold::Unjudged);
+    let is_dead = |backend: &Backend| {
+        let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
+        health.verdict(&target) == Verdict::Unhealthy
+    };
+    let all = pool.into_iter().flat_map(|pool| &pool.backends);
+    let (local, remote): (Vec<_>, Vec<_>) = all
+        .filter(|backend| !is_waiting || !is_dead(backend))
+        .partition(|backend| backend.datacenter == model.datacenter);
+    let local = if local.is_empty() && is_waiting { remote } else { local };
     let members = if local.is_empty() { last.to_vec() } else { members(&local) };
     let message = format!("{}; {} backends are used", standing.message(), members.len());
+    // Those that were in the ring are dead, or no longer in the pool.
+    let gone = last.iter().filter(|_| is_waiting).map(|member| member.uid.clone());
     Selection {
+        urgent: gone.collect(),
         members,
-        urgent: BTreeSet::new(),
         placement: Placement::Held { reason: standing.reason() },
         message: message.into(),
     }
@@ -189,11 +213,11 @@ fn members(backends: &[&Backend]) -> Vec<Member> {
 }
 
 /// Nothing to steer to: whatever was in the ring has to go at once.
-fn nowhere(reason: &'static str, message: &str, urgent: Option<BTreeSet<Uid>>) -> Selection {
+fn nowhere(placement: Placement, message: &str, urgent: Option<BTreeSet<Uid>>) -> Selection {
     Selection {
         members: Vec::new(),
         urgent: urgent.unwrap_or_default(),
-        placement: Placement::Nowhere { reason },
+        placement,
         message: message.into(),
     }
 }

@@ -15,7 +15,7 @@ use isocast_bgp::{
     },
 };
 
-use super::{Inputs, Selection, UnixMs};
+use super::{Inputs, Placement, Selection, UnixMs};
 use crate::model::{DrainOrder, NodeModel, Service, Uid};
 
 /// What is to be announced, and how far drains have come.
@@ -107,14 +107,18 @@ fn wishes(
                 || departures.addresses.contains(&prefix.addr())
         };
         let staying: Vec<_> = services.iter().filter(|service| !is_removed(service)).collect();
-        let is_well = |service: &&&Service| {
-            selections.get(&service.uid).is_some_and(|selection| !selection.members.is_empty())
+        let is = |what: fn(&Selection) -> bool| {
+            staying.iter().any(|service| selections.get(&service.uid).is_some_and(what))
         };
         let mut closed: Closed = inputs.faults.clone();
         if staying.is_empty() {
             closed.insert(Gate::Removal);
         }
-        if !staying.iter().any(is_well) {
+        if is(|selection| !selection.members.is_empty()) {
+            // One that is well is enough.
+        } else if is(|selection| selection.placement == Placement::Unjudged) {
+            closed.insert(Gate::Judged);
+        } else {
             closed.insert(Gate::Backends);
         }
         if guard.permit(prefix).is_none() {

@@ -46,7 +46,7 @@ impl<'a> Builder<'a> {
         let (edge, numbers) = (&mut self.edge, &mut self.numbers);
         let position = |member: &Member| numbers.number(member, &mut edge.backends);
         let before = self.inputs.rings;
-        let slots = self.rings.ring(before, &self.secret, &service.uid, memory, position);
+        let slots = self.rings.ring(before, &self.secret, service, memory, position);
         let ring = self.edge.rings.len();
         self.edge.rings.push(Ring { slots });
         for address in &service.addresses {

@@ -105,7 +105,7 @@ fn nothing_is_leased_before_a_backend_is_known_to_be_healthy() {
     let plan = World::new().steer();
 
     assert!(plan.leases.is_empty());
-    assert_eq!(placement(&plan), &Placement::Nowhere { reason: "HealthUnknown" });
+    assert_eq!(placement(&plan), &Placement::Unjudged);
     assert_eq!(plan.tables.edge.vips.len(), 2, "its packets must not reach the edge's stack");
 }
 
@@ -340,6 +340,50 @@ fn several_real_failures_go_as_far_as_the_budget_and_the_others_are_still_served
     assert_eq!(plan.wake_at, Some(world.now.after(Duration::from_secs(60))));
     world.pass(Duration::from_secs(60));
     assert_eq!(world.steer().leases.len(), 12);
+}
+
+#[test]
+fn a_service_that_is_applied_again_keeps_its_route_and_its_slots() {
+    let mut world = World::with_health(&["ams-1", "ams-2"]);
+    let before = world.steer();
+    let mut service = world.model.services.remove(testing::SERVICE).unwrap();
+    service.uid = "another-uid".into();
+    for backend in &mut world.model.pools.get_mut(testing::POOL).unwrap().backends {
+        backend.uid = format!("another-{}", backend.uid).into();
+    }
+    world.model.services.insert(service.uid.clone(), service);
+    let hosts = |plan: &Plan| -> Vec<_> {
+        let host = |position: u16| {
+            plan.tables.edge.backends.get(usize::from(position)).map(|it| it.tunnel_address)
+        };
+        let slots = plan.tables.edge.rings[0].slots.iter();
+        slots.map(|slot| (host(slot.current), host(slot.previous))).collect()
+    };
+
+    let after = world.steer();
+
+    assert_eq!(after.leases.len(), 2);
+    assert_eq!(reason(&after, "203.0.113.10"), "HeldUntilJudged");
+    assert_eq!(hosts(&after), hosts(&before));
+}
+
+#[test]
+fn a_service_that_gets_another_pool_keeps_its_route_until_that_is_judged() {
+    let mut world = World::with_health(&["ams-1", "ams-2"]);
+    world.steer();
+    let pool = world.model.pools.get_mut(testing::POOL).unwrap();
+    pool.backends = vec![testing::backend("ams-3", "ams", 5), testing::backend("ams-4", "ams", 6)];
+
+    let unjudged = world.steer();
+    world.set("ams-3", false);
+    let half = world.steer();
+    world.set("ams-4", false);
+    let judged = world.steer();
+
+    assert_eq!(unjudged.leases.len(), 2);
+    assert_eq!(current(&unjudged), ["ams-3", "ams-4"]);
+    assert_eq!(current(&half), ["ams-4"], "what is known of the others counts");
+    assert!(judged.leases.is_empty());
 }
 
 #[test]

@@ -158,6 +158,9 @@ impl<'a> Deciding<'a> {
             self.keep(prefix, wish);
         } else if is_closed(Gate::Removal) {
             self.remove(prefix, wish);
+        } else if wish.closed.iter().all(|gate| *gate == Gate::Judged) {
+            // Not to know is no reason to change anything.
+            self.hold(prefix, Hold::Unjudged);
         } else if is_last && !(is_closed(Gate::Drain) && wish.drain_confirmed) {
             // I2: never by automation, nor by a drain that nobody knew would take the last one.
             self.hold(prefix, Hold::LastAnnouncer);

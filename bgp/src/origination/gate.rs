@@ -21,6 +21,8 @@ pub enum Gate {
     DataPlane,
     /// The gate-keeper is alive.
     Lease,
+    /// Enough backends have been judged to say how many are healthy.
+    Judged,
     /// Enough healthy backends stand behind it.
     Backends,
 }
@@ -70,18 +72,21 @@ pub enum Hold {
     Settling,
     /// Everything fails at the same time, which is more likely one fault than many.
     SharedCause,
+    /// Nobody has asked its backends yet: they are new to this node.
+    Unjudged,
     /// More would go at once than the withdrawal budget allows.
     WithdrawalBudget,
 }
 
 impl Gate {
     /// Every one, in their order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Removal,
         Self::Drain,
         Self::Announceable,
         Self::DataPlane,
         Self::Lease,
+        Self::Judged,
         Self::Backends,
     ];
 
@@ -93,6 +98,7 @@ impl Gate {
             Self::Backends => "NoHealthyBackend",
             Self::DataPlane => "DataPlaneNotReady",
             Self::Drain => "Drained",
+            Self::Judged => "HealthUnknown",
             Self::Lease => "LeaseLapsed",
             Self::Removal => "Removed",
         }
@@ -106,6 +112,7 @@ impl Gate {
             Self::Backends => "nothing is announced without a backend",
             Self::DataPlane => "the data plane does not have it in force",
             Self::Drain => "it was drained",
+            Self::Judged => "its backends are not judged yet",
             Self::Lease => "a gate-keeper stalled and its lease lapsed",
             Self::Removal => "it was removed",
         }
@@ -125,12 +132,13 @@ impl Elsewhere {
 
 impl Hold {
     /// Every one, for metrics.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::LastAnnouncer,
         Self::Missing,
         Self::RemovalBudget,
         Self::Settling,
         Self::SharedCause,
+        Self::Unjudged,
         Self::WithdrawalBudget,
     ];
 
@@ -143,6 +151,7 @@ impl Hold {
             Self::RemovalBudget => "HeldByRemovalBudget",
             Self::Settling => "Settling",
             Self::SharedCause => "HeldBySharedCause",
+            Self::Unjudged => "HeldUntilJudged",
             Self::WithdrawalBudget => "HeldByWithdrawalBudget",
         }
     }
@@ -158,6 +167,7 @@ impl Hold {
             Self::RemovalBudget => "kept for now: too much was removed at once",
             Self::Settling => "kept for a moment: it may recover",
             Self::SharedCause => "kept although every check fails: that is more likely the checker",
+            Self::Unjudged => "kept for a moment: its backends are not judged yet",
             Self::WithdrawalBudget => "kept for now: too much would be withdrawn at once",
         }
     }
@@ -165,7 +175,7 @@ impl Hold {
     /// Whether somebody should look: a refusal, not a pause.
     #[must_use]
     pub fn is_refusal(self) -> bool {
-        self != Self::Settling
+        !matches!(self, Self::Settling | Self::Unjudged)
     }
 }
 

@@ -113,7 +113,9 @@ impl Removals {
         self.lost.prune(&LOSSES, now);
         self.removed.prune(&REMOVALS, now);
         self.forget(present, now);
-        for prefix in present.services.values().flat_map(|service| &service.prefixes) {
+        let served: BTreeSet<IpNet> =
+            present.services.values().flat_map(|service| &service.prefixes).copied().collect();
+        for prefix in &served {
             self.lost.refund(prefix);
             self.removed.refund(prefix);
         }
@@ -130,9 +132,12 @@ impl Removals {
                 None => (&REMOVALS, &mut self.removed),
                 Some(_) => (&LOSSES, &mut self.lost),
             };
-            let count = service.prefixes.len();
+            // An address that another service has now loses nothing, and cannot be kept for this one.
+            let going: Vec<IpNet> = service.prefixes.difference(&served).copied().collect();
+            let count = going.len();
+            let is_succeeded = count < service.prefixes.len();
             // One service is one decision, however many addresses it has.
-            if count > spending.left(budget, total) && !spending.is_empty() {
+            if count > spending.left(budget, total) && !spending.is_empty() && !is_succeeded {
                 outcome.wake_at =
                     [outcome.wake_at, spending.relief(budget)].into_iter().flatten().min();
                 outcome.held.insert(uid.clone());
@@ -140,7 +145,7 @@ impl Removals {
                 continue;
             }
             total = total.saturating_sub(count);
-            service.prefixes.iter().for_each(|prefix| spending.spend(*prefix, now));
+            going.into_iter().for_each(|prefix| spending.spend(prefix, now));
             self.bury(uid, service.name, reason, present.revision, now);
         }
         self.services = carried;
@@ -253,6 +258,20 @@ mod tests {
         assert_eq!(outcome, Outcome::default());
         assert_eq!(removals.graves().len(), 0);
         assert_eq!(removals.follow(&present(0..90), &gone, Moment(2000)).held.len(), 0);
+    }
+
+    #[test]
+    fn a_service_that_is_applied_again_takes_the_place_of_the_one_that_is_held() {
+        let mut removals = carrying(100);
+        assert_eq!(removals.follow(&present([]), &gone, Moment(0)).held.len(), 90);
+        let again = |(uid, service): (String, Carried)| (format!("{uid}-again"), service);
+        let services = (0..100).map(carried).map(again).collect();
+
+        let outcome = removals.follow(&Present { services, ..present([]) }, &gone, Moment(1000));
+
+        assert_eq!(outcome, Outcome::default());
+        assert_eq!(removals.graves().len(), 100, "edges are told that the former ones are gone");
+        assert_eq!(removals.removed.len(), 0);
     }
 
     #[test]
