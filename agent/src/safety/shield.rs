@@ -15,6 +15,7 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
 use isocast_api::agent::{Configuration, Entry, EntryError, Node, Role, Service, entry::Value};
 
 use crate::model::{Departures, Refusals, Uid};
@@ -43,6 +44,7 @@ pub fn shield(received: &Configuration, before: &Configuration) -> Shielded {
         received,
         before,
         entries: received.entries().map(|entry| (entry.key.clone(), entry.clone())).collect(),
+        is_guard_kept: false,
         out: Shielded::default(),
     };
     for (entry, service) in services(before) {
@@ -90,6 +92,8 @@ struct Shielding<'a> {
     /// Addresses that services have now.
     taken: BTreeSet<&'a str>,
     entries: BTreeMap<String, Entry>,
+    /// Whether the node may announce more than it was told.
+    is_guard_kept: bool,
     out: Shielded,
 }
 
@@ -106,6 +110,7 @@ impl Shielding<'_> {
             self.out.departures.missing.insert(Uid::from(service.uid.as_str()));
             let name = format!("{}/{}", service.namespace, service.name);
             self.out.errors.push(missing(&entry.key, name));
+            self.keep_announceable(&service);
         }
         let pool = format!("pool/{}", service.pool_uid);
         if !self.entries.contains_key(&pool)
@@ -114,6 +119,33 @@ impl Shielding<'_> {
             self.keep(pool.clone());
         }
         self.keep(Entry { key: entry.key.clone(), value: Some(Value::Service(service)) });
+    }
+
+    /// The export guard is made of the services that are configured, so what is lost with one of
+    /// them is its right to be announced, too. It is kept as far as it was there.
+    fn keep_announceable(&mut self, service: &Service) {
+        let Some(Entry { value: Some(Value::Node(node)), .. }) = self.entries.get_mut("node")
+        else {
+            return;
+        };
+        let parsed = |list: &[String]| -> Vec<IpNet> {
+            list.iter().filter_map(|prefix| prefix.parse().ok()).collect()
+        };
+        let had = own(self.before).map(|node| parsed(&node.announceable_prefixes));
+        let has = parsed(&node.announceable_prefixes);
+        let covers =
+            |list: &[IpNet], address: &IpAddr| list.iter().any(|prefix| prefix.contains(address));
+        let addresses =
+            service.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
+        let lost: Vec<String> = addresses
+            .filter(|address| covers(had.as_deref().unwrap_or_default(), address))
+            .filter(|address| !covers(&has, address))
+            .map(|address| IpNet::from(address).to_string())
+            .collect();
+        if !lost.is_empty() {
+            node.announceable_prefixes.extend(lost);
+            self.is_guard_kept = true;
+        }
     }
 
     /// A service that is still there goes on at the addresses it no longer has, until their routes
@@ -158,7 +190,10 @@ impl Shielding<'_> {
         self.received.get(&tombstone(uid)).is_some()
     }
 
-    fn finish(self) -> Shielded {
+    fn finish(mut self) -> Shielded {
+        if self.is_guard_kept {
+            self.out.kept.extend(self.entries.get("node").cloned());
+        }
         // Keys of a map are unique, and every entry has been in a configuration before.
         let configuration = Configuration::from_entries(self.entries.into_values());
         match configuration {
@@ -291,7 +326,12 @@ mod tests {
     }
 
     fn node(role: Role) -> Entry {
-        let node = Node { roles: vec![role.into()], ..Node::default() };
+        may_announce(role, &[])
+    }
+
+    fn may_announce(role: Role, prefixes: &[&str]) -> Entry {
+        let announceable_prefixes = prefixes.iter().map(|it| (*it).to_owned()).collect();
+        let node = Node { roles: vec![role.into()], announceable_prefixes, ..Node::default() };
         entry("node".into(), Value::Node(node))
     }
 
@@ -351,6 +391,23 @@ mod tests {
         let missing: Vec<_> = shielded.errors.iter().map(|error| error.key.as_str()).collect();
         assert_eq!(missing, ["service/a", "service/b", "bgppeer/r"]);
         assert_eq!(shielded.departures.missing.len(), 2);
+    }
+
+    #[test]
+    fn what_is_missing_may_be_announced_as_far_as_it_might_before() {
+        let services = [service("a", &["192.0.2.1"]), service("b", &["198.51.100.1"])];
+        let granted = may_announce(Role::Edge, &["192.0.2.0/24"]);
+        let before = configuration([granted].into_iter().chain(services));
+        let received = configuration([node(Role::Edge)]);
+        let announceable = |configuration: &Configuration| {
+            own(configuration).unwrap().announceable_prefixes.clone()
+        };
+
+        let shielded = shield(&received, &before);
+        let again = shield(&received, &shielded.configuration);
+
+        assert_eq!(announceable(&shielded.configuration), ["192.0.2.1/32"]);
+        assert_eq!(again, shielded, "nor does it grow, or go with a restart");
     }
 
     #[test]
