@@ -8,7 +8,7 @@ use prost_build::Config;
 const PACKAGE: &str = ".isocast.agent.v1alpha1";
 
 /// Enum-typed fields: (field, module of `agent::json` that knows their names).
-const ENUM_FIELDS: [(&str, &str); 7] = [
+const ENUM_FIELDS: [(&str, &str); 9] = [
     ("Node.roles", "roles"),
     ("Uplink.xdp_mode", "xdp_mode"),
     ("BgpPeer.families", "families"),
@@ -16,6 +16,8 @@ const ENUM_FIELDS: [(&str, &str); 7] = [
     ("BgpPeer.connection", "connection"),
     ("Port.protocol", "protocol"),
     ("Failover.on_no_local_backend", "on_no_local_backend"),
+    ("FragmentPolicy.tcp", "fragment_handling"),
+    ("FragmentPolicy.udp", "fragment_handling"),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -12,6 +12,7 @@ mod bgp_session;
 mod datacenter;
 mod drain;
 mod node;
+mod packets;
 mod policy;
 
 pub use self::{
@@ -43,6 +44,7 @@ pub use self::{
         DrainTargetKind, PROGRESSING,
     },
     node::{Node, NodeRole, NodeSpec, NodeStatus, Uplink, XdpMode},
+    packets::{FragmentPolicy, Fragments, MssClamp, MssClampMode},
     policy::{
         Affinity, Failover, HealthCheck, HttpProbe, Limits, MidFlowMove, OnNoLocalBackend, TcpProbe,
     },

@@ -708,6 +708,18 @@ fn anycast_service() {
                 "spec.failover.datacenterPreference[2]: Duplicate value: \"ams\"",
             ),
             (
+                &[("/fragments", json!({"udp": "Reassemble"}))],
+                "spec.fragments.udp: Unsupported value: \"Reassemble\": supported values: \"Drop\", \"Hash\"",
+            ),
+            (
+                &[("/mssClamp", json!({"mode": "Auto", "largest": 535}))],
+                "spec.mssClamp.largest: Invalid value: 535: must be between 536 and 65495",
+            ),
+            (
+                &[("/mssClamp", json!({"largest": 1400}))],
+                "spec.mssClamp.largest: Forbidden: may not be given with mode Off",
+            ),
+            (
                 &[("/allowedSources", json!(["198.51.100.0/24"]))],
                 "spec.allowedSources: Forbidden: lists of clients are not enforced by this version",
             ),
@@ -738,6 +750,7 @@ fn a_short_service_gets_sensible_defaults() {
         },
         "failover": {"onNoLocalBackend": "ForwardOverBackbone", "minHealthyBackends": 1},
         "affinity": {"midFlowMove": "Reset"},
+        "fragments": {"tcp": "Drop", "udp": "Hash"}, "mssClamp": {"mode": "Off"},
     });
     assert_eq!(defaulted("AnycastService", short), expected);
 }

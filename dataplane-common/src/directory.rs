@@ -22,6 +22,12 @@ pub enum Space {
     Accept = 4,
     /// mark of a local socket → the target its packets are sent to.
     Probe = 5,
+    /// (destination, protocol) → the service that takes fragments.
+    Fragments = 6,
+    /// (tenant, inner destination, protocol) → fragments may leave the tunnel here.
+    AcceptFragments = 7,
+    /// (VIP, protocol, port) → the largest segment that a handshake may offer.
+    SegmentSize = 8,
 }
 
 /// An address as four words in network order; IPv4 is mapped (RFC 4291 §2.5.5.2).
@@ -92,17 +98,22 @@ impl Key {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Value {
-    /// A ring (services) or a target (sources, probes).
+    /// A ring (services), a target (sources, probes) or a number of bytes (segment sizes).
     pub index: u16,
     /// The service's counters.
     pub service: u16,
-    /// The tenant, 24 bits; [`Value::TUNNEL`] where a listener is the end of the tunnel.
+    /// The tenant, 24 bits, below flags such as [`Value::BY_ADDRESS`]; [`Value::TUNNEL`] where a
+    /// listener is the end of the tunnel.
     pub tenant: u32,
 }
 
 impl Value {
     /// In place of a tenant: this listener is the tunnel's end, not a service.
     pub const TUNNEL: u32 = u32::MAX;
+    /// Flag: flows are told by addresses and protocol alone, so that fragments follow them.
+    pub const BY_ADDRESS: u32 = 1 << 24;
+    /// Flag: handshakes have their segment size lowered.
+    pub const CLAMP: u32 = 1 << 25;
 }
 
 /// One place of the directory. An all-zero key is an empty place: no space is 0.

@@ -29,6 +29,12 @@ pub const OUTER_V4_LEN: usize = 20 + UDP_LEN + GUE_LEN;
 /// Outer headers above Ethernet over IPv6.
 pub const OUTER_V6_LEN: usize = 40 + UDP_LEN + GUE_LEN;
 
+/// What the path of a packet must have room for besides the packet, over IPv4: a flow that fits
+/// goes on to fit when its slot gets a further hop.
+pub const OVERHEAD_V4: usize = OUTER_V4_LEN + 4;
+/// The same over IPv6.
+pub const OVERHEAD_V6: usize = OUTER_V6_LEN + 16;
+
 /// Hlen of a header with `hop` bytes of further hop: 32-bit words after the first.
 #[expect(clippy::cast_possible_truncation, reason = "a hop has at most 16 bytes")]
 #[inline(always)]

@@ -15,6 +15,11 @@ pub const MAX_DIRECTORY_ENTRIES: usize = 8192;
 /// Bytes of a service's or backend's identity.
 pub const MAX_NAME_LEN: usize = 124;
 
+/// Packet-too-big messages of one CPU, a second.
+pub const TOO_BIG_PER_SECOND: u64 = 1000;
+/// How many of them may follow each other at once.
+pub const TOO_BIG_BURST: u64 = 100;
+
 /// Ring numbers.
 pub const RING_POOL: usize = 2 * MAX_RINGS;
 /// Target numbers, the reserved ones included.

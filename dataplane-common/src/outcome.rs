@@ -75,6 +75,18 @@ outcomes! {
     TablesInconsistent = 21, "tables_inconsistent", true;
     /// BFD packet of a peer answered.
     BfdAnswered = 22, "bfd_answered", false;
+    /// ICMP error sent to the backend whose flow it quotes.
+    ErrorForwarded = 23, "error_forwarded", false;
+    /// ICMP error about a packet that the VIP it was sent to never sent.
+    ForeignQuote = 24, "foreign_quote", true;
+    /// Does not fit the path with its outer header; the sender was told what does.
+    TooBigAnswered = 25, "too_big_answered", false;
+    /// Does not fit the path with its outer header, and the sender cannot be told.
+    TooBig = 26, "too_big", true;
+    /// The same, but for so many others that were told just now.
+    AnswerLimited = 27, "answer_limited", true;
+    /// The segment size that a handshake offers was lowered. Counted beside the packet itself.
+    SegmentSizeClamped = 28, "segment_size_clamped", false;
 }
 
 /// Number of outcomes.

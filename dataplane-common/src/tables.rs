@@ -37,8 +37,9 @@ pub struct Target {
     pub interface: u32,
     /// Bits of [`Target::READY`] and the following.
     pub flags: u32,
-    /// Keeps the next field aligned.
-    pub reserved: u32,
+    /// Longest inner packet that fits the path, with a further hop in its header; in the targets
+    /// of the default route, the least of all nodes'.
+    pub room: u32,
     /// The tunnel address itself, as it travels in the word of a further hop.
     pub address: Address,
 }

@@ -17,13 +17,12 @@ use aya_ebpf::{
 use isocast_dataplane_common::{
     Outcome,
     bfd::{IPV4_WORDS, IPV6_WORDS, PACKET_WORDS, Session},
-    directory::Address,
     encap::{ETHERNET_LEN, UDP_LEN},
 };
 
 use crate::{
     maps,
-    packet::{Frame, Ip, ip_len},
+    packet::{Frame, Ip, ip_len, same},
 };
 
 const PACKET_LEN: usize = PACKET_WORDS * 4;
@@ -67,12 +66,6 @@ pub fn run<const V6: bool>(ctx: &XdpContext, frame: Frame, ip: &Ip) -> u32 {
     answer::<V6>(frame, session);
     maps::count(Outcome::BfdAnswered);
     XDP_TX
-}
-
-/// Word by word: the verifier does not follow `memcmp`.
-#[inline(always)]
-fn same(left: &Address, right: &Address) -> bool {
-    left[0] == right[0] && left[1] == right[1] && left[2] == right[2] && left[3] == right[3]
 }
 
 #[inline(always)]

@@ -2,7 +2,8 @@
 //! a destination that is served here.
 //!
 //! A TCP packet within a connection that this host does not know goes on to the further hop that
-//! its header names (the second chance), if that hop is a listed node too.
+//! its header names (the second chance), if that hop is a listed node too. So does an error about
+//! a packet of such a connection.
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
@@ -12,11 +13,13 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
+    fragment,
     header::{self, Outer, adjust, fold},
+    icmp,
     maps::{self, Generation},
     packet::{
-        ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, IPIP, IPV6, Ip, TCP, UDP, destination_port, ip_len,
-        opens_connection,
+        ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, IPIP, IPV6, Ip, TCP, UDP,
+        destination_port, ip_len, opens_connection,
     },
     socket,
 };
@@ -90,33 +93,40 @@ fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
     let (ip, ports, tenant) = unsafe {
         (Ip::read::<INNER6>(frame, at), frame.read::<u32>(transport), frame.read::<u32>(hop_at - 8))
     };
-    if let Some(oddity) = ip.oddity {
-        return Err(oddity);
-    }
     if !ip.fits(frame, at) {
         return Err(Outcome::Malformed);
     }
-    if ip.protocol != TCP && ip.protocol != UDP {
-        return Err(Outcome::UnlistedProtocol);
-    }
-    let accept = Key::new(
-        Space::Accept,
-        &ip.destination,
-        u32::from_be(tenant) >> 8,
-        ip.protocol,
-        destination_port(ports),
-    );
-    if generation.find(&accept).is_none() {
-        return Err(Outcome::UnlistedDestination);
-    }
-    if HOP
-        && ip.protocol == TCP
-        && !opens_connection(frame, transport)
-        && !socket::owns::<INNER6>(ctx, &ip, ports)
-    {
-        // SAFETY: the further hop lies before the inner header, which is within bounds.
-        let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };
-        return pass_on::<OUTER6, INNER6>(ctx, frame, generation, outer, &ip, hop);
+    let tenant = u32::from_be(tenant) >> 8;
+    match ip.oddity {
+        None => {
+            // What the packet belongs to: an error to the flow that it quotes.
+            let (flow, ports, within_connection) = match ip.protocol {
+                TCP => (ip, ports, !opens_connection(frame, transport)),
+                UDP => (ip, ports, false),
+                ICMP | ICMPV6
+                    if (ip.protocol == ICMPV6) == INNER6
+                        && icmp::is_error::<INNER6>(frame, transport) =>
+                {
+                    let (flow, ports) = icmp::quoted::<INNER6>(frame, at, &ip)?;
+                    (flow, ports, flow.protocol == TCP)
+                }
+                _ => return Err(Outcome::UnlistedProtocol),
+            };
+            let port = destination_port(ports);
+            let accept = Key::new(Space::Accept, &ip.destination, tenant, flow.protocol, port);
+            if generation.find(&accept).is_none() {
+                return Err(Outcome::UnlistedDestination);
+            }
+            if HOP && within_connection && !socket::owns::<INNER6>(ctx, &flow, ports) {
+                // SAFETY: the further hop lies before the inner header, which is within bounds.
+                let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };
+                return pass_on::<OUTER6, INNER6>(ctx, frame, generation, outer, &ip, hop);
+            }
+        }
+        Some(Outcome::Fragment) => {
+            fragment::accept::<INNER6>(frame, at, generation, &ip, tenant)?;
+        }
+        Some(oddity) => return Err(oddity),
     }
     propagate_congestion::<INNER6>(frame, at, outer.traffic_class, ip.traffic_class)?;
 
@@ -150,6 +160,9 @@ fn pass_on<const OUTER6: bool, const INNER6: bool>(
     let listed =
         generation.find(&Key::new(Space::Source, &hop, 0, 0, 0)).ok_or(Outcome::UnlistedHop)?;
     let target = maps::ready_target(listed.index)?;
+    if u32::from(inner.len) > target.room {
+        return Err(Outcome::TooBig);
+    }
     let udp = ETHERNET_LEN + ip_len::<OUTER6>();
     // SAFETY: the outer headers are within bounds: the caller read what follows them.
     let (entropy, tenant) =

@@ -11,10 +11,24 @@ use isocast_dataplane_common::{
 use crate::{
     header::{self, Outer},
     maps::{self, Generation},
+    mss, mtu,
     packet::{Frame, IPIP, IPV6, Ip, TCP, ip_len, opens_connection},
     socket,
 };
 
+/// What of a flow a packet is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// One of its packets.
+    Whole,
+    /// A piece of one.
+    Fragment,
+    /// An error about a packet of the other direction.
+    Quote,
+}
+
+/// Sends a packet of the flow `ip` and `ports` to the backend that has the flow. `ip` says who
+/// belongs to the flow, and the length and class of the packet at hand.
 #[inline(always)]
 pub fn run<const V6: bool>(
     ctx: &XdpContext,
@@ -23,9 +37,11 @@ pub fn run<const V6: bool>(
     ip: &Ip,
     ports: u32,
     service: Value,
+    part: Part,
 ) -> Result<u32, Outcome> {
     let root = generation.root()?;
-    let flow = ip.flow(ports);
+    let by_address = part == Part::Fragment || service.tenant & Value::BY_ADDRESS != 0;
+    let flow = ip.flow(if by_address { 0 } else { ports });
     let hash = if V6 { flow.hash_v6(&root.flow_key) } else { flow.hash_v4(&root.flow_key) };
     let slot = maps::slot(service.index, hash)?;
     maps::count_service(service.service, ip.len);
@@ -35,11 +51,15 @@ pub fn run<const V6: bool>(
 
     let mut number = slot.current;
     let mut target = maps::target(number)?;
-    // Only a TCP packet within a connection can be told to be a stranger's.
+    // Only what belongs to a TCP connection can be told to be a stranger's.
     let mut previous = None;
     if slot.previous != NO_BACKEND
         && ip.protocol == TCP
-        && !opens_connection(frame, ETHERNET_LEN + ip_len::<V6>())
+        && match part {
+            Part::Whole => !opens_connection(frame, ETHERNET_LEN + ip_len::<V6>()),
+            Part::Fragment => false,
+            Part::Quote => true,
+        }
     {
         previous = Some(maps::target(slot.previous)?);
     }
@@ -59,6 +79,17 @@ pub fn run<const V6: bool>(
     }
     if target.flags & Target::READY == 0 {
         return Err(Outcome::NextHopUnresolved);
+    }
+    if u32::from(ip.len) > target.room {
+        return match part {
+            // RFC 1122 §3.2.2: no error about an error.
+            Part::Quote => Err(Outcome::TooBig),
+            _ if V6 => Ok(mtu::too_big_v6(ctx.ctx, target.room)),
+            _ => Ok(mtu::too_big_v4(ctx.ctx, target.room)),
+        };
+    }
+    if part == Part::Whole && service.tenant & Value::CLAMP != 0 && ip.protocol == TCP {
+        mss::clamp::<V6>(ctx, generation, target.room);
     }
     let outer = Outer {
         entropy: entropy_port(hash),
@@ -91,7 +122,7 @@ pub fn run<const V6: bool>(
         }
     };
     maps::count_target(number, ip.len);
-    maps::count(Outcome::Encapsulated);
+    maps::count(if part == Part::Quote { Outcome::ErrorForwarded } else { Outcome::Encapsulated });
     Ok(action)
 }
 

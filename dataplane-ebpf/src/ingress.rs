@@ -10,7 +10,9 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
-    bfd, decap, echo, edge,
+    bfd, decap, echo,
+    edge::{self, Part},
+    fragment, icmp,
     maps::Generation,
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, Ip, TCP, UDP, ip_len},
 };
@@ -49,7 +51,7 @@ fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome
             return if listener.tenant == Value::TUNNEL {
                 decap::run::<V6>(ctx, frame, generation, &ip)
             } else {
-                edge::run::<V6>(ctx, frame, generation, &ip, ports, listener)
+                edge::run::<V6>(ctx, frame, generation, &ip, ports, listener, Part::Whole)
             };
         }
     }
@@ -57,7 +59,15 @@ fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome
         return Ok(host::<V6>(ctx, frame, &ip));
     }
     match (ip.oddity, ip.protocol) {
+        (Some(Outcome::Fragment), _) if V6 => Ok(fragment::run_v6(ctx.ctx, generation)),
+        (Some(Outcome::Fragment), _) => Ok(fragment::run_v4(ctx.ctx, generation)),
         (Some(oddity), _) => Err(oddity),
+        (None, ICMP) if !V6 && icmp::is_error::<V6>(frame, transport) => {
+            Ok(icmp::run_v4(ctx.ctx, generation))
+        }
+        (None, ICMPV6) if V6 && icmp::is_error::<V6>(frame, transport) => {
+            Ok(icmp::run_v6(ctx.ctx, generation))
+        }
         (None, ICMP) if !V6 => echo::run_v4(ctx, frame),
         (None, ICMPV6) if V6 => echo::run_v6(ctx, frame),
         (None, TCP | UDP) if frame.has(transport + 8) => Err(Outcome::UnlistedPort),

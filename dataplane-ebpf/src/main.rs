@@ -15,9 +15,13 @@ mod bfd;
 mod decap;
 mod echo;
 mod edge;
+mod fragment;
 mod header;
+mod icmp;
 mod ingress;
 mod maps;
+mod mss;
+mod mtu;
 mod packet;
 mod probe;
 mod socket;
@@ -27,11 +31,18 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
+use isocast_dataplane_common::Outcome;
 
 /// Balances and decapsulates.
 #[xdp]
 pub fn isocast(ctx: XdpContext) -> u32 {
-    match ingress::run(&ctx) {
+    settle(ingress::run(&ctx))
+}
+
+/// The verdict; what is dropped is counted.
+#[inline(always)]
+fn settle(verdict: Result<u32, Outcome>) -> u32 {
+    match verdict {
         Ok(action) => action,
         Err(reason) => {
             maps::count(reason);

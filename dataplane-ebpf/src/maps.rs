@@ -36,6 +36,10 @@ static SERVICE_COUNTERS: PerCpuArray<Counter, SERVICE_POOL> = PerCpuArray::new()
 static TARGET_COUNTERS: PerCpuArray<Counter, TARGET_POOL> = PerCpuArray::new();
 #[btf_map]
 static OUTCOME_COUNTERS: PerCpuArray<u64, OUTCOMES> = PerCpuArray::new();
+/// Until when the past has used up the pace of packet-too-big messages, in nanoseconds of the
+/// monotonic clock. Not pinned: a new program starts afresh.
+#[btf_map]
+static TOO_BIG_USED_UNTIL: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Exchanges that the program answers, by our discriminator; a replaced one is replaced at once.
 #[btf_map]
 static BFD_SESSIONS: HashMap<u32, bfd::Session, { bfd::SESSIONS }> = HashMap::new();
@@ -106,6 +110,11 @@ pub fn bfd_session(discriminator: u32) -> Option<&'static bfd::Session> {
 #[inline(always)]
 pub fn bfd_seen(discriminator: u32) -> Option<*mut bfd::Seen> {
     BFD_SEEN.get_ptr_mut(discriminator)
+}
+
+#[inline(always)]
+pub fn too_big_used_until() -> Result<*mut u64, Outcome> {
+    TOO_BIG_USED_UNTIL.get_ptr_mut(0).ok_or(Outcome::TablesInconsistent)
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Reading packets: bounds, IP headers, what makes a packet odd.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use isocast_dataplane_common::{
     Outcome,
     directory::{Address, mapped},
@@ -29,10 +29,35 @@ impl Frame {
         Self { data: ctx.data(), end: ctx.data_end() }
     }
 
+    /// The same in a function of its own in the kernel. Volatile, or the compiler would have the
+    /// caller pass the pointers, cut to 32 bits, in place of the context.
+    #[inline(always)]
+    pub fn of_argument(ctx: *mut xdp_md) -> Self {
+        // SAFETY: the context is the kernel's.
+        unsafe {
+            Self {
+                data: (&raw const (*ctx).data).read_volatile() as usize,
+                end: (&raw const (*ctx).data_end).read_volatile() as usize,
+            }
+        }
+    }
+
     /// Whether the first `len` bytes are there.
     #[inline(always)]
     pub fn has(self, len: usize) -> bool {
         self.data + len <= self.end
+    }
+
+    /// The bytes from `offset` on, where only the packet says how far that is. Through memory, or
+    /// the compiler would check one pointer and use another, which the verifier does not connect.
+    #[inline(always)]
+    pub fn beyond(self, offset: usize) -> Self {
+        let mut data = self.data + offset;
+        let place = &raw mut data;
+        // SAFETY: a local variable.
+        unsafe { place.write_volatile(data) };
+        // SAFETY: the same.
+        Self { data: unsafe { place.read_volatile() }, end: self.end }
     }
 
     /// Reads at `offset`.
@@ -153,6 +178,12 @@ pub fn opens_connection(frame: Frame, at: usize) -> bool {
     const SYN: u8 = 2;
     // SAFETY: asked for right here.
     !frame.has(at + 14) || unsafe { frame.read::<u8>(at + 13) } & SYN != 0
+}
+
+/// Compares word by word: the verifier does not follow `memcmp`.
+#[inline(always)]
+pub fn same(left: &Address, right: &Address) -> bool {
+    left[0] == right[0] && left[1] == right[1] && left[2] == right[2] && left[3] == right[3]
 }
 
 #[inline(always)]

@@ -8,8 +8,8 @@
 use std::{io, net::IpAddr, path::PathBuf, process::ExitCode, sync::Arc, thread};
 
 use isocast_dataplane::{
-    Backend, BackendKey, ClusterSecret, Config, Dataplane, Protocol, Ring, Roles, ServiceKey,
-    Tables, Vip, detach,
+    Backend, BackendKey, ClusterSecret, Config, Dataplane, PacketRules, Protocol, Ring, Roles,
+    ServiceKey, Tables, Vip, detach,
 };
 use isocast_dataplane_common::{RING_SLOTS, Slot};
 use nix::sched::{CloneFlags, unshare};
@@ -78,6 +78,7 @@ fn tables() -> Result<Tables, Failure> {
             tenant: 1,
             ring: 0,
             service: ServiceKey("www".into()),
+            rules: PacketRules::default(),
         });
     }
     let backend = Backend { key: BackendKey("here".into()), tunnel_address: HERE.parse()? };

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use isocast_dataplane_common::{
     directory::{Address, mapped},
-    encap::{ETHERNET_LEN, PORT, UDP_LEN, hlen},
+    encap::{ETHERNET_LEN, OVERHEAD_V4, OVERHEAD_V6, PORT, UDP_LEN, hlen},
     tables::Target,
 };
 
@@ -20,11 +20,14 @@ pub struct NextHop {
     pub source_mac: MacAddress,
     /// The next hop's address.
     pub destination_mac: MacAddress,
+    /// Longest IP packet that fits: the route's MTU, at most the interface's.
+    pub mtu: u32,
 }
 
 impl NextHop {
     /// This node itself: nothing is sent.
-    pub const HERE: Self = Self { interface: 0, source_mac: [0; 6], destination_mac: [0; 6] };
+    pub const HERE: Self =
+        Self { interface: 0, source_mac: [0; 6], destination_mac: [0; 6], mtu: u32::MAX };
 }
 
 /// Addresses of a tunnel, of one family.
@@ -98,12 +101,20 @@ pub(crate) fn set_next_hop(target: &mut Target, next_hop: Option<&NextHop>) {
     let Some(next_hop) = next_hop else { return };
     target.flags |= Target::READY;
     target.interface = next_hop.interface;
+    target.room = room(target.flags, next_hop.mtu);
     let [first, second, ..] = &mut target.header;
     let [a, b, c, d, e, f] = next_hop.destination_mac;
     let [g, h, i, j, k, l] = next_hop.source_mac;
     let [_, _, _, _, m, n, o, p] = second.to_ne_bytes();
     *first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
     *second = u64::from_ne_bytes([i, j, k, l, m, n, o, p]);
+}
+
+/// What is left for an inner packet: a further hop is always allowed for, so that what fits a slot
+/// at rest fits it in transition.
+fn room(flags: u32, mtu: u32) -> u32 {
+    let overhead = if flags & Target::IPV6 == 0 { OVERHEAD_V4 } else { OVERHEAD_V6 };
+    mtu.saturating_sub(u32::try_from(overhead).unwrap_or(u32::MAX))
 }
 
 /// An address as the kernel's tables hold it.
@@ -172,10 +183,28 @@ mod tests {
     }
 
     #[test]
+    fn room_is_what_the_outer_header_with_a_further_hop_leaves() {
+        let own = [address("10.0.0.1"), address("2001:db8::1")];
+        let next_hop =
+            |mtu| NextHop { interface: 3, source_mac: [1; 6], destination_mac: [2; 6], mtu };
+        for (destination, mtu, room) in [
+            ("10.0.0.2", 1500, 1456),
+            ("2001:db8::2", 1500, 1424),
+            ("10.0.0.2", 43, 0),
+            ("2001:db8::2", u32::MAX, u32::MAX - 76),
+        ] {
+            let mut target = target(address(destination), &own, 0).expect("target");
+            set_next_hop(&mut target, Some(&next_hop(mtu)));
+            assert_eq!(target.room, room, "{destination} {mtu}");
+        }
+    }
+
+    #[test]
     fn next_hop_comes_and_goes_without_touching_the_rest() {
         let mut target = target(address("10.0.0.2"), &[address("10.0.0.1")], 7).expect("target");
         let before = target;
-        let next_hop = NextHop { interface: 3, source_mac: [1; 6], destination_mac: [2; 6] };
+        let next_hop =
+            NextHop { interface: 3, source_mac: [1; 6], destination_mac: [2; 6], mtu: 1500 };
 
         set_next_hop(&mut target, Some(&next_hop));
         assert_eq!(target.flags, Target::READY);

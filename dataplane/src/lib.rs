@@ -40,8 +40,8 @@ pub use self::{
     plan::TablesError,
     preflight::{Need, preflight},
     tables::{
-        Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey,
-        Tables, Vip,
+        Accept, Backend, BackendKey, DecapTables, EdgeTables, Fragments, PacketRules, Probe,
+        Protocol, Ring, ServiceKey, Tables, Vip,
     },
     trace::{Action, Traced},
 };

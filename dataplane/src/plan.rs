@@ -25,7 +25,7 @@ use isocast_dataplane_common::{
 use crate::{
     directory::{Directory, DirectoryError},
     header::address_words,
-    tables::{Protocol, Ring, Tables},
+    tables::{Fragments, Protocol, Ring, Tables, Vip},
 };
 
 /// Who has a target number: a backend by its key, or, with an empty key, any node by its address.
@@ -265,13 +265,18 @@ fn entries(
         let address = address_words(vip.address);
         let protocol = number_of(vip.protocol);
         let key = Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be());
-        let value = Value { index: *ring, service, tenant: vip.tenant };
+        let value = Value { index: *ring, service, tenant: vip.tenant | flags(vip) };
+        if let Some(largest) = vip.rules.segment_size {
+            let key = Key::new(Space::SegmentSize, &address, 0, protocol, vip.port.to_be());
+            entries.insert(key, Value { index: largest, ..Value::default() });
+        }
         if entries.insert(key, value).is_some() {
             let what = format!("{:?} {} port {}", vip.protocol, vip.address, vip.port);
             return Err(TablesError::Duplicate { what });
         }
         entries.insert(Key::new(Space::Vip, &address, 0, 0, 0), Value::default());
     }
+    entries.extend(fragment_entries(&entries, &tables.edge.vips));
     for &source in &tables.decap.sources {
         let key = Key::new(Space::Source, &address_words(source), 0, 0, 0);
         entries.insert(key, Value { index: node_target(source), ..Value::default() });
@@ -282,6 +287,10 @@ fn entries(
         let port = accept.port.to_be();
         let key = Key::new(Space::Accept, &address, accept.tenant, protocol, port);
         entries.insert(key, Value::default());
+        if accept.rules.fragments == Fragments::Hash {
+            let key = Key::new(Space::AcceptFragments, &address, accept.tenant, protocol, 0);
+            entries.insert(key, Value::default());
+        }
     }
     for probe in &tables.edge.probes {
         if probe.mark == 0 {
@@ -295,6 +304,32 @@ fn entries(
         }
     }
     Ok(entries)
+}
+
+/// What the kernel must know of a listener beside its ring.
+const fn flags(vip: &Vip) -> u32 {
+    let by_address = match (vip.protocol, vip.rules.fragments) {
+        (Protocol::Tcp, Fragments::Hash) => Value::BY_ADDRESS,
+        _ => 0,
+    };
+    by_address | if vip.rules.segment_size.is_some() { Value::CLAMP } else { 0 }
+}
+
+/// Who takes fragments at (address, protocol): the listeners' one service. Where two would, nobody
+/// does, for a later fragment does not say which of them it is for.
+fn fragment_entries(listeners: &BTreeMap<Key, Value>, vips: &[Vip]) -> BTreeMap<Key, Value> {
+    let mut takers: BTreeMap<Key, Option<Value>> = BTreeMap::new();
+    for vip in vips.iter().filter(|vip| vip.rules.fragments == Fragments::Hash) {
+        let (address, protocol) = (address_words(vip.address), number_of(vip.protocol));
+        let listener = Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be());
+        let value = listeners.get(&listener).map(|value| Value { tenant: vip.tenant, ..*value });
+        let taker = takers.entry(Key::new(Space::Fragments, &address, 0, protocol, 0));
+        let taker = taker.or_insert(value);
+        if *taker != value {
+            *taker = None;
+        }
+    }
+    takers.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 
 const fn too_many(what: &'static str, count: usize, limit: usize) -> TablesError {
@@ -316,7 +351,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tables::{Accept, Backend, BackendKey, EdgeTables, Probe, ServiceKey, Vip};
+    use crate::tables::{Accept, Backend, BackendKey, EdgeTables, PacketRules, Probe, ServiceKey};
 
     const OWN: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1))];
 
@@ -352,6 +387,7 @@ mod tests {
             tenant: 1,
             ring: 0,
             service: ServiceKey(format!("s{n}").into()),
+            rules: PacketRules::default(),
         });
         let backends = (0..backends).map(|n| Backend {
             key: BackendKey(format!("b{n}").into()),
@@ -412,6 +448,32 @@ mod tests {
         }
     }
 
+    fn takers_of_fragments(tables: &Tables) -> Vec<Value> {
+        let plan = plan(tables, &Ledger::default(), node()).expect("fits");
+        let places = plan.directory.entries();
+        places.filter(|e| e.key.is_in(Space::Fragments)).map(|e| e.value).collect()
+    }
+
+    #[test]
+    fn one_service_of_an_address_takes_fragments_and_two_do_not() {
+        let mut tables = tables(2, 1);
+        for vip in &mut tables.edge.vips {
+            vip.rules.fragments = Fragments::Hash;
+        }
+        assert_eq!(takers_of_fragments(&tables).len(), 2);
+
+        tables.edge.vips[1].address = tables.edge.vips[0].address;
+        tables.edge.vips[1].port = 81;
+        assert_eq!(takers_of_fragments(&tables), []);
+
+        tables.edge.vips[1].service = tables.edge.vips[0].service.clone();
+        assert_eq!(takers_of_fragments(&tables).len(), 1);
+
+        tables.edge.vips[1].service = ServiceKey("s1".into());
+        tables.edge.vips[1].rules.fragments = Fragments::Drop;
+        assert_eq!(takers_of_fragments(&tables).len(), 1);
+    }
+
     #[test]
     fn one_mark_stands_for_one_target() {
         let mut tables = tables(1, 1);
@@ -430,6 +492,7 @@ mod tests {
             address: address(192, 1),
             protocol: Protocol::Udp,
             port: 53,
+            rules: PacketRules::default(),
         });
         let tunnel_ends = |decapsulates| {
             let node = Node { decapsulates, ..node() };

@@ -15,7 +15,7 @@ use rtnetlink::{
         neighbour::{
             NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
         },
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
     },
 };
 
@@ -30,6 +30,21 @@ pub(crate) struct Resolver {
     netlink: Netlink,
     /// When the kernel was last asked to look for a neighbour.
     solicited: BTreeMap<(u32, IpAddr), Instant>,
+}
+
+/// An Ethernet interface.
+#[derive(Clone, Copy)]
+struct Interface {
+    mac: MacAddress,
+    mtu: u32,
+}
+
+/// Where a route leads.
+struct Way {
+    interface: u32,
+    gateway: IpAddr,
+    /// What the route says, which may be less than the interface takes.
+    mtu: Option<u32>,
 }
 
 /// A neighbour entry of the kernel.
@@ -60,20 +75,21 @@ impl Resolver {
         destinations: &BTreeSet<IpAddr>,
         now: Instant,
     ) -> io::Result<NextHops> {
-        let macs = self.interface_macs()?;
+        let interfaces = self.interfaces()?;
         let mut neighbours = self.neighbours()?;
         let mut used = BTreeSet::new();
         let mut next_hops = NextHops::new();
         for &destination in destinations {
             let next_hop = match self.route(destination)? {
                 Ok(way) => {
-                    used.insert(way);
-                    if !neighbours.contains_key(&way) {
+                    let neighbour = (way.interface, way.gateway);
+                    used.insert(neighbour);
+                    if !neighbours.contains_key(&neighbour) {
                         // A large dump may miss one that moved meanwhile: gone is what the
                         // kernel says is gone.
-                        neighbours.extend(self.neighbour(way));
+                        neighbours.extend(self.neighbour(neighbour));
                     }
-                    next_hop(way, &macs, &neighbours)
+                    next_hop(&way, &interfaces, &neighbours)
                 }
                 Err(unresolved) => Err(unresolved),
             };
@@ -86,8 +102,7 @@ impl Resolver {
         Ok(next_hops)
     }
 
-    /// The interface and the next hop's address.
-    fn route(&mut self, destination: IpAddr) -> io::Result<Result<(u32, IpAddr), Unresolved>> {
+    fn route(&mut self, destination: IpAddr) -> io::Result<Result<Way, Unresolved>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination);
         message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
@@ -105,20 +120,24 @@ impl Resolver {
         Ok(route.as_ref().and_then(|route| leads_to(route, destination)).ok_or(Unresolved::NoRoute))
     }
 
-    /// Link-layer addresses of the Ethernet interfaces.
-    fn interface_macs(&mut self) -> io::Result<BTreeMap<u32, MacAddress>> {
+    /// The Ethernet interfaces.
+    fn interfaces(&mut self) -> io::Result<BTreeMap<u32, Interface>> {
         let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let links = self.netlink.request(message, 0, Answer::Dump)?;
-        let macs = links.into_iter().filter_map(|message| {
+        let interfaces = links.into_iter().filter_map(|message| {
             let RouteNetlinkMessage::NewLink(link) = message else { return None };
             let mac = link.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::Address(address) => MacAddress::try_from(address.as_slice()).ok(),
                 _ => None,
             })?;
+            let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Mtu(mtu) => Some(*mtu),
+                _ => None,
+            })?;
             // The loopback has an address too, of zeros.
-            (mac != [0; 6]).then_some((link.header.index, mac))
+            (mac != [0; 6]).then_some((link.header.index, Interface { mac, mtu }))
         });
-        Ok(macs.collect())
+        Ok(interfaces.collect())
     }
 
     fn neighbours(&mut self) -> io::Result<Neighbours> {
@@ -164,15 +183,19 @@ impl Resolver {
 }
 
 fn next_hop(
-    (interface, gateway): (u32, IpAddr),
-    macs: &BTreeMap<u32, MacAddress>,
+    way: &Way,
+    interfaces: &BTreeMap<u32, Interface>,
     neighbours: &Neighbours,
 ) -> Result<NextHop, Unresolved> {
-    let source_mac = *macs.get(&interface).ok_or(Unresolved::NotEthernet)?;
-    let neighbour = neighbours.get(&(interface, gateway));
+    let interface = interfaces.get(&way.interface).ok_or(Unresolved::NotEthernet)?;
+    let neighbour = neighbours.get(&(way.interface, way.gateway));
     let mac = neighbour.and_then(|neighbour| neighbour.mac);
-    let destination_mac = mac.ok_or(Unresolved::Neighbour(gateway))?;
-    Ok(NextHop { interface, source_mac, destination_mac })
+    Ok(NextHop {
+        interface: way.interface,
+        source_mac: interface.mac,
+        destination_mac: mac.ok_or(Unresolved::Neighbour(way.gateway))?,
+        mtu: way.mtu.unwrap_or(u32::MAX).min(interface.mtu),
+    })
 }
 
 fn neighbour_message(interface: u32, address: IpAddr) -> NeighbourMessage {
@@ -187,12 +210,13 @@ fn neighbour_message(interface: u32, address: IpAddr) -> NeighbourMessage {
 }
 
 /// Where a unicast route leads: its gateway, or the destination itself on a connected network.
-fn leads_to(route: &RouteMessage, destination: IpAddr) -> Option<(u32, IpAddr)> {
+fn leads_to(route: &RouteMessage, destination: IpAddr) -> Option<Way> {
     if route.header.kind != RouteType::Unicast {
         return None;
     }
     let mut interface = None;
     let mut gateway = destination;
+    let mut mtu = None;
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => interface = Some(*index),
@@ -200,10 +224,16 @@ fn leads_to(route: &RouteMessage, destination: IpAddr) -> Option<(u32, IpAddr)> 
             | RouteAttribute::Via(RouteVia::Inet(address)) => gateway = (*address).into(),
             RouteAttribute::Gateway(RouteAddress::Inet6(address))
             | RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = (*address).into(),
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
-    Some((interface?, gateway))
+    Some(Way { interface: interface?, gateway, mtu })
 }
 
 fn read_neighbour(message: &RouteNetlinkMessage) -> Option<((u32, IpAddr), Neighbour)> {

@@ -58,6 +58,29 @@ pub struct Vip {
     pub ring: usize,
     /// Stable identity of the service, for its counters.
     pub service: ServiceKey,
+    /// What is done with packets out of the ordinary.
+    pub rules: PacketRules,
+}
+
+/// What is done with packets out of the ordinary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PacketRules {
+    /// Pieces of packets.
+    pub fragments: Fragments,
+    /// The largest segment that a TCP handshake may offer, by the smaller of this and what fits
+    /// the path; without it handshakes are left alone.
+    pub segment_size: Option<u16>,
+}
+
+/// What becomes of fragments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fragments {
+    /// Dropped.
+    #[default]
+    Drop,
+    /// They go where source, destination and protocol say. So do whole TCP packets of the service,
+    /// for a connection has one backend; whole datagrams go where their ports say as well.
+    Hash,
 }
 
 /// Identity of a service in counters: survives generations.
@@ -115,4 +138,6 @@ pub struct Accept {
     pub protocol: Protocol,
     /// In host byte order.
     pub port: u16,
+    /// What is done with packets out of the ordinary.
+    pub rules: PacketRules,
 }

@@ -4,13 +4,17 @@ mod peer;
 
 use std::{collections::BTreeMap, net::IpAddr, str::FromStr, time::Duration};
 
-use isocast_api::agent::{self as wire, Entry, Role, drain::Target, entry::Value};
+use isocast_api::agent::{
+    self as wire, Entry, FragmentHandling, Role, drain::Target, entry::Value,
+};
+use isocast_dataplane::Fragments;
 
 use crate::bgp::Communities;
 
 use super::{
     Backend, Check, ClusterSecret, Departures, DrainOrder, DrainTarget, Failover, HealthCheck,
-    NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
+    NodeModel, OnNoLocalBackend, PacketPolicy, Peer, Pool, Port, Protocol, Roles, Service, Uid,
+    Uplink, XdpMode,
 };
 
 /// Tenant ids travel in 24 bits of the encapsulation header.
@@ -154,6 +158,29 @@ fn service(wire: &wire::Service) -> Result<Service, Refusal> {
         },
         communities: Communities::parse(wire.communities.iter().map(String::as_str))
             .map_err(|error| format!("communities: {error}"))?,
+        packets: packets(wire)?,
+    })
+}
+
+fn packets(wire: &wire::Service) -> Result<PacketPolicy, Refusal> {
+    let fragments = wire.fragments.unwrap_or_default();
+    let handling = |handling, unspecified| match handling {
+        FragmentHandling::Unspecified => unspecified,
+        FragmentHandling::Drop => Fragments::Drop,
+        FragmentHandling::Hash => Fragments::Hash,
+    };
+    let segment_size = match wire.mss_clamp {
+        None => None,
+        Some(wire::MssClamp { largest: 0 }) => Some(u16::MAX),
+        Some(wire::MssClamp { largest }) => Some(
+            u16::try_from(largest)
+                .map_err(|_| format!("mss_clamp.largest: {largest} is not a segment size"))?,
+        ),
+    };
+    Ok(PacketPolicy {
+        tcp_fragments: handling(fragments.tcp(), Fragments::Drop),
+        udp_fragments: handling(fragments.udp(), Fragments::Hash),
+        segment_size,
     })
 }
 

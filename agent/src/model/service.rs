@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use isocast_dataplane::{Fragments, PacketRules};
+
 use super::Uid;
 use crate::bgp::Communities;
 
@@ -30,6 +32,38 @@ pub struct Service {
     pub failover: Failover,
     /// BGP communities of its routes.
     pub communities: Communities,
+    /// What is done with its packets out of the ordinary.
+    pub packets: PacketPolicy,
+}
+
+/// What is done with a service's packets out of the ordinary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketPolicy {
+    /// Fragments of TCP segments.
+    pub tcp_fragments: Fragments,
+    /// Fragments of datagrams.
+    pub udp_fragments: Fragments,
+    /// Ceiling of the segment size in TCP handshakes; `None`: they are left alone.
+    pub segment_size: Option<u16>,
+}
+
+impl Default for PacketPolicy {
+    fn default() -> Self {
+        Self { tcp_fragments: Fragments::Drop, udp_fragments: Fragments::Hash, segment_size: None }
+    }
+}
+
+impl PacketPolicy {
+    /// What of it is about one protocol.
+    #[must_use]
+    pub const fn rules(&self, protocol: Protocol) -> PacketRules {
+        match protocol {
+            Protocol::Tcp => {
+                PacketRules { fragments: self.tcp_fragments, segment_size: self.segment_size }
+            }
+            Protocol::Udp => PacketRules { fragments: self.udp_fragments, segment_size: None },
+        }
+    }
 }
 
 /// A listening port.

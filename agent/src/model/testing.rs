@@ -12,8 +12,8 @@ use crate::bgp::Communities;
 
 use super::{
     Backend, Check, ClusterSecret, Connection, Departures, Failover, Families, HealthCheck,
-    MaxPrefixes, NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Reach, Remote, Roles,
-    Service,
+    MaxPrefixes, NodeModel, OnNoLocalBackend, PacketPolicy, Peer, Pool, Port, Protocol, Reach,
+    Remote, Roles, Service,
 };
 
 pub(crate) const SERVICE: &str = "service-uid";
@@ -109,5 +109,6 @@ pub(crate) fn service() -> Service {
             preference: Vec::new(),
         },
         communities: Communities::parse(["65010:100"]).unwrap(),
+        packets: PacketPolicy::default(),
     }
 }

@@ -57,6 +57,7 @@ impl<'a> Builder<'a> {
                 tenant: service.tenant,
                 ring,
                 service: ServiceKey(Arc::clone(&service.uid)),
+                rules: service.packets.rules(port.protocol),
             }));
         }
     }
@@ -119,6 +120,7 @@ fn decap(model: &NodeModel) -> DecapTables {
                 address: *address,
                 protocol,
                 port,
+                rules: service.packets.rules(protocol),
             }));
         }
     }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use std::time::Instant;
 
 use isocast_bgp::origination::Elsewhere;
+use isocast_dataplane::{Fragments, PacketRules, Protocol};
 
 use super::*;
 use crate::{
@@ -227,6 +228,25 @@ fn a_backend_accepts_its_services_and_their_check_port_only() {
     let ports: Vec<_> = plan.tables.decap.accepts.iter().map(|accept| accept.port).collect();
     assert_eq!(ports, [80, 8080, 80, 8080]);
     assert!(plan.tables.edge.vips.is_empty());
+}
+
+#[test]
+fn an_edge_and_a_backend_have_the_same_rules_for_packets_out_of_the_ordinary() {
+    let mut world = World::with_health(&["ams-1"]);
+    world.model.name = "node-ams-1".into();
+    world.model.roles = crate::model::Roles { edge: true, backend: true };
+    let service = world.model.services.get_mut(testing::SERVICE).unwrap();
+    service.ports.push(crate::model::Port { protocol: Protocol::Udp, port: 53 });
+    service.packets.segment_size = Some(1400);
+
+    let tables = world.steer().tables;
+
+    let tcp = PacketRules { fragments: Fragments::Drop, segment_size: Some(1400) };
+    let udp = PacketRules { fragments: Fragments::Hash, segment_size: None };
+    let rules = |protocol| if protocol == Protocol::Tcp { tcp } else { udp };
+    assert!(!tables.edge.vips.is_empty() && !tables.decap.accepts.is_empty());
+    assert!(tables.edge.vips.iter().all(|vip| vip.rules == rules(vip.protocol)));
+    assert!(tables.decap.accepts.iter().all(|accept| accept.rules == rules(accept.protocol)));
 }
 
 #[test]

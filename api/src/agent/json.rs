@@ -49,6 +49,7 @@ macro_rules! by_name {
 
 by_name!(connection, one Connection);
 by_name!(families, many AddressFamily);
+by_name!(fragment_handling, one FragmentHandling);
 by_name!(on_no_local_backend, one OnNoLocalBackend);
 by_name!(peer_role, one PeerRole);
 by_name!(protocol, one Protocol);

@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::policy::{Affinity, Failover, HealthCheck, Limits};
+use super::{
+    packets::{Fragments, MssClamp},
+    policy::{Affinity, Failover, HealthCheck, Limits},
+};
 use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
@@ -53,6 +56,12 @@ pub struct AnycastServiceSpec {
     /// condition `FullyEnforced` says so.
     #[serde(default)]
     pub limits: Limits,
+    /// What becomes of fragments.
+    #[serde(default)]
+    pub fragments: Fragments,
+    /// What becomes of segment sizes that do not fit the path.
+    #[serde(default)]
+    pub mss_clamp: MssClamp,
     /// Prefixes of the clients that are let in. Empty: everyone, and all that this version offers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "set"))]
@@ -205,6 +214,7 @@ impl Spec for AnycastServiceSpec {
             errors.required(&health_check.field("tcp"), message);
         }
         self.failover.validate(&spec.field("failover"), errors);
+        self.mss_clamp.validate(&spec.field("mssClamp"), errors);
         // A ceiling that does not hold yet is a promise kept late; an open door taken for a closed
         // one is a breach.
         if !self.allowed_sources.is_empty() {

@@ -18,7 +18,7 @@ use isocast_dataplane::{Action, BackendKey, Counter, Outcome, Protocol, ServiceK
 use isocast_dataplane_common::NO_BACKEND;
 
 /// What must leave for `inner`, given the packet that left: entropy is taken from there.
-fn expected(bench: &Bench, left: &[u8], tunnel: &Tunnel, inner: &[u8]) -> Vec<u8> {
+pub(crate) fn expected(bench: &Bench, left: &[u8], tunnel: &Tunnel, inner: &[u8]) -> Vec<u8> {
     let udp_at = if tunnel.destination.is_ipv4() { 34 } else { 54 };
     let source_port = u16::from_be_bytes([left[udp_at], left[udp_at + 1]]);
     assert!(source_port >= 49_152, "entropy in the dynamic range, not {source_port}");
@@ -31,7 +31,7 @@ fn expected(bench: &Bench, left: &[u8], tunnel: &Tunnel, inner: &[u8]) -> Vec<u8
     frame
 }
 
-fn tunnel(destination: &str) -> Tunnel {
+pub(crate) fn tunnel(destination: &str) -> Tunnel {
     let destination = address(destination);
     Tunnel {
         source: address(if destination.is_ipv4() { OWN_V4 } else { OWN_V6 }),
@@ -45,11 +45,11 @@ fn tunnel(destination: &str) -> Tunnel {
     }
 }
 
-fn v4(port: u16) -> Flow {
+pub(crate) fn v4(port: u16) -> Flow {
     flow("198.51.100.7", "192.0.2.10", port)
 }
 
-fn v6(port: u16) -> Flow {
+pub(crate) fn v6(port: u16) -> Flow {
     flow("2001:db8:c::7", "2001:db8:f::10", port)
 }
 

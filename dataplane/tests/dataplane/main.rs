@@ -9,9 +9,19 @@ mod edge;
 #[cfg(test)]
 mod end_to_end;
 #[cfg(test)]
+mod fragment;
+#[cfg(test)]
+mod icmp;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod mss;
+#[cfg(test)]
+mod mtu;
+#[cfg(test)]
 mod pass;
+#[cfg(test)]
+mod path_mtu;
 #[cfg(test)]
 mod probe;
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! What is admitted, refused and kept.
 
-use isocast_api::agent::{self as wire, Role};
+use isocast_api::agent::{self as wire, FragmentHandling, Role};
+use isocast_dataplane::Fragments;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::PacketPolicy;
 
 const MANY: Limits = Limits { services: 100 };
 const ONE: Limits = Limits { services: 1 };
@@ -128,6 +130,41 @@ fn a_malformed_entry_keeps_its_former_version_and_the_others_go_on() {
     assert_eq!(history.refused(), [("service/s1", "Invalid")]);
     assert_eq!(history.refusals.errors[0].name, "web/service-1");
     assert!(history.refusals.errors[0].message.contains("ports.port: 0"));
+}
+
+#[test]
+fn rules_for_packets_have_defaults_and_bounds() {
+    let with = |fragments, mss_clamp| {
+        let mut entry = service(1, None, Is::Good(1));
+        if let Some(Value::Service(wire)) = &mut entry.value {
+            wire.fragments = fragments;
+            wire.mss_clamp = mss_clamp;
+        }
+        History::begin(MANY, [entry])
+    };
+    let packets =
+        |history: &History| history.model.services.values().next().map(|service| service.packets);
+    let fragments = |tcp: FragmentHandling, udp: FragmentHandling| {
+        Some(wire::FragmentPolicy { tcp: tcp.into(), udp: udp.into() })
+    };
+
+    let silent = with(None, None);
+    assert_eq!(packets(&silent), Some(PacketPolicy::default()));
+
+    let all = fragments(FragmentHandling::Hash, FragmentHandling::Drop);
+    let told = with(all, Some(wire::MssClamp { largest: 1400 }));
+    let expected = PacketPolicy {
+        tcp_fragments: Fragments::Hash,
+        udp_fragments: Fragments::Drop,
+        segment_size: Some(1400),
+    };
+    assert_eq!(packets(&told), Some(expected));
+
+    let any = with(None, Some(wire::MssClamp { largest: 0 }));
+    assert_eq!(packets(&any).unwrap().segment_size, Some(u16::MAX));
+
+    let beyond = with(None, Some(wire::MssClamp { largest: 65_536 }));
+    assert_eq!(beyond.refused(), [("service/s1", "Invalid")]);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use isocast_api::{
     agent as wire,
     network::{
-        AnycastService, BackendPool, Node, NodeRole, OnNoLocalBackend, TransportProtocol, XdpMode,
+        AnycastService, BackendPool, FragmentPolicy, MssClampMode, Node, NodeRole,
+        OnNoLocalBackend, TransportProtocol, XdpMode,
     },
     text::{Duration, HostAddress},
 };
@@ -73,6 +74,24 @@ pub(super) fn service(
         health_check: Some(health_check(service)),
         failover: Some(failover(service)),
         communities: spec.communities.iter().map(ToString::to_string).collect(),
+        fragments: Some(wire::FragmentPolicy {
+            tcp: fragments(spec.fragments.tcp).into(),
+            udp: fragments(spec.fragments.udp).into(),
+        }),
+        mss_clamp: match spec.mss_clamp.mode {
+            MssClampMode::Auto => {
+                let largest = spec.mss_clamp.largest.unwrap_or_default().into();
+                Some(wire::MssClamp { largest })
+            }
+            MssClampMode::Off => None,
+        },
+    }
+}
+
+const fn fragments(policy: FragmentPolicy) -> wire::FragmentHandling {
+    match policy {
+        FragmentPolicy::Drop => wire::FragmentHandling::Drop,
+        FragmentPolicy::Hash => wire::FragmentHandling::Hash,
     }
 }
 

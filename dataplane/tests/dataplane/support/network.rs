@@ -23,8 +23,7 @@ pub(crate) const PORT: u16 = 80;
 
 /// Hosts by number: 1 is the client, 2 the edge, 3 and up are backends.
 pub(crate) struct Network {
-    /// Kept until the hosts are gone.
-    _router: Namespace,
+    pub(crate) router: Namespace,
     pub(crate) hosts: Vec<Namespace>,
     pin_dir: PathBuf,
 }
@@ -50,7 +49,7 @@ impl Network {
         router.run(&format!("ip -6 route add 2001:db8:f::/64 via {}", edge[1]));
         let pin_dir =
             PathBuf::from(format!("/sys/fs/bpf/isocast-test/dp-{}/{part}", process::id()));
-        Self { _router: router, hosts, pin_dir }
+        Self { router, hosts, pin_dir }
     }
 
     pub(crate) fn config(&self, host: usize) -> Config {

@@ -4,7 +4,8 @@ use std::{net::IpAddr, path::PathBuf, process, sync::Arc};
 
 use isocast_dataplane::{
     Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
-    Outcome, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Unresolved, Uplink, Vip, detach,
+    Outcome, PacketRules, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Unresolved, Uplink,
+    Vip, detach,
 };
 use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot};
 
@@ -162,11 +163,13 @@ pub(crate) fn vip(text: &str, protocol: Protocol, port: u16) -> Vip {
         tenant: TENANT,
         ring: 0,
         service: ServiceKey("www".into()),
+        rules: PacketRules::default(),
     }
 }
 
 pub(crate) fn accept(text: &str, protocol: Protocol, port: u16) -> Accept {
-    Accept { tenant: TENANT, address: address(text), protocol, port }
+    let rules = PacketRules::default();
+    Accept { tenant: TENANT, address: address(text), protocol, port, rules }
 }
 
 pub(crate) fn backend(key: &str, tunnel_address: &str) -> Backend {

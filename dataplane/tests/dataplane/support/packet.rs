@@ -39,6 +39,19 @@ pub(crate) fn tcp(flow: Flow, flags: u8, class: u8) -> Vec<u8> {
     ip(flow.source, flow.destination, 6, class, &segment)
 }
 
+/// An IP packet with a TCP segment without data; `options` fill whole words.
+pub(crate) fn tcp_with_options(flow: Flow, flags: u8, options: &[u8]) -> Vec<u8> {
+    let words = 5 + (options.len() / 4) as u8;
+    let mut segment = Vec::new();
+    segment.extend(flow.source_port.to_be_bytes());
+    segment.extend(flow.port.to_be_bytes());
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 2, words << 4, flags, 0x20, 0, 0, 0, 0, 0]);
+    segment.extend(options);
+    let sum = transport_checksum(flow, 6, &segment);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    ip(flow.source, flow.destination, 6, 0, &segment)
+}
+
 /// An IP packet with a UDP datagram.
 pub(crate) fn udp(flow: Flow, payload: &[u8]) -> Vec<u8> {
     let mut datagram = Vec::new();
@@ -54,21 +67,33 @@ pub(crate) fn udp(flow: Flow, payload: &[u8]) -> Vec<u8> {
 
 /// An echo request, or with `reply` its answer.
 pub(crate) fn echo(flow: Flow, reply: bool) -> Vec<u8> {
-    let (protocol, kind) = match (flow.source.is_ipv4(), reply) {
-        (true, false) => (1, 8),
-        (true, true) => (1, 0),
-        (false, false) => (58, 128),
-        (false, true) => (58, 129),
+    let kind = match (flow.source.is_ipv4(), reply) {
+        (true, false) => 8,
+        (true, true) => 0,
+        (false, false) => 128,
+        (false, true) => 129,
     };
-    let mut message = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 1];
-    message.extend(b"are you there");
-    let sum = if protocol == 1 {
-        checksum(&message)
-    } else {
-        transport_checksum(flow, protocol, &message)
+    let rest = [&[0x12, 0x34, 0, 1], &b"are you there"[..]].concat();
+    icmp(flow.source, flow.destination, [kind, 0], &rest)
+}
+
+/// An ICMP or ICMPv6 message with `rest` behind type, code and checksum.
+pub(crate) fn icmp(source: IpAddr, destination: IpAddr, kind: [u8; 2], rest: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind[0], kind[1], 0, 0];
+    message.extend(rest);
+    let flow = Flow { source, destination, source_port: 0, port: 0 };
+    let (protocol, sum) = match source {
+        IpAddr::V4(_) => (1, checksum(&message)),
+        IpAddr::V6(_) => (58, transport_checksum(flow, 58, &message)),
     };
     message[2..4].copy_from_slice(&sum.to_be_bytes());
-    ip(flow.source, flow.destination, protocol, 0, &message)
+    ip(source, destination, protocol, 0, &message)
+}
+
+/// "Fragmentation needed" or "packet too big", with a quote.
+pub(crate) fn too_big(source: IpAddr, destination: IpAddr, mtu: u32, quote: &[u8]) -> Vec<u8> {
+    let kind = if source.is_ipv4() { [3, 4] } else { [2, 0] };
+    icmp(source, destination, kind, &[&mtu.to_be_bytes(), quote].concat())
 }
 
 /// An IP header and what follows it.
@@ -147,7 +172,17 @@ pub(crate) fn encapsulate(tunnel: &Tunnel, inner: &[u8]) -> Vec<u8> {
     ip(tunnel.source, tunnel.destination, 17, tunnel.class, &datagram)
 }
 
-fn checksum(bytes: &[u8]) -> u16 {
+/// The other direction.
+pub(crate) fn reverse(flow: Flow) -> Flow {
+    Flow {
+        source: flow.destination,
+        destination: flow.source,
+        source_port: flow.port,
+        port: flow.source_port,
+    }
+}
+
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
     for pair in bytes.chunks(2) {
         sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
