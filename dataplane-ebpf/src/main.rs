@@ -1,5 +1,5 @@
-//! The data plane's programs: one XDP program for both roles of a node, one tc program that sends
-//! health checks the way traffic goes.
+//! The data plane's programs: one XDP program for both roles of a node, a tc program that sends
+//! health checks the way traffic goes, and one that has backends offer smaller segments.
 //!
 //! Which role a node plays is decided by its directory alone: a listener that is a service is
 //! balanced ([`edge`]), one that is the tunnel's end is taken out of the tunnel ([`decap`]), and
@@ -61,6 +61,16 @@ pub fn isocast_probe(ctx: TcContext) -> i32 {
             probe::TC_ACT_SHOT
         }
     }
+}
+
+/// Lowers the segment size in the handshakes of a backend's own sockets. Leaves the packet to
+/// whatever comes next on the interface, whatever it finds.
+#[classifier]
+pub fn isocast_mss(ctx: TcContext) -> i32 {
+    if let Err(reason) = mss::run(&ctx) {
+        maps::count(reason);
+    }
+    probe::TCX_NEXT
 }
 
 #[panic_handler]

@@ -1,27 +1,37 @@
 //! Lowers the segment size that a TCP handshake offers (RFC 9293 §3.7.1), for paths on which
 //! packet-too-big messages get lost.
+//!
+//! What clients offer bounds what backends send, and passes the edge. What backends offer bounds
+//! what clients send, which is what goes through the tunnel; it passes nobody but the backend
+//! itself, at egress.
 
-use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_md,
+    programs::{TcContext, XdpContext},
+};
 use isocast_dataplane_common::{
     Outcome,
     directory::{Address, Key, Space},
     encap::ETHERNET_LEN,
+    tables::ECHO_V4,
 };
 
 use crate::{
     header::fold,
     maps::{self, Generation},
-    packet::{Frame, Ip, TCP, ip_len, opens_connection},
+    packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Ip, TCP, ip_len, opens_connection},
 };
 
 /// TCP header without options.
 const TCP_LEN: usize = 20;
+/// Where the checksum lies in it.
+const CHECKSUM: usize = 16;
 /// No header is longer; the verifier needs to be told.
 const HEADER_MAX: usize = 60;
 /// Options that are looked at: the segment size is among the first that any host sends.
 const OPTIONS_MAX: usize = 8;
 
-/// Lowers what the packet's handshake offers, if it is one, to what fits `room`.
+/// Lowers what a client's handshake offers, if the packet is one, to what fits `room`.
 #[inline(always)]
 pub fn clamp<const V6: bool>(ctx: &XdpContext, generation: Generation, room: u32) {
     if V6 {
@@ -41,41 +51,122 @@ fn clamp_v6(ctx: *mut xdp_md, generation: Generation, room: u32) -> u32 {
     incoming::<true>(Frame::of_argument(ctx), generation, room)
 }
 
-/// A client's handshake: the service is the destination.
+/// The service is the destination. Counts what was lowered: 0 or 1.
 #[inline(always)]
 fn incoming<const V6: bool>(frame: Frame, generation: Generation, room: u32) -> u32 {
-    const PORT: usize = 2;
-    let transport = ETHERNET_LEN + ip_len::<V6>();
-    if !frame.has(transport + TCP_LEN) || !opens_connection(frame, transport) {
+    let at = ETHERNET_LEN + ip_len::<V6>();
+    if !frame.has(at + TCP_LEN) || !opens_connection(frame, at) {
         return 0;
     }
     // SAFETY: asked for right above.
-    let (ip, port) = unsafe { (Ip::read::<V6>(frame, ETHERNET_LEN), frame.read(transport + PORT)) };
-    lower::<V6>(frame, generation, &ip.destination, port, room)
+    let (ip, port) = unsafe { (Ip::read::<V6>(frame, ETHERNET_LEN), frame.read(at + 2)) };
+    let Some(largest) = largest::<V6>(generation, &ip.destination, port, room) else { return 0 };
+    let Some(found) = find(frame, at) else { return 0 };
+    if found.size() <= largest {
+        return 0;
+    }
+    let (old, new) = found.change(largest);
+    // SAFETY: the option is within bounds, and so is the fixed header.
+    unsafe {
+        found.option.write(2, largest.to_be());
+        // RFC 1624, equation 3.
+        let sum = u32::from(!frame.read::<u16>(at + CHECKSUM)) + u32::from(!old) + u32::from(new);
+        frame.write(at + CHECKSUM, !fold(sum));
+    }
+    maps::count(Outcome::SegmentSizeClamped);
+    1
 }
 
+/// At egress of a backend: lowers what it offers itself.
 #[inline(always)]
-fn lower<const V6: bool>(
-    frame: Frame,
+pub fn run(ctx: &TcContext) -> Result<(), Outcome> {
+    let frame = Frame { data: ctx.data(), end: ctx.data_end() };
+    if !frame.has(ETHERNET_LEN + ip_len::<false>() + TCP_LEN) {
+        return Ok(());
+    }
+    // SAFETY: asked for right above.
+    match unsafe { frame.read::<u16>(12) } {
+        ETHERTYPE_IPV4 => outgoing::<false>(ctx, frame),
+        ETHERTYPE_IPV6 => outgoing::<true>(ctx, frame),
+        _ => Ok(()),
+    }
+}
+
+/// The service is the source.
+#[inline(always)]
+fn outgoing<const V6: bool>(ctx: &TcContext, frame: Frame) -> Result<(), Outcome> {
+    let at = ETHERNET_LEN + ip_len::<V6>();
+    if !frame.has(at + TCP_LEN) {
+        return Ok(());
+    }
+    // SAFETY: asked for right above.
+    let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
+    if ip.oddity.is_some() || ip.protocol != TCP || !opens_connection(frame, at) {
+        return Ok(());
+    }
+    // SAFETY: asked for above.
+    let port = unsafe { frame.read(at) };
+    let room = maps::target(ECHO_V4)?.room;
+    let Some(largest) = largest::<V6>(Generation::in_force()?, &ip.source, port, room) else {
+        return Ok(());
+    };
+    let Some(found) = find(frame, at) else { return Ok(()) };
+    if found.size() <= largest {
+        return Ok(());
+    }
+    let (old, new) = found.change(largest);
+    let (offset, size) = (at + found.offset + 2, largest.to_be());
+    // The helper knows whether the checksum is complete, or left to the interface.
+    ctx.l4_csum_replace(at + CHECKSUM, u64::from(old), u64::from(new), 2)
+        .and_then(|()| ctx.store(offset, &size, 0))
+        .map_err(|_| Outcome::TablesInconsistent)?;
+    maps::count(Outcome::SegmentSizeClamped);
+    Ok(())
+}
+
+/// The largest segment that may be offered, if the service bounds it.
+#[inline(always)]
+fn largest<const V6: bool>(
     generation: Generation,
     service: &Address,
     port: u16,
     room: u32,
-) -> u32 {
-    let key = Key::new(Space::SegmentSize, service, 0, TCP, port);
-    let Some(ceiling) = generation.find(&key) else { return 0 };
+) -> Option<u16> {
+    let ceiling = generation.find(&Key::new(Space::SegmentSize, service, 0, TCP, port))?;
     let headers = (ip_len::<V6>() + TCP_LEN) as u32;
-    let fits = u32::from(ceiling.index).min(room.saturating_sub(headers)) as u16;
-    if rewrite(frame, ETHERNET_LEN + ip_len::<V6>(), fits) {
-        maps::count(Outcome::SegmentSizeClamped);
-        return 1;
-    }
-    0
+    Some(u32::from(ceiling.index).min(room.saturating_sub(headers)) as u16)
 }
 
-/// Writes `largest` into the segment size option of the header at `at`, if it is there and larger.
+/// The option that offers a segment size.
+struct Found {
+    /// Where it lies in the TCP header.
+    offset: usize,
+    /// The packet from there on; four bytes are within bounds.
+    option: Frame,
+}
+
+impl Found {
+    #[inline(always)]
+    fn size(&self) -> u16 {
+        // SAFETY: by construction.
+        u16::from_be(unsafe { self.option.read(2) })
+    }
+
+    /// What changes in the sum of the header's words. At an odd place the two bytes belong to two
+    /// words of the sum, which then is the same with the bytes of each swapped (RFC 1071 §2).
+    #[inline(always)]
+    fn change(&self, largest: u16) -> (u16, u16) {
+        let (old, new) = (self.size().to_be(), largest.to_be());
+        match self.offset % 2 {
+            0 => (old, new),
+            _ => (old.swap_bytes(), new.swap_bytes()),
+        }
+    }
+}
+
+/// Looks for the option in the header at `at`, whose fixed part is within bounds.
 #[inline(always)]
-fn rewrite(frame: Frame, at: usize, largest: u16) -> bool {
+fn find(frame: Frame, at: usize) -> Option<Found> {
     const END: u8 = 0;
     const NOTHING: u8 = 1;
     const SEGMENT_SIZE: u8 = 2;
@@ -85,55 +176,21 @@ fn rewrite(frame: Frame, at: usize, largest: u16) -> bool {
     let mut offset = TCP_LEN;
     for _ in 0..OPTIONS_MAX {
         if offset + 4 > header_len || offset > HEADER_MAX {
-            return false;
+            return None;
         }
         let option = frame.beyond(at + offset);
         if !option.has(4) {
-            return false;
+            return None;
         }
         // SAFETY: asked for right above.
         let (kind, len) = unsafe { (option.read::<u8>(0), option.read::<u8>(1)) };
         match (kind, len) {
-            (END, _) => return false,
+            (END, _) => return None,
             (NOTHING, _) => offset += 1,
-            (SEGMENT_SIZE, SEGMENT_SIZE_LEN) => {
-                let alignment = if offset % 2 == 0 { Alignment::Even } else { Alignment::Odd };
-                return lower_to(frame, at, option, alignment, largest);
-            }
-            (_, 0 | 1) => return false,
+            (SEGMENT_SIZE, SEGMENT_SIZE_LEN) => return Some(Found { offset, option }),
+            (_, 0 | 1) => return None,
             _ => offset += usize::from(len),
         }
     }
-    false
-}
-
-/// Where an option lies in the words of the checksum.
-#[derive(Clone, Copy)]
-enum Alignment {
-    Even,
-    Odd,
-}
-
-/// Replaces the option's size if it is larger, and repairs the checksum of the header at `at`
-/// (RFC 1624, equation 3).
-#[inline(always)]
-fn lower_to(frame: Frame, at: usize, option: Frame, alignment: Alignment, largest: u16) -> bool {
-    // SAFETY: the caller asked for the option and for the fixed header.
-    unsafe {
-        let old = option.read::<u16>(2);
-        if u16::from_be(old) <= largest {
-            return false;
-        }
-        let new = largest.to_be();
-        option.write(2, new);
-        // At an odd place the two bytes belong to two words of the sum, which then is the same
-        // with the bytes of each swapped (RFC 1071 §2).
-        let (old, new) = match alignment {
-            Alignment::Even => (old, new),
-            Alignment::Odd => (old.swap_bytes(), new.swap_bytes()),
-        };
-        let sum = u32::from(!frame.read::<u16>(at + 16)) + u32::from(!old) + u32::from(new);
-        frame.write(at + 16, !fold(sum));
-    }
-    true
+    None
 }

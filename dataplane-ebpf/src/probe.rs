@@ -24,7 +24,7 @@ use crate::{
 
 pub const TC_ACT_SHOT: i32 = 2;
 /// Leaves the decision to whatever comes next on this interface.
-const TCX_NEXT: i32 = -1;
+pub const TCX_NEXT: i32 = -1;
 
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> Result<i32, Outcome> {

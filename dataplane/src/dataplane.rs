@@ -99,6 +99,8 @@ pub struct Dataplane {
     links: Links,
     /// Held, not pinned: probes end with the process that sends them.
     _probe_links: Vec<OwnedFd>,
+    /// Likewise: without this process, backends' handshakes offer what the host's routes say.
+    _mss_links: Vec<OwnedFd>,
     next_hops: NextHopKeeper,
     loopback: Loopback,
     generation: Generation,
@@ -145,8 +147,11 @@ impl Dataplane {
         let program = program.fd().map_err(OpenError::Program)?.as_fd();
         let predecessors = pins::predecessors(&config.pin_dir);
         let links = Links::open(&config.uplinks, &dir, &predecessors, program)?;
-        let probe_links =
-            if config.roles.edge { attach_probe(&mut ebpf, &config.uplinks)? } else { Vec::new() };
+        let mut egress = |of_role: bool, name| {
+            if of_role { attach(&mut ebpf, name, &config.uplinks) } else { Ok(Vec::new()) }
+        };
+        let probe_links = egress(config.roles.edge, PROBE_PROGRAM)?;
+        let mss_links = egress(config.roles.backend, MSS_PROGRAM)?;
 
         let adopted = adopted_targets(&targets, &ledger)?;
         let next_hops = NextHopKeeper::start(targets, adopted).map_err(OpenError::Netlink)?;
@@ -159,6 +164,7 @@ impl Dataplane {
             maps,
             links,
             _probe_links: probe_links,
+            _mss_links: mss_links,
             next_hops,
             loopback,
             generation,
@@ -339,13 +345,15 @@ pub fn detach(pin_dir: &Path) -> io::Result<()> {
 
 const XDP_PROGRAM: &str = "isocast";
 const PROBE_PROGRAM: &str = "isocast_probe";
+const MSS_PROGRAM: &str = "isocast_mss";
 
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
     ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
-fn attach_probe(ebpf: &mut Ebpf, uplinks: &[Uplink]) -> Result<Vec<OwnedFd>, OpenError> {
-    let program = ebpf.program_mut(PROBE_PROGRAM).ok_or(ProgramError::NotLoaded);
+/// Loads a classifier and attaches it at egress of all uplinks.
+fn attach(ebpf: &mut Ebpf, name: &str, uplinks: &[Uplink]) -> Result<Vec<OwnedFd>, OpenError> {
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded);
     let program: &mut SchedClassifier =
         program.and_then(TryInto::try_into).map_err(OpenError::Program)?;
     program.load().map_err(OpenError::Program)?;
@@ -353,7 +361,7 @@ fn attach_probe(ebpf: &mut Ebpf, uplinks: &[Uplink]) -> Result<Vec<OwnedFd>, Ope
     let attach = |uplink: &Uplink| {
         interface_index(&uplink.interface)
             .and_then(|index| bpf::create_link(fd, index, Hook::TcxEgress))
-            .map_err(|source| OpenError::Probe { interface: uplink.interface.clone(), source })
+            .map_err(|source| OpenError::Egress { interface: uplink.interface.clone(), source })
     };
     uplinks.iter().map(attach).collect()
 }

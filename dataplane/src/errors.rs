@@ -34,9 +34,9 @@ pub enum OpenError {
     /// Netlink failed.
     #[error("cannot talk to the kernel's network configuration")]
     Netlink(#[source] io::Error),
-    /// The health checks' program cannot be attached.
-    #[error("cannot attach the probe program to {interface}")]
-    Probe {
+    /// A program for what leaves cannot be attached: health checks', segment sizes'.
+    #[error("cannot attach a program at egress of {interface}")]
+    Egress {
         /// To which interface.
         interface: String,
         #[source]

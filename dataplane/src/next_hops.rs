@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use isocast_dataplane_common::tables::{ECHO_V4, ECHO_V6, Target};
+use isocast_dataplane_common::tables::{ECHO_V4, ECHO_V6, FIRST_TARGET, Target};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -181,6 +181,7 @@ impl Drop for NextHopKeeper {
 impl State {
     /// Brings the kernel's targets up to date with what is resolved.
     fn write(&mut self) {
+        let least_room = self.least_room();
         let state = self;
         state.written.retain(|number, _| state.wanted.contains_key(number));
         for (&number, wanted) in &state.wanted {
@@ -198,6 +199,9 @@ impl State {
             if wanted.template.is_some() {
                 set_next_hop(&mut target, resolved.and_then(|resolved| resolved.as_ref().ok()));
             }
+            if number < FIRST_TARGET {
+                target.room = least_room;
+            }
             if state.written.get(&number) == Some(&target) {
                 continue;
             }
@@ -206,6 +210,18 @@ impl State {
                 Err(error) => tracing::error!(number, %error, "cannot write a target"),
             }
         }
+    }
+
+    /// Longest packet that fits the way to every other node.
+    fn least_room(&self) -> u32 {
+        let nodes = self.wanted.range(FIRST_TARGET..);
+        let rooms = nodes.filter_map(|(_, wanted)| {
+            let mut target = wanted.template.filter(|it| it.flags & Target::LOCAL == 0)?;
+            let resolved = self.resolved.get(&wanted.destination)?;
+            set_next_hop(&mut target, Some(resolved.as_ref().ok()?));
+            Some(target.room)
+        });
+        rooms.min().unwrap_or(u32::MAX)
     }
 
     /// What others are told: tunnel addresses, with the reasons only this node's side knows.

@@ -266,16 +266,13 @@ fn entries(
         let protocol = number_of(vip.protocol);
         let key = Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be());
         let value = Value { index: *ring, service, tenant: vip.tenant | flags(vip) };
-        if let Some(largest) = vip.rules.segment_size {
-            let key = Key::new(Space::SegmentSize, &address, 0, protocol, vip.port.to_be());
-            entries.insert(key, Value { index: largest, ..Value::default() });
-        }
         if entries.insert(key, value).is_some() {
             let what = format!("{:?} {} port {}", vip.protocol, vip.address, vip.port);
             return Err(TablesError::Duplicate { what });
         }
         entries.insert(Key::new(Space::Vip, &address, 0, 0, 0), Value::default());
     }
+    entries.extend(segment_size_entries(tables));
     entries.extend(fragment_entries(&entries, &tables.edge.vips));
     for &source in &tables.decap.sources {
         let key = Key::new(Space::Source, &address_words(source), 0, 0, 0);
@@ -313,6 +310,23 @@ const fn flags(vip: &Vip) -> u32 {
         _ => 0,
     };
     by_address | if vip.rules.segment_size.is_some() { Value::CLAMP } else { 0 }
+}
+
+/// The largest segment that handshakes of clients (at edges) and of servers (at backends) offer.
+fn segment_size_entries(tables: &Tables) -> BTreeMap<Key, Value> {
+    let vips = tables.edge.vips.iter().map(|vip| (vip.address, vip.port, vip.rules));
+    let accepts = tables.decap.accepts.iter();
+    let accepts = accepts.map(|accept| (accept.address, accept.port, accept.rules));
+    let mut entries = BTreeMap::new();
+    for (address, port, rules) in vips.chain(accepts) {
+        let Some(largest) = rules.segment_size else { continue };
+        let address = address_words(address);
+        let tcp = number_of(Protocol::Tcp);
+        let key = Key::new(Space::SegmentSize, &address, 0, tcp, port.to_be());
+        let entry = entries.entry(key).or_insert(Value { index: largest, ..Value::default() });
+        entry.index = entry.index.min(largest);
+    }
+    entries
 }
 
 /// Who takes fragments at (address, protocol): the listeners' one service. Where two would, nobody

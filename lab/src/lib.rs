@@ -2,6 +2,7 @@
 //!
 //! Reads containerlab topology files and realises them on one Linux machine without containers.
 
+pub mod black_hole;
 pub mod collector;
 pub mod command;
 pub mod demo;

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
@@ -76,6 +77,16 @@ enum Command {
         /// Form of the list
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
+    },
+    /// Tell senders of packets that are too long, as briefly as a router may; for scenarios
+    #[command(hide = true)]
+    BlackHole {
+        /// Longest packet that is not
+        #[arg(long)]
+        mtu: u16,
+        /// Address of a sender that is told
+        #[arg(long, required = true)]
+        source: Vec<IpAddr>,
     },
     /// Print a shell's completion script
     Completion {
@@ -159,6 +170,10 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
                 Output::Table => write!(out, "{}", inspect::table(&nodes))?,
                 Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?,
             }
+        }
+        Command::BlackHole { mtu, source } => {
+            check_root()?;
+            isocast_lab::black_hole::tell(mtu, &source)?;
         }
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Options::command(), "isocast-lab", &mut out);

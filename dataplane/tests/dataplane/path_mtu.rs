@@ -113,6 +113,40 @@ fn transfer_completes_though_encapsulation_does_not_fit_the_backbone() {
 }
 
 #[test]
+fn clamped_handshakes_spare_both_sides_what_does_not_fit() {
+    let network = Network::new("clamp", 3);
+    for (host, near) in [(EDGE, "r1"), (BACKEND, "r2")] {
+        network.router.run(&format!("ip link set {near} mtu 1500"));
+        network.hosts[host].run("ip link set up0 mtu 1500");
+    }
+    let mut dataplanes = open(&network, 0, 0, NOBODY);
+    serve(&network.hosts[BACKEND]);
+    let nodes = [EDGE, BACKEND].map(host_addresses).concat();
+    let mut put_in_force = |segment_size: Option<u16>| {
+        let mut edge = edge_tables(&[host_addresses(BACKEND)[0].clone()], 0, NOBODY);
+        edge.edge.vips.iter_mut().for_each(|vip| vip.rules.segment_size = segment_size);
+        let mut backend = backend_tables(&nodes);
+        let accepts = backend.decap.accepts.iter_mut();
+        accepts.for_each(|accept| accept.rules.segment_size = segment_size);
+        dataplanes[0].apply(&edge).expect("edge");
+        dataplanes[1].apply(&backend).expect("backend");
+        for vip in VIPS {
+            transfer(&network.hosts[CLIENT], vip, Direction::FromClient).expect(vip);
+            transfer(&network.hosts[CLIENT], vip, Direction::FromServer).expect(vip);
+        }
+        let clamped = [0, 1].map(|at: usize| outcome(&dataplanes[at], Outcome::SegmentSizeClamped));
+        (clamped, outcome(&dataplanes[0], Outcome::TooBigAnswered))
+    };
+
+    // A handshake for each family and direction, at the edge and at the backend.
+    assert_eq!(put_in_force(Some(u16::MAX)), ([4, 4], 0));
+
+    let (clamped, told) = put_in_force(None);
+    assert_eq!(clamped, [4, 4], "no longer asked for");
+    assert!(told >= 2);
+}
+
+#[test]
 fn transfer_completes_though_the_way_back_is_narrower_than_the_backend_knows() {
     let network = Network::new("narrow", 3);
     network.router.run("ip link set r0 mtu 1400");
