@@ -123,7 +123,7 @@ fn start(interval_ms: u32, answers: Answers, pins: &Path) -> (Bfd, Option<Datapl
     if answers == Answers::Program {
         let config = Config {
             pin_dir: pins.to_owned(),
-            uplinks: vec![Uplink { interface: LINK.to_owned(), mode: Mode::Native }],
+            uplinks: vec![Uplink { interface: LINK.to_owned(), mode: Mode::Native, mtu: None }],
             tunnel_addresses: vec![EDGE.into()],
             cluster_secret: ClusterSecret::new([7; 32]),
             roles: Roles { edge: true, backend: false },

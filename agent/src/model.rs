@@ -86,6 +86,8 @@ pub struct Uplink {
     pub interface: String,
     /// Native with generic fallback unless told otherwise.
     pub xdp: XdpMode,
+    /// Longest IP packet that may leave by it; `None`: what the interface says.
+    pub mtu: Option<u32>,
 }
 
 /// How the XDP program is attached.

@@ -154,7 +154,8 @@ impl Dataplane {
         let mss_links = egress(config.roles.backend, MSS_PROGRAM)?;
 
         let adopted = adopted_targets(&targets, &ledger)?;
-        let next_hops = NextHopKeeper::start(targets, adopted).map_err(OpenError::Netlink)?;
+        let next_hops = NextHopKeeper::start(targets, adopted, ceilings(&config.uplinks))
+            .map_err(OpenError::Netlink)?;
         let loopback = Loopback::open().map_err(OpenError::Netlink)?;
         let opened = if generation.0 == 0 { Opened::Fresh } else { Opened::Adopted { generation } };
         tracing::info!(?opened, dir = %dir.display(), "data plane opened");
@@ -349,6 +350,11 @@ const MSS_PROGRAM: &str = "isocast_mss";
 
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
     ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+/// What operators say of their uplinks, by name.
+fn ceilings(uplinks: &[Uplink]) -> BTreeMap<String, u32> {
+    uplinks.iter().filter_map(|uplink| Some((uplink.interface.clone(), uplink.mtu?))).collect()
 }
 
 /// Loads a classifier and attaches it at egress of all uplinks.

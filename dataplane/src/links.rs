@@ -22,6 +22,8 @@ pub struct Uplink {
     pub interface: String,
     /// How the program runs there.
     pub mode: Mode,
+    /// Longest IP packet that may leave by it, where the operator knows better than the interface.
+    pub mtu: Option<u32>,
 }
 
 /// How an XDP program runs.

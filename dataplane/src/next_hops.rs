@@ -103,9 +103,13 @@ struct State {
 
 impl NextHopKeeper {
     /// Starts resolving in the calling thread's network namespace.
-    pub(crate) fn start(targets: Targets, wanted: BTreeMap<u16, Wanted>) -> io::Result<Self> {
+    pub(crate) fn start(
+        targets: Targets,
+        wanted: BTreeMap<u16, Wanted>,
+        mtu_ceilings: BTreeMap<String, u32>,
+    ) -> io::Result<Self> {
         let announcements = Announcements::of(&GROUPS)?;
-        let resolver = Resolver::open()?;
+        let resolver = Resolver::open(mtu_ceilings)?;
         let state = State {
             targets,
             wanted: with_anywhere(wanted),

@@ -323,7 +323,8 @@ fn segment_size_entries(tables: &Tables) -> BTreeMap<Key, Value> {
         let address = address_words(address);
         let tcp = number_of(Protocol::Tcp);
         let key = Key::new(Space::SegmentSize, &address, 0, tcp, port.to_be());
-        let entry = entries.entry(key).or_insert(Value { index: largest, ..Value::default() });
+        let value = Value { index: largest, ..Value::default() };
+        let entry = entries.entry(key).or_insert(value);
         entry.index = entry.index.min(largest);
     }
     entries

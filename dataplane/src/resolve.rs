@@ -28,6 +28,8 @@ use crate::{
 /// Looks up next hops, and sees to it that their neighbours stay known.
 pub(crate) struct Resolver {
     netlink: Netlink,
+    /// Longest packets by interface, where that is less than the interface takes.
+    mtu_ceilings: BTreeMap<String, u32>,
     /// When the kernel was last asked to look for a neighbour.
     solicited: BTreeMap<(u32, IpAddr), Instant>,
 }
@@ -65,8 +67,8 @@ const SOLICIT_UNKNOWN: Duration = Duration::from_millis(500);
 const SOLICIT_STALE: Duration = Duration::from_secs(10);
 
 impl Resolver {
-    pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self { netlink: Netlink::open()?, solicited: BTreeMap::new() })
+    pub(crate) fn open(mtu_ceilings: BTreeMap<String, u32>) -> io::Result<Self> {
+        Ok(Self { netlink: Netlink::open()?, mtu_ceilings, solicited: BTreeMap::new() })
     }
 
     /// Looks up the next hop of every destination.
@@ -126,16 +128,22 @@ impl Resolver {
         let links = self.netlink.request(message, 0, Answer::Dump)?;
         let interfaces = links.into_iter().filter_map(|message| {
             let RouteNetlinkMessage::NewLink(link) = message else { return None };
-            let mac = link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::Address(address) => MacAddress::try_from(address.as_slice()).ok(),
-                _ => None,
-            })?;
-            let mtu = link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::Mtu(mtu) => Some(*mtu),
-                _ => None,
-            })?;
+            let (mut mac, mut mtu, mut ceiling) = (None, None, u32::MAX);
+            for attribute in &link.attributes {
+                match attribute {
+                    LinkAttribute::Address(address) => {
+                        mac = MacAddress::try_from(address.as_slice()).ok();
+                    }
+                    LinkAttribute::Mtu(own) => mtu = Some(*own),
+                    LinkAttribute::IfName(name) => {
+                        ceiling = self.mtu_ceilings.get(name).copied().unwrap_or(u32::MAX);
+                    }
+                    _ => {}
+                }
+            }
+            let interface = Interface { mac: mac?, mtu: mtu?.min(ceiling) };
             // The loopback has an address too, of zeros.
-            (mac != [0; 6]).then_some((link.header.index, Interface { mac, mtu }))
+            (interface.mac != [0; 6]).then_some((link.header.index, interface))
         });
         Ok(interfaces.collect())
     }

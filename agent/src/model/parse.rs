@@ -107,7 +107,8 @@ fn uplink(wire: &wire::Uplink) -> Result<Uplink, Refusal> {
         wire::XdpMode::Native => XdpMode::Native,
         wire::XdpMode::Generic => XdpMode::Generic,
     };
-    Ok(Uplink { interface: filled(&wire.interface, "uplinks.interface")?, xdp })
+    let mtu = (wire.mtu != 0).then_some(wire.mtu);
+    Ok(Uplink { interface: filled(&wire.interface, "uplinks.interface")?, xdp, mtu })
 }
 
 fn pool(wire: &wire::BackendPool) -> Result<(Uid, Pool), Refusal> {
@@ -172,10 +173,10 @@ fn packets(wire: &wire::Service) -> Result<PacketPolicy, Refusal> {
     let segment_size = match wire.mss_clamp {
         None => None,
         Some(wire::MssClamp { largest: 0 }) => Some(u16::MAX),
-        Some(wire::MssClamp { largest }) => Some(
-            u16::try_from(largest)
-                .map_err(|_| format!("mss_clamp.largest: {largest} is not a segment size"))?,
-        ),
+        Some(wire::MssClamp { largest }) => match u16::try_from(largest) {
+            Ok(largest) => Some(largest),
+            Err(error) => return Err(format!("mss_clamp.largest: {largest}: {error}")),
+        },
     };
     Ok(PacketPolicy {
         tcp_fragments: handling(fragments.tcp(), Fragments::Drop),

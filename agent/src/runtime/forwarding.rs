@@ -171,6 +171,7 @@ impl Shape {
                 XdpMode::Generic => Mode::Generic,
                 XdpMode::Native => Mode::Native,
             },
+            mtu: link.mtu,
         };
         Config {
             pin_dir,

@@ -12,7 +12,7 @@ use crate::support::{
         Bench, Node, OWN_V4, OWN_V6, TENANT, UPLINK, address, backend, key_tag, one_service, ring,
         vip,
     },
-    packet::{ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, flow, ip, tcp, udp},
+    packet::{ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, flow, icmp, ip, tcp, udp},
 };
 use isocast_dataplane::{Action, BackendKey, Counter, Outcome, Protocol, ServiceKey};
 use isocast_dataplane_common::NO_BACKEND;
@@ -79,10 +79,11 @@ fn inner_class_is_copied_out() {
     let node = Node::new("class");
     for backend_address in ["10.1.0.2", "2001:db8:b::2"] {
         node.with_tables(&one_service(backend_address), |bench| {
-            let inner = tcp(v4(443), ACK, 0xb9);
-            let traced = bench.arrive(&inner);
-            let tunnel = Tunnel { class: 0xb9, ..tunnel(backend_address) };
-            assert_eq!(traced.packet, expected(bench, &traced.packet, &tunnel, &inner));
+            for inner in [tcp(v4(443), ACK, 0xb9), tcp(v6(443), ACK, 0xb9)] {
+                let traced = bench.arrive(&inner);
+                let tunnel = Tunnel { class: 0xb9, ..tunnel(backend_address) };
+                assert_eq!(traced.packet, expected(bench, &traced.packet, &tunnel, &inner));
+            }
         });
     }
 }
@@ -218,6 +219,30 @@ fn echo_to_a_vip_is_answered_by_the_default_route() {
         }
         let answered = bench.counters().outcomes[&Outcome::EchoAnswered];
         assert_eq!(answered, 2);
+    });
+}
+
+#[test]
+fn echo_may_be_as_long_as_a_frame_and_has_no_options() {
+    Node::new("echolong").with_tables(&one_service("10.1.0.2"), |bench| {
+        for flow in [v4(0), v6(0)] {
+            let answer = Flow { source: flow.destination, destination: flow.source, ..flow };
+            let message = |flow: Flow, len, v4, v6| {
+                let kind = if flow.source.is_ipv4() { v4 } else { v6 };
+                icmp(flow.source, flow.destination, [kind, 0], &vec![0xa5; len])
+            };
+            for len in [4, 5, 1471, 1472, 1573 - 20] {
+                let traced = bench.arrive(&message(flow, len, 8, 128));
+                assert_eq!(traced.action, Action::Transmit);
+                assert_eq!(traced.packet, bench.leaving(&message(answer, len, 0, 129)), "{len}");
+            }
+        }
+        // Record route, as `ping -R` asks for.
+        let mut options = echo(v4(0), false);
+        options[0] = 0x46;
+        options.splice(20..20, [7, 4, 4, 0]);
+        let dropped = (Action::Drop, vec![Outcome::IpOptions]);
+        assert_eq!(bench.outcome_of(&options), dropped);
     });
 }
 

@@ -91,6 +91,22 @@ fn routes_own_mtu_counts() {
 }
 
 #[test]
+fn operators_word_about_an_uplink_counts_where_it_is_less() {
+    for (part, told, room) in [("bigword", 1400, 1400 - 44), ("bigwords", 9000, ROOM_V4)] {
+        let node = Node::new(part);
+        node.namespace.enter(|| {
+            let mut config = node.config();
+            config.uplinks[0].mtu = Some(told);
+            let tables = one_service("10.1.0.2");
+            let mut bench = Bench::open(config).0;
+            bench.dataplane.apply(&tables).expect("tables");
+            bench.settle(&tables);
+            assert_answered(&bench, v4(53), &datagram(v4(53), room + 1), room);
+        });
+    }
+}
+
+#[test]
 fn changed_mtu_of_the_uplink_comes_into_force() {
     let node = Node::new("bigchange");
     node.with_tables(&one_service("10.1.0.2"), |bench| {

@@ -61,7 +61,7 @@ impl Network {
 pub(crate) fn config(host: usize, pin_dir: PathBuf) -> Config {
     Config {
         pin_dir,
-        uplinks: vec![Uplink { interface: "up0".to_owned(), mode: Mode::Native }],
+        uplinks: vec![Uplink { interface: "up0".to_owned(), mode: Mode::Native, mtu: None }],
         tunnel_addresses: host_addresses(host).map(|text| address(&text)).to_vec(),
         cluster_secret: ClusterSecret::new(SECRET),
         roles: Roles { edge: host == EDGE, backend: host != EDGE },

@@ -48,7 +48,7 @@ impl Node {
     pub(crate) fn config(&self) -> Config {
         Config {
             pin_dir: self.pin_dir.clone(),
-            uplinks: vec![Uplink { interface: UPLINK.to_owned(), mode: Mode::Native }],
+            uplinks: vec![Uplink { interface: UPLINK.to_owned(), mode: Mode::Native, mtu: None }],
             tunnel_addresses: vec![address(OWN_V4), address(OWN_V6)],
             cluster_secret: ClusterSecret::new(SECRET),
             roles: Roles { edge: true, backend: true },
