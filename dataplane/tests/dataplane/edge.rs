@@ -12,9 +12,14 @@ use crate::support::{
         Bench, Node, OWN_V4, OWN_V6, TENANT, UPLINK, address, backend, key_tag, one_service, ring,
         vip,
     },
-    packet::{ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, flow, icmp, ip, tcp, udp},
+    packet::{
+        ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, flow, icmp, ip, reverse, tcp,
+        tcp_with_options, too_big, udp,
+    },
 };
-use isocast_dataplane::{Action, BackendKey, Counter, Outcome, Protocol, ServiceKey};
+use isocast_dataplane::{
+    Action, BackendKey, Counter, Fragments, Outcome, PacketRules, Protocol, ServiceKey,
+};
 use isocast_dataplane_common::NO_BACKEND;
 
 /// What must leave for `inner`, given the packet that left: entropy is taken from there.
@@ -308,9 +313,28 @@ fn backend_behind_another_interface_is_redirected_to() {
 #[test]
 fn no_packet_to_a_vip_ever_reaches_the_stack_however_broken() {
     let node = Node::new("broken");
-    node.with_tables(&one_service("10.1.0.2"), |bench| {
-        let samples =
-            [tcp(v4(443), SYN, 0), tcp(v6(443), ACK, 0), udp(v6(53), b"query"), echo(v4(0), false)];
+    let mut tables = one_service("10.1.0.2");
+    for vip in &mut tables.edge.vips {
+        vip.rules = PacketRules { fragments: Fragments::Hash, segment_size: Some(1400) };
+    }
+    node.with_tables(&tables, |bench| {
+        let error = |flow: Flow| {
+            let answer = tcp(reverse(flow), ACK, 0);
+            too_big(flow.source, flow.destination, 1400, &answer)
+        };
+        let mut fragment = udp(v4(53), b"query");
+        fragment[6] = 0x20;
+        let samples = [
+            tcp(v4(443), SYN, 0),
+            tcp(v6(443), ACK, 0),
+            tcp_with_options(v6(443), SYN, &[1, 1, 1, 1, 2, 4, 0x23, 0x28]),
+            udp(v6(53), b"query"),
+            udp(v4(53), &[0; 1580]),
+            echo(v4(0), false),
+            error(v4(443)),
+            error(v6(443)),
+            fragment,
+        ];
         let broken = (
             prop::sample::select(samples.to_vec()),
             prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
