@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use isocast_dataplane::{Dataplane, Outcome};
+use isocast_dataplane::{Dataplane, Mode, Outcome};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::support::{
@@ -71,10 +71,22 @@ fn transfer(client: &Namespace, vip: &str, direction: Direction) -> std::io::Res
     }
 }
 
-/// An edge and backends in force, with the transfer server on the first backend.
+/// An edge and backends in force, in the driver.
 fn open(network: &Network, outer: usize, current: u16, previous: u16) -> Vec<Dataplane> {
+    open_in(Mode::Native, network, outer, current, previous)
+}
+
+fn open_in(
+    mode: Mode,
+    network: &Network,
+    outer: usize,
+    current: u16,
+    previous: u16,
+) -> Vec<Dataplane> {
     let open = |host: usize| {
-        network.hosts[host].enter(|| Dataplane::open(network.config(host)).expect("open").0)
+        let mut config = network.config(host);
+        config.uplinks[0].mode = mode;
+        network.hosts[host].enter(|| Dataplane::open(config).expect("open").0)
     };
     let hosts: Vec<_> = (EDGE..network.hosts.len()).collect();
     let nodes: Vec<_> = hosts.iter().flat_map(|&host| host_addresses(host)).collect();
@@ -94,13 +106,18 @@ fn outcome(dataplane: &Dataplane, outcome: Outcome) -> u64 {
 
 #[test]
 fn transfer_completes_though_encapsulation_does_not_fit_the_backbone() {
-    for (outer, part) in ["big4", "big6"].into_iter().enumerate() {
+    for (outer, part, mode) in [
+        (0, "big4", Mode::Native),
+        (1, "big6", Mode::Native),
+        (0, "bigg4", Mode::Generic),
+        (1, "bigg6", Mode::Generic),
+    ] {
         let network = Network::new(part, 3);
         for (host, near) in [(EDGE, "r1"), (BACKEND, "r2")] {
             network.router.run(&format!("ip link set {near} mtu 1500"));
             network.hosts[host].run("ip link set up0 mtu 1500");
         }
-        let dataplanes = open(&network, outer, 0, NOBODY);
+        let dataplanes = open_in(mode, &network, outer, 0, NOBODY);
         serve(&network.hosts[BACKEND]);
 
         for vip in VIPS {
