@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use isocast_api::{
     agent as wire,
     network::{
-        AnycastService, BackendPool, FragmentPolicy, MssClampMode, Node, NodeRole,
+        AnycastService, BackendPool, FragmentPolicy, Fragments, MssClampMode, Node, NodeRole,
         OnNoLocalBackend, TransportProtocol, XdpMode,
     },
     text::{Duration, HostAddress},
@@ -74,7 +74,8 @@ pub(super) fn service(
         health_check: Some(health_check(service)),
         failover: Some(failover(service)),
         communities: spec.communities.iter().map(ToString::to_string).collect(),
-        fragments: Some(wire::FragmentPolicy {
+        // What is as always goes without saying: agents that do not know the field agree.
+        fragments: (spec.fragments != Fragments::default()).then(|| wire::FragmentPolicy {
             tcp: fragments(spec.fragments.tcp).into(),
             udp: fragments(spec.fragments.udp).into(),
         }),

@@ -277,6 +277,24 @@ fn an_edge_without_routers_is_told_that_none_is_its_own() {
 }
 
 #[test]
+fn rules_for_packets_out_of_the_ordinary_are_said_where_they_are_not_the_usual_ones() {
+    let usual = service(&compile(&objects()), "edge-ams").unwrap();
+    assert_eq!((usual.fragments, usual.mss_clamp), (None, None));
+
+    for (largest, told) in [(json!(null), 0), (json!(1400), 1400)] {
+        let objects = with("www", |service| {
+            service["spec"]["fragments"] = json!({"tcp": "Hash", "udp": "Drop"});
+            service["spec"]["mssClamp"] = json!({"mode": "Auto", "largest": largest});
+        });
+        let service = service(&compile(&objects), "edge-ams").unwrap();
+        let fragments = service.fragments.unwrap();
+        assert_eq!(fragments.tcp(), wire::FragmentHandling::Hash);
+        assert_eq!(fragments.udp(), wire::FragmentHandling::Drop);
+        assert_eq!(service.mss_clamp, Some(wire::MssClamp { largest: told }));
+    }
+}
+
+#[test]
 fn a_service_that_is_being_deleted_is_nowhere() {
     let objects = with("www", |service| {
         service["metadata"]["deletionTimestamp"] = json!("2026-11-22T02:00:00Z");
