@@ -8,17 +8,21 @@ use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
     Outcome,
     directory::{Address, Key, Space, mapped},
-    encap::{ETHERNET_LEN, FLAG_SECOND_HOP, GUE_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, hlen},
+    encap::{
+        ETHERNET_LEN, FLAG_COOKIE, FLAG_SECOND_HOP, GUE_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN,
+        hlen,
+    },
 };
 
 use crate::{
     header::{self, Outer, adjust, fold},
+    limits::begins_connection,
     maps::{self, Generation},
     packet::{
         ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, IPIP, IPV6, Ip, TCP, UDP, destination_port, ip_len,
         opens_connection,
     },
-    socket,
+    socket, syncookie,
 };
 
 #[inline(always)]
@@ -134,6 +138,12 @@ fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
         frame.write(12, if INNER6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
     }
     maps::count(Outcome::Decapsulated);
+    if u32::from_be(tenant) as u8 & FLAG_COOKIE != 0
+        && ip.protocol == TCP
+        && begins_connection(frame, ETHERNET_LEN + ip_len::<INNER6>())
+    {
+        return Ok(syncookie::answer::<INNER6>(ctx));
+    }
     Ok(XDP_PASS)
 }
 

@@ -4,15 +4,16 @@ use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
     NO_BACKEND, Outcome,
     directory::Value,
-    encap::{ETHERNET_LEN, OUTER_V4_LEN, OUTER_V6_LEN, entropy_port, tenant_word},
+    encap::{ETHERNET_LEN, FLAG_COOKIE, OUTER_V4_LEN, OUTER_V6_LEN, entropy_port, tenant_word},
     tables::Target,
 };
 
 use crate::{
     header::{self, Outer},
+    limits,
     maps::{self, Generation},
     packet::{Frame, IPIP, IPV6, Ip, TCP, ip_len, opens_connection},
-    socket,
+    socket, syncookie,
 };
 
 #[inline(always)]
@@ -24,11 +25,13 @@ pub fn run<const V6: bool>(
     ports: u32,
     service: Value,
 ) -> Result<u32, Outcome> {
+    maps::count_service(service.service, ip.len);
+    let challenged = service.tenant & Value::GUARDED != 0
+        && limits::admit::<V6>(frame, generation, ip, ETHERNET_LEN + ip_len::<V6>(), service)?;
     let root = generation.root()?;
     let flow = ip.flow(ports);
     let hash = if V6 { flow.hash_v6(&root.flow_key) } else { flow.hash_v4(&root.flow_key) };
     let slot = maps::slot(service.index, hash)?;
-    maps::count_service(service.service, ip.len);
     if slot.current == NO_BACKEND {
         return Err(Outcome::NoBackend);
     }
@@ -53,7 +56,7 @@ pub fn run<const V6: bool>(
             _ => {
                 maps::count_target(number, ip.len);
                 maps::count(Outcome::DeliveredHere);
-                return Ok(XDP_PASS);
+                return Ok(if challenged { syncookie::answer::<V6>(ctx) } else { XDP_PASS });
             }
         }
     }
@@ -66,7 +69,7 @@ pub fn run<const V6: bool>(
         traffic_class: ip.traffic_class,
         inner_protocol: if V6 { IPV6 } else { IPIP },
         inner_len: ip.len,
-        tenant: tenant_word(service.tenant, 0),
+        tenant: tenant_word(service.tenant, if challenged { FLAG_COOKIE } else { 0 }),
     };
     // The word of a further hop has the outer family's length: a hop of the other one cannot go.
     let hop = previous.filter(|hop| (hop.flags ^ target.flags) & Target::IPV6 == 0);

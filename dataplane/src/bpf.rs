@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use isocast_dataplane_common::{bfd, directory, tables};
+use isocast_dataplane_common::{bfd, directory, policy, tables};
 
 /// Types of the programs that are made here from a few instructions.
 #[derive(Clone, Copy, Debug)]
@@ -249,8 +249,13 @@ plain_old_data! {
     BfdSessionValue(bfd::Session);
     CounterValue(tables::Counter);
     EntryValue(directory::Entry);
+    LevelsValue(policy::Levels);
     NameValue(tables::Name);
+    PolicyValue(policy::Policy);
+    RatesValue(policy::Rates);
+    RefusedValue(policy::Refused);
     RingLineValue(tables::RingLine);
     RootValue(tables::Root);
+    SourceKeyValue(policy::SourceKey);
     TargetValue(tables::Target);
 }

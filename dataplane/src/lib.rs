@@ -7,10 +7,12 @@
 
 pub mod bfd;
 mod bpf;
+mod ceilings;
 mod counters;
 mod dataplane;
 mod directory;
 mod errors;
+mod guards;
 mod header;
 mod keys;
 mod links;
@@ -21,12 +23,14 @@ mod next_hops;
 pub mod pass;
 mod pins;
 mod plan;
+mod policy;
 mod preflight;
+mod rates;
 mod resolve;
 mod tables;
 mod trace;
 
-pub use isocast_dataplane_common::{Outcome, tables::Counter};
+pub use isocast_dataplane_common::{Outcome, policy::Refused, tables::Counter};
 
 pub use self::{
     counters::Counters,
@@ -38,6 +42,7 @@ pub use self::{
     maps::MapFailure,
     next_hops::{NextHops, Unresolved},
     plan::TablesError,
+    policy::{Ceilings, ServicePolicy, SourceList, SourceRule},
     preflight::{Need, preflight},
     tables::{
         Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey,

@@ -24,6 +24,7 @@ use isocast_dataplane_common::{
 
 use crate::{
     directory::{Directory, DirectoryError},
+    guards::is_guarded,
     header::address_words,
     tables::{Protocol, Ring, Tables},
 };
@@ -265,7 +266,9 @@ fn entries(
         let address = address_words(vip.address);
         let protocol = number_of(vip.protocol);
         let key = Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be());
-        let value = Value { index: *ring, service, tenant: vip.tenant };
+        let guarded = is_guarded(&tables.edge, &vip.service, vip.tenant);
+        let tenant = vip.tenant | if guarded { Value::GUARDED } else { 0 };
+        let value = Value { index: *ring, service, tenant };
         if entries.insert(key, value).is_some() {
             let what = format!("{:?} {} port {}", vip.protocol, vip.address, vip.port);
             return Err(TablesError::Duplicate { what });
@@ -297,7 +300,7 @@ fn entries(
     Ok(entries)
 }
 
-const fn too_many(what: &'static str, count: usize, limit: usize) -> TablesError {
+pub(crate) const fn too_many(what: &'static str, count: usize, limit: usize) -> TablesError {
     TablesError::TooMany { what, count, limit }
 }
 
@@ -361,7 +364,7 @@ mod tests {
             vips: vips.collect(),
             rings: vec![ring(&positions)],
             backends: backends.collect(),
-            probes: Vec::new(),
+            ..EdgeTables::default()
         };
         Tables { edge, ..Tables::default() }
     }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bfd;
 #[cfg(test)]
+mod ceilings;
+#[cfg(test)]
 mod decap;
 #[cfg(test)]
 mod edge;
@@ -15,4 +17,8 @@ mod pass;
 #[cfg(test)]
 mod probe;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod syncookie;
