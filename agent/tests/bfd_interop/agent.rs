@@ -187,6 +187,7 @@ fn entries(interval_ms: u32) -> Vec<Entry> {
             datacenter_preference: vec!["ams".into()],
         }),
         communities: Vec::new(),
+        ..wire::Service::default()
     };
     let bfd = wire::Bfd { interval_ms, multiplier: 3, multihop: false };
     let peer = |uid: &str, address: String, asn, local: String, family: AddressFamily| {

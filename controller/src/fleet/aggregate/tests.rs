@@ -310,7 +310,7 @@ fn what_is_not_enforced_is_said_and_does_not_keep_from_ready() {
     assert_eq!(condition(&status, "FullyEnforced"), "False NotEnforced");
     assert_eq!(
         message(&status, "FullyEnforced"),
-        "this version does not enforce spec.affinity.midFlowMove, spec.limits.newFlowsPerSecond yet",
+        "this version does not enforce spec.affinity.midFlowMove yet",
     );
     let plain = judge(&testing::objects(), &Chorus::new());
     assert_eq!(condition(&plain, "FullyEnforced"), "True Enforced");
