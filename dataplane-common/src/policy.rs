@@ -140,6 +140,18 @@ impl Level {
     /// Asks for one token at tick `now`.
     #[inline(always)]
     pub const fn take(&mut self, rate: &Rate, now: u64) -> bool {
+        self.take_above(rate, now, TOKEN)
+    }
+
+    /// Asks for one that nobody else is likely to miss: half of the burst stays for [`Level::take`].
+    #[inline(always)]
+    pub const fn take_spare(&mut self, rate: &Rate, now: u64) -> bool {
+        let half = rate.burst / 2;
+        self.take_above(rate, now, if half > TOKEN { half } else { TOKEN })
+    }
+
+    #[inline(always)]
+    const fn take_above(&mut self, rate: &Rate, now: u64, floor: u64) -> bool {
         self.asked = self.asked.wrapping_add(1);
         if rate.burst == Rate::UNLIMITED {
             return true;
@@ -151,7 +163,7 @@ impl Level {
             self.tokens = if full > rate.burst { rate.burst } else { full };
             self.at = now;
         }
-        if self.tokens < TOKEN {
+        if self.tokens < floor {
             return false;
         }
         self.tokens = self.tokens.wrapping_sub(TOKEN);
@@ -200,6 +212,18 @@ mod tests {
         assert_eq!(granted(&mut level, 1_000_002, 10), 1);
         assert_eq!(granted(&mut level, 1_000_100, 10), 3);
         assert_eq!(level.asked, 40);
+    }
+
+    #[test]
+    fn spare_tokens_end_where_half_of_the_burst_is_left() {
+        let rate = Rate { per_tick: 0, burst: 10 * TOKEN };
+        let mut level = Level { tokens: 10 * TOKEN, at: 7, asked: 0 };
+
+        assert_eq!((0..20).filter(|_| level.take_spare(&rate, 7)).count(), 6);
+        assert_eq!((0..20).filter(|_| level.take(&rate, 7)).count(), 4);
+        let one = Rate { per_tick: 0, burst: TOKEN };
+        assert!(Level { tokens: TOKEN, at: 7, asked: 0 }.take_spare(&one, 7));
+        assert!(level.take_spare(&Rate::NONE, 7), "without a ceiling all is spare");
     }
 
     #[test]

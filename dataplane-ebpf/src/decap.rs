@@ -116,7 +116,7 @@ fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
     if HOP
         && ip.protocol == TCP
         && !opens_connection(frame, transport)
-        && !socket::owns::<INNER6>(ctx, &ip, ports)
+        && !socket::owns::<INNER6>(ctx, frame, at, &ip, ports)
     {
         // SAFETY: the further hop lies before the inner header, which is within bounds.
         let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };

@@ -48,7 +48,7 @@ pub fn run<const V6: bool>(
     }
     if target.flags & Target::LOCAL != 0 {
         match previous {
-            Some(other) if !socket::owns::<V6>(ctx, ip, ports) => {
+            Some(other) if !socket::owns::<V6>(ctx, frame, ETHERNET_LEN, ip, ports) => {
                 number = slot.previous;
                 target = other;
                 previous = None;

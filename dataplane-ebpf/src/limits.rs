@@ -95,16 +95,24 @@ fn decide<const V6: bool>(place: u32, service: u16, source: &Address, begins: bo
                 return FLOWS;
             }
         }
-        if !levels.packets.take(&rates.packets, now) {
+        // A flood of those that may be nobody takes only what others leave.
+        if answer == CHALLENGED {
+            if !levels.packets.take_spare(&rates.packets, now) {
+                return FLOWS;
+            }
+        } else if !levels.packets.take(&rates.packets, now) {
             return PACKETS;
         }
     }
     if policy.flags & Policy::TENANT_LIMITED != 0 {
         let Some((rates, levels)) = bucket(policy.tenant_bucket) else { return INCONSISTENT };
-        let opens = begins && answer == ADMITTED;
-        if opens && !levels.flows.take(&rates.flows, now)
-            || !levels.packets.take(&rates.packets, now)
-        {
+        let is_within = if answer == CHALLENGED {
+            levels.packets.take_spare(&rates.packets, now)
+        } else {
+            (!begins || levels.flows.take(&rates.flows, now))
+                && levels.packets.take(&rates.packets, now)
+        };
+        if !is_within {
             return TENANT;
         }
     }

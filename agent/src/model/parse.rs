@@ -28,7 +28,7 @@ pub(super) enum Parsed {
     Node(Box<NodeModel>),
     Peer(Peer),
     Pool(Uid, Pool),
-    Service(Service),
+    Service(Box<Service>),
     Source(IpAddr),
     Drain(DrainOrder),
     Tombstone(Uid),
@@ -40,7 +40,7 @@ pub(super) fn entry(entry: &Entry) -> Result<Parsed, Refusal> {
         Some(Value::Node(it)) => node(it).map(|it| Parsed::Node(Box::new(it))),
         Some(Value::BgpPeer(it)) => peer::peer(it).map(Parsed::Peer),
         Some(Value::Pool(it)) => pool(it).map(|(uid, it)| Parsed::Pool(uid, it)),
-        Some(Value::Service(it)) => service(it).map(Parsed::Service),
+        Some(Value::Service(it)) => service(it).map(|it| Parsed::Service(Box::new(it))),
         Some(Value::Source(it)) => address(&it.address, "address").map(Parsed::Source),
         Some(Value::Drain(it)) => drain(it).map(Parsed::Drain),
         Some(Value::Tombstone(it)) => filled(&it.uid, "uid").map(|it| Parsed::Tombstone(it.into())),
@@ -56,7 +56,7 @@ impl Parsed {
             Self::Peer(peer) => model.peers.push(peer),
             Self::Pool(uid, pool) => drop(model.pools.insert(uid, pool)),
             Self::Service(service) => {
-                model.services.insert(service.uid.clone(), service);
+                model.services.insert(service.uid.clone(), *service);
             }
             Self::Source(address) => model.sources.push(address),
             Self::Drain(order) => drop(model.drains.insert(order.uid.clone(), order)),

@@ -126,6 +126,21 @@ fn flood_of_new_flows_uses_up_no_packets_of_those_that_stand() {
 }
 
 #[test]
+fn new_flows_that_prove_their_address_take_only_packets_that_others_leave() {
+    let node = Node::new("spare");
+    let tables = limited(ceilings(100_000, 10), true);
+    node.with_tables(&tables, |bench| {
+        let start = Instant::now();
+        let sum = passed(bench, &syn("192.0.2.10"), 1_000_000);
+
+        assert!(sum <= most(100_000, start), "{sum} passed");
+        assert!(refused(bench, "www").flows > 0);
+        assert_eq!(passed(bench, &ack("192.0.2.10"), 500), 500, "half a burst is left");
+        assert_eq!(refused(bench, "www").packets, 0);
+    });
+}
+
+#[test]
 fn services_of_a_tenant_share_its_ceiling_and_others_have_their_own() {
     let node = Node::new("tenants");
     let mut tables = tables();

@@ -125,6 +125,30 @@ fn clients_connect_by_cookies_over_both_families() {
 }
 
 #[test]
+fn handshake_by_cookie_is_completed_while_its_slot_is_in_transition() {
+    let network = Network::new("cookietrans", 4);
+    let backends = [BACKEND, BACKEND + 1].map(|host| host_addresses(host)[0].clone());
+    let mut nodes = host_addresses(EDGE).to_vec();
+    nodes.extend(backends.clone());
+    let open = |host: usize| {
+        network.hosts[host].enter(|| Dataplane::open(network.config(host)).expect("open").0)
+    };
+    let (mut edge, mut first, mut second) = (open(EDGE), open(BACKEND), open(BACKEND + 1));
+    first.apply(&backend_tables(&nodes)).expect("first");
+    second.apply(&backend_tables(&nodes)).expect("second");
+    serve(&network.hosts[BACKEND], "first");
+    serve(&network.hosts[BACKEND + 1], "second");
+    network.hosts[BACKEND + 1].run("sysctl -qw net.ipv4.tcp_syncookies=2");
+    // New flows go to the second; what it does not know, to the first.
+    edge.apply(&edge_tables(&backends, 1, 0)).expect("edge");
+
+    for vip in VIPS {
+        let mut connection = Connection::open(&network.hosts[CLIENT], vip).expect("connect");
+        assert_eq!(connection.ask().expect("answer"), "second", "{vip}");
+    }
+}
+
+#[test]
 fn flood_leaves_nothing_half_open_and_clients_get_through() {
     let field = Field::new("flood", &tables(true, 100));
     let mut standing = field.connect(VIPS[0]);
