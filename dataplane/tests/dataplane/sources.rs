@@ -1,8 +1,14 @@
 //! Whom services let in: verdicts by family and prefix, and lists that change under traffic.
 
 use std::{
+    net::IpAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+};
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config as ProptestConfig, TestRunner},
 };
 
 use isocast_dataplane::{
@@ -88,6 +94,56 @@ fn longest_prefix_decides_and_who_is_not_named_is_as_the_list_says() {
     });
 }
 
+/// The rule that decides by its definition: of those that cover the source, the longest.
+fn expected(policy: &ServicePolicy, source: IpAddr) -> bool {
+    let Some(list) = &policy.sources else { return true };
+    let covering = list.rules.iter().filter(|rule| rule.prefix.contains(&source));
+    let longest = covering.max_by_key(|rule| rule.prefix.prefix_len());
+    longest.map_or(list.others_allowed, |rule| rule.allowed)
+}
+
+#[test]
+fn any_list_decides_about_any_source_as_its_definition_does() {
+    let node = Node::new("any-sources");
+    // Few bits differ, so that rules cover each other and sources.
+    let address = || {
+        (any::<bool>(), 0_u8..16, 0_u8..4).prop_map(|(is_v6, high, low)| -> IpAddr {
+            if is_v6 {
+                [0x20, high << 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, low].into()
+            } else {
+                [0x20, high << 4, 0, low].into()
+            }
+        })
+    };
+    let prefix = (address(), 0_u8..=32).prop_map(|(address, len)| {
+        // Around the bits that differ.
+        let len = if address.is_ipv6() && len > 20 { 96 + len } else { len };
+        ipnet::IpNet::new(address, len).expect("a length").trunc()
+    });
+    let lists = (
+        prop::collection::btree_map(prefix, any::<bool>(), 0..12),
+        any::<bool>(),
+        prop::collection::vec(address(), 1..12),
+    );
+    node.with_tables(&one_service("10.1.0.2"), |bench| {
+        let bench = std::cell::RefCell::new(bench);
+        let mut runner = TestRunner::new(ProptestConfig::with_cases(48));
+        let result = runner.run(&lists, |(rules, others_allowed, sources)| {
+            let rules = rules.into_iter().map(|(prefix, allowed)| SourceRule { prefix, allowed });
+            let list = SourceList { rules: rules.collect(), others_allowed };
+            let policy = ServicePolicy { sources: Some(list), ..ServicePolicy::default() };
+            let tables = with_list(one_service("10.1.0.2"), policy.clone());
+            bench.borrow_mut().dataplane.apply(&tables).expect("tables");
+            for source in sources {
+                let is_in = is_let_in(&bench.borrow(), &source.to_string());
+                prop_assert_eq!(is_in, expected(&policy, source), "{} by {:?}", source, policy);
+            }
+            Ok(())
+        });
+        result.expect("kernel and definition agree");
+    });
+}
+
 #[test]
 fn what_a_service_keeps_out_is_counted_for_it_alone() {
     let node = Node::new("refused-sources");
@@ -131,7 +187,7 @@ fn list_is_in_force_for_whoever_adopts_it_and_full_ones_are_replaced_again_and_a
         for service in 0..u32::try_from(MAX_SOURCES / MAX_SOURCES_PER_SERVICE).expect("small") {
             let first = round << 28 | service << 16;
             let rules = (0..u32::try_from(MAX_SOURCES_PER_SERVICE).expect("small")).map(|n| {
-                let address = std::net::IpAddr::V4((first | n).into());
+                let address = IpAddr::V4((first | n).into());
                 SourceRule { prefix: address.into(), allowed: true }
             });
             let sources = SourceList { rules: rules.collect(), others_allowed: false };
