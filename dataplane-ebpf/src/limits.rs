@@ -5,7 +5,11 @@
 //! nobody's tokens. New flows come before packets: a flood of them takes nothing from connections
 //! that stand.
 
-use aya_ebpf::{btf_maps::PerCpuArray, helpers::generated::bpf_jiffies64, macros::btf_map};
+use aya_ebpf::{
+    btf_maps::{Array, PerCpuArray},
+    helpers::generated::bpf_jiffies64,
+    macros::btf_map,
+};
 use isocast_dataplane_common::{
     Outcome,
     directory::{Address, Value},
@@ -21,8 +25,7 @@ use crate::{
 
 /// What is asked of each service, by generation and number.
 #[btf_map]
-static POLICIES: aya_ebpf::btf_maps::Array<Policy, { 2 * SERVICE_POOL }> =
-    aya_ebpf::btf_maps::Array::new();
+static POLICIES: Array<Policy, { 2 * SERVICE_POOL }> = Array::new();
 #[btf_map]
 static RATES: PerCpuArray<Rates, BUCKETS> = PerCpuArray::new();
 #[btf_map]

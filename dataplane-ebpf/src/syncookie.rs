@@ -9,12 +9,15 @@
 //! `net.ipv4.tcp_syncookies` is 2. Until then, and where there is no listener, the stack gets the
 //! packet and answers as ever.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
-    EbpfContext as _,
-    bindings::{bpf_sock_tuple, tcphdr, xdp_action::XDP_PASS, xdp_md},
-    helpers::generated::{
-        bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_gen_syncookie, bpf_xdp_adjust_tail,
+    bindings::{
+        tcphdr,
+        xdp_action::{XDP_DROP, XDP_PASS},
+        xdp_md,
     },
+    helpers::generated::{bpf_tcp_gen_syncookie, bpf_xdp_adjust_tail},
     programs::XdpContext,
 };
 use isocast_dataplane_common::{
@@ -26,13 +29,10 @@ use isocast_dataplane_common::{
 use crate::{
     header::{fold, transmit},
     maps,
-    packet::{Frame, TCP, ip_len},
+    packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, Ip, TCP, ip_len},
+    socket::{self, Held},
 };
 
-/// `TCP_LISTEN` of the kernel.
-const LISTEN: u32 = 10;
-/// `BPF_F_CURRENT_NETNS`: the namespace of the interface.
-const THIS_NAMESPACE: u64 = u64::MAX;
 /// Of the answer's TCP header: one option, the segment size.
 const ANSWER_LEN: usize = 24;
 /// Words of the longest TCP header, and as many more as a length of four bits could say.
@@ -92,7 +92,7 @@ fn try_answer<const V6: bool>(ctx: &XdpContext) -> Option<u32> {
     }
     let frame = Frame::of(ctx);
     if !frame.has(wanted) {
-        return Some(aya_ebpf::bindings::xdp_action::XDP_DROP);
+        return Some(XDP_DROP);
     }
     let pseudo = if V6 { turn_v6(frame) } else { turn_v4(frame) };
     let acknowledged = u32::from_be(sequence).wrapping_add(1);
@@ -117,10 +117,7 @@ fn try_answer<const V6: bool>(ctx: &XdpContext) -> Option<u32> {
         frame.write(tcp + 16, checksum(sum));
         frame.write(0, target.header[0]);
         frame.write(8, target.header[1] as u32);
-        frame.write(
-            12,
-            if V6 { crate::packet::ETHERTYPE_IPV6 } else { crate::packet::ETHERTYPE_IPV4 },
-        );
+        frame.write(12, if V6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
     }
     maps::count(Outcome::SynCookieSent);
     Some(transmit(ctx, target))
@@ -137,35 +134,23 @@ fn cookie<const V6: bool>(
 ) -> Option<u64> {
     // Read anew, so that the compiler cannot tell from what was compared before that the mask does
     // nothing: the verifier needs the bounds in this very register.
+    // SAFETY: byte 12 of the copy.
     let offset = unsafe { header.as_ptr().cast::<u8>().add(12).read_volatile() } >> 4;
     let header_len = 20 + (u32::from(offset).wrapping_sub(5) & 0xf) * 4;
-    let len = ip_len::<V6>();
-    let mut tuple = [0_u32; 9];
-    let addresses = if V6 { 8 } else { 2 };
-    let at = ETHERNET_LEN + if V6 { 8 } else { 12 };
-    for word in 0..addresses {
-        // SAFETY: the caller asked for the IP header, which ends with the addresses.
-        tuple[word] = unsafe { frame.read(at + word * 4) };
-    }
-    tuple[addresses] = ports;
-    let size = (addresses as u32 + 1) * 4;
-    // SAFETY: the tuple has the given length; the headers were asked for; a socket that is
-    // returned is released.
-    unsafe {
-        let tuple = tuple.as_mut_ptr().cast::<bpf_sock_tuple>();
-        let socket = bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, size, THIS_NAMESPACE, 0);
-        if socket.is_null() {
-            return None;
+    let make = |socket: Held| {
+        if !socket.is_listener() {
+            return -1;
         }
-        let mut cookie = -1;
-        if (&raw const (*socket).state).read_volatile() == LISTEN {
-            let ip = (frame.data + ETHERNET_LEN) as *mut core::ffi::c_void;
-            let tcp = header.as_mut_ptr().cast::<tcphdr>();
-            cookie = bpf_tcp_gen_syncookie(socket.cast(), ip, len as u32, tcp, header_len);
+        let ip = (frame.data + ETHERNET_LEN) as *mut c_void;
+        let tcp = header.as_mut_ptr().cast::<tcphdr>();
+        // SAFETY: the caller asked for the IP header, and the copy of the other has its length.
+        unsafe {
+            bpf_tcp_gen_syncookie(socket.as_ptr(), ip, ip_len::<V6>() as u32, tcp, header_len)
         }
-        bpf_sk_release(socket.cast());
-        u64::try_from(cookie).ok()
-    }
+    };
+    // SAFETY: as above.
+    let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
+    socket::with::<V6, _>(ctx, &ip, ports, make).and_then(|cookie| u64::try_from(cookie).ok())
 }
 
 /// Makes the IPv4 header that of the answer; returns the sum of the pseudo-header.

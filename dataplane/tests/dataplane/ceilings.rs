@@ -161,6 +161,26 @@ fn services_of_a_tenant_share_its_ceiling_and_others_have_their_own() {
 }
 
 #[test]
+fn ceilings_hold_while_no_agent_lives_and_for_whoever_adopts_them() {
+    let node = Node::new("orphaned");
+    let mut tables = limited(ceilings(50, 0), false);
+    tables.edge.tenants.insert(9, ceilings(50, 0));
+    node.with_tables(&tables, |_| ());
+
+    node.namespace.enter(|| {
+        let start = Instant::now();
+        let (mut bench, _) = Bench::open(node.config());
+        let mut sum = passed(&bench, &ack("192.0.2.10"), 5_000);
+        bench.dataplane.apply(&tables).expect("the same");
+        sum += passed(&bench, &ack("192.0.2.10"), 5_000);
+
+        assert!(sum >= 1 && sum <= 2 * most(50, start), "{sum} passed");
+        assert!(passed(&bench, &ack(STRANGER), 5_000) <= most(50, start));
+        assert_eq!(refused(&bench, "www").packets, 10_000 - sum, "counted on");
+    });
+}
+
+#[test]
 fn ceiling_changes_and_goes_without_a_break() {
     let node = Node::new("changes");
     node.with_tables(&limited(ceilings(10, 0), false), |bench| {
