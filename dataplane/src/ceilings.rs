@@ -150,16 +150,21 @@ impl Drop for CeilingKeeper {
     }
 }
 
+/// A division is followed by at least so many times its own length of rest: thousands of ceilings
+/// are divided less often, and never cost more than a small part of one core.
+const REST: u32 = 20;
+
 fn run(shared: &Shared) {
     let mut state = shared.state.lock();
     let mut last = Instant::now();
+    let mut interval = INTERVAL;
     while !state.stopping {
         if state.kept.is_empty() {
             shared.changed.wait(&mut state);
             last = Instant::now();
             continue;
         }
-        let rest = INTERVAL.saturating_sub(last.elapsed());
+        let rest = interval.saturating_sub(last.elapsed());
         if !rest.is_zero() {
             // Whoever wakes this thread early wants it to look again, not to divide early.
             shared.changed.wait_for(&mut state, rest);
@@ -168,6 +173,7 @@ fn run(shared: &Shared) {
         let elapsed = last.elapsed();
         last = Instant::now();
         state.divide_all(elapsed);
+        interval = INTERVAL.max(last.elapsed().saturating_mul(REST));
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Pure decisions; [`crate::ceilings`] carries them out every [`INTERVAL`]. A core cannot borrow
 //! from another within an interval, so what is idle keeps a little to begin with and what is busy
-//! gets nearly all. Shares never add up to more than the ceiling. Bursts may: the node takes at
-//! most [`slack`] packets beyond the ceiling once, however long it goes on.
+//! gets nearly all. Shares never add up to more than the ceiling. Bursts come on top, once, however
+//! long it goes on: at most a fifth of a second's worth, and a packet for each core.
 
 use std::time::Duration;
 
@@ -82,12 +82,12 @@ fn burst(per_tick: u64, tick: Duration) -> u64 {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arming {
     armed: bool,
-    /// Intervals in a row with little demand.
-    calm: u32,
+    /// How long there has been little demand.
+    calm: Duration,
 }
 
-/// Intervals with little demand after which it is over: ten seconds.
-const CALM: u32 = 100;
+/// Little demand for so long, and it is over.
+const CALM: Duration = Duration::from_secs(10);
 
 impl Arming {
     /// Takes in how many new flows one more interval had; says whether it is in force.
@@ -96,11 +96,11 @@ impl Arming {
         let rate = asked.saturating_mul(1000) / millis;
         let ceiling = u64::from(per_second);
         if rate > ceiling {
-            *self = Self { armed: true, calm: 0 };
+            *self = Self { armed: true, calm: Duration::ZERO };
         } else if rate >= ceiling.div_ceil(2) {
-            self.calm = 0;
+            self.calm = Duration::ZERO;
         } else {
-            self.calm = self.calm.saturating_add(1);
+            self.calm = self.calm.saturating_add(elapsed);
             self.armed &= self.calm < CALM;
         }
         self.armed
@@ -156,17 +156,18 @@ mod tests {
     fn cookies_begin_at_the_ceiling_and_end_long_after_the_flood() {
         let mut arming = Arming::default();
         let mut hear = |asked| arming.record(asked, 1000, INTERVAL);
+        let calm = CALM.as_millis() / INTERVAL.as_millis();
 
         assert!(!hear(100));
         assert!(hear(101));
         for _ in 0..1000 {
             assert!(hear(50), "demand near the ceiling keeps them in force");
         }
-        for _ in 0..CALM - 1 {
+        for _ in 0..calm - 1 {
             assert!(hear(49));
         }
         assert!(hear(50));
-        for _ in 0..CALM - 1 {
+        for _ in 0..calm - 1 {
             assert!(hear(0));
         }
         assert!(!hear(0));
