@@ -26,8 +26,11 @@ pub fn run<const V6: bool>(
     service: Value,
 ) -> Result<u32, Outcome> {
     maps::count_service(service.service, ip.len);
-    let challenged = service.tenant & Value::GUARDED != 0
-        && limits::admit::<V6>(frame, generation, ip, ETHERNET_LEN + ip_len::<V6>(), service)?;
+    let challenged = service.tenant & Value::GUARDED != 0 && {
+        let transport = ETHERNET_LEN + ip_len::<V6>();
+        let begins = ip.protocol == TCP && limits::begins_connection(frame, transport);
+        limits::admit::<V6>(generation, ip, service, begins)?
+    };
     let root = generation.root()?;
     let flow = ip.flow(ports);
     let hash = if V6 { flow.hash_v6(&root.flow_key) } else { flow.hash_v4(&root.flow_key) };

@@ -19,7 +19,7 @@ use isocast_dataplane_common::{
 
 use crate::{
     maps::Generation,
-    packet::{Frame, Ip, TCP},
+    packet::{Frame, Ip},
     sources,
 };
 
@@ -33,17 +33,16 @@ static LEVELS: PerCpuArray<Levels, BUCKETS> = PerCpuArray::new();
 #[btf_map]
 static SERVICE_REFUSED: PerCpuArray<Refused, SERVICE_POOL> = PerCpuArray::new();
 
-/// Lets a packet of a guarded service in. `true`: its flow is new and has to prove its address.
+/// Lets a packet of a guarded service in; `begins`: with it a client begins a connection. `true`:
+/// the client has to prove its address.
 #[inline(always)]
 pub fn admit<const V6: bool>(
-    frame: Frame,
     generation: Generation,
     ip: &Ip,
-    transport: usize,
     service: Value,
+    begins: bool,
 ) -> Result<bool, Outcome> {
     let place = generation.half() * SERVICE_POOL as u32 + u32::from(service.service);
-    let begins = ip.protocol == TCP && begins_connection(frame, transport);
     let answer = if V6 {
         decide_v6(place, service.service, &ip.source, begins)
     } else {

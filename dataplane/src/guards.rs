@@ -204,7 +204,7 @@ fn recover(
             }
         }
         if policy.flags & Policy::TENANT_LIMITED != 0 {
-            numbers.tenants.insert(tenant & !Value::GUARDED, policy.tenant_bucket);
+            numbers.tenants.insert(tenant & Value::TENANT, policy.tenant_bucket);
         }
     }
     Ok((numbers, contents.into_keys().collect()))
