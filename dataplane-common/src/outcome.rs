@@ -75,6 +75,8 @@ outcomes! {
     TablesInconsistent = 21, "tables_inconsistent", true;
     /// BFD packet of a peer answered.
     BfdAnswered = 22, "bfd_answered", false;
+    /// More packets of unknown flows than are passed on to further hops.
+    SecondChanceLimited = 23, "second_chance_limited", true;
 }
 
 /// Number of outcomes.

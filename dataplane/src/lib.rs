@@ -26,7 +26,7 @@ mod resolve;
 mod tables;
 mod trace;
 
-pub use isocast_dataplane_common::{Outcome, tables::Counter};
+pub use isocast_dataplane_common::{Outcome, limits::PASS_ON_MAX, tables::Counter};
 
 pub use self::{
     counters::Counters,
