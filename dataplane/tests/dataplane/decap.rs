@@ -256,23 +256,20 @@ fn a_stranger_takes_the_rest_of_the_further_hops_with_it() {
 fn strangers_beyond_the_limit_are_counted_drops() {
     let node = Node::new("many");
     node.namespace.enter(|| {
-        let (mut bench, _) = Bench::open(Config { pass_on_max: 2, ..node.config() });
-        // Passed on to this very node, a packet with three hops comes back twice.
-        let mut tables = tables();
-        tables.decap.sources.push(address(OWN_V4));
-        bench.dataplane.apply(&tables).expect("tables");
-        let tunnel = Tunnel { hops: hops(&[OWN_V4; 3]), ..from(EDGE_V4) };
+        let (mut bench, _) = Bench::open(Config { pass_on_max: 1, ..node.config() });
+        bench.dataplane.apply(&tables()).expect("tables");
+        let tunnel = Tunnel { hops: hops(&[OTHER_BACKEND_V4]), ..from(EDGE_V4) };
         let packet = encapsulate(&tunnel, &tcp(v4(443), ACK, 0));
         let counted = |outcome| bench.counters().outcomes[&outcome];
 
-        // Unless the window ends between them, the third one is too many.
+        // Unless the window ends between them, the second one is too many.
         let is_limited = (0..1000).any(|_| {
-            bench.arrive_again(&packet, 3);
-            counted(Outcome::SecondChanceLimited) == 1
+            bench.arrive(&packet);
+            counted(Outcome::SecondChanceLimited) > 0
         });
 
         assert!(is_limited, "a thousand times a window ended");
-        assert!(counted(Outcome::SecondChance) >= 2);
+        assert!(counted(Outcome::SecondChance) > 0);
     });
 }
 

@@ -119,13 +119,8 @@ impl Bench {
 
     /// Runs one IP packet through the program, as sent by the router.
     pub(crate) fn arrive(&self, packet: &[u8]) -> Traced {
-        self.arrive_again(packet, 1)
-    }
-
-    /// Runs one packet, and what became of it, as often as that.
-    pub(crate) fn arrive_again(&self, packet: &[u8], times: u32) -> Traced {
         let frame = packet::ethernet(self.mac, packet::ROUTER_MAC, packet);
-        self.dataplane.trace(&frame, UPLINK, times).expect("test run")
+        self.dataplane.trace(&frame, UPLINK, 1).expect("test run")
     }
 
     /// Runs one packet; says which counted outcomes it had, and the verdict.
