@@ -787,18 +787,13 @@ fn what_this_version_does_not_enforce_is_accepted_with_a_warning_per_field() {
     let kind = kind("AnycastService");
     assert_eq!((kind.warnings)(&object("AnycastService", service())), [""; 0]);
     let mut spec = service();
-    spec["affinity"] = json!({"midFlowMove": "Rescue"});
     spec["limits"] = json!({"packetsPerSecond": 1_000_000, "newFlowsPerSecond": 50_000});
     let object = object("AnycastService", spec);
 
     assert_eq!(refusals(&object, None), [""; 0]);
     let warnings = (kind.warnings)(&object);
 
-    let fields = [
-        "spec.affinity.midFlowMove",
-        "spec.limits.packetsPerSecond",
-        "spec.limits.newFlowsPerSecond",
-    ];
+    let fields = ["spec.limits.packetsPerSecond", "spec.limits.newFlowsPerSecond"];
     assert_eq!(
         warnings,
         fields.map(|field| format!("{field}: this version does not enforce it yet"))

@@ -338,7 +338,6 @@ spec:
 fn what_is_not_enforced_yet_is_taken_with_a_warning_and_a_condition_that_stays() {
     let api = Api::with_platform();
     let warnings = [
-        "Warning: spec.affinity.midFlowMove: this version does not enforce it yet",
         "Warning: spec.limits.packetsPerSecond: this version does not enforce it yet",
         "Warning: spec.limits.newFlowsPerSecond: this version does not enforce it yet",
     ];
@@ -358,15 +357,13 @@ fn what_is_not_enforced_yet_is_taken_with_a_warning_and_a_condition_that_stays()
     api.kubectl(&with(&["describe", "acs", "www"], WEB)).expect_words(&[
         "FullyEnforced",
         "NotEnforced",
-        "does not enforce spec.affinity.midFlowMove, spec.limits.packetsPerSecond",
+        "does not enforce spec.limits.packetsPerSecond",
     ]);
     api.kubectl(&["explain", "anycastservice.spec.limits"])
         .expect_words(&["packetsPerSecond", "FullyEnforced"]);
 
     let apply_server_side = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    let modest = FULL_SERVICE
-        .replace("midFlowMove: Rescue", "midFlowMove: Reset")
-        .replace("packetsPerSecond: 1000000, newFlowsPerSecond: 50000", "");
+    let modest = FULL_SERVICE.replace("packetsPerSecond: 1000000, newFlowsPerSecond: 50000", "");
     let said = api.kubectl_in(&modest, &apply_server_side).expect_ok();
     assert!(said.err.contains("packetsPerSecond"), "what was applied otherwise stays: {said:#?}");
     let replaced = api.kubectl_in(&modest, &["replace", "-f", "-"]).expect_ok();

@@ -239,9 +239,7 @@ impl AnycastServiceSpec {
     /// The fields below `spec` that are set and that this version keeps without acting on them.
     #[must_use]
     pub fn not_enforced(&self, spec: &FieldPath) -> Vec<FieldPath> {
-        let (affinity, limits) = (spec.field("affinity"), spec.field("limits"));
-        let all = self.affinity.not_enforced(&affinity).into_iter();
-        all.chain(self.limits.not_enforced(&limits)).collect()
+        self.limits.not_enforced(&spec.field("limits")).collect()
     }
 }
 

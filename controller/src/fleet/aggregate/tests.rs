@@ -302,7 +302,6 @@ fn what_is_not_enforced_is_said_and_does_not_keep_from_ready() {
     let mut objects = objects();
     let www = objects.iter_mut().find(|it| it["kind"] == "AnycastService").unwrap();
     www["spec"]["limits"] = json!({"newFlowsPerSecond": 50_000});
-    www["spec"]["affinity"] = json!({"midFlowMove": "Rescue"});
 
     let status = judge(&objects, &Chorus::new());
 
@@ -310,7 +309,7 @@ fn what_is_not_enforced_is_said_and_does_not_keep_from_ready() {
     assert_eq!(condition(&status, "FullyEnforced"), "False NotEnforced");
     assert_eq!(
         message(&status, "FullyEnforced"),
-        "this version does not enforce spec.affinity.midFlowMove, spec.limits.newFlowsPerSecond yet",
+        "this version does not enforce spec.limits.newFlowsPerSecond yet",
     );
     let plain = judge(&testing::objects(), &Chorus::new());
     assert_eq!(condition(&plain, "FullyEnforced"), "True Enforced");

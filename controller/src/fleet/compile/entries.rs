@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use isocast_api::{
     agent as wire,
     network::{
-        AnycastService, BackendPool, Node, NodeRole, OnNoLocalBackend, TransportProtocol, XdpMode,
+        AnycastService, BackendPool, MidFlowMove, Node, NodeRole, OnNoLocalBackend,
+        TransportProtocol, XdpMode,
     },
     text::{Duration, HostAddress},
 };
@@ -73,6 +74,11 @@ pub(super) fn service(
         health_check: Some(health_check(service)),
         failover: Some(failover(service)),
         communities: spec.communities.iter().map(ToString::to_string).collect(),
+        mid_flow_move: match spec.affinity.mid_flow_move {
+            MidFlowMove::Rescue => wire::MidFlowMove::Rescue,
+            MidFlowMove::Reset => wire::MidFlowMove::Reset,
+        }
+        .into(),
     }
 }
 
