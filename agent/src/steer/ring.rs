@@ -89,21 +89,36 @@ impl Lineage {
     }
 }
 
-/// Who may have a slot's flows, in turn: hosts, none twice.
+/// Who may have a slot's flows besides its own backend.
 #[derive(Clone, Debug, Default)]
 struct Claims {
     own: Option<IpAddr>,
-    hosts: Vec<IpAddr>,
-    positions: Vec<u16>,
+    /// From earlier rings, the latest first.
+    former: Vec<Claim>,
+    /// From other datacenters, in order of preference.
+    others: Vec<Claim>,
 }
 
+/// A host, and the position of the backend that it is.
+type Claim = (IpAddr, u16);
+
 impl Claims {
-    /// Adds a host unless it is there already, or `most` others are.
-    fn add(&mut self, host: IpAddr, position: u16, most: usize) {
-        if self.own != Some(host) && !self.hosts.contains(&host) && self.hosts.len() < most {
-            self.hosts.push(host);
-            self.positions.push(position);
-        }
+    /// Those that a chain has room for, none twice. As many as there is room for come from earlier
+    /// rings, but one of another datacenter has its place.
+    fn chain(&self) -> Vec<u16> {
+        let mut chain: Vec<Claim> = Vec::new();
+        let mut add = |claims: &[Claim], most: usize| {
+            for claim in claims {
+                let is_known = self.own == Some(claim.0) || chain.iter().any(|it| it.0 == claim.0);
+                if !is_known && chain.len() < most {
+                    chain.push(*claim);
+                }
+            }
+        };
+        add(&self.former, CHAIN_HOPS.saturating_sub(1));
+        add(&self.others, CHAIN_HOPS);
+        add(&self.former, CHAIN_HOPS);
+        chain.into_iter().map(|(_, position)| position).collect()
     }
 }
 
@@ -113,8 +128,6 @@ fn fill(key: &[u64; 2], lineage: &Lineage, positions: &[u16]) -> Ring {
     let mut claims = vec![Claims::default(); RING_SLOTS];
     let mut ring = vec![NO_BACKEND; RING_SLOTS];
     let mut positions = positions;
-    // One place is kept for another datacenter: earlier rings must not fill a chain.
-    let most_own = CHAIN_HOPS.saturating_sub(usize::from(!lineage.others.is_empty()));
     for (age, members) in lineage.lists().enumerate() {
         let (list, rest) = positions.split_at_checked(members.len()).unwrap_or((positions, &[]));
         positions = rest;
@@ -126,33 +139,36 @@ fn fill(key: &[u64; 2], lineage: &Lineage, positions: &[u16]) -> Ring {
             })
             .collect();
         maglev::fill(key, &candidates, &mut ring);
-        let most = if age < lineage.own.len() { most_own } else { CHAIN_HOPS };
         for ((slot, claims), taken) in slots.iter_mut().zip(&mut claims).zip(&ring) {
             let taken = usize::from(*taken);
             let (Some(member), Some(position)) = (members.get(taken), list.get(taken)) else {
                 continue;
             };
+            let host = member.tunnel_address;
             if age == 0 {
-                (slot.current, claims.own) = (*position, Some(member.tunnel_address));
+                (slot.current, claims.own) = (*position, Some(host));
+            } else if age < lineage.own.len() {
+                claims.former.push((host, *position));
             } else {
-                claims.add(member.tunnel_address, *position, most);
+                claims.others.push((host, *position));
             }
         }
     }
-    let chains = link(&mut slots, claims);
+    let chains = link(&mut slots, &claims);
     Ring { slots: slots.into(), chains }
 }
 
 /// Gives every slot with claims its chain; equal ones share one.
-fn link(slots: &mut [Slot], claims: Vec<Claims>) -> Arc<[Vec<u16>]> {
+fn link(slots: &mut [Slot], claims: &[Claims]) -> Arc<[Vec<u16>]> {
     let mut numbers = BTreeMap::new();
     let mut chains = Vec::new();
     for (slot, claims) in slots.iter_mut().zip(claims) {
+        let chain = claims.chain();
         // Flows of a slot that nobody serves are nobody's.
-        if slot.current == NO_BACKEND || claims.positions.is_empty() {
+        if slot.current == NO_BACKEND || chain.is_empty() {
             continue;
         }
-        slot.chain = *numbers.entry(claims.positions).or_insert_with_key(|positions| {
+        slot.chain = *numbers.entry(chain).or_insert_with_key(|positions| {
             chains.push(positions.clone());
             u16::try_from(chains.len().saturating_sub(1)).unwrap_or(NO_CHAIN)
         });

@@ -260,6 +260,24 @@ fn earlier_rings_leave_a_rescue_its_place() {
 }
 
 #[test]
+fn earlier_rings_fill_a_chain_that_a_rescue_leaves_room_in() {
+    let mut world = World::with_health(&["fra-1"]);
+    world.model.services.get_mut(testing::SERVICE).unwrap().mid_flow_move = MidFlowMove::Rescue;
+    world.steer();
+    for (gone, next) in [("fra-1", "fra-2"), ("fra-2", "ams-1"), ("ams-1", "ams-2")] {
+        world.set(next, true);
+        world.set(gone, false);
+        world.steer();
+    }
+    world.set("fra-2", true);
+
+    let plan = world.steer();
+
+    assert_eq!(current(&plan), ["ams-2"]);
+    assert!(chains(&plan).iter().all(|chain| chain == &["ams-1", "fra-2", "fra-1"]));
+}
+
+#[test]
 fn withdraw_takes_the_route_instead() {
     let mut world = World::with_health(&["fra-1", "fra-2"]);
     world.policy(OnNoLocalBackend::Withdraw);
