@@ -33,9 +33,8 @@ pub use self::connection::{ConnectionId, LocalEndpoint};
 pub use self::end::{EndReason, OpenRefusal, PrefixLimit};
 pub use self::negotiated::Negotiated;
 pub use self::role::{Leak, Role, otc_egress, otc_ingress};
-pub use self::routes::{Routes, SessionTerms};
+pub(crate) use self::routes::{Routes, SessionTerms};
 pub use self::session::Session;
-use crate::adj_in::RouteChange;
 use crate::types::Family;
 use crate::wire::fault::Fault;
 
@@ -146,8 +145,6 @@ pub enum Action {
         /// Why.
         reason: EndReason,
     },
-    /// Routes of the peer changed.
-    Routes(Vec<RouteChange>),
     /// The peer has sent all its routes of a family.
     EndOfRib(Family),
     /// An UPDATE had a fault that the session survived.

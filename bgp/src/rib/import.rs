@@ -251,7 +251,7 @@ impl<A: Address> Learning<'_, A> {
                             let prefixes_max = settings.import_limit.prefixes_max as usize;
                             outcome = Err(EndReason::PrefixLimit(PrefixLimit {
                                 prefixes_max,
-                                family: Some(A::FAMILY),
+                                family: A::FAMILY,
                             }));
                             break;
                         }
