@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::attributes::{AttrId, AttributeStore, WellKnown};
 use super::path::{Path, PeerIndex, Verdict};
 use super::peer::{OverLimit, PeerSettings, RibPeer};
+use super::peers::Peers;
 use super::table::{Address, Change, Table};
 use super::{Rib, Scratch, notify, with_table};
 use crate::fsm::PrefixLimit;
@@ -53,9 +54,10 @@ impl Rib {
         codec: &Codec,
         actions: &mut Vec<Action>,
     ) -> Result<Option<Family>, EndReason> {
-        let Some(entry) = self.peer_mut(peer) else { return Ok(None) };
+        let Some(mut entry) = self.peer_mut(peer) else { return Ok(None) };
         entry.counters.updates_in = entry.counters.updates_in.saturating_add(1);
         let ignored = entry.settings.imports_nothing();
+        drop(entry);
         match UpdateView::read(body, codec) {
             Some(view) if ignored => Ok(view.end_of_rib),
             Some(view) => self.take_view(peer, &view).map(|()| view.end_of_rib),
@@ -117,7 +119,7 @@ impl Rib {
         actions: &mut Vec<Action>,
     ) -> Result<Option<Family>, EndReason> {
         let decoded = update::decode(body, codec);
-        let Some(entry) = self.peer_mut(peer) else { return Ok(None) };
+        let Some(mut entry) = self.peer_mut(peer) else { return Ok(None) };
         let update = decoded.map_err(|fault| {
             entry.counters.fault(fault.disposition);
             EndReason::Update(fault)
@@ -127,7 +129,9 @@ impl Rib {
         }
         actions.extend(update.faults.iter().copied().map(Action::Fault));
         let end_of_rib = update.end_of_rib;
-        if !entry.settings.imports_nothing() {
+        let ignored = entry.settings.imports_nothing();
+        drop(entry);
+        if !ignored {
             self.take_decoded(peer, update)?;
         }
         Ok(end_of_rib)
@@ -167,7 +171,7 @@ impl Rib {
     }
 
     fn count_withdrawn(&mut self, peer: PeerIndex, count: u64) {
-        if let Some(entry) = self.peer_mut(peer) {
+        if let Some(mut entry) = self.peer_mut(peer) {
             entry.counters.withdrawn_in = entry.counters.withdrawn_in.saturating_add(count);
         }
     }
@@ -207,7 +211,7 @@ fn withdraw<A: Address>(
 struct Learning<'a, A> {
     table: &'a mut Table<A>,
     store: &'a mut AttributeStore,
-    peers: &'a mut [Option<RibPeer>],
+    peers: &'a mut Peers,
     guard: &'a ExportGuard,
     scratch: &'a mut Scratch,
 }
@@ -220,8 +224,9 @@ impl<A: Address> Learning<'_, A> {
         goes_through: impl Fn(Asn) -> bool,
         prefixes: impl Iterator<Item = (A, u8)>,
     ) -> Result<(), EndReason> {
-        let Some(Some(entry)) = self.peers.get_mut(usize::from(peer.0)) else { return Ok(()) };
-        let RibPeer { settings, terms: Some(terms), current, counters, warned, .. } = entry else {
+        let Some(mut entry) = self.peers.get_mut(peer) else { return Ok(()) };
+        let RibPeer { settings, terms: Some(terms), current, counters, warned, .. } = &mut *entry
+        else {
             return Ok(());
         };
         let Some(source) = *current.get(A::FAMILY) else { return Ok(()) };

@@ -81,7 +81,7 @@ impl Rib {
                 left = left.saturating_sub(end.saturating_sub(id));
                 next = end;
                 let peer = table.source(source).map(|source| source.peer);
-                let entry = peer.and_then(|peer| peers.get(usize::from(peer.0))?.as_ref());
+                let entry = peer.and_then(|peer| peers.get(peer));
                 let mut judge = entry.and_then(|entry| Some(Judge {
                     settings: &entry.settings,
                     terms: entry.terms.as_deref()?,

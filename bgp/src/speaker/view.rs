@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::peers::Peer;
 use super::{PeerId, Speaker};
 use crate::fsm::{Session, State};
 use crate::rib::{
@@ -31,14 +32,17 @@ pub struct PeerView<'a> {
 impl Speaker {
     /// All peers, by their names.
     pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
-        self.peers.keys().filter_map(|id| self.peer(*id))
+        self.peers.iter().map(|(id, peer)| self.view(id, peer))
     }
 
     /// One peer.
     #[must_use]
     pub fn peer(&self, id: PeerId) -> Option<PeerView<'_>> {
-        let peer = self.peers.get(&id)?;
-        Some(PeerView {
+        self.peers.get(id).map(|peer| self.view(id, peer))
+    }
+
+    fn view<'a>(&'a self, id: PeerId, peer: &'a Peer) -> PeerView<'a> {
+        PeerView {
             id,
             address: peer.config.address,
             state: peer.session.state(),
@@ -48,26 +52,26 @@ impl Speaker {
                 ipv4: self.rib.counts(peer.index, Family::Ipv4Unicast),
                 ipv6: self.rib.counts(peer.index, Family::Ipv6Unicast),
             },
-        })
+        }
     }
 
     /// One page of a family's prefixes with all their paths, at most `limit` of them.
     #[must_use]
     pub fn routes(&self, family: Family, from: Cursor, limit: usize) -> Page<PrefixView<PeerId>> {
         let multipath_max = self.config.multipath_max;
-        self.rib.page(family, from, limit, multipath_max, |index| self.name(index))
+        self.rib.page(family, from, limit, multipath_max, |index| self.peers.name(index))
     }
 
     /// One prefix with all its paths.
     #[must_use]
     pub fn route(&self, prefix: &IpNet) -> Option<PrefixView<PeerId>> {
-        self.rib.find(prefix, self.config.multipath_max, |index| self.name(index))
+        self.rib.find(prefix, self.config.multipath_max, |index| self.peers.name(index))
     }
 
     /// One page of what a peer was told of a family, and what not and why.
     #[must_use]
     pub fn sent(&self, id: PeerId, family: Family, from: Cursor, limit: usize) -> Page<SentView> {
-        let Some(peer) = self.peers.get(&id) else {
+        let Some(peer) = self.peers.get(id) else {
             return Page { entries: Vec::new(), next: None };
         };
         self.rib.sent(peer.index, family, from, limit)
@@ -76,14 +80,14 @@ impl Speaker {
     /// What a peer was told of one prefix, or why not; nothing if there is nothing to tell.
     #[must_use]
     pub fn sent_prefix(&self, id: PeerId, prefix: &IpNet) -> Option<SentView> {
-        self.rib.sent_prefix(self.peers.get(&id)?.index, prefix)
+        self.rib.sent_prefix(self.peers.get(id)?.index, prefix)
     }
 
     /// What the export policy of a peer says of one prefix; nothing if what stands before policy
     /// holds it back already.
     #[must_use]
     pub fn judge(&self, id: PeerId, prefix: IpNet) -> Option<Judgement> {
-        self.rib.judge(self.peers.get(&id)?.index, prefix)
+        self.rib.judge(self.peers.get(id)?.index, prefix)
     }
 
     /// Whether the export guard permits a prefix of our own.
