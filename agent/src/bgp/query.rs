@@ -52,6 +52,8 @@ pub struct RouteReport {
     pub prefix: IpNet,
     /// How it is reached, and the name of the peer that says so; no peer: it is our own.
     pub path: PathView<Arc<str>>,
+    /// The import policy's term that decided on it; only if one prefix is asked about.
+    pub term: Option<String>,
 }
 
 /// Everything about one prefix.

@@ -134,6 +134,9 @@ pub struct RouteView {
     pub stale: bool,
     /// What import made of it: Accepted, or why not.
     pub verdict: String,
+    /// The import policy's term that decided on it; only where one prefix is asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<String>,
     /// Where packets go; absent: to ourselves.
     pub next_hop: Option<IpAddr>,
     /// The ASes it came through, the nearest first.

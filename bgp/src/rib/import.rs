@@ -19,6 +19,7 @@ use crate::fsm::{Action, EndReason, SessionTerms, otc_ingress};
 use crate::guard::ExportGuard;
 use crate::policy::{Context, NextHopEdit, Source, Verdict as PolicyVerdict};
 use crate::types::{Asn, Family, PeerKind};
+use crate::wire::attribute::PathAttributes;
 use crate::wire::block;
 use crate::wire::community::Community;
 use crate::wire::next_hop::NextHop;
@@ -231,8 +232,8 @@ impl<A: Address> Learning<'_, A> {
         };
         let Some(source) = *current.get(A::FAMILY) else { return Ok(()) };
         let Some(received) = self.store.intern(&self.scratch.block) else { return Ok(()) };
-        let mut judge =
-            Judge { settings, terms, guard: self.guard, edited: &mut self.scratch.edited };
+        let bench = Bench { settings, terms, guard: self.guard };
+        let mut judge = Judge { bench, edited: &mut self.scratch.edited };
         let looped = goes_through(terms.local_asn);
         // RFC 4271 §9.1.2: whatever policy would say.
         let shared = if looped {
@@ -301,11 +302,29 @@ fn any_prefix<A: Address>() -> IpNet {
 
 /// Says what becomes of what one peer sends.
 pub(super) struct Judge<'a> {
+    pub(super) bench: Bench<'a>,
+    /// A buffer.
+    pub(super) edited: &'a mut Vec<u8>,
+}
+
+/// Everything an opinion depends on besides the route.
+#[derive(Clone, Copy)]
+pub(super) struct Bench<'a> {
     pub(super) settings: &'a PeerSettings,
     pub(super) terms: &'a SessionTerms,
     pub(super) guard: &'a ExportGuard,
-    /// A buffer.
-    pub(super) edited: &'a mut Vec<u8>,
+}
+
+/// What becomes of a route that is no loop.
+pub(super) enum Opinion<'a> {
+    /// It may be used as it came.
+    AsItIs,
+    /// It left the valley.
+    Leak,
+    /// Policy refuses it.
+    Rejected { term: &'a str },
+    /// It may be used like this.
+    Edited { term: &'a str, attributes: Box<PathAttributes>, next_hop: Option<NextHop> },
 }
 
 impl Judge<'_> {
@@ -316,6 +335,33 @@ impl Judge<'_> {
         prefix: IpNet,
         store: &mut AttributeStore,
     ) -> (Option<AttrId>, Verdict) {
+        match self.bench.opinion(received, prefix, store) {
+            Opinion::AsItIs => {
+                store.retain(received);
+                (Some(received), Verdict::Accepted)
+            }
+            Opinion::Leak => (None, Verdict::Leak),
+            Opinion::Rejected { .. } => (None, Verdict::Policy),
+            Opinion::Edited { attributes, next_hop, .. } => {
+                self.edited.clear();
+                block::write(next_hop, &attributes, self.edited);
+                match store.intern(self.edited) {
+                    Some(used) => (Some(used), Verdict::Accepted),
+                    None => (None, Verdict::Policy),
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Bench<'a> {
+    /// What is to become of a route. Asked again with the same route, it answers the same.
+    pub(super) fn opinion(
+        &self,
+        received: AttrId,
+        prefix: IpNet,
+        store: &AttributeStore,
+    ) -> Opinion<'a> {
         let external = self.terms.negotiated.codec.peer_kind == PeerKind::External;
         let well_known = store.traits(received).well_known;
         let shuts_down = external && well_known.contains(WellKnown::GRACEFUL_SHUTDOWN);
@@ -323,17 +369,16 @@ impl Judge<'_> {
         let peer_role = self.terms.negotiated.peer_role;
         let as_it_is = self.settings.import.constant().is_some_and(|verdict| verdict.is_accept());
         if as_it_is && !shuts_down && !black_hole && peer_role.is_none() {
-            store.retain(received);
-            return (Some(received), Verdict::Accepted);
+            return Opinion::AsItIs;
         }
         let block = store.block(received);
-        let mut attributes = block.decode();
+        let mut attributes = Box::new(block.decode());
         let mut next_hop = block.next_hop();
         if let Some(role) = peer_role {
             let peer_asn = self.terms.negotiated.peer_asn;
             match otc_ingress(attributes.only_to_customer, role, peer_asn) {
                 Ok(otc) => attributes.only_to_customer = otc,
-                Err(_leak) => return (None, Verdict::Leak),
+                Err(_leak) => return Opinion::Leak,
             }
         }
         let context = Context {
@@ -344,10 +389,9 @@ impl Judge<'_> {
             next_hop,
             own_space: self.guard,
         };
-        let PolicyVerdict::Accept { edits, .. } =
-            self.settings.import.evaluate(prefix, &attributes, &context)
-        else {
-            return (None, Verdict::Policy);
+        let (term, edits) = match self.settings.import.evaluate(prefix, &attributes, &context) {
+            PolicyVerdict::Accept { term, edits } => (term, edits),
+            PolicyVerdict::Reject { term } => return Opinion::Rejected { term },
         };
         edits.apply(&mut attributes);
         if let Some(NextHopEdit::Address(address)) = edits.next_hop(Family::of(&prefix)) {
@@ -361,11 +405,6 @@ impl Judge<'_> {
             // RFC 7999 §3.2: who may ask for it asks us, not the Internet.
             attributes.communities.standard.insert(NO_EXPORT);
         }
-        self.edited.clear();
-        block::write(next_hop, &attributes, self.edited);
-        match store.intern(self.edited) {
-            Some(used) => (Some(used), Verdict::Accepted),
-            None => (None, Verdict::Policy),
-        }
+        Opinion::Edited { term, attributes, next_hop }
     }
 }

@@ -6,7 +6,7 @@
 //! hold something of its source.
 
 use super::attributes::{AttributeStore, WellKnown};
-use super::import::Judge;
+use super::import::{Bench, Judge};
 use super::outbox::Outbox;
 use super::path::{Path, SourceId, Verdict};
 use super::slab::CHUNK_NAMES;
@@ -82,12 +82,12 @@ impl Rib {
                 next = end;
                 let peer = table.source(source).map(|source| source.peer);
                 let entry = peer.and_then(|peer| peers.get(peer));
-                let mut judge = entry.and_then(|entry| Some(Judge {
+                let bench = entry.and_then(|entry| Some(Bench {
                     settings: &entry.settings,
                     terms: entry.terms.as_deref()?,
                     guard,
-                    edited: &mut scratch.edited,
                 }));
+                let mut judge = bench.map(|bench| Judge { bench, edited: &mut scratch.edited });
                 scratch.changes.extend((id..end).filter_map(|id| {
                     step(table, store, source, what, id, judge.as_mut())
                 }));

@@ -86,8 +86,15 @@ impl Speaker {
     /// What the export policy of a peer says of one prefix; nothing if what stands before policy
     /// holds it back already.
     #[must_use]
-    pub fn judge(&self, id: PeerId, prefix: IpNet) -> Option<Judgement> {
-        self.rib.judge(self.peers.get(id)?.index, prefix)
+    pub fn judge_export(&self, id: PeerId, prefix: IpNet) -> Option<Judgement> {
+        self.rib.judge_export(self.peers.get(id)?.index, prefix)
+    }
+
+    /// What the import policy of a peer says of a prefix that it announces; nothing if it does not,
+    /// or if what stands before policy refuses it already.
+    #[must_use]
+    pub fn judge_import(&self, id: PeerId, prefix: IpNet) -> Option<Judgement> {
+        self.rib.judge_import(self.peers.get(id)?.index, prefix)
     }
 
     /// Whether the export guard permits a prefix of our own.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use isocast_bgp::guard::ExportGuard;
 use isocast_bgp::policy::{Match, Policy, PrefixRange, Set, Term, Then};
-use isocast_bgp::speaker::{Announcement, Announcements, LearntRoutes, PeerConfig};
+use isocast_bgp::speaker::{
+    Announcement, Announcements, LearntRoutes, PeerConfig, Verdict, Withheld,
+};
 use isocast_bgp::types::{Asn, Family, PeerKind};
 use isocast_bgp::wire::as_path::{AsPath, AsnWidth};
 use isocast_bgp::wire::attribute::{Origin, PathAttributes};
@@ -360,6 +362,42 @@ fn guard(everything: bool) -> Arc<ExportGuard> {
     Arc::new(if everything { ExportGuard::new(all) } else { ExportGuard::default() })
 }
 
+/// Policy asked again says of every route what became of it.
+fn expect_reasons(script: &Script, peer: usize) {
+    let id = crate::script::id(peer);
+    for prefix in PREFIXES.iter().map(|text| net(text)) {
+        let paths = script.speaker.route(&prefix).map(|view| view.paths).unwrap_or_default();
+        let judgement = script.speaker.judge_import(id, prefix);
+        let said = judgement.as_ref().map(|it| it.accepted);
+        match paths.iter().find(|path| path.peer == Some(id)) {
+            Some(path) if path.verdict == Verdict::Accepted => {
+                let communities = judgement.map(|it| it.communities);
+                assert_eq!(
+                    (said, communities),
+                    (Some(true), Some(path.attributes.communities.clone()))
+                );
+            }
+            Some(path) if path.verdict == Verdict::Policy => assert_eq!(said, Some(false)),
+            Some(_) | None => assert_eq!(said, None),
+        }
+
+        let judgement = script.speaker.judge_export(id, prefix);
+        let said = judgement.as_ref().map(|it| it.accepted);
+        match script.speaker.sent_prefix(id, &prefix).map(|sent| sent.outcome) {
+            Some(Ok(_)) => {
+                let held = &script.peers[peer].held[&prefix].1.communities;
+                assert_eq!(
+                    (said, judgement.map(|it| it.communities).as_ref()),
+                    (Some(true), Some(held))
+                );
+            }
+            Some(Err(Withheld::Policy)) => assert_eq!(said, Some(false)),
+            Some(Err(Withheld::NotAnnounceable)) => assert_eq!(said, Some(true)),
+            Some(Err(_)) | None => assert_eq!(said, None),
+        }
+    }
+}
+
 fn take(script: &mut Script, model: &mut Model, step: Step) {
     let named = |list: &[usize]| list.iter().map(|at| net(PREFIXES[*at])).collect::<Vec<_>>();
     match step {
@@ -443,6 +481,7 @@ proptest! {
             prop_assert_eq!(&script.peers[peer].held, &expected, "peer {}", peer);
             let told = script.speaker.peer(crate::script::id(peer)).unwrap().counts;
             prop_assert_eq!((told.ipv4.told + told.ipv6.told) as usize, expected.len());
+            expect_reasons(&script, peer);
         }
 
         // And nothing is left behind when everybody is gone.

@@ -47,10 +47,10 @@ impl Driver {
             state: peer.status.state,
             sent: self.speaker.sent_prefix(id, prefix),
             policy: peer.config.export.policy.name().to_owned(),
-            judgement: self.speaker.judge(id, *prefix),
+            judgement: self.speaker.judge_export(id, *prefix),
         };
         PrefixReport {
-            paths: paths.filter_map(|path| self.route_report(*prefix, path)).collect(),
+            paths: paths.filter_map(|path| self.judged_report(*prefix, path)).collect(),
             best_by,
             permitted: self.speaker.is_permitted(*prefix),
             passages: self.peers.iter().map(passage).collect(),
@@ -82,6 +82,12 @@ impl Driver {
         };
         let PathView { best, multipath, stale, verdict, next_hop, attributes, .. } = path;
         let path = PathView { peer, best, multipath, stale, verdict, next_hop, attributes };
-        Some(RouteReport { prefix, path })
+        Some(RouteReport { prefix, path, term: None })
+    }
+
+    fn judged_report(&self, prefix: IpNet, path: PathView<PeerId>) -> Option<RouteReport> {
+        let judgement = path.peer.and_then(|id| self.speaker.judge_import(id, prefix));
+        let term = judgement.map(|judgement| judgement.term);
+        self.route_report(prefix, path).map(|report| RouteReport { term, ..report })
     }
 }
