@@ -5,7 +5,7 @@
 //! - [`import`] takes UPDATEs in, [`outbox`] keeps what is still to be told, [`export`] decides what
 //!   a peer may be told and writes it.
 //! - [`jobs`] does in slices what concerns many routes at once: a session that ended, a policy that
-//!   changed. [`view`] shows all of it.
+//!   changed. [`view`] shows all of it, [`explain`] and [`preview`] ask policy about it again.
 //!
 //! Nothing here queues messages and nothing waits for a timer: a change marks its prefix in the
 //! outbox of each peer that may care, and the message is made when that peer can take it. Memory is
@@ -26,6 +26,7 @@ mod outbox;
 mod path;
 mod peer;
 mod peers;
+mod preview;
 mod session;
 mod slab;
 mod table;
@@ -50,6 +51,7 @@ pub(crate) use self::peer::PeerSettings;
 use self::peer::RibPeer;
 pub use self::peer::{Counters, LearntRoutes, NextHopMode, OverLimit, PeerCounts, PrefixLimit};
 use self::peers::{PeerMut, Peers};
+pub use self::preview::ImportChange;
 use self::table::{Address, Change, Table, WideAddress};
 pub use self::view::{Cursor, Page, PathView, PrefixView, SentView};
 use crate::guard::ExportGuard;

@@ -32,9 +32,9 @@ use crate::guard::ExportGuard;
 use crate::limits::PEERS_MAX;
 use crate::rib::Rib;
 pub use crate::rib::{
-    Announcement, Announcements, Counters, Cursor, ForwardingRoute, Judgement, LearntRoutes,
-    NextHopMode, OverLimit, Page, PathView, PeerCounts, PrefixLimit, PrefixView, Reason, SentView,
-    Verdict, Withheld,
+    Announcement, Announcements, Counters, Cursor, ForwardingRoute, ImportChange, Judgement,
+    LearntRoutes, NextHopMode, OverLimit, Page, PathView, PeerCounts, PrefixLimit, PrefixView,
+    Reason, SentView, Verdict, Withheld,
 };
 use crate::types::Family;
 

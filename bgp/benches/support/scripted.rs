@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use isocast_bgp::fsm::{
     ConnectMode, ConnectionId, Input, LocalEndpoint, PeerAs, RestartState, SessionConfig, State,
 };
+use isocast_bgp::limits::CONNECT_RETRY_MAX;
 use isocast_bgp::policy::{Connection, Policy};
 use isocast_bgp::speaker::{
     ExportConfig, ImportConfig, LearntRoutes, OverLimit, PeerConfig, PeerId, PrefixLimit, Speaker,
@@ -167,6 +168,7 @@ fn config(address: IpAddr, asn: Asn, receives: bool) -> PeerConfig {
         connect: ConnectMode::Passive,
         families: FamilySet::BOTH,
         hold_time: Duration::from_secs(180),
+        connect_retry_max: CONNECT_RETRY_MAX,
         restart_time: None,
         helper: None,
         next_hops: PerFamily::default(),

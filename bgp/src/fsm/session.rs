@@ -338,7 +338,7 @@ impl Session {
         }
         // An attempt that lost to another one is none that failed.
         if self.running && self.connections.is_empty() && self.retry_at.is_none() {
-            let wait = self.backoff.after(lasted);
+            let wait = self.backoff.after(lasted, self.config.connect_retry_max);
             self.retry_at = now.checked_add(wait).max(self.refuse_until.filter(|_| too_much));
         }
     }

@@ -7,8 +7,10 @@ use ipnet::IpNet;
 use super::peers::Peer;
 use super::{PeerId, Speaker};
 use crate::fsm::{Session, State};
+use crate::policy::Policy;
 use crate::rib::{
-    Announcements, Counters, Cursor, Judgement, Page, PeerCounts, PrefixView, SentView,
+    Announcements, Counters, Cursor, ImportChange, Judgement, Page, PeerCounts, PrefixView,
+    SentView,
 };
 use crate::types::{Family, PerFamily};
 
@@ -95,6 +97,19 @@ impl Speaker {
     #[must_use]
     pub fn judge_import(&self, id: PeerId, prefix: IpNet) -> Option<Judgement> {
         self.rib.judge_import(self.peers.get(id)?.index, prefix)
+    }
+
+    /// One page of what another import policy would change of what a peer announces; nothing if that
+    /// is not known: its session is down, or what it said was refused at the door (RFC 8212).
+    #[must_use]
+    pub fn preview_import(
+        &self,
+        id: PeerId,
+        policy: &Policy,
+        family: Family,
+        from: Cursor,
+    ) -> Option<Page<(IpNet, ImportChange)>> {
+        self.rib.preview_import(self.peers.get(id)?.index, policy, family, from)
     }
 
     /// Whether the export guard permits a prefix of our own.
