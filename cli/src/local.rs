@@ -118,12 +118,15 @@ fn exchange(
     let mut stream = UnixStream::connect(socket).context("cannot connect")?;
     stream.set_read_timeout(Some(ANSWER_TIME))?;
     stream.set_write_timeout(Some(ANSWER_TIME))?;
-    write!(stream, "{method} {target} HTTP/1.0\r\nHost: agent\r\nAccept: application/json\r\n")?;
+    let mut request =
+        format!("{method} {target} HTTP/1.0\r\nHost: agent\r\nAccept: application/json\r\n");
     if !body.is_empty() {
-        write!(stream, "Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())?;
+        request.push_str("Content-Type: application/json\r\n");
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
-    stream.write_all(b"\r\n")?;
-    stream.write_all(body)?;
+    request.push_str("\r\n");
+    // In one piece: an agent may answer, and close, before it has read all.
+    stream.write_all(&[request.as_bytes(), body].concat())?;
     let mut answer = Vec::new();
     let bytes = stream.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut answer)? as u64;
     if bytes > ANSWER_BYTES_MAX {

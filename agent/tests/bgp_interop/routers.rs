@@ -79,6 +79,15 @@ impl Router {
 
     /// BIRD with these protocols besides those that speak with the kernel.
     pub(crate) async fn bird_with(lab: &Lab, protocols: &str) -> Self {
+        Self::bird_run(lab, protocols, &[]).await
+    }
+
+    /// The same, back from a death: its neighbours may still have its routes.
+    pub(crate) async fn bird_recovering(lab: &Lab, protocols: &str) -> Self {
+        Self::bird_run(lab, protocols, &["-R"]).await
+    }
+
+    async fn bird_run(lab: &Lab, protocols: &str, options: &[&str]) -> Self {
         let dir = lab.dir.path();
         let (conf, control) = (dir.join("bird.conf"), dir.join("bird.ctl"));
         let text = format!(
@@ -93,7 +102,7 @@ impl Router {
         }
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &lab.bird, "bird", "-f", "-c"]).arg(&conf);
-        command.arg("-s").arg(&control).arg("-P").arg(dir.join("bird.pid"));
+        command.arg("-s").arg(&control).arg("-P").arg(dir.join("bird.pid")).args(options);
         let daemons = vec![spawn(command)];
         let router = Self { name: "BIRD", namespace: lab.bird.clone(), control, daemons };
         let socket = router.control.clone();
