@@ -102,12 +102,13 @@ fn routes_are_read_page_by_page_up_to_the_limit() {
     assert_eq!(asked, [first, second]);
 }
 
-#[test]
-fn a_policy_is_posted_to_the_agent_that_knows_what_it_would_change() {
-    let answer = r#"{"peers": [{"name": "ix1", "known": true,
+const CHANGES: &str = r#"{"peers": [{"name": "ix1", "known": true,
         "gained": {"count": 1, "prefixes": ["192.0.2.0/24"]},
         "lost": {"count": 0, "prefixes": []}, "changed": {"count": 0, "prefixes": []}}]}"#;
-    let agent = Agent::answering(&[("200 OK", answer)]);
+
+#[test]
+fn a_policy_is_posted_to_the_agent_that_knows_what_it_would_change() {
+    let agent = Agent::answering(&[("200 OK", CHANGES)]);
     let file = agent.folder.path().join("policy.yaml");
     std::fs::write(&file, "{kind: BGPPolicy, metadata: {name: from-ix}, spec: {terms: []}}")
         .unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::net::{self, Lab, eventually, run};
+use crate::net::{self, Lab, eventually};
 use crate::routers::Router;
 use crate::speaker::Speaker;
 use crate::{ACCEPT, BIRD_ASN, OWN, bird_peer};
@@ -42,10 +42,7 @@ fn multihop_bfd_with_bird_comes_up_and_loses_it_long_before_the_hold_time() {
         eventually("BFD is up", is_up).await;
         eventually("BIRD has our own", async || bird.has_route(OWN).await).await;
 
-        let rules = "table netdev cut {\n\
-             chain in { type filter hook ingress device toedge priority 0; policy drop; }\n\
-             chain out { type filter hook egress device toedge priority 0; policy drop; }\n}\n";
-        run("ip", &["netns", "exec", &bird.namespace, "nft", "-f", "-"], rules).await;
+        bird.cut().await;
         let cut = Instant::now();
 
         eventually("BIRD lost our route", async || !bird.has_route(OWN).await).await;
