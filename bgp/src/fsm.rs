@@ -1,8 +1,8 @@
 //! The finite state machine of a session (RFC 4271 §8), sans-IO.
 //!
-//! A driver feeds [`Input`]s with the time they happened and carries out the [`Action`]s that come
-//! back; [`Session::transmit`] yields bytes whenever a connection can take some, and
-//! [`Session::next_deadline`] says when to call again though nothing happened.
+//! A [speaker](crate::speaker) feeds [`Input`]s with the time they happened and passes on the
+//! [`Action`]s that come back; a session yields bytes whenever a connection can take some, and
+//! [`Session::next_deadline`] says when to feed a tick though nothing happened.
 //!
 //! | connection \ input | OPEN | KEEPALIVE | UPDATE, REFRESH | NOTIFICATION, close | deadline |
 //! |---|---|---|---|---|---|
