@@ -12,6 +12,7 @@
 mod net;
 mod raw_peer;
 mod route_log;
+#[expect(dead_code, reason = "shared with other tests")]
 mod routers;
 mod speaker;
 mod standalone;

@@ -116,10 +116,10 @@ pub enum OpenRefusal {
 
 /// More prefixes than a peer may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than {prefixes_max} prefixes{}", family.map(|f| format!(" of {f}")).unwrap_or_default())]
+#[error("more than {prefixes_max} prefixes of {family}")]
 pub struct PrefixLimit {
-    /// The family it is about; nothing: all together.
-    pub family: Option<Family>,
+    /// The family it is about.
+    pub family: Family,
     /// The limit.
     pub prefixes_max: usize,
 }
@@ -240,10 +240,7 @@ impl OpenRefusal {
 impl PrefixLimit {
     /// RFC 4486 §4: family and limit may come along.
     fn notification(self) -> Notification {
-        let Some(family) = self.family else {
-            return Notification::cease(cease::PREFIX_LIMIT, "");
-        };
-        let (afi, safi) = family.codes();
+        let (afi, safi) = self.family.codes();
         let limit = u32::try_from(self.prefixes_max).unwrap_or(u32::MAX);
         let [a, b] = afi.to_be_bytes();
         let [c, d, e, f] = limit.to_be_bytes();

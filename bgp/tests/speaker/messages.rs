@@ -1,12 +1,12 @@
 //! What a session answers to malformed and misplaced messages, code by code.
 
-use isocast_bgp::adj_in::RouteChange;
 use isocast_bgp::fsm::{EndReason, Input, PeerAs, State};
 use isocast_bgp::limits::MESSAGE_BYTES_MAX;
 use isocast_bgp::wire::capability::Capability;
 use isocast_bgp::wire::header::MessageType;
 use isocast_bgp::wire::notification::{Notification, cease};
 
+use crate::lone::RouteChange;
 use crate::probe::{EXTERNAL_PEER, Probe, keepalive, message, open, probed};
 use crate::vectors::{self, NLRI, OPTIONAL, WELL_KNOWN, attribute, attributes, body};
 
@@ -45,7 +45,7 @@ fn at(state: State) -> Probe {
     if state == ESTABLISHED {
         probe.hear(&keepalive());
     }
-    assert_eq!(probe.session.state(), state);
+    assert_eq!(probe.session().state(), state);
     probe
 }
 
@@ -165,7 +165,7 @@ fn capabilities_nobody_knows_cost_nothing_whatever_is_in_them() {
 
         probe.hear(&open_with(&[&[length + 2, 2, length], capability].concat()));
 
-        assert_eq!(probe.session.state(), State::OpenConfirm, "{name}: {:?}", probe.ends);
+        assert_eq!(probe.session().state(), State::OpenConfirm, "{name}: {:?}", probe.ends);
     }
 }
 
@@ -254,7 +254,7 @@ fn route_refreshes_that_mean_nothing_here_are_ignored() {
 
         probe.hear(&message(MessageType::RouteRefresh, &value));
 
-        assert_eq!(probe.session.state(), ESTABLISHED, "{value:?}");
+        assert_eq!(probe.session().state(), ESTABLISHED, "{value:?}");
         assert_eq!(probe.say(), [], "{value:?}");
     }
 }
@@ -267,14 +267,14 @@ fn a_faulty_update_costs_its_route_and_no_other() {
     let bad = attributes(&[2], &[path, attribute(OPTIONAL, 4, &[1])]);
     let other = [24, 198, 51, 100];
     probe.hear(&message(MessageType::Update, &body(&[], &good, &[&NLRI[..], &other].concat())));
-    assert_eq!(probe.changes.len(), 2);
+    assert_eq!(probe.lone.changes.len(), 2);
 
     probe.hear(&message(MessageType::Update, &body(&[], &bad, &NLRI)));
 
     let prefix = "192.0.2.1/32".parse().unwrap();
-    assert_eq!(probe.changes.last(), Some(&RouteChange::Withdrawn { prefix }));
-    assert_eq!((probe.ribs.adj_in.len(), probe.faults), (1, 1));
-    assert_eq!(probe.session.state(), ESTABLISHED);
+    assert_eq!(probe.lone.changes.last(), Some(&RouteChange::Withdrawn(prefix)));
+    assert_eq!((probe.lone.len(), probe.faults), (1, 1));
+    assert_eq!(probe.session().state(), ESTABLISHED);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_fault_beyond_repair_is_told_and_nothing_after_it_is_read() {
     probe.hear(&[bad, good].concat());
 
     assert_eq!(probe.farewell(), Some((3, 10)));
-    assert!(probe.changes.is_empty());
+    assert!(probe.lone.changes.is_empty());
     assert_eq!(probe.ends.len(), 1);
 }
 
@@ -306,7 +306,7 @@ fn long_messages_are_read_where_both_sides_agreed() {
         probe.hear(&update);
 
         assert_eq!(probe.farewell(), expected);
-        assert_eq!(probe.changes.len(), usize::from(offered));
+        assert_eq!(probe.lone.changes.len(), usize::from(offered));
     }
 }
 
