@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::exabgp::ExaBgp;
 use crate::gobgp::GoBgp;
-use crate::neighbour::{Neighbour, Setup};
+use crate::neighbour::{AsksAgain, Neighbour, Setup};
 use crate::net::{Lab, eventually};
 use crate::openbgpd::OpenBgpd;
 use crate::place::Place;
@@ -14,53 +14,64 @@ use crate::{ACCEPT, WIDE_ASN, announce, peer};
 const OWN: &str = "203.0.113.10/32";
 const THEIRS: &str = "198.51.100.0/24";
 
-/// Both sides ask for everything again, and nothing is lost. `setup` is for sessions where refreshes
-/// have marks, too.
-fn refreshes<N: Neighbour + 'static>(session: &'static str) {
+#[test]
+fn gobgp_sends_again_what_a_policy_now_takes() {
+    Lab::run(async |lab| {
+        let place = Place::left(&lab);
+        let setup = Setup::new(WIDE_ASN);
+        let gobgp = GoBgp::start(&place, &setup).await;
+        let shut = peer("it", &place, &setup, "export = { default = 'accept' }\n");
+        let speaker = Speaker::start(&lab, &shut).await;
+        speaker.established(&["it"]).await;
+        let since = speaker.peer("it").await.unwrap()["since"].clone();
+        gobgp.announce(THEIRS).await;
+        eventually("it was heard", async || {
+            speaker.peer("it").await.unwrap()["updates_received"] != 0
+        })
+        .await;
+        assert!(speaker.best(THEIRS).await.is_none());
+
+        speaker.reload(&peer("it", &place, &setup, ACCEPT));
+
+        eventually("it is taken", async || speaker.best(THEIRS).await.is_some()).await;
+        assert_eq!(speaker.peer("it").await.unwrap()["since"], since);
+    });
+}
+
+/// It asks for everything again. `session`: whether it wants marks around what it gets.
+fn asks_again<N: AsksAgain + 'static>(session: &'static str) {
     Lab::run(async move |lab| {
         let place = Place::left(&lab);
         let setup = Setup::new(WIDE_ASN).session(session);
         let neighbour = N::start(&place, &setup).await;
-        let shut = "export = { default = 'accept' }\n";
-        let config = |policy: &str| peer("it", &place, &setup, policy) + &announce(OWN);
-        let speaker = Speaker::start(&lab, &config(shut)).await;
+        let config = peer("it", &place, &setup, ACCEPT) + &announce(OWN);
+        let speaker = Speaker::start(&lab, &config).await;
         speaker.established(&["it"]).await;
         let since = speaker.peer("it").await.unwrap()["since"].clone();
-        neighbour.announce(THEIRS).await;
         eventually("it has ours", async || neighbour.learnt(OWN).await.is_some()).await;
-        assert!(speaker.best(THEIRS).await.is_none());
-
-        speaker.reload(&config(ACCEPT));
-        eventually("we asked again", async || speaker.best(THEIRS).await.is_some()).await;
-
         let sent = async || speaker.peer("it").await.unwrap()["updates_sent"].as_u64().unwrap();
         let before = sent().await;
+
         neighbour.ask_again().await;
+
         eventually("it is told again", async || sent().await > before).await;
         assert!(neighbour.learnt(OWN).await.is_some());
-        assert!(speaker.best(THEIRS).await.is_some());
         assert_eq!(speaker.peer("it").await.unwrap()["since"], since);
     });
 }
 
 #[test]
-fn gobgp_and_we_refresh_each_other() {
-    refreshes::<GoBgp>("");
+fn openbgpd_gets_again_what_it_asks_for() {
+    asks_again::<OpenBgpd>("");
 }
 
 #[test]
-fn openbgpd_and_we_refresh_each_other() {
-    refreshes::<OpenBgpd>("");
+fn openbgpd_that_wants_marks_gets_again_what_it_asks_for() {
+    asks_again::<OpenBgpd>(" announce enhanced refresh yes\n");
 }
 
 #[test]
-fn openbgpd_and_we_mark_where_refreshes_begin_and_end() {
-    refreshes::<OpenBgpd>(" announce enhanced refresh yes\n");
-}
-
-#[test]
-fn exabgp_and_we_mark_where_refreshes_begin_and_end() {
-    refreshes::<ExaBgp>("capability { route-refresh enable; }\n");
+fn exabgp_gets_again_what_it_asks_for_between_two_marks() {
     Lab::run(async |lab| {
         let place = Place::left(&lab);
         let setup = Setup::new(WIDE_ASN).session("capability { route-refresh enable; }\n");

@@ -113,7 +113,9 @@ fn gobgp_is_told_why_we_stop_and_tells_us_why_it_does() {
         speaker.established(&["it"]).await;
 
         let edge = place.edge_v4.to_string();
-        gobgp.client(&["neighbor", &edge, "shutdown", "--reason", "new linecard \u{2013} 5 min"]).await;
+        gobgp
+            .client(&["neighbor", &edge, "shutdown", "--reason", "new linecard \u{2013} 5 min"])
+            .await;
 
         ended(&speaker, "new linecard \u{2013} 5 min").await;
     });

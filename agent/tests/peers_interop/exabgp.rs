@@ -10,7 +10,7 @@ use nix::unistd::mkfifo;
 use serde_json::Value;
 use tokio::process::Child;
 
-use crate::neighbour::{COMMUNITIES, Neighbour, Route, Setup, numbers};
+use crate::neighbour::{AsksAgain, COMMUNITIES, Neighbour, Route, Setup, numbers};
 use crate::net::eventually;
 use crate::place::Place;
 
@@ -60,8 +60,6 @@ impl ExaBgp {
 }
 
 impl Neighbour for ExaBgp {
-    const NAME: &'static str = "exabgp";
-
     async fn start(place: &Place, setup: &Setup) -> Self {
         place.clean();
         let path = |file: &str| place.dir.join(file).to_str().unwrap().to_owned();
@@ -90,7 +88,8 @@ impl Neighbour for ExaBgp {
         writeln!(conf, "{}\n}}\n{}", setup.session, setup.global).unwrap();
         let file = path("exabgp.conf");
         fs::write(&file, conf).unwrap();
-        let settings = ["exabgp.daemon.user=root", "exabgp.api.cli=false", "exabgp.daemon.drop=false"];
+        let settings =
+            ["exabgp.daemon.user=root", "exabgp.api.cli=false", "exabgp.daemon.drop=false"];
         let program = [&["env"], &settings[..], &["exabgp", &file]].concat();
         let process = place.spawn("exabgp", &program);
         let exabgp = Self { place: place.clone(), process, commands: pipe };
@@ -151,7 +150,9 @@ impl Neighbour for ExaBgp {
     async fn withdraw(&self, prefix: &str) {
         self.say(&format!("withdraw route {prefix} next-hop {}", self.next_hop(prefix)));
     }
+}
 
+impl AsksAgain for ExaBgp {
     async fn ask_again(&self) {
         self.say("announce route-refresh ipv4 unicast");
     }

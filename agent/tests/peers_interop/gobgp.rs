@@ -34,7 +34,8 @@ impl GoBgp {
 
     async fn start_with(place: &Place, setup: &Setup, more: &str, flags: &[&str]) -> Self {
         place.clean();
-        let edge = if setup.over_ipv6 { place.edge_v6.to_string() } else { place.edge_v4.to_string() };
+        let edge =
+            if setup.over_ipv6 { place.edge_v6.to_string() } else { place.edge_v4.to_string() };
         let mut conf = format!(
             "[global.config]\nas = {}\nrouter-id = '{}'\n{}\
              [[neighbors]]\n[neighbors.config]\nneighbor-address = '{edge}'\npeer-as = 65010\n{more}",
@@ -71,11 +72,6 @@ impl GoBgp {
         self.place.run(&[&["gobgp"], arguments].concat()).await
     }
 
-    /// The session as GoBGP describes it.
-    pub(crate) async fn neighbour(&self) -> Value {
-        serde_json::from_str(&self.client(&["-j", "neighbor", &self.edge]).await).unwrap()
-    }
-
     /// Prefixes it has, of IPv4.
     pub(crate) async fn count(&self) -> u64 {
         let shown = self.client(&["-j", "global", "rib", "summary"]).await;
@@ -89,8 +85,6 @@ impl GoBgp {
 }
 
 impl Neighbour for GoBgp {
-    const NAME: &'static str = "gobgp";
-
     async fn start(place: &Place, setup: &Setup) -> Self {
         Self::start_with(place, setup, "", &[]).await
     }
@@ -121,7 +115,11 @@ impl Neighbour for GoBgp {
         Some(Route {
             next_hop,
             as_path: segments.flat_map(|segment| numbers(&segment["asns"])).collect(),
-            communities: standard.into_iter().flatten().chain(large.into_iter().flatten()).collect(),
+            communities: standard
+                .into_iter()
+                .flatten()
+                .chain(large.into_iter().flatten())
+                .collect(),
             local_pref: of(5).and_then(|it| it["value"].as_u64()?.try_into().ok()),
         })
     }
@@ -143,9 +141,5 @@ impl Neighbour for GoBgp {
     async fn withdraw(&self, prefix: &str) {
         let family = Self::rib(prefix);
         self.client(&["global", "rib", "del", prefix, family[0], family[1]]).await;
-    }
-
-    async fn ask_again(&self) {
-        self.client(&["neighbor", &self.edge, "softresetin", "-a", "ipv4"]).await;
     }
 }

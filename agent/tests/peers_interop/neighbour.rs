@@ -33,8 +33,6 @@ pub(crate) struct Route {
 
 /// A running neighbour.
 pub(crate) trait Neighbour: Sized {
-    const NAME: &'static str;
-
     async fn start(place: &Place, setup: &Setup) -> Self;
 
     fn place(&self) -> &Place;
@@ -48,9 +46,6 @@ pub(crate) trait Neighbour: Sized {
     async fn announce(&self, prefix: &str);
 
     async fn withdraw(&self, prefix: &str);
-
-    /// Has it ask for IPv4 routes again.
-    async fn ask_again(&self);
 
     /// The shutdown communication it was told, if that is in what it printed.
     fn was_told(&self, text: &str) -> bool {
@@ -74,6 +69,11 @@ pub(crate) trait Neighbour: Sized {
             kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGCONT).unwrap();
         }
     }
+}
+
+/// A neighbour that can be made to ask for IPv4 routes again.
+pub(crate) trait AsksAgain: Neighbour {
+    async fn ask_again(&self);
 }
 
 /// What neighbours mark their routes with.

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 use tokio::process::Child;
 
-use crate::neighbour::{COMMUNITIES, Neighbour, Route, Setup};
-use crate::net::eventually;
+use crate::neighbour::{AsksAgain, COMMUNITIES, Neighbour, Route, Setup};
+use crate::net::{eventually, run};
 use crate::place::Place;
 
 /// What its engines see of the file system; its package makes it at boot.
@@ -29,19 +29,27 @@ impl OpenBgpd {
         self.place.run(&[&client, arguments].concat()).await
     }
 
+    /// Has it announce many prefixes at once, with one community.
+    pub(crate) async fn announce_all(&self, prefixes: &str) {
+        let socket = self.place.dir.join("bgpd.sock");
+        let netns = ["netns", "exec", &self.place.namespace];
+        let client = ["bgpctl", "-s", socket.to_str().unwrap(), "network", "bulk"];
+        let marks = ["community", COMMUNITIES[0], "add"];
+        run("ip", &[&netns[..], &client[..], &marks[..]].concat(), prefixes).await;
+    }
+
     pub(crate) fn edge(&self) -> &str {
         &self.edge
     }
 }
 
 impl Neighbour for OpenBgpd {
-    const NAME: &'static str = "openbgpd";
-
     async fn start(place: &Place, setup: &Setup) -> Self {
         place.clean();
         fs::create_dir_all(CHROOT).unwrap();
         let socket = place.dir.join("bgpd.sock");
-        let edge = if setup.over_ipv6 { place.edge_v6.to_string() } else { place.edge_v4.to_string() };
+        let edge =
+            if setup.over_ipv6 { place.edge_v6.to_string() } else { place.edge_v4.to_string() };
         let (own_v4, own_v6) = (place.own_v4, place.own_v6);
         let mut conf = format!(
             "AS {asn}\nrouter-id {own_v4}\nsocket \"{socket}\"\nlisten on {own_v4}\n\
@@ -112,7 +120,9 @@ impl Neighbour for OpenBgpd {
     async fn withdraw(&self, prefix: &str) {
         self.client(&["network", "delete", prefix]).await;
     }
+}
 
+impl AsksAgain for OpenBgpd {
     async fn ask_again(&self) {
         self.client(&["neighbor", &self.edge, "refresh"]).await;
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::gobgp::GoBgp;
-use crate::neighbour::{Neighbour, Setup};
+use crate::neighbour::{COMMUNITIES, Neighbour, Setup};
 use crate::net::{Lab, within};
 use crate::openbgpd::OpenBgpd;
 use crate::place::Place;
@@ -18,13 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn fifty_thousand_routes_of_openbgpd_reach_gobgp_and_go_away_again() {
     Lab::run(async |lab| {
         let (left, right) = (Place::left(&lab), Place::right(&lab));
-        let mut source = Setup::new(WIDE_ASN);
-        for number in 0..ROUTES {
-            let [a, b, c, _] = ((20 << 24) + (number << 8)).to_be_bytes();
-            let asn = 64_512 + number % 500;
-            writeln!(source.global, "network {a}.{b}.{c}.0/24 set community {asn}:{}", number % 9)
-                .unwrap();
-        }
+        let source = Setup::new(WIDE_ASN);
         let sink = Setup::new(64_602);
         let bgpd = OpenBgpd::start(&left, &source).await;
         let gobgp = GoBgp::start(&right, &sink).await;
@@ -34,9 +28,16 @@ fn fifty_thousand_routes_of_openbgpd_reach_gobgp_and_go_away_again() {
         let speaker = Speaker::start(&lab, &config).await;
         speaker.established(&["source", "sink"]).await;
 
+        let mut prefixes = String::new();
+        for number in 0..ROUTES {
+            let [a, b, c, _] = ((20 << 24) + (number << 8)).to_be_bytes();
+            writeln!(prefixes, "{a}.{b}.{c}.0/24").unwrap();
+        }
+
+        bgpd.announce_all(&prefixes).await;
         within(PATIENCE, "GoBGP has all", async || gobgp.count().await == u64::from(ROUTES)).await;
         let best = speaker.best("20.1.0.0/24").await.unwrap();
-        assert_eq!(best["communities"], serde_json::json!([format!("{}:{}", 64_512 + 256, 4)]));
+        assert_eq!(best["communities"], serde_json::json!([COMMUNITIES[0]]));
 
         drop(bgpd);
         within(PATIENCE, "GoBGP has none", async || gobgp.count().await == 0).await;
