@@ -44,7 +44,7 @@ impl Routes for AdjRibs {
         codec: &Codec,
         actions: &mut Vec<Action>,
     ) -> Result<Option<Family>, EndReason> {
-        let update = update::decode(body, codec).map_err(EndReason::Update)?;
+        let update = update::decode(body, codec).map_err(|fault| EndReason::update(fault, body))?;
         actions.extend(update.faults.iter().copied().map(Action::Fault));
         let end_of_rib = update.end_of_rib;
         let mut changes = Vec::new();

@@ -230,7 +230,7 @@ impl Pair {
                 Action::Ended { reason, .. } => self.end(is_left).ends.push(reason),
                 Action::Routes(changes) => self.end(is_left).routes.extend(changes),
                 Action::EndOfRib(family) => self.end(is_left).end_of_ribs.push(family),
-                Action::Established | Action::Fault(_) => {}
+                Action::Established | Action::Fault(_) | Action::Malformed { .. } => {}
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use isocast_bgp::adj_in::{ImportPolicy, RouteChange};
 use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
@@ -30,6 +31,8 @@ pub(crate) struct Probe {
     pub(crate) changes: Vec<RouteChange>,
     pub(crate) end_of_ribs: Vec<Family>,
     pub(crate) faults: usize,
+    /// The prefixes of each UPDATE that had faults.
+    pub(crate) malformed: Vec<Vec<IpNet>>,
 }
 
 /// The session's side: AS 65010 at 10.0.0.8; the test is AS 65001 at 10.0.0.9.
@@ -99,6 +102,7 @@ impl Probe {
             changes: Vec::new(),
             end_of_ribs: Vec::new(),
             faults: 0,
+            malformed: Vec::new(),
         }
     }
 
@@ -137,6 +141,7 @@ impl Probe {
                 Action::Routes(changes) => self.changes.extend(changes),
                 Action::EndOfRib(family) => self.end_of_ribs.push(family),
                 Action::Fault(_) => self.faults += 1,
+                Action::Malformed { prefixes, .. } => self.malformed.push(prefixes),
                 Action::Connect(_) | Action::Established => {}
             }
         }
