@@ -24,6 +24,7 @@ mod headers;
 #[path = "../../../bgp/tests/speaker/malformed.rs"]
 mod malformed;
 mod opens;
+mod passing;
 mod states;
 mod storms;
 mod updates;
@@ -47,6 +48,8 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
 /// A peer in AS 65001 that we connect to, too.
 const SOUGHT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 4);
+/// A peer in AS 65003.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 /// Not the usual one: that is ours, on every address of the namespace.
 const SOUGHT_PORT: u16 = 1179;
 
@@ -65,7 +68,7 @@ async fn sought() -> TcpListener {
 
 /// `more` is about the peer that is sought.
 async fn speaker_with(lab: &Lab, more: &str) -> Speaker {
-    let addresses: String = [OWN, OUTSIDE, INSIDE, SOUGHT]
+    let addresses: String = [OWN, OUTSIDE, INSIDE, SOUGHT, ELSEWHERE]
         .iter()
         .map(|address| format!("address replace {address}/32 dev lo\n"))
         .collect();
@@ -78,6 +81,8 @@ async fn speaker_with(lab: &Lab, more: &str) -> Speaker {
     };
     let peers = [
         peer("outside", OUTSIDE, 65_001, "passive = true\n"),
+        // The loopback has no address of its own that IPv6 routes could go by.
+        peer("elsewhere", ELSEWHERE, 65_003, "passive = true\nnext-hop-ipv6 = '2001:db8:9::1'\n"),
         peer("inside", INSIDE, 65_010, "passive = true\n"),
         peer("sought", SOUGHT, 65_001, &format!("port = {SOUGHT_PORT}\n{more}")),
     ];
