@@ -94,6 +94,7 @@ fn rows() -> Vec<Row> {
         changed("4456 8", "ORIGINATOR_ID from outside", 0x80, 9, &[10, 0, 0, 7], None, None),
         changed("4456 8", "CLUSTER_LIST from outside", 0x80, 10, &[10, 0, 0, 7], None, None),
         same("4360 6", "a transitive extended community", 0xc0, 16, &[0, 2, 0xfd, 0xe9, 0, 0, 0, 1]),
+        changed("4360 6", "one that is not transitive stays in its AS", 0xc0, 16, &[0x40, 2, 0xfd, 0xe9, 0, 0, 0, 1], None, Some(0xc0)),
         same("8092 3", "LARGE_COMMUNITY", 0xc0, 32, &[0, 0, 0xfd, 0xe9, 0, 0, 0, 1, 0, 0, 0, 2]),
         same("9234 5", "ONLY_TO_CUSTOMER", 0xc0, 35, &[0, 0, 0xfd, 0xe9]),
         changed("6793 4.1", "AS4_PATH among new speakers", 0xc0, 17, &[2, 1, 0, 0, 0xfd, 0xe9], None, None),
@@ -273,6 +274,75 @@ fn prefixes_are_read_as_they_are_meant() {
         let reach = messages.iter().find_map(|message| message.attribute(14)).unwrap();
         assert_eq!(reach.2[..3], [0, 2, 1]);
         assert!(reach.2.ends_with(&NLRI_V6), "{reach:?}");
+    });
+}
+
+/// A route whose attributes fit no message any more, with our AS in front of its path.
+#[test]
+fn a_route_that_outgrew_every_message_is_withdrawn_and_others_go_on() {
+    Lab::run(async |lab| {
+        let speaker = speaker(&lab).await;
+        let mut source = Wire::established(OUTSIDE, &ordinary(65_001, ID)).await;
+        let mut elsewhere = Wire::established(ELSEWHERE, &ordinary(65_003, ID)).await;
+        speaker.established(&["outside", "elsewhere"]).await;
+        let small = mandatory_but(0, &[]);
+        source.send(&message(UPDATE, &body(&[], &small, &nlri(1)))).await;
+        assert_eq!(announced(&mut elsewhere).await.nlri, nlri(1));
+        let fixed = message(UPDATE, &body(&[], &small, &nlri(1))).len();
+        let filling = attribute(0xd0, 254, &vec![7; 4096 - fixed - 4]);
+        let largest = message(UPDATE, &body(&[], &mandatory_but(0, &filling), &nlri(1)));
+        assert_eq!(largest.len(), 4096);
+
+        source.send(&largest).await;
+
+        let withdrawn = loop {
+            let (kind, body) = elsewhere.next().await.expect("the session ended");
+            if kind == UPDATE {
+                break body;
+            }
+        };
+        assert_eq!(withdrawn, body(&nlri(1), &[], &[]), "it cannot stay as it was");
+        source.send(&message(UPDATE, &body(&[], &small, &nlri(2)))).await;
+        assert_eq!(announced(&mut elsewhere).await.nlri, nlri(2));
+    });
+}
+
+/// RFC 4271 §9.2: what was advertised already, as it is now, is not advertised again.
+#[test]
+fn what_a_peer_says_twice_is_passed_on_once() {
+    Lab::run(async |lab| {
+        let speaker = speaker(&lab).await;
+        let mut source = Wire::established(OUTSIDE, &ordinary(65_001, ID)).await;
+        let mut elsewhere = Wire::established(ELSEWHERE, &ordinary(65_003, ID)).await;
+        speaker.established(&["outside", "elsewhere"]).await;
+        let update = message(UPDATE, &body(&[], &mandatory_but(0, &[]), &nlri(1)));
+        source.send(&update).await;
+        assert_eq!(announced(&mut elsewhere).await.nlri, nlri(1));
+
+        source.send(&update).await;
+        source.send(&message(UPDATE, &body(&[], &mandatory_but(0, &[]), &nlri(2)))).await;
+
+        assert_eq!(announced(&mut elsewhere).await.nlri, nlri(2));
+    });
+}
+
+/// RFC 4760 §6: a family that was not agreed on is none of the session.
+#[test]
+fn prefixes_of_a_family_that_was_not_offered_are_ignored() {
+    Lab::run(async |lab| {
+        let speaker = speaker(&lab).await;
+        let ipv6_alone = parameters(&[1, 4, 0, 2, 0, 1, 65, 4, 0, 0, 0xfd, 0xe9]);
+        let mut source = Wire::established(OUTSIDE, &open(65_001, ID, &ipv6_alone)).await;
+        let mut elsewhere = Wire::established(ELSEWHERE, &ordinary(65_003, ID)).await;
+        speaker.established(&["outside", "elsewhere"]).await;
+
+        source.send(&message(UPDATE, &body(&[], &mandatory_but(0, &[]), &nlri(1)))).await;
+        let reach = mandatory_but(3, &mp_reach(&NEXT_HOP_V6, &NLRI_V6));
+        source.send(&message(UPDATE, &body(&[], &reach, &[]))).await;
+
+        let received = announced(&mut elsewhere).await;
+        assert!(received.nlri.is_empty() && received.attribute(14).is_some(), "{received:?}");
+        assert!(speaker.best("198.18.0.1/32").await.is_none());
     });
 }
 

@@ -1,6 +1,8 @@
 //! Messages where they have no place (RFC 6608), silence (RFC 4271 §6.5), and last words.
 
-use crate::net::{Lab, eventually};
+use std::net::Ipv4Addr;
+
+use crate::net::{Lab, eventually, run};
 use crate::vectors::{attributes, body};
 use crate::wire::{
     NOTIFICATION, OPEN, ROUTE_REFRESH, UPDATE, Wire, capabilities, keepalive, message, open,
@@ -50,6 +52,17 @@ fn last_words_are_not_answered() {
             let established = established.told_after(&bytes).await;
             assert_eq!([opened, confirmed, established], [None, None, None], "{text:?}");
         }
+    });
+}
+
+#[test]
+fn who_is_no_peer_hears_nothing() {
+    Lab::run(async |lab| {
+        let _speaker = speaker(&lab).await;
+        let stranger = Ipv4Addr::new(10, 0, 0, 77);
+        run("ip", &["address", "add", "10.0.0.77/32", "dev", "lo"], "").await;
+
+        assert_eq!(Wire::connect(stranger).await.next().await, None);
     });
 }
 
