@@ -113,6 +113,26 @@ fn ipv4_routes_go_by_ipv6_next_hops_with_exabgp_both_ways() {
     });
 }
 
+/// GoBGP offers it on every session over IPv6.
+#[test]
+fn ipv4_routes_go_by_ipv6_next_hops_with_gobgp_both_ways() {
+    Lab::run(async |lab| {
+        let place = Place::left(&lab);
+        let setup = Setup { over_ipv6: true, ..Setup::new(WIDE_ASN) };
+        let gobgp = GoBgp::start(&place, &setup).await;
+        let config = peer("it", &place, &setup, ACCEPT) + &announce(OWN);
+        let speaker = Speaker::start(&lab, &config).await;
+        speaker.established(&["it"]).await;
+
+        eventually("it has ours", async || gobgp.learnt(OWN).await.is_some()).await;
+        assert_eq!(gobgp.learnt(OWN).await.unwrap().next_hop, place.edge_v6.to_string());
+        let own = place.own_v6.to_string();
+        gobgp.client(&["global", "rib", "add", THEIRS, "nexthop", &own]).await;
+        eventually("we have theirs", async || speaker.best(THEIRS).await.is_some()).await;
+        assert_eq!(speaker.best(THEIRS).await.unwrap()["next_hop"], own);
+    });
+}
+
 /// Several paths are offered, which we do not take: routes come as ever, without identifiers.
 fn offers_add_path<N: Neighbour + 'static>(session: &'static str) {
     Lab::run(async move |lab| {

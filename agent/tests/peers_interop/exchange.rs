@@ -166,3 +166,38 @@ fn openbgpd_inside_our_as_sees_preferences_and_bare_paths() {
 fn exabgp_inside_our_as_sees_preferences_and_bare_paths() {
     inside_our_as::<ExaBgp>();
 }
+
+/// IPv6 alone below: IPv6 routes go by next hops of the session.
+fn go_over_ipv6<N: Neighbour + 'static>() {
+    Lab::run(async |lab| {
+        let place = Place::left(&lab);
+        let setup = Setup { over_ipv6: true, ..Setup::new(WIDE_ASN) };
+        let neighbour = N::start(&place, &setup).await;
+        let config = peer("it", &place, &setup, ACCEPT) + &announce(OWN_V6);
+        let speaker = Speaker::start(&lab, &config).await;
+        speaker.established(&["it"]).await;
+
+        neighbour.announce(THEIRS_V6).await;
+        eventually("it is learnt", async || speaker.best(THEIRS_V6).await.is_some()).await;
+        let best = speaker.best(THEIRS_V6).await.unwrap();
+        assert_eq!(best["next_hop"], place.own_v6.to_string());
+        let own = learnt(&neighbour, OWN_V6).await;
+        assert_eq!(own.next_hop, place.edge_v6.to_string());
+        assert_eq!(speaker.peer("it").await.unwrap()["faults"], 0);
+    });
+}
+
+#[test]
+fn ipv6_alone_carries_a_session_with_gobgp() {
+    go_over_ipv6::<GoBgp>();
+}
+
+#[test]
+fn ipv6_alone_carries_a_session_with_exabgp() {
+    go_over_ipv6::<ExaBgp>();
+}
+
+#[test]
+fn ipv6_alone_carries_a_session_with_openbgpd() {
+    go_over_ipv6::<OpenBgpd>();
+}
