@@ -3,10 +3,10 @@
 
 use std::net::Ipv4Addr;
 
-use crate::net::Lab;
+use crate::net::{Lab, eventually};
 use crate::vectors::{NEXT_HOP_V6, NLRI_V6, as_path, attribute, body, mp_reach, next_hop, origin};
-use crate::wire::{UPDATE, Wire, message, open, ordinary, parameters};
-use crate::{ELSEWHERE, INSIDE, OUTSIDE, OWN, speaker};
+use crate::wire::{UPDATE, Wire, capabilities, keepalive, message, open, ordinary, parameters};
+use crate::{ELSEWHERE, INSIDE, OUTSIDE, OWN, SOUGHT, speaker, speaker_with};
 
 const ID: [u8; 4] = [10, 0, 0, 9];
 
@@ -326,6 +326,40 @@ fn what_a_peer_says_twice_is_passed_on_once() {
     });
 }
 
+/// The same of a peer that restarted: its routes were kept, and passed on already.
+#[test]
+fn what_is_as_it_was_before_a_restart_is_not_passed_on_again() {
+    Lab::run(async |lab| {
+        let graceful = "passive = true\ngraceful-restart = { time-s = 30 }\n";
+        let speaker = speaker_with(&lab, graceful).await;
+        let restarting = |flags: u8| {
+            let restart = [64, 6, flags, 30, 0, 1, 1, 0x80];
+            open(65_001, ID, &parameters(&[&capabilities(65_001)[..], &restart].concat()))
+        };
+        let mut elsewhere = Wire::established(ELSEWHERE, &ordinary(65_003, ID)).await;
+        let mut source = Wire::established(SOUGHT, &restarting(0)).await;
+        speaker.established(&["elsewhere", "sought"]).await;
+        let update = message(UPDATE, &body(&[], &mandatory_but(0, &[]), &nlri(1)));
+        source.send(&update).await;
+        assert_eq!(announced(&mut elsewhere).await.nlri, nlri(1));
+
+        source.reset();
+        eventually("it is stale", async || {
+            speaker.best("198.18.0.1/32").await.is_some_and(|best| best["stale"] == true)
+        })
+        .await;
+        let mut source = Wire::established(SOUGHT, &restarting(0x80)).await;
+        source.send(&update).await;
+        eventually("it is fresh", async || {
+            speaker.best("198.18.0.1/32").await.is_some_and(|best| best["stale"] == false)
+        })
+        .await;
+        source.send(&message(UPDATE, &body(&[], &mandatory_but(0, &[]), &nlri(2)))).await;
+
+        assert_eq!(announced(&mut elsewhere).await.nlri, nlri(2));
+    });
+}
+
 /// RFC 4760 §6: a family that was not agreed on is none of the session.
 #[test]
 fn prefixes_of_a_family_that_was_not_offered_are_ignored() {
@@ -353,14 +387,12 @@ fn a_message_that_trickles_in_octet_by_octet_is_a_message() {
         let mut source = Wire::connect(OUTSIDE).await;
         let update = message(UPDATE, &body(&[], &mandatory_but(0, &[]), &nlri(1)));
 
-        for octet in [ordinary(65_001, ID), crate::wire::keepalive(), update].concat() {
+        for octet in [ordinary(65_001, ID), keepalive(), update].concat() {
             source.send(&[octet]).await;
         }
 
         speaker.established(&["outside"]).await;
-        crate::net::eventually("its route is there", async || {
-            speaker.best("198.18.0.1/32").await.is_some()
-        })
-        .await;
+        eventually("its route is there", async || speaker.best("198.18.0.1/32").await.is_some())
+            .await;
     });
 }
