@@ -26,6 +26,8 @@ mod session;
 
 use std::fmt;
 
+use ipnet::IpNet;
+
 pub use self::config::{
     ConfigError, ConnectMode, HelperConfig, PeerAs, RestartState, SessionConfig,
 };
@@ -149,6 +151,14 @@ pub enum Action {
     EndOfRib(Family),
     /// An UPDATE had a fault that the session survived.
     Fault(Fault),
+    /// The UPDATE that had faults, whether the session survived them or not: for the log
+    /// (RFC 7606 §8).
+    Malformed {
+        /// The prefixes it speaks of, if they can be read.
+        prefixes: Vec<IpNet>,
+        /// All that follows its header.
+        body: Vec<u8>,
+    },
 }
 
 impl State {

@@ -123,7 +123,7 @@ impl Rib {
         let Some(mut entry) = self.peer_mut(peer) else { return Ok(None) };
         let update = decoded.map_err(|fault| {
             entry.counters.fault(fault.disposition);
-            EndReason::Update(fault)
+            EndReason::update(fault, body)
         })?;
         for fault in &update.faults {
             entry.counters.fault(fault.disposition);

@@ -216,7 +216,7 @@ impl Pair {
                 Action::Close { id, farewell } => self.close(is_left, id, farewell),
                 Action::Ended { reason, .. } => self.end(is_left).ends.push(reason),
                 Action::EndOfRib(family) => self.end(is_left).end_of_ribs.push(family),
-                Action::Established | Action::Fault(_) => {}
+                Action::Established | Action::Fault(_) | Action::Malformed { .. } => {}
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use isocast_bgp::fsm::{
     Action, ConnectMode, ConnectionId, EndReason, Input, LocalEndpoint, PeerAs, RestartState,
     Session, SessionConfig, State,
@@ -26,6 +27,8 @@ pub(crate) struct Probe {
     pub(crate) told: Option<Notification>,
     pub(crate) end_of_ribs: Vec<Family>,
     pub(crate) faults: usize,
+    /// The prefixes of each UPDATE that had faults.
+    pub(crate) malformed: Vec<Vec<IpNet>>,
 }
 
 /// The session's side: AS 65010 at 10.0.0.8; the test is AS 65001 at 10.0.0.9.
@@ -83,7 +86,7 @@ impl Probe {
         lone.handle(now, Input::Start, &mut Vec::new());
         lone.speaker.initial_set_complete();
         let id = lone.incoming(now, endpoint()).unwrap();
-        Self { now, lone, id, ends: Vec::new(), told: None, end_of_ribs: Vec::new(), faults: 0 }
+        Self { now, lone, id, ends: Vec::new(), told: None, end_of_ribs: Vec::new(), faults: 0, malformed: vec![] }
     }
 
     /// A session with these terms that is up, and has said all it had to say.
@@ -120,6 +123,7 @@ impl Probe {
                 Action::Ended { reason, .. } => self.ends.push(reason),
                 Action::EndOfRib(family) => self.end_of_ribs.push(family),
                 Action::Fault(_) => self.faults += 1,
+                Action::Malformed { prefixes, .. } => self.malformed.push(prefixes),
                 Action::Connect(_) | Action::Established => {}
             }
         }

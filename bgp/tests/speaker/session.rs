@@ -186,7 +186,9 @@ fn the_wrong_as_and_families_in_common_with_nobody_are_refused() {
     let v4 = SessionConfig { families: FamilySet { ipv4: true, ipv6: false }, ..left_config() };
     let v6 = SessionConfig { families: FamilySet { ipv4: false, ipv6: true }, ..right_config() };
     let pair = Pair::started(v4, v6);
-    assert!(pair.left.ends.contains(&EndReason::OpenRefused(OpenRefusal::Families)));
+    assert!(pair.left.ends.contains(&EndReason::OpenRefused(OpenRefusal::Families {
+        wanted: FamilySet { ipv4: true, ipv6: false }
+    })));
 }
 
 #[test]
@@ -335,7 +337,7 @@ fn messages_out_of_place_are_finite_state_machine_errors() {
 
     pair.input_left(Input::Received { id, bytes: &open });
 
-    let told = EndReason::PeerNotification(Notification::new(code::FSM, 3));
+    let told = EndReason::PeerNotification(Notification::with_data(code::FSM, 3, &[1]));
     assert_eq!(pair.right.ends, [told]);
 }
 

@@ -16,6 +16,7 @@ use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 use crate::wire::reader::Reader;
 use crate::wire::refresh::{Refresh, RouteRefresh};
+use crate::wire::update;
 
 impl Session {
     pub(super) fn received(
@@ -201,7 +202,16 @@ impl Session {
             return Ok(());
         };
         let codec = &established.peering.terms.codec;
-        if let Some(family) = routes.update(body, codec, actions)? {
+        let before = actions.len();
+        let outcome = routes.update(body, codec, actions);
+        let mut new = actions.get(before..).unwrap_or_default().iter();
+        if matches!(outcome, Err(EndReason::Update { .. }))
+            || new.any(|action| matches!(action, Action::Fault(_)))
+        {
+            let prefixes = update::prefixes(body, codec);
+            actions.push(Action::Malformed { prefixes, body: body.to_vec() });
+        }
+        if let Some(family) = outcome? {
             *established.end_of_rib_awaited.get_mut(family) = false;
             actions.push(Action::EndOfRib(family));
             self.helper.completed(family, routes);
