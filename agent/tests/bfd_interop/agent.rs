@@ -187,6 +187,7 @@ fn entries(interval_ms: u32) -> Vec<Entry> {
             min_healthy_backends: 1,
             datacenter_preference: vec!["ams".into()],
         }),
+        mid_flow_move: wire::MidFlowMove::Reset.into(),
         communities: Vec::new(),
     };
     let bfd = wire::Bfd { interval_ms, multiplier: 3, multihop: false };

@@ -86,7 +86,16 @@ impl Probe {
         lone.handle(now, Input::Start, &mut Vec::new());
         lone.speaker.initial_set_complete();
         let id = lone.incoming(now, endpoint()).unwrap();
-        Self { now, lone, id, ends: Vec::new(), told: None, end_of_ribs: Vec::new(), faults: 0, malformed: vec![] }
+        Self {
+            now,
+            lone,
+            id,
+            ends: Vec::new(),
+            told: None,
+            end_of_ribs: Vec::new(),
+            faults: 0,
+            malformed: vec![],
+        }
     }
 
     /// A session with these terms that is up, and has said all it had to say.
