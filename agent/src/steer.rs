@@ -157,7 +157,8 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
         let (now_remembered, wake) = past.follow(&selection.members, &selection.urgent, inputs.now);
         wake_at = [wake_at, wake].into_iter().flatten().min();
         if inputs.model.roles.edge {
-            tables.add_service(service, &now_remembered);
+            let others = members::elsewhere(inputs, service, &selection.placement);
+            tables.add_service(service, &now_remembered, &others);
             leases.extend(leased(service, &origination));
         }
         let plan = ServicePlan { placement: selection.placement, message: selection.message };

@@ -363,7 +363,8 @@ fn bgp_policy() {
                     ],
                     "communities": ["65010:*", "65010:1:*", "rt:65010:1", "no-export"],
                     "asPath": {
-                        "contains": [64512], "origin": [1], "neighbour": [2], "lengthMin": 1,
+                        "contains": [64512], "origin": [1], "neighbour": [2],
+                        "patterns": ["*", "65010+ ? [1,64512..65534] *"], "lengthMin": 1,
                         "lengthMax": 5, "reserved": true,
                     },
                     "connections": ["Transit"], "sessions": ["External"], "families": ["IPv4"],
@@ -408,6 +409,14 @@ fn bgp_policy() {
             (
                 &[("/terms/0/match/prefixes/2/le", json!(8))],
                 "spec.terms[0].match.prefixes[2].le: Invalid value: \"8\": must be between 9 and 32",
+            ),
+            (
+                &[("/terms/0/match/asPath/patterns/1", json!("65010 ^1"))],
+                "spec.terms[0].match.asPath.patterns[1]: Invalid value: \"65010 ^1\": must be 1 to 32 of 65010, 64512..65534, [65010,64512..65534], ? for any AS and * for any number of them, with one space between; + after one of the first four repeats it",
+            ),
+            (
+                &[("/terms/0/match/asPath/patterns", json!(vec!["*"; 65]))],
+                "spec.terms[0].match.asPath.patterns: Too many: 65: must have at most 64 items",
             ),
             (
                 &[("/terms/0/match/communities/0", json!("65536:1"))],
@@ -815,18 +824,14 @@ fn an_object_of_the_wrong_shape_is_refused_without_a_panic() {
 }
 
 #[test]
-fn what_this_version_does_not_enforce_is_accepted_with_a_warning_per_field() {
-    let kind = kind("AnycastService");
-    assert_eq!((kind.warnings)(&object("AnycastService", service())), [""; 0]);
+fn what_a_service_may_ask_for_is_enforced_and_warns_of_nothing() {
     let mut spec = service();
     spec["affinity"] = json!({"midFlowMove": "Rescue"});
     spec["limits"] = json!({"newFlowsPerSecond": 50_000, "synCookies": "Auto"});
     let object = object("AnycastService", spec);
 
     assert_eq!(refusals(&object, None), [""; 0]);
-    let warnings = (kind.warnings)(&object);
-
-    assert_eq!(warnings, ["spec.affinity.midFlowMove: this version does not enforce it yet"]);
+    assert_eq!((kind("AnycastService").warnings)(&object), [""; 0]);
 }
 
 #[test]

@@ -23,4 +23,4 @@ pub mod slot;
 pub mod tables;
 
 pub use outcome::Outcome;
-pub use slot::{NO_BACKEND, RING_SLOTS, Slot};
+pub use slot::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, RING_SLOTS, Slot};

@@ -10,13 +10,23 @@ pub const MAX_RINGS: usize = 1024;
 pub const MAX_TARGETS: usize = 2048;
 /// Services with counters.
 pub const MAX_SERVICES: usize = 1024;
+/// Chains of further hops in force; equal ones are one.
+pub const MAX_CHAINS: usize = 8192;
 /// Entries of the directory: listeners, addresses, sources, accepted destinations, probes.
 pub const MAX_DIRECTORY_ENTRIES: usize = 8192;
+/// Time over which packets to further hops are counted.
+pub const PASS_ON_WINDOW_NS: u64 = 10_000_000;
+/// Packets that one CPU passes on to further hops in a window, unless it is told otherwise: a
+/// hundred thousand a second. What a change of hands needs is far below, and what a flood of stray
+/// packets could cost the backbone far above.
+pub const PASS_ON_MAX: u32 = 1000;
 /// Bytes of a service's or backend's identity.
 pub const MAX_NAME_LEN: usize = 124;
 
 /// Ring numbers.
 pub const RING_POOL: usize = 2 * MAX_RINGS;
+/// Chain numbers.
+pub const CHAIN_POOL: usize = 2 * MAX_CHAINS;
 /// Target numbers, the reserved ones included.
 pub const TARGET_POOL: usize = 2 * MAX_TARGETS;
 /// Service numbers.
@@ -26,5 +36,6 @@ pub const DIRECTORY_PLACES: usize = 2 * MAX_DIRECTORY_ENTRIES;
 /// Displacements of one generation's directory: on average two entries share one.
 pub const DIRECTORY_BUCKETS: usize = MAX_DIRECTORY_ENTRIES / 2;
 
+const _: () = assert!(CHAIN_POOL <= crate::NO_CHAIN as usize);
 const _: () = assert!(TARGET_POOL <= crate::NO_BACKEND as usize);
 const _: () = assert!(DIRECTORY_PLACES.is_power_of_two() && DIRECTORY_BUCKETS.is_power_of_two());

@@ -3,6 +3,12 @@
 /// A ring slot without a backend. No backend ever has this number.
 pub const NO_BACKEND: u16 = u16::MAX;
 
+/// A ring slot whose flows nobody else can have. No chain ever has this number.
+pub const NO_CHAIN: u16 = u16::MAX;
+
+/// Most hosts that are asked in turn for a flow, after the slot's own backend.
+pub const CHAIN_HOPS: usize = 3;
+
 /// Slots of every ring. A power of two, so that a hash picks one by masking, and a hundred times
 /// the backends a service is expected to have.
 pub const RING_SLOTS: usize = 4096;
@@ -13,19 +19,19 @@ pub const RING_SLOTS: usize = 4096;
 pub struct Slot {
     /// The backend that gets new flows, or [`NO_BACKEND`].
     pub current: u16,
-    /// The backend that had this slot before and may still own flows of it: the second chance.
-    /// [`NO_BACKEND`] in a slot that has settled.
-    pub previous: u16,
+    /// The chain of hosts that may own flows of this slot besides: the second chance.
+    /// [`NO_CHAIN`] in a slot that has settled.
+    pub chain: u16,
 }
 
 impl Slot {
     /// A slot that nobody serves.
-    pub const EMPTY: Self = Self { current: NO_BACKEND, previous: NO_BACKEND };
+    pub const EMPTY: Self = Self { current: NO_BACKEND, chain: NO_CHAIN };
 
-    /// A slot at rest: one backend, nobody before it.
+    /// A slot at rest: one backend, nobody else.
     #[must_use]
     pub const fn settled(current: u16) -> Self {
-        Self { current, previous: NO_BACKEND }
+        Self { current, chain: NO_CHAIN }
     }
 }
 

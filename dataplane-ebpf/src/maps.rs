@@ -2,14 +2,20 @@
 
 use aya_ebpf::{
     btf_maps::{Array, HashMap, PerCpuArray},
+    helpers::generated::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use isocast_dataplane_common::{
     Outcome, Slot, bfd,
     directory::{Entry, Key, Value},
-    limits::{DIRECTORY_BUCKETS, DIRECTORY_PLACES, RING_POOL, SERVICE_POOL, TARGET_POOL},
+    limits::{
+        CHAIN_POOL, DIRECTORY_BUCKETS, DIRECTORY_PLACES, PASS_ON_WINDOW_NS, RING_POOL,
+        SERVICE_POOL, TARGET_POOL,
+    },
     outcome::OUTCOMES,
-    tables::{Counter, LINES_PER_RING, Name, RingLine, Root, SLOTS_PER_LINE, Target},
+    tables::{
+        Chain, Counter, LINES_PER_RING, Name, PassedOn, RingLine, Root, SLOTS_PER_LINE, Target,
+    },
 };
 
 /// The word that says which generation is in force: its low bit.
@@ -24,6 +30,8 @@ static ENTRIES: Array<Entry, { 2 * DIRECTORY_PLACES }> = Array::new();
 #[btf_map]
 static RINGS: Array<RingLine, { RING_POOL * LINES_PER_RING }> = Array::new();
 #[btf_map]
+static CHAINS: Array<Chain, CHAIN_POOL> = Array::new();
+#[btf_map]
 static TARGETS: Array<Target, TARGET_POOL> = Array::new();
 /// Whose counters and targets these are: written and read by the host side alone.
 #[btf_map]
@@ -36,6 +44,9 @@ static SERVICE_COUNTERS: PerCpuArray<Counter, SERVICE_POOL> = PerCpuArray::new()
 static TARGET_COUNTERS: PerCpuArray<Counter, TARGET_POOL> = PerCpuArray::new();
 #[btf_map]
 static OUTCOME_COUNTERS: PerCpuArray<u64, OUTCOMES> = PerCpuArray::new();
+/// What this CPU passed on lately.
+#[btf_map]
+static PASSED_ON: PerCpuArray<PassedOn, 1> = PerCpuArray::new();
 /// Exchanges that the program answers, by our discriminator; a replaced one is replaced at once.
 #[btf_map]
 static BFD_SESSIONS: HashMap<u32, bfd::Session, { bfd::SESSIONS }> = HashMap::new();
@@ -88,6 +99,11 @@ pub fn slot(ring: u16, hash: u64) -> Result<Slot, Outcome> {
 }
 
 #[inline(always)]
+pub fn chain(number: u16) -> Result<&'static Chain, Outcome> {
+    CHAINS.get(u32::from(number)).ok_or(Outcome::TablesInconsistent)
+}
+
+#[inline(always)]
 pub fn target(number: u16) -> Result<&'static Target, Outcome> {
     TARGETS.get(u32::from(number)).ok_or(Outcome::TablesInconsistent)
 }
@@ -119,6 +135,21 @@ pub fn count(outcome: Outcome) {
     if let Some(counter) = OUTCOME_COUNTERS.get_ptr_mut(outcome as u32) {
         // SAFETY: this CPU's own value, and programs do not interrupt each other on a CPU.
         unsafe { *counter += 1 };
+    }
+}
+
+/// Whether this CPU may pass one more packet on to a further hop in this window.
+#[inline(always)]
+pub fn may_pass_on(most: u32) -> bool {
+    let Some(passed) = PASSED_ON.get_ptr_mut(0) else { return false };
+    // SAFETY: the helper takes nothing; this CPU's own value, as above.
+    unsafe {
+        let window = bpf_ktime_get_ns() / PASS_ON_WINDOW_NS;
+        if (*passed).window != window {
+            *passed = PassedOn { window, packets: 0, reserved: 0 };
+        }
+        (*passed).packets = (*passed).packets.saturating_add(1);
+        (*passed).packets <= most
     }
 }
 

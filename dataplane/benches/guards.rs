@@ -49,6 +49,7 @@ fn measure() -> Result<Vec<(&'static str, u128)>, Failure> {
         tunnel_addresses: vec![HERE.parse()?],
         cluster_secret: ClusterSecret::new([7; 32]),
         roles: Roles { edge: false, backend: true },
+        pass_on_max: isocast_dataplane::PASS_ON_MAX,
     };
     let (mut dataplane, _) = Dataplane::open(config)?;
     let ceilings =
@@ -95,7 +96,8 @@ fn tables(lists: usize, prefixes: usize, policy: &ServicePolicy) -> Result<Table
         .edge
         .backends
         .push(Backend { key: BackendKey("here".into()), tunnel_address: HERE.parse()? });
-    tables.edge.rings.push(Ring { slots: Arc::new([Slot::settled(0); RING_SLOTS]) });
+    let slots = Arc::new([Slot::settled(0); RING_SLOTS]);
+    tables.edge.rings.push(Ring { slots, chains: Arc::new([]) });
     tables.edge.policies.insert(ServiceKey("www".into()), policy.clone());
     for list in 0..lists {
         let mut rules = Vec::new();

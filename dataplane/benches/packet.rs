@@ -50,6 +50,7 @@ fn measure() -> Result<Vec<(&'static str, u128)>, Failure> {
         tunnel_addresses: vec![HERE.parse()?],
         cluster_secret: ClusterSecret::new([7; 32]),
         roles: Roles { edge: false, backend: true },
+        pass_on_max: isocast_dataplane::PASS_ON_MAX,
     };
     let (mut dataplane, _) = Dataplane::open(config)?;
     dataplane.apply(&tables()?)?;
@@ -82,7 +83,10 @@ fn tables() -> Result<Tables, Failure> {
     }
     let backend = Backend { key: BackendKey("here".into()), tunnel_address: HERE.parse()? };
     tables.edge.backends.push(backend);
-    tables.edge.rings.push(Ring { slots: Arc::new([Slot::settled(0); RING_SLOTS]) });
+    tables
+        .edge
+        .rings
+        .push(Ring { slots: Arc::new([Slot::settled(0); RING_SLOTS]), chains: Arc::new([]) });
     Ok(tables)
 }
 

@@ -247,6 +247,7 @@ macro_rules! plain_old_data {
 plain_old_data! {
     BfdSeenValue(bfd::Seen);
     BfdSessionValue(bfd::Session);
+    ChainValue(tables::Chain);
     CounterValue(tables::Counter);
     EntryValue(directory::Entry);
     LevelsValue(policy::Levels);

@@ -15,8 +15,9 @@ use aya::{
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use isocast_dataplane_common::{
+    NO_CHAIN,
     directory::{Space, Value},
-    tables::FIRST_TARGET,
+    tables::{FIRST_TARGET, Root},
 };
 use tokio::sync::watch;
 
@@ -34,7 +35,7 @@ use crate::{
     netlink::interface_index,
     next_hops::{NextHopKeeper, NextHops, Wanted},
     pins,
-    plan::{self, Ledger, Node, Plan, TargetOwner},
+    plan::{self, ChainOwner, Ledger, Node, Plan, TargetOwner},
     tables::Tables,
 };
 
@@ -51,6 +52,9 @@ pub struct Config {
     pub cluster_secret: ClusterSecret,
     /// What the node does.
     pub roles: Roles,
+    /// Packets of unknown flows that a CPU passes on to further hops in ten milliseconds; usually
+    /// [`crate::PASS_ON_MAX`].
+    pub pass_on_max: u32,
 }
 
 /// What a node does. Which services it balances is in the tables.
@@ -199,7 +203,14 @@ impl Dataplane {
         self.guards.write(next.half(), &guards)?;
         self.write_numbered(&plan)?;
         self.next_hops.want(self.wanted(&plan.ledger), NEXT_HOP_PATIENCE);
-        self.maps.write_root(next.half(), self.config.cluster_secret.root())?;
+        let secret = &self.config.cluster_secret;
+        let root = Root {
+            flow_key: secret.flow_key(),
+            key_tags: secret.key_tags(),
+            pass_on_max: self.config.pass_on_max,
+            reserved: 0,
+        };
+        self.maps.write_root(next.half(), root)?;
         let [even, odd] = &mut self.directories;
         let idle = if next.half() == 0 { even } else { odd };
         self.maps.write_directory(next.half(), idle, &plan.directory)?;
@@ -257,7 +268,7 @@ impl Dataplane {
         self.ebpf.program(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
-    /// Names, counters and rings of numbers that nothing in force has.
+    /// Names, counters, chains and rings of numbers that nothing in force has.
     fn write_numbered(&mut self, plan: &Plan) -> Result<(), MapFailure> {
         for (name, &number) in &plan.ledger.services {
             if !self.ledger.services.contains_key(name) {
@@ -268,6 +279,11 @@ impl Dataplane {
         for (owner, &number) in &plan.ledger.targets {
             if !self.ledger.targets.contains_key(owner) {
                 self.maps.write_name(Numbered::Target, number, Some(&owner.key))?;
+            }
+        }
+        for (owner, &number) in &plan.ledger.chains {
+            if !self.ledger.chains.contains_key(owner) {
+                self.maps.write_chain(number, owner.to_kernel())?;
             }
         }
         for (slots, &number) in &plan.ledger.rings {
@@ -392,7 +408,12 @@ fn recover(maps: &Maps, targets: &Targets, in_force: &Directory) -> Result<Ledge
     for entry in in_force.entries() {
         if entry.key.is_in(Space::Listener) && entry.value.tenant != Value::TUNNEL {
             let ring = entry.value.index;
-            ledger.rings.insert(maps.read_ring(ring)?.into(), ring);
+            let slots = maps.read_ring(ring)?;
+            let chains: BTreeSet<u16> = slots.iter().map(|slot| slot.chain).collect();
+            for chain in chains.into_iter().filter(|chain| *chain != NO_CHAIN) {
+                ledger.chains.insert(ChainOwner::of_kernel(&maps.read_chain(chain)?), chain);
+            }
+            ledger.rings.insert(slots.into(), ring);
         }
     }
     Ok(ledger)

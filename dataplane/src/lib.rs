@@ -30,7 +30,9 @@ mod resolve;
 mod tables;
 mod trace;
 
-pub use isocast_dataplane_common::{Outcome, policy::Refused, tables::Counter};
+pub use isocast_dataplane_common::{
+    Outcome, limits::PASS_ON_MAX, policy::Refused, tables::Counter,
+};
 
 pub use self::{
     counters::Counters,

@@ -11,21 +11,22 @@ use isocast_dataplane_common::{
     NO_BACKEND, RING_SLOTS, Slot,
     directory::Entry,
     limits::{DIRECTORY_BUCKETS, DIRECTORY_PLACES, MAX_NAME_LEN},
-    tables::{Counter, LINES_PER_RING, Name, RingLine, Root, SLOTS_PER_LINE, Target},
+    tables::{Chain, Counter, LINES_PER_RING, Name, RingLine, Root, SLOTS_PER_LINE, Target},
 };
 
 use crate::{
-    bpf::{CounterValue, EntryValue, NameValue, RingLineValue, RootValue, TargetValue},
+    bpf::{ChainValue, CounterValue, EntryValue, NameValue, RingLineValue, RootValue, TargetValue},
     directory::Directory,
 };
 
 /// Names of all maps: what is pinned.
-pub(crate) const MAP_NAMES: [&str; 11] = [
+pub(crate) const MAP_NAMES: [&str; 12] = [
     "GENERATION",
     "ROOTS",
     "DISPLACEMENTS",
     "ENTRIES",
     "RINGS",
+    "CHAINS",
     "TARGETS",
     "SERVICE_NAMES",
     "TARGET_NAMES",
@@ -46,6 +47,7 @@ pub(crate) struct Maps {
     displacements: Array<MapData, u32>,
     entries: Array<MapData, EntryValue>,
     rings: Array<MapData, RingLineValue>,
+    chains: Array<MapData, ChainValue>,
     service_names: Array<MapData, NameValue>,
     target_names: Array<MapData, NameValue>,
     service_counters: PerCpuArray<MapData, CounterValue>,
@@ -82,6 +84,7 @@ impl Maps {
             displacements: take(ebpf, "DISPLACEMENTS")?,
             entries: take(ebpf, "ENTRIES")?,
             rings: take(ebpf, "RINGS")?,
+            chains: take(ebpf, "CHAINS")?,
             service_names: take(ebpf, "SERVICE_NAMES")?,
             target_names: take(ebpf, "TARGET_NAMES")?,
             service_counters: take(ebpf, "SERVICE_COUNTERS")?,
@@ -158,6 +161,14 @@ impl Maps {
             self.rings.set(at, RingLineValue(line), 0).map_err(failed("RINGS"))?;
         }
         Ok(())
+    }
+
+    pub(crate) fn read_chain(&self, number: u16) -> Result<Chain, MapFailure> {
+        Ok(self.chains.get(&u32::from(number), 0).map_err(failed("CHAINS"))?.0)
+    }
+
+    pub(crate) fn write_chain(&mut self, number: u16, chain: Chain) -> Result<(), MapFailure> {
+        self.chains.set(u32::from(number), ChainValue(chain), 0).map_err(failed("CHAINS"))
     }
 
     /// Owners of numbers, as text; numbers without an owner are left out.

@@ -5,6 +5,8 @@
 //! force has, so a failure half-way changes nothing, and the flip changes everything. An owner
 //! that stays keeps its number, and with it its counters.
 
+mod chains;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -12,21 +14,22 @@ use std::{
 };
 
 use isocast_dataplane_common::{
-    NO_BACKEND, RING_SLOTS, Slot,
+    NO_BACKEND, NO_CHAIN, RING_SLOTS, Slot,
     directory::{Key, Space, Value},
     encap,
     limits::{
-        MAX_DIRECTORY_ENTRIES, MAX_NAME_LEN, MAX_RINGS, MAX_SERVICES, MAX_TARGETS, RING_POOL,
-        SERVICE_POOL, TARGET_POOL,
+        CHAIN_POOL, MAX_CHAINS, MAX_DIRECTORY_ENTRIES, MAX_NAME_LEN, MAX_RINGS, MAX_SERVICES,
+        MAX_TARGETS, RING_POOL, SERVICE_POOL, TARGET_POOL,
     },
     tables::FIRST_TARGET,
 };
 
+use self::chains::{Links, RingLinks};
 use crate::{
     directory::{Directory, DirectoryError},
     guards::is_guarded,
     header::address_words,
-    tables::{Protocol, Ring, Tables},
+    tables::{Backend, Protocol, Ring, Tables},
 };
 
 /// Who has a target number: a backend by its key, or, with an empty key, any node by its address.
@@ -47,8 +50,18 @@ impl TargetOwner {
 pub(crate) struct Ledger {
     pub(crate) services: BTreeMap<Arc<str>, u16>,
     pub(crate) targets: BTreeMap<TargetOwner, u16>,
-    /// Rings by what they hold: slots with target numbers.
+    pub(crate) chains: BTreeMap<ChainOwner, u16>,
+    /// Rings by what they hold: slots with target and chain numbers.
     pub(crate) rings: BTreeMap<Arc<[Slot]>, u16>,
+}
+
+/// What a chain number stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ChainOwner {
+    /// Target number of the first hop.
+    pub(crate) first: u16,
+    /// Tunnel addresses of one family, the first included.
+    pub(crate) hops: Vec<IpAddr>,
 }
 
 /// A generation, ready to be written.
@@ -134,11 +147,15 @@ pub(crate) fn plan(
     let targets = number(owners, &in_force.targets, FIRST_TARGET, TARGET_POOL);
     let targets = targets.ok_or_else(|| too_many("tunnel addresses", count, MAX_TARGETS))?;
 
-    let contents = ring_contents(tables, &targets)?;
+    let links = chains::resolve(tables, &targets, node)?;
+    let chains = number(links.owners(), &in_force.chains, 0, CHAIN_POOL);
+    let chains = chains.ok_or_else(|| too_many("chains", links.owners().len(), MAX_CHAINS))?;
+
+    let contents = ring_contents(tables, &targets, &links, &chains)?;
     let rings = number(contents.iter().cloned().collect(), &in_force.rings, 0, RING_POOL);
     let rings = rings.ok_or_else(|| too_many("rings", contents.len(), MAX_RINGS))?;
 
-    let ledger = Ledger { services, targets, rings };
+    let ledger = Ledger { services, targets, chains, rings };
     let entries = entries(tables, &ledger, &contents, node)?;
     let directory = Directory::build(&entries).map_err(|error| match error {
         DirectoryError::TooMany => {
@@ -207,39 +224,45 @@ fn number<K: Ord>(
         .collect()
 }
 
-/// The rings with target numbers in place of positions.
+/// The rings with target and chain numbers in place of positions.
 fn ring_contents(
     tables: &Tables,
     targets: &BTreeMap<TargetOwner, u16>,
+    links: &Links,
+    chains: &BTreeMap<ChainOwner, u16>,
 ) -> Result<Vec<Arc<[Slot]>>, TablesError> {
-    let numbers: Vec<_> = tables
-        .edge
-        .backends
-        .iter()
-        .map(|backend| {
-            let owner = TargetOwner { key: backend.key.0.clone(), address: backend.tunnel_address };
-            targets.get(&owner).copied().unwrap_or(NO_BACKEND)
-        })
-        .collect();
+    let numbers = target_numbers(tables, targets);
     let number_of = |position: u16| match position {
         NO_BACKEND => Ok(NO_BACKEND),
-        _ => numbers.get(usize::from(position)).copied().ok_or_else(|| TablesError::Dangling {
-            what: "backend",
-            position: usize::from(position),
-        }),
+        _ => numbers.get(usize::from(position)).copied().ok_or_else(|| dangling(position)),
     };
-    let content = |ring: &Ring| {
+    let content = |(ring, links): (&Ring, &RingLinks)| {
         if ring.slots.len() != RING_SLOTS {
             return Err(TablesError::OutOfRange {
                 what: format!("a ring of {} slots", ring.slots.len()),
             });
         }
         let slots = ring.slots.iter().map(|slot| {
-            Ok(Slot { current: number_of(slot.current)?, previous: number_of(slot.previous)? })
+            let chain = links.owner(slot).and_then(|owner| chains.get(owner));
+            let chain = chain.copied().unwrap_or(NO_CHAIN);
+            Ok(Slot { current: number_of(slot.current)?, chain })
         });
         slots.collect()
     };
-    tables.edge.rings.iter().map(content).collect()
+    tables.edge.rings.iter().zip(links.of_rings()).map(content).collect()
+}
+
+/// Target numbers of the backends, by position.
+fn target_numbers(tables: &Tables, targets: &BTreeMap<TargetOwner, u16>) -> Vec<u16> {
+    let number = |backend: &Backend| {
+        let owner = TargetOwner { key: backend.key.0.clone(), address: backend.tunnel_address };
+        targets.get(&owner).copied().unwrap_or(NO_BACKEND)
+    };
+    tables.edge.backends.iter().map(number).collect()
+}
+
+const fn dangling(position: u16) -> TablesError {
+    TablesError::Dangling { what: "backend", position: position as usize }
 }
 
 /// The directory's entries.
@@ -342,7 +365,7 @@ mod tests {
         let slots = positions.into_iter().map(|position| {
             Slot::settled(backends.get(usize::from(position)).copied().unwrap_or(NO_BACKEND))
         });
-        Ring { slots: slots.collect() }
+        Ring { slots: slots.collect(), chains: Arc::new([]) }
     }
 
     /// Services `s0`, `s1` … each with a ring of its own over all backends.

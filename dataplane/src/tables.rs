@@ -74,13 +74,17 @@ pub struct ServiceKey(pub Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendKey(pub Arc<str>);
 
-/// A Maglev ring: [`isocast_dataplane_common::RING_SLOTS`] slots, each with the backend that
-/// new flows get and the one whose flows may still be alive
-/// ([`isocast_dataplane_common::NO_BACKEND`] for none).
+/// A Maglev ring: [`isocast_dataplane_common::RING_SLOTS`] slots, each with the backend that new
+/// flows get ([`isocast_dataplane_common::NO_BACKEND`] for none) and the chain of those that may
+/// have its flows otherwise ([`isocast_dataplane_common::NO_CHAIN`] for nobody).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
-    /// Positions in [`EdgeTables::backends`].
+    /// Positions in [`EdgeTables::backends`] and in `chains`.
     pub slots: Arc<[Slot]>,
+    /// Each a list of positions in [`EdgeTables::backends`], asked in turn; those that the outer
+    /// family of the one before does not reach, and those beyond
+    /// [`isocast_dataplane_common::CHAIN_HOPS`], are left out.
+    pub chains: Arc<[Vec<u16>]>,
 }
 
 /// One encapsulation target.

@@ -13,7 +13,8 @@ use crate::bgp::Communities;
 
 use super::{
     Backend, Check, ClusterSecret, Departures, DrainOrder, DrainTarget, Failover, HealthCheck,
-    NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
+    MidFlowMove, NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Roles, Service, Uid,
+    Uplink, XdpMode,
 };
 
 /// Tenant ids travel in 24 bits of the encapsulation header.
@@ -141,6 +142,10 @@ fn service(wire: &wire::Service) -> Result<Service, Refusal> {
         ports: wire.ports.iter().map(port).collect::<Result<_, _>>()?,
         pool: (!wire.pool_uid.is_empty()).then(|| Uid::from(wire.pool_uid.as_str())),
         health: health_check(check)?,
+        mid_flow_move: match wire.mid_flow_move() {
+            wire::MidFlowMove::Unspecified | wire::MidFlowMove::Reset => MidFlowMove::Reset,
+            wire::MidFlowMove::Rescue => MidFlowMove::Rescue,
+        },
         failover: Failover {
             on_no_local_backend: match failover.on_no_local_backend() {
                 wire::OnNoLocalBackend::Unspecified

@@ -13,8 +13,8 @@ use crate::bgp::Communities;
 
 use super::{
     Backend, Check, ClusterSecret, Connection, Departures, Failover, Families, HealthCheck,
-    MaxPrefixes, NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Reach, Remote, Roles,
-    Service,
+    MaxPrefixes, MidFlowMove, NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Reach,
+    Remote, Roles, Service,
 };
 
 pub(crate) const SERVICE: &str = "service-uid";
@@ -109,6 +109,7 @@ pub(crate) fn service() -> Service {
             min_healthy: 1,
             preference: Vec::new(),
         },
+        mid_flow_move: MidFlowMove::Reset,
         communities: Communities::parse(["65010:100"]).unwrap(),
         policy: ServicePolicy::default(),
         tenant_ceilings: Ceilings::default(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use isocast_dataplane::{
-    Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol, Ring,
+    Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol,
     ServiceKey, Tables, Vip,
 };
 use isocast_dataplane_common::NO_BACKEND;
@@ -42,13 +42,18 @@ impl<'a> Builder<'a> {
 
     /// Adds a service with the ring that its memory says. One without backends gets a ring that
     /// drops, never an absent VIP: its packets must not reach the edge's own stack.
-    pub(super) fn add_service(&mut self, service: &Service, memory: &ServiceMemory) {
+    pub(super) fn add_service(
+        &mut self,
+        service: &Service,
+        memory: &ServiceMemory,
+        others: &[Vec<Member>],
+    ) {
         let (edge, numbers) = (&mut self.edge, &mut self.numbers);
         let position = |member: &Member| numbers.number(member, &mut edge.backends);
         let before = self.inputs.rings;
-        let slots = self.rings.ring(before, &self.secret, service, memory, position);
+        let filled = self.rings.ring(before, &self.secret, service, memory, others, position);
         let ring = self.edge.rings.len();
-        self.edge.rings.push(Ring { slots });
+        self.edge.rings.push(filled);
         if !service.policy.is_open() {
             let service_key = ServiceKey(Arc::clone(&service.uid));
             self.edge.policies.insert(service_key, service.policy.clone());

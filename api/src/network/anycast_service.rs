@@ -219,11 +219,6 @@ impl Spec for AnycastServiceSpec {
             }
         }
     }
-
-    fn warnings(&self, spec: &FieldPath) -> Vec<String> {
-        let fields = self.not_enforced(spec).into_iter();
-        fields.map(|field| format!("{field}: this version does not enforce it yet")).collect()
-    }
 }
 
 impl std::fmt::Display for TransportProtocol {
@@ -241,12 +236,6 @@ impl AnycastServiceSpec {
     pub fn probe_port(&self) -> Option<u16> {
         let first_tcp = || self.ports.iter().find(|port| port.protocol == TransportProtocol::Tcp);
         self.health_check.port().or_else(|| first_tcp().map(|port| port.port))
-    }
-
-    /// The fields below `spec` that are set and that this version keeps without acting on them.
-    #[must_use]
-    pub fn not_enforced(&self, spec: &FieldPath) -> Vec<FieldPath> {
-        self.affinity.not_enforced(&spec.field("affinity")).into_iter().collect()
     }
 }
 

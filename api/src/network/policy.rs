@@ -125,8 +125,7 @@ pub struct Affinity {
     Default,
 )]
 pub enum MidFlowMove {
-    /// Is carried on to the backend it began at. This version keeps the wish and resets: the
-    /// condition `FullyEnforced` says so.
+    /// Is carried on over the backbone to the backend it began at, as long as that is healthy.
     Rescue,
     /// Is reset; the client connects anew.
     #[default]
@@ -268,13 +267,6 @@ impl Failover {
                 errors.duplicate(&path.field("datacenterPreference").index(index), datacenter);
             }
         }
-    }
-}
-
-impl Affinity {
-    /// Fields that ask for what this version does not do.
-    pub(super) fn not_enforced(&self, path: &FieldPath) -> Option<FieldPath> {
-        (self.mid_flow_move == MidFlowMove::Rescue).then(|| path.field("midFlowMove"))
     }
 }
 

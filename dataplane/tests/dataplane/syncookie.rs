@@ -140,7 +140,7 @@ fn handshake_by_cookie_is_completed_while_its_slot_is_in_transition() {
     serve(&network.hosts[BACKEND + 1], "second");
     network.hosts[BACKEND + 1].run("sysctl -qw net.ipv4.tcp_syncookies=2");
     // New flows go to the second; what it does not know, to the first.
-    edge.apply(&edge_tables(&backends, 1, 0)).expect("edge");
+    edge.apply(&edge_tables(&backends, 1, &[0])).expect("edge");
 
     for vip in VIPS {
         let mut connection = Connection::open(&network.hosts[CLIENT], vip).expect("connect");

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use isocast_api::{
     agent as wire,
     network::{
-        AnycastService, BackendPool, Node, NodeRole, OnNoLocalBackend, SynCookies,
+        AnycastService, BackendPool, MidFlowMove, Node, NodeRole, OnNoLocalBackend, SynCookies,
         TransportProtocol, XdpMode,
     },
     text::{Duration, HostAddress, IpPrefix},
@@ -79,6 +79,11 @@ pub(super) fn service(
         limits: ceilings(spec.limits.packets_per_second, spec.limits.new_flows_per_second),
         syn_cookies: spec.limits.syn_cookies == SynCookies::Auto,
         tenant_limits: tenant.and_then(|it| it.limits),
+        mid_flow_move: match spec.affinity.mid_flow_move {
+            MidFlowMove::Rescue => wire::MidFlowMove::Rescue,
+            MidFlowMove::Reset => wire::MidFlowMove::Reset,
+        }
+        .into(),
     }
 }
 

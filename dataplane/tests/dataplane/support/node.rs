@@ -4,9 +4,10 @@ use std::{net::IpAddr, path::PathBuf, process, sync::Arc};
 
 use isocast_dataplane::{
     Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
-    Outcome, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Unresolved, Uplink, Vip, detach,
+    Outcome, PASS_ON_MAX, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Unresolved, Uplink,
+    Vip, detach,
 };
-use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot};
+use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS, Slot};
 
 use super::{Namespace, packet, wait_for};
 
@@ -51,6 +52,7 @@ impl Node {
             tunnel_addresses: vec![address(OWN_V4), address(OWN_V6)],
             cluster_secret: ClusterSecret::new(SECRET),
             roles: Roles { edge: true, backend: true },
+            pass_on_max: PASS_ON_MAX,
         }
     }
 
@@ -173,9 +175,10 @@ pub(crate) fn backend(key: &str, tunnel_address: &str) -> Backend {
     Backend { key: BackendKey(key.into()), tunnel_address: address(tunnel_address) }
 }
 
-/// A ring whose slots are all alike.
-pub(crate) fn ring(current: u16, previous: u16) -> Ring {
-    Ring { slots: Arc::new([Slot { current, previous }; RING_SLOTS]) }
+/// A ring whose slots are all alike: a backend, and those that may have its flows otherwise.
+pub(crate) fn ring(current: u16, chain: &[u16]) -> Ring {
+    let slot = Slot { current, chain: if chain.is_empty() { NO_CHAIN } else { 0 } };
+    Ring { slots: Arc::new([slot; RING_SLOTS]), chains: Arc::new([chain.to_vec()]) }
 }
 
 /// One service on both families and protocols, at one backend.
@@ -186,6 +189,6 @@ pub(crate) fn one_service(backend_address: &str) -> Tables {
         tables.edge.vips.push(vip(text, Protocol::Udp, 53));
     }
     tables.edge.backends.push(backend("b1", backend_address));
-    tables.edge.rings.push(ring(0, NO_BACKEND));
+    tables.edge.rings.push(ring(0, &[]));
     tables
 }
