@@ -13,7 +13,7 @@ use std::{
 
 use isocast_dataplane_common::{
     Outcome, RING_SLOTS, bfd, directory, limits, policy,
-    tables::{Counter, Name, RingLine, Root, Target},
+    tables::{Chain, Counter, Name, RingLine, Root, Target},
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -32,6 +32,7 @@ pub(crate) fn layout_dir(pin_dir: &Path) -> PathBuf {
         [size_of::<directory::Entry>(), limits::DIRECTORY_BUCKETS, limits::DIRECTORY_PLACES],
         [size_of::<Root>(), size_of::<Target>(), limits::TARGET_POOL],
         [size_of::<RingLine>(), RING_SLOTS, limits::RING_POOL],
+        [size_of::<Chain>(), limits::CHAIN_POOL],
         [size_of::<Name>(), size_of::<Counter>(), limits::SERVICE_POOL],
         [size_of::<policy::Policy>(), size_of::<policy::SourceKey>(), policy::SOURCE_POOL],
         [size_of::<policy::Rates>(), size_of::<policy::Levels>(), size_of::<policy::Refused>()],
