@@ -44,12 +44,13 @@ pub(super) fn plan(
     in_force: &Numbers,
     garbage: &BTreeSet<u32>,
 ) -> Result<Planned, TablesError> {
-    let mut lists = BTreeSet::new();
+    let mut by_service = BTreeMap::new();
     for (service, policy) in &edge.policies {
         if let Some(list) = &policy.sources {
-            lists.insert(in_order(service, list)?);
+            by_service.insert(service, in_order(service, list)?);
         }
     }
+    let lists: BTreeSet<_> = by_service.values().cloned().collect();
     let rules = lists.iter().map(|list| list.len()).sum();
     if rules > MAX_SOURCES {
         return Err(too_many("source rules", rules, MAX_SOURCES));
@@ -75,33 +76,30 @@ pub(super) fn plan(
     for vip in &edge.vips {
         let Some(&service) = services.get(&vip.service.0) else { continue };
         let tenant_bucket = planned.numbers.tenants.get(&vip.tenant).copied();
-        planned.guard(
-            service.into(),
-            &vip.service,
-            edge.policies.get(&vip.service),
-            tenant_bucket,
-        )?;
+        let list = by_service.get(&vip.service).and_then(|rules| planned.numbers.lists.get(rules));
+        let list = list.copied().unwrap_or_default();
+        planned.guard(service.into(), edge.policies.get(&vip.service), list, tenant_bucket);
     }
     Ok(planned)
 }
 
 impl Planned {
+    /// `list` is the number of the policy's list, if it has one.
     fn guard(
         &mut self,
         number: u32,
-        service: &ServiceKey,
         policy: Option<&ServicePolicy>,
+        list: u32,
         tenant_bucket: Option<u32>,
-    ) -> Result<(), TablesError> {
+    ) {
         let mut entry = Policy::default();
         if let Some(ServicePolicy { sources, ceilings, syn_cookies }) = policy {
-            if let Some(list) = sources {
+            if let Some(sources) = sources {
                 entry.flags |= Policy::LISTED;
-                if list.others_allowed {
+                if sources.others_allowed {
                     entry.flags |= Policy::OTHERS_ALLOWED;
                 }
-                let rules = in_order(service, list)?;
-                entry.list = self.numbers.lists.get(&rules).copied().unwrap_or_default();
+                entry.list = list;
             }
             if !ceilings.is_none() {
                 entry.flags |= Policy::LIMITED;
@@ -117,7 +115,6 @@ impl Planned {
             entry.tenant_bucket = bucket;
         }
         self.policies.insert(number, entry);
-        Ok(())
     }
 }
 
