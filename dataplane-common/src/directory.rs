@@ -92,7 +92,7 @@ impl Key {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Value {
-    /// A ring (services) or a target (sources, probes).
+    /// A ring's place ([`crate::RingPlace::code`]) or a target (sources, probes).
     pub index: u16,
     /// The service's counters.
     pub service: u16,

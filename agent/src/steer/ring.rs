@@ -6,16 +6,24 @@
 //! **Invariant:** slots depend on the name of the service and on where its flows go, not on uids. A
 //! service or a pool that is deleted and applied again has the ring that it had, so its flows live.
 //!
-//! Filling a ring costs some hundred microseconds and an edge has a thousand of them, so rings of
+//! **Invariant:** the size of a ring follows the configured number of backends, so every edge comes
+//! to the same. While rings of several sizes count, the slots are those of the largest: a slot of a
+//! smaller ring stands for all that have the same low bits, as it does for the flow hash.
+//!
+//! Filling a ring costs some hundred microseconds and an edge has thousands of them, so rings of
 //! services to which nothing happened are taken from the plan before ([`Rings`]). That is a matter
 //! of time only: with and without it the slots are the same.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use isocast_dataplane::ClusterSecret;
-use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot, maglev};
+use isocast_dataplane::{ClusterSecret, Ring};
+use isocast_dataplane_common::{NO_BACKEND, Slot, maglev};
 
-use super::{Member, ServiceMemory};
+use super::{Member, RingSize, ServiceMemory};
 use crate::model::{Service, Uid};
 
 /// The rings of a plan, by service.
@@ -29,53 +37,56 @@ pub struct Rings {
 struct Made {
     key: [u64; 2],
     lineage: Lineage,
-    /// Positions of the lineage's backends in the tables.
-    positions: Vec<u16>,
     slots: Arc<[Slot]>,
 }
 
-/// Members of the ring in force and of those before it.
-type Lineage = Vec<Vec<Member>>;
+/// Members and sizes of the ring in force and of those before it.
+type Lineage = Vec<(Vec<Member>, RingSize)>;
 
 // === impl Rings ===
 
 impl Rings {
-    /// The ring of a service; `position` numbers its backends in the tables. The one in `before`
-    /// is taken over if it is the same.
+    /// The ring of a service; `position` is that of a backend in the tables. The slots in `before`
+    /// are taken over if they are the same.
     pub(super) fn ring(
         &mut self,
         before: &Self,
         secret: &ClusterSecret,
         service: &Service,
         memory: &ServiceMemory,
-        position: impl FnMut(&Member) -> u16,
-    ) -> Arc<[Slot]> {
-        let past = memory.past.iter().map(|epoch| &epoch.members);
-        let lineage: Lineage = [&memory.members].into_iter().chain(past).cloned().collect();
-        let positions: Vec<u16> = lineage.iter().flatten().map(position).collect();
+        position: impl FnMut(&Member) -> usize,
+    ) -> Ring {
+        let past = memory.past.iter().map(|epoch| (epoch.members.clone(), epoch.size));
+        let lineage: Lineage =
+            [(memory.members.clone(), memory.size)].into_iter().chain(past).collect();
+        let backends = backends(&lineage).into_iter().map(position).collect();
         let key = secret.ring_key(&format!("{}/{}", service.namespace, service.name));
-        let same = |made: &&Made| {
-            made.key == key && made.lineage == lineage && made.positions == positions
-        };
+        let same = |made: &&Made| made.key == key && made.lineage == lineage;
         let made = before.made.get(&service.uid).filter(same).cloned().unwrap_or_else(|| {
-            let slots = slots(&key, &lineage, &positions).into();
-            Made { key, lineage, positions, slots }
+            let slots = slots(&key, &lineage).into();
+            Made { key, lineage, slots }
         });
         let slots = Arc::clone(&made.slots);
         self.made.insert(service.uid.clone(), made);
-        slots
+        Ring { backends, slots }
     }
 }
 
+/// The backends that slots point at, in the order of their positions: each uid once.
+fn backends(lineage: &Lineage) -> Vec<&Member> {
+    let mut seen = BTreeSet::new();
+    let members = lineage.iter().flat_map(|(members, _)| members);
+    members.filter(|member| seen.insert(&member.uid)).collect()
+}
+
 /// Fills the slots from the ring in force, first in `lineage`, and those before it.
-fn slots(key: &[u64; 2], lineage: &[Vec<Member>], positions: &[u16]) -> Vec<Slot> {
-    let mut slots = vec![Slot::EMPTY; RING_SLOTS];
-    let mut ring = vec![NO_BACKEND; RING_SLOTS];
-    let mut owners = vec![None; RING_SLOTS];
-    let mut positions = positions;
-    for (age, members) in lineage.iter().enumerate() {
-        let (own, rest) = positions.split_at_checked(members.len()).unwrap_or((positions, &[]));
-        positions = rest;
+fn slots(key: &[u64; 2], lineage: &Lineage) -> Vec<Slot> {
+    let positions: BTreeMap<_, _> =
+        backends(lineage).into_iter().map(|member| &member.uid).zip(0..NO_BACKEND).collect();
+    let size = lineage.iter().map(|(_, size)| size.slots()).max().unwrap_or(0);
+    let mut slots = vec![Slot::EMPTY; size];
+    let mut owners = vec![None; size];
+    for (age, (members, size)) in lineage.iter().enumerate() {
         let candidates: Vec<_> = members
             .iter()
             .map(|member| maglev::Member {
@@ -83,10 +94,13 @@ fn slots(key: &[u64; 2], lineage: &[Vec<Member>], positions: &[u16]) -> Vec<Slot
                 weight: member.weight,
             })
             .collect();
+        let mut ring = vec![NO_BACKEND; size.slots()];
         maglev::fill(key, &candidates, &mut ring);
-        for ((slot, owner), taken) in slots.iter_mut().zip(&mut owners).zip(&ring) {
-            let backend = own.get(usize::from(*taken)).copied().unwrap_or(NO_BACKEND);
-            let host = members.get(usize::from(*taken)).map(|member| member.tunnel_address);
+        for ((slot, owner), taken) in slots.iter_mut().zip(&mut owners).zip(ring.iter().cycle()) {
+            let member = members.get(usize::from(*taken));
+            let backend = member.and_then(|member| positions.get(&member.uid).copied());
+            let backend = backend.unwrap_or(NO_BACKEND);
+            let host = member.map(|member| member.tunnel_address);
             if age == 0 {
                 (slot.current, *owner) = (backend, host);
             } else if slot.previous == NO_BACKEND && *owner != host {

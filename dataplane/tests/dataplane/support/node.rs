@@ -1,12 +1,12 @@
 //! A node with one uplink and a router whose address is known beforehand, and its data plane.
 
-use std::{net::IpAddr, path::PathBuf, process, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, process};
 
 use isocast_dataplane::{
     Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
     Outcome, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Unresolved, Uplink, Vip, detach,
 };
-use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot};
+use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS_MIN, Slot};
 
 use super::{Namespace, packet, wait_for};
 
@@ -175,7 +175,7 @@ pub(crate) fn backend(key: &str, tunnel_address: &str) -> Backend {
 
 /// A ring whose slots are all alike.
 pub(crate) fn ring(current: u16, previous: u16) -> Ring {
-    Ring { slots: Arc::new([Slot { current, previous }; RING_SLOTS]) }
+    Ring::from_positions([Slot { current, previous }; RING_SLOTS_MIN])
 }
 
 /// One service on both families and protocols, at one backend.
