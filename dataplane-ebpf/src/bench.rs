@@ -95,8 +95,11 @@ pub fn adjust(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn restore(ctx: &XdpContext) -> Option<()> {
-    let len = (ctx.data_end() - ctx.data()) as i32;
-    let grown = len - constant!(PACKET_LEN) as i32;
+    let len = ctx.data_end() - ctx.data();
+    // Through memory, or the compiler would subtract in an order that the verifier refuses.
+    // SAFETY: a live variable.
+    let len = unsafe { (&raw const len).read_volatile() };
+    let grown = len as i32 - constant!(PACKET_LEN) as i32;
     // SAFETY: the context is the kernel's; packet pointers are taken afterwards.
     if grown != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, grown) } != 0 {
         return None;

@@ -27,7 +27,7 @@ use crate::{
     directory::{Directories, Entries},
     errors::{ApplyError, NotInForce, OpenError},
     grace::GracePeriod,
-    header,
+    header::{self, NextHop},
     keys::ClusterSecret,
     links::{LinkError, Links, Uplink},
     loopback::Loopback,
@@ -127,6 +127,14 @@ impl Dataplane {
     /// # Errors
     /// When something is missing, see [`crate::preflight`]. What was in force stays so.
     pub fn open(config: Config) -> Result<(Self, Opened), OpenError> {
+        Self::open_towards(config, None)
+    }
+
+    /// As [`Dataplane::open`], but with a next hop that everything is sent to, if one is given.
+    pub(crate) fn open_towards(
+        config: Config,
+        next_hop: Option<NextHop>,
+    ) -> Result<(Self, Opened), OpenError> {
         let (dir, bfd_dir) = (pins::layout_dir(&config.pin_dir), pins::bfd_dir(&config.pin_dir));
         for dir in [&dir, &bfd_dir] {
             pins::create(dir)
@@ -154,7 +162,11 @@ impl Dataplane {
             if config.roles.edge { attach_probe(&mut ebpf, &config.uplinks)? } else { Vec::new() };
 
         let adopted = adopted_targets(&targets, &ledger)?;
-        let next_hops = NextHopKeeper::start(targets, adopted).map_err(OpenError::Netlink)?;
+        let next_hops = match next_hop {
+            None => NextHopKeeper::start(targets, adopted),
+            Some(next_hop) => NextHopKeeper::fixed(targets, next_hop),
+        };
+        let next_hops = next_hops.map_err(OpenError::Netlink)?;
         let loopback = Loopback::open().map_err(OpenError::Netlink)?;
         let opened = if generation.0 == 0 { Opened::Fresh } else { Opened::Adopted { generation } };
         tracing::info!(?opened, dir = %dir.display(), "data plane opened");

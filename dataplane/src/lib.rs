@@ -11,6 +11,7 @@ mod counters;
 mod dataplane;
 mod directory;
 mod errors;
+pub mod fixture;
 mod grace;
 mod header;
 mod keys;
