@@ -3,7 +3,8 @@
 //! A key is an address with what qualifies it, in one of several spaces; a lookup reads one
 //! displacement and one place, whatever the number of entries, and never probes further. The host
 //! chooses displacements such that no two keys meet (Belazzougui et al., "Hash, displace, and
-//! compress"). Each generation has a directory of its own; it is the root from which rings,
+//! compress"). A displacement has a few bits beside it that say which keys it is not for, so most keys
+//! that are not listed cost one read. Each generation has a directory of its own; it is the root from which rings,
 //! targets and services are reached, so replacing it replaces everything at once.
 
 use crate::limits::{DIRECTORY_BUCKETS, DIRECTORY_PLACES};
@@ -76,6 +77,13 @@ impl Key {
     #[must_use]
     pub const fn bucket(&self) -> u32 {
         (self.hash() >> 32) as u32 & (DIRECTORY_BUCKETS as u32 - 1)
+    }
+
+    /// This key's bit among those beside a displacement.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bit(&self) -> u64 {
+        1 << (32 + (self.hash() >> 59))
     }
 
     /// The place of this key under a displacement.

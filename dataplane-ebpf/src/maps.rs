@@ -73,6 +73,9 @@ impl Generation {
     pub fn find(self, key: &Key) -> Option<Value> {
         let bucket = self.half * DIRECTORY_BUCKETS as u32 + key.bucket();
         let displacement = *DISPLACEMENTS.get(bucket)?;
+        if displacement & key.bit() == 0 {
+            return None;
+        }
         let place = self.half * DIRECTORY_PLACES as u32 + key.place(displacement as u32);
         let entry = ENTRIES.get(place)?;
         (entry.key == *key).then_some(entry.value)
