@@ -40,7 +40,11 @@ fn finer_ring_leaves_each_flow_where_it_was() {
     let node = Node::new("finer");
     let mut tables = with_backends(one_service("10.1.0.2"));
     tables.edge.rings = vec![Ring::from_positions(pattern(RING_SLOTS_MIN))];
-    node.with_tables(&tables, |bench| {
+    node.namespace.enter(|| {
+        let mut bench = Bench::open(node.config()).0;
+        bench.dataplane.apply(&tables).expect("coarse");
+        bench.settle(&tables);
+        let bench = &mut bench;
         let coarse = backends_of(bench);
         assert!((0..BACKENDS).all(|n| coarse.contains(&(n as u8))), "flows spread");
         let mut slots = 2 * RING_SLOTS_MIN;
@@ -61,16 +65,19 @@ fn finer_ring_leaves_each_flow_where_it_was() {
     });
 }
 
-/// Services with rings that all differ: each sends slot 0 to another backend, and so on.
+/// Services with rings that all differ: of each pattern of slots one for each order of the backends.
 fn many(services: usize) -> Tables {
     let mut tables = with_backends(Tables::default());
+    let pattern = |n: usize| -> Arc<[Slot]> {
+        let mut slots = pattern(RING_SLOTS_MIN);
+        slots[1 + n] = Slot::settled(((slots[1 + n].current as usize + 1) % BACKENDS) as u16);
+        slots.into()
+    };
+    let patterns: Vec<_> = (0..services.div_ceil(BACKENDS)).map(pattern).collect();
     for n in 0..services {
-        let shift = |slot: usize| Slot::settled(((slot + n) % BACKENDS) as u16);
-        let mut slots: Vec<_> = (0..RING_SLOTS_MIN).map(shift).collect();
-        // Makes one of more than sixteen.
-        slots[1 + n % 4000] = Slot::settled((n / 4000) as u16);
-        let backends = (0..BACKENDS).collect();
-        tables.edge.rings.push(Ring { backends, slots: slots.into() });
+        let backends = (0..BACKENDS).map(|backend| (backend + n) % BACKENDS).collect();
+        let slots = Arc::clone(&patterns[n / BACKENDS]);
+        tables.edge.rings.push(Ring { backends, slots });
         tables.edge.vips.push(Vip {
             address: IpAddr::from([198, 18, (n / 250) as u8, (n % 250) as u8]),
             protocol: Protocol::Tcp,
@@ -91,7 +98,10 @@ fn as_many_services_as_there_may_be_are_balanced_adopted_and_changed_one_by_one(
         let vip = |n: &usize| format!("198.18.{}.{}", n / 250, n % 250);
         sample.iter().map(|n| backend_of(bench, 7, &vip(n))).collect::<Vec<_>>()
     };
-    let mut tables = many(MAX_SERVICES);
+    let one_more = many(MAX_SERVICES + 1);
+    let mut tables = one_more.clone();
+    tables.edge.vips.pop();
+    tables.edge.rings.pop();
     let before = node.with_tables(&tables, |bench| ways(bench));
 
     node.namespace.enter(|| {
@@ -108,7 +118,6 @@ fn as_many_services_as_there_may_be_are_balanced_adopted_and_changed_one_by_one(
         bench.dataplane.apply(&tables).expect("one ring");
         assert_eq!(ways(&bench), [before[0], 9, before[2], before[3]]);
 
-        let one_more = many(MAX_SERVICES + 1);
         match bench.dataplane.apply(&one_more) {
             Err(ApplyError::Tables(TablesError::TooMany { what: "services", limit, .. })) => {
                 assert_eq!(limit, MAX_SERVICES);
