@@ -15,4 +15,6 @@ mod pass;
 #[cfg(test)]
 mod probe;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod support;
