@@ -229,7 +229,8 @@ mod tests {
             if displacement & key.bit() == 0 {
                 return None;
             }
-            let entry = self.places[key.place(displacement as u32) as usize];
+            let low = u32::try_from(displacement & 0xffff_ffff).expect("32 bits");
+            let entry = self.places[key.place(low) as usize];
             (entry.key == *key).then_some(entry.value)
         }
 
