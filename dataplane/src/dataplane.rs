@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::{
     bpf::{self, Hook},
+    canary::{Canary, Questions},
     counters::Counters,
     directory::{Directories, Entries},
     errors::{ApplyError, NotInForce, OpenError},
@@ -108,6 +109,8 @@ pub struct Dataplane {
     loopback: Loopback,
     generation: Generation,
     ledger: Ledger,
+    /// Tries out what is written; on nodes that balance.
+    canary: Option<Canary>,
     /// What the rings of the last tables hold.
     known: Known,
     /// Since the last flip.
@@ -161,6 +164,8 @@ impl Dataplane {
         let probe_links =
             if config.roles.edge { attach_probe(&mut ebpf, &config.uplinks)? } else { Vec::new() };
 
+        let canary = config.roles.edge.then(|| Canary::open(OBJECT, XDP_PROGRAM, &dir));
+        let canary = canary.transpose()?;
         let adopted = adopted_targets(&targets, &ledger)?;
         let next_hops = match next_hop {
             None => NextHopKeeper::start(targets, adopted),
@@ -182,6 +187,7 @@ impl Dataplane {
             loopback,
             generation,
             ledger,
+            canary,
             known: Known::default(),
             // A predecessor may have flipped its last generation in a moment ago.
             grace: GracePeriod::begin(),
@@ -214,7 +220,17 @@ impl Dataplane {
         self.write_numbered(&plan)?;
         self.next_hops.want(self.wanted(&plan.ledger), NEXT_HOP_PATIENCE);
         self.maps.write_root(next.half(), self.config.cluster_secret.root())?;
-        self.directories.put(next.half(), plan.entries).map_err(failed("ENTRIES"))?;
+        self.directories.put(next.half(), plan.entries.clone()).map_err(failed("ENTRIES"))?;
+        if let Some(canary) = &mut self.canary {
+            let questions = Questions {
+                tables,
+                plan: &plan,
+                listed: self.directories.listed(self.generation.half()),
+                flow_key: self.config.cluster_secret.flow_key(),
+                own_addresses: &self.config.tunnel_addresses,
+            };
+            canary.ask(next.0, &questions, XDP_PROGRAM)?;
+        }
         self.loopback.add(&accepted).map_err(ApplyError::Loopback)?;
         self.maps.flip(next.0)?;
 

@@ -81,6 +81,38 @@ fn refused_tables_change_nothing() {
 }
 
 #[test]
+fn generation_that_would_answer_wrongly_is_not_put_in_force() {
+    let node = Node::new("canary");
+    node.with_tables(&one_service("10.1.0.2"), |bench| {
+        let before = bench.dataplane.generation();
+        let mut tables = one_service("10.1.0.3");
+        // Somebody writes over all that the idle half will refer to: it will find nothing.
+        let dirs =
+            std::fs::read_dir(&node.pin_dir).expect("pins").map(|dir| dir.expect("dir").path());
+        let mut pins = dirs.map(|dir| dir.join("DISPLACEMENTS")).filter(|pin| pin.exists());
+        let pin = pins.next().expect("pinned");
+        bench.dataplane.apply(&tables).expect("fills the other half");
+        bench.dataplane.apply(&one_service("10.1.0.2")).expect("and goes back");
+        let map = aya::maps::MapData::from_pin(&pin).expect("map");
+        let mut map: aya::maps::Array<_, u64> =
+            aya::maps::Map::Array(map).try_into().expect("array");
+        let half = map.len() / 2;
+        let idle = half * ((before.0 + 3) & 1);
+        for at in idle..idle + half {
+            map.set(at, 0, 0).expect("written over");
+        }
+        tables.edge.rings = vec![ring(0, 0)];
+
+        let refused = bench.dataplane.apply(&tables);
+
+        assert!(matches!(refused, Err(ApplyError::Canary(_))), "{refused:?}");
+        assert_eq!(bench.dataplane.generation(), Generation(before.0 + 2));
+        assert_eq!(outer_destination(bench), [10, 1, 0, 2]);
+        bench.dataplane.verify().expect("what was in force still is");
+    });
+}
+
+#[test]
 fn service_addresses_are_on_loopback_while_accepted_and_others_are_left_alone() {
     let node = Node::new("loopback");
     node.namespace.run("ip addr add 192.0.2.99/32 dev lo");
