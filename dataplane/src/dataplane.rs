@@ -229,7 +229,11 @@ impl Dataplane {
                 flow_key: self.config.cluster_secret.flow_key(),
                 own_addresses: &self.config.tunnel_addresses,
             };
-            canary.ask(next.0, &questions, XDP_PROGRAM)?;
+            if let Err(error) = canary.ask(next.0, &questions, XDP_PROGRAM) {
+                // Written anew by the next attempt, all of it.
+                self.directories.clear(next.half());
+                return Err(error.into());
+            }
         }
         self.loopback.add(&accepted).map_err(ApplyError::Loopback)?;
         self.maps.flip(next.0)?;
