@@ -114,7 +114,7 @@ impl RingPlace {
     #[inline(always)]
     #[must_use]
     pub const fn slots(self) -> u32 {
-        self.blocks() * RING_SLOTS_MIN as u32
+        self.blocks() * BLOCK_SLOTS
     }
 
     /// The slot for a hash, counted from the beginning of the pool.
@@ -123,9 +123,12 @@ impl RingPlace {
     #[must_use]
     pub const fn slot(self, hash: u64) -> u32 {
         let within = hash as u32 & self.slots().wrapping_sub(1);
-        self.first_block() * RING_SLOTS_MIN as u32 + within
+        self.first_block() * BLOCK_SLOTS + within
     }
 }
+
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const BLOCK_SLOTS: u32 = RING_SLOTS_MIN as u32;
 
 const _: () = assert!(size_of::<Slot>() == 4);
 const _: () = assert!(RING_SLOTS_MIN.is_power_of_two() && RING_SLOTS_MAX.is_power_of_two());

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::{
     bpf::{self, Hook},
+    canary::{Canary, Questions},
     counters::Counters,
     directory::{Directories, Entries},
     errors::{ApplyError, NotInForce, OpenError},
@@ -111,6 +112,8 @@ pub struct Dataplane {
     loopback: Loopback,
     generation: Generation,
     ledger: Ledger,
+    /// Tries out what is written; on nodes that balance.
+    canary: Option<Canary>,
     /// What the rings of the last tables hold.
     known: Known,
     /// Since the last flip.
@@ -164,6 +167,8 @@ impl Dataplane {
         let probe_links =
             if config.roles.edge { attach_probe(&mut ebpf, &config.uplinks)? } else { Vec::new() };
 
+        let canary = config.roles.edge.then(|| Canary::open(OBJECT, XDP_PROGRAM, &dir));
+        let canary = canary.transpose()?;
         let adopted = adopted_targets(&targets, &ledger)?;
         let next_hops = match next_hop {
             None => NextHopKeeper::start(targets, adopted),
@@ -185,6 +190,7 @@ impl Dataplane {
             loopback,
             generation,
             ledger,
+            canary,
             known: Known::default(),
             // A predecessor may have flipped its last generation in a moment ago.
             grace: GracePeriod::begin(),
@@ -224,7 +230,21 @@ impl Dataplane {
             reserved: 0,
         };
         self.maps.write_root(next.half(), root)?;
-        self.directories.put(next.half(), plan.entries).map_err(failed("ENTRIES"))?;
+        self.directories.put(next.half(), plan.entries.clone()).map_err(failed("ENTRIES"))?;
+        if let Some(canary) = &mut self.canary {
+            let questions = Questions {
+                tables,
+                plan: &plan,
+                listed: self.directories.listed(self.generation.half()),
+                flow_key: secret.flow_key(),
+                own_addresses: &self.config.tunnel_addresses,
+            };
+            if let Err(error) = canary.ask(next.0, &questions, XDP_PROGRAM) {
+                // Written anew by the next attempt, all of it.
+                self.directories.clear(next.half());
+                return Err(error.into());
+            }
+        }
         self.loopback.add(&accepted).map_err(ApplyError::Loopback)?;
         self.maps.flip(next.0)?;
 

@@ -59,16 +59,28 @@ impl Directories {
 
     /// Makes a half that is not in force list `wanted`, which are not more than fit.
     pub(crate) fn put(&mut self, half: u32, wanted: Entries) -> Result<(), NoDisplacement> {
+        let (mut directory, listed) = self.half_mut(half);
+        directory.put(listed, wanted)
+    }
+
+    /// Empties a half that is not in force: whatever it holds, it is not what was put there.
+    pub(crate) fn clear(&mut self, half: u32) {
+        let (mut directory, listed) = self.half_mut(half);
+        directory.clear();
+        listed.clear();
+    }
+
+    fn half_mut(&mut self, half: u32) -> (Directory<'_>, &mut Entries) {
         let half_of = |len| if half == 0 { 0..len } else { len..2 * len };
         let displacements = self.displacements.values_mut().get_mut(half_of(DIRECTORY_BUCKETS));
         let places = self.places.values_mut().get_mut(half_of(DIRECTORY_PLACES));
         let [even, odd] = &mut self.listed;
         let listed = if half == 0 { even } else { odd };
-        Directory {
+        let directory = Directory {
             displacements: displacements.unwrap_or_default(),
             places: places.unwrap_or_default(),
-        }
-        .put(listed, wanted)
+        };
+        (directory, listed)
     }
 }
 
@@ -97,14 +109,18 @@ impl Directory<'_> {
         fresh.sort_by_key(|(_, entries)| Reverse(entries.len()));
         for (bucket, entries) in fresh {
             if self.displace(bucket, &entries).is_none() {
-                self.displacements.fill(0);
-                self.places.fill(Entry::default());
+                self.clear();
                 listed.clear();
                 return Err(NoDisplacement);
             }
         }
         *listed = wanted;
         Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.displacements.fill(0);
+        self.places.fill(Entry::default());
     }
 
     /// Writes to the place of a key that has one.
@@ -229,7 +245,8 @@ mod tests {
             if displacement & key.bit() == 0 {
                 return None;
             }
-            let entry = self.places[key.place(displacement as u32) as usize];
+            let low = u32::try_from(displacement & 0xffff_ffff).expect("32 bits");
+            let entry = self.places[key.place(low) as usize];
             (entry.key == *key).then_some(entry.value)
         }
 

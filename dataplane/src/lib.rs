@@ -7,6 +7,7 @@
 
 pub mod bfd;
 mod bpf;
+mod canary;
 mod counters;
 mod dataplane;
 mod directory;
@@ -33,6 +34,7 @@ mod trace;
 pub use isocast_dataplane_common::{Outcome, limits::PASS_ON_MAX, tables::Counter};
 
 pub use self::{
+    canary::{CanaryError, WrongAnswer},
     counters::Counters,
     dataplane::{Config, Dataplane, Generation, Opened, Roles, detach},
     errors::{ApplyError, NotInForce, OpenError},

@@ -215,7 +215,8 @@ impl Targets {
     }
 }
 
-fn take<T: TryFrom<Map, Error = MapError>>(
+/// Takes one map out of a loaded object.
+pub(crate) fn take<T: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, MapFailure> {

@@ -34,7 +34,7 @@ pub(crate) use self::{
 use crate::{
     directory::Entries,
     header::address_words,
-    tables::{Protocol, Tables},
+    tables::{Protocol, Tables, Vip},
 };
 
 /// Who has a target number: a backend by its key, or, with an empty key, any node by its address.
@@ -245,8 +245,7 @@ fn entries(
         let ring = ring.ok_or(TablesError::Dangling { what: "ring", position: vip.ring })?;
         let service = ledger.services.get(&vip.service.0).copied().unwrap_or_default();
         let address = address_words(vip.address);
-        let protocol = number_of(vip.protocol);
-        let key = Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be());
+        let key = listener(vip);
         let value = Value { index: ring.code(), service, tenant: vip.tenant };
         if entries.insert(key, value).is_some() {
             let what = format!("{:?} {} port {}", vip.protocol, vip.address, vip.port);
@@ -286,13 +285,20 @@ fn blocks(tables: &Tables) -> usize {
     tables.edge.rings.iter().map(|ring| ring.slots.len().div_ceil(RING_SLOTS_MIN)).sum()
 }
 
+/// The key under which a listener's packets find it.
+pub(crate) fn listener(vip: &Vip) -> Key {
+    let (address, protocol) = (address_words(vip.address), number_of(vip.protocol));
+    Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be())
+}
+
 const fn too_many(what: &'static str, count: usize, limit: usize) -> TablesError {
     TablesError::TooMany { what, count, limit }
 }
 
 const UDP: u8 = number_of(Protocol::Udp);
 
-const fn number_of(protocol: Protocol) -> u8 {
+/// The protocol's number in IP headers.
+pub(crate) const fn number_of(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
@@ -305,7 +311,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tables::{Accept, Backend, BackendKey, EdgeTables, Probe, Ring, ServiceKey, Vip};
+    use crate::tables::{Accept, Backend, BackendKey, EdgeTables, Probe, Ring, ServiceKey};
 
     const OWN: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1))];
 

@@ -1,7 +1,7 @@
 //! The cases: what is fed to which program, what must come out, and what it may cost.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
@@ -171,9 +171,8 @@ fn run(planned: &[Planned]) -> Result<(f64, Vec<Case>), Failure> {
         for adjust in [0, case.made.adjusts()] {
             let under_test =
                 if adjust == 0 { UnderTest::Transmit } else { UnderTest::Adjust(adjust) };
-            if !harnesses.contains_key(&case.harness(adjust)) {
-                let harness = Driver::new(case.feed.clone(), under_test)?;
-                harnesses.insert(case.harness(adjust), (harness, Vec::new()));
+            if let Entry::Vacant(vacant) = harnesses.entry(case.harness(adjust)) {
+                vacant.insert((Driver::new(case.feed.clone(), under_test)?, Vec::new()));
             }
         }
         cases.push((driver, Vec::new()));

@@ -56,6 +56,7 @@ fn time(dataplane: &mut Dataplane, tables: [&Tables; 2]) -> Result<f64, Failure>
     dataplane.apply(first)?;
     let mut times = Vec::new();
     for tables in [second, first].into_iter().cycle().take(TRIES) {
+        #[expect(clippy::disallowed_methods, reason = "the pace of commits is part of the case")]
         thread::sleep(PACE);
         let before = Instant::now();
         dataplane.apply(tables)?;

@@ -81,6 +81,12 @@ impl RingContent {
         self.len() / RING_SLOTS_MIN
     }
 
+    /// The target that new flows of a hash get, or [`NO_BACKEND`].
+    pub(crate) fn current(&self, hash: u64) -> u16 {
+        let slot = usize::try_from(hash % self.len().max(1) as u64).unwrap_or(0);
+        self.slots.get(slot).map_or(NO_BACKEND, |slot| self.meaning.slot(*slot).current)
+    }
+
     /// Writes the slots with target and chain numbers.
     pub(crate) fn write(&self, slots: &mut [Slot]) {
         for (to, from) in slots.iter_mut().zip(self.slots.iter()) {

@@ -1,6 +1,6 @@
 //! Rings of every size, and as many services as there may be.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::support::{
     node::{Bench, Node, TENANT, backend, one_service},
@@ -11,7 +11,7 @@ use isocast_dataplane::{
 };
 use isocast_dataplane_common::{RING_SLOTS_MIN, Slot, limits::MAX_SERVICES, slot::RING_SLOTS_MAX};
 
-const BACKENDS: usize = 16;
+const BACKENDS: u16 = 16;
 
 fn with_backends(mut tables: Tables) -> Tables {
     tables.edge.backends =
@@ -32,7 +32,8 @@ fn backends_of(bench: &Bench) -> Vec<u8> {
 }
 
 fn pattern(slots: usize) -> Vec<Slot> {
-    (0..slots).map(|n| Slot::settled((n % RING_SLOTS_MIN % BACKENDS) as u16)).collect()
+    // Sixteen divides the smallest ring: the pattern of a larger one is that of it, repeated.
+    (0..BACKENDS).cycle().map(Slot::settled).take(slots).collect()
 }
 
 #[test]
@@ -46,7 +47,7 @@ fn finer_ring_leaves_each_flow_where_it_was() {
         bench.settle(&tables);
         let bench = &mut bench;
         let coarse = backends_of(bench);
-        assert!((0..BACKENDS).all(|n| coarse.contains(&(n as u8))), "flows spread");
+        assert!((0..16).all(|n| coarse.contains(&n)), "flows spread");
         let mut slots = 2 * RING_SLOTS_MIN;
         while slots <= RING_SLOTS_MAX {
             tables.edge.rings = vec![Ring::from_positions(pattern(slots))];
@@ -65,25 +66,28 @@ fn finer_ring_leaves_each_flow_where_it_was() {
     });
 }
 
-/// Services with rings that all differ: of each pattern of slots one for each order of the backends.
+/// The address of the service of that number.
+fn other(n: usize) -> IpAddr {
+    let n = u32::try_from(n).expect("few");
+    IpAddr::from(Ipv4Addr::from_bits(0xc612_0000 + n))
+}
+
+/// Services of which sixteen each share a ring; their rings all differ.
 fn many(services: usize) -> Tables {
     let mut tables = with_backends(Tables::default());
-    let pattern = |n: usize| -> Arc<[Slot]> {
+    let sharing = usize::from(BACKENDS);
+    for n in 0..services.div_ceil(sharing) {
         let mut slots = pattern(RING_SLOTS_MIN);
-        slots[1 + n] = Slot::settled(((slots[1 + n].current as usize + 1) % BACKENDS) as u16);
-        slots.into()
-    };
-    let patterns: Vec<_> = (0..services.div_ceil(BACKENDS)).map(pattern).collect();
+        slots[1 + n] = Slot::settled((slots[1 + n].current + 1) % BACKENDS);
+        tables.edge.rings.push(Ring::from_positions(slots));
+    }
     for n in 0..services {
-        let backends = (0..BACKENDS).map(|backend| (backend + n) % BACKENDS).collect();
-        let slots = Arc::clone(&patterns[n / BACKENDS]);
-        tables.edge.rings.push(Ring { backends, chains: Arc::new([]), slots });
         tables.edge.vips.push(Vip {
-            address: IpAddr::from([198, 18, (n / 250) as u8, (n % 250) as u8]),
+            address: other(n),
             protocol: Protocol::Tcp,
             port: 443,
             tenant: TENANT,
-            ring: n,
+            ring: n / sharing,
             service: ServiceKey(format!("s{n}").into()),
         });
     }
@@ -95,13 +99,12 @@ fn as_many_services_as_there_may_be_are_balanced_adopted_and_changed_one_by_one(
     let node = Node::new("many");
     let sample = [0, 1, 4999, MAX_SERVICES - 1];
     let ways = |bench: &Bench| {
-        let vip = |n: &usize| format!("198.18.{}.{}", n / 250, n % 250);
-        sample.iter().map(|n| backend_of(bench, 7, &vip(n))).collect::<Vec<_>>()
+        let way = |n: &usize| backend_of(bench, 7, &other(*n).to_string());
+        sample.iter().map(way).collect::<Vec<_>>()
     };
     let one_more = many(MAX_SERVICES + 1);
     let mut tables = one_more.clone();
     tables.edge.vips.pop();
-    tables.edge.rings.pop();
     let before = node.with_tables(&tables, |bench| ways(bench));
 
     node.namespace.enter(|| {
@@ -111,12 +114,10 @@ fn as_many_services_as_there_may_be_are_balanced_adopted_and_changed_one_by_one(
         bench.settle(&tables);
         assert_eq!(ways(&bench), before, "adopted");
 
-        tables.edge.rings[1] = Ring {
-            slots: Arc::new([Slot::settled(9); RING_SLOTS_MIN]),
-            ..tables.edge.rings[1].clone()
-        };
+        let ring = tables.edge.vips[4999].ring;
+        tables.edge.rings[ring] = Ring::from_positions([Slot::settled(9); RING_SLOTS_MIN]);
         bench.dataplane.apply(&tables).expect("one ring");
-        assert_eq!(ways(&bench), [before[0], 9, before[2], before[3]]);
+        assert_eq!(ways(&bench), [before[0], before[1], 9, before[3]]);
 
         match bench.dataplane.apply(&one_more) {
             Err(ApplyError::Tables(TablesError::TooMany { what: "services", limit, .. })) => {
@@ -124,7 +125,7 @@ fn as_many_services_as_there_may_be_are_balanced_adopted_and_changed_one_by_one(
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(ways(&bench)[1], 9, "what was in force still is");
+        assert_eq!(ways(&bench)[2], 9, "what was in force still is");
     });
 }
 
