@@ -111,6 +111,10 @@ pub struct Value {
 impl Value {
     /// In place of a tenant: this listener is the tunnel's end, not a service.
     pub const TUNNEL: u32 = u32::MAX;
+    /// Flag, above the tenant's 24 bits: the service has a [`crate::policy::Policy`].
+    pub const GUARDED: u32 = 1 << 26;
+    /// The bits of a tenant.
+    pub const TENANT: u32 = (1 << 24) - 1;
 }
 
 /// One place of the directory. An all-zero key is an empty place: no space is 0.

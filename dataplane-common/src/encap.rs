@@ -46,6 +46,8 @@ pub const fn hlen(hops: usize) -> u8 {
 pub const FLAG_PROBE: u8 = 1;
 /// Packet flag: already passed on once; the receiver keeps it.
 pub const FLAG_SECOND_HOP: u8 = 2;
+/// Packet flag: a new flow, to be answered by a cookie.
+pub const FLAG_COOKIE: u8 = 4;
 
 /// A tenant and flags as the second word of the header, in network order.
 #[inline(always)]

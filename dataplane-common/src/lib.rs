@@ -17,6 +17,7 @@ pub mod limits;
 #[cfg(not(target_arch = "bpf"))]
 pub mod maglev;
 pub mod outcome;
+pub mod policy;
 pub mod siphash;
 pub mod slot;
 pub mod tables;

@@ -10,19 +10,20 @@ use isocast_dataplane_common::{
     CHAIN_HOPS, Outcome,
     directory::{Address, Key, Space, mapped},
     encap::{
-        ETHERNET_LEN, FLAG_SECOND_HOP, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN, OUTER_V6_LEN,
-        UDP_LEN, hlen,
+        ETHERNET_LEN, FLAG_COOKIE, FLAG_SECOND_HOP, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
+        OUTER_V6_LEN, UDP_LEN, hlen,
     },
 };
 
 use crate::{
     header::{self, Outer, adjust, fold},
+    limits::begins_connection,
     maps::{self, Generation},
     packet::{
         ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, IPIP, IPV6, Ip, TCP, UDP, destination_port, ip_len,
         opens_connection,
     },
-    socket,
+    socket, syncookie,
 };
 
 #[inline(always)]
@@ -126,7 +127,7 @@ fn inner<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
     if HOPS > 0
         && ip.protocol == TCP
         && !opens_connection(frame, transport)
-        && !socket::owns::<INNER6>(ctx, &ip, ports)
+        && !socket::owns::<INNER6>(ctx, frame, at, &ip, ports)
     {
         // SAFETY: the further hops lie before the inner header, which is within bounds.
         let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };
@@ -148,6 +149,12 @@ fn inner<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
         frame.write(12, if INNER6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
     }
     maps::count(Outcome::Decapsulated);
+    if u32::from_be(tenant) as u8 & FLAG_COOKIE != 0
+        && ip.protocol == TCP
+        && begins_connection(frame, ETHERNET_LEN + ip_len::<INNER6>())
+    {
+        return Ok(syncookie::answer::<INNER6>(ctx));
+    }
     Ok(XDP_PASS)
 }
 

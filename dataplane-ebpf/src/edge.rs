@@ -5,16 +5,18 @@ use isocast_dataplane_common::{
     NO_BACKEND, NO_CHAIN, Outcome, RingPlace,
     directory::{Address, Value},
     encap::{
-        ETHERNET_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN, OUTER_V6_LEN, entropy_port, tenant_word,
+        ETHERNET_LEN, FLAG_COOKIE, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN, OUTER_V6_LEN,
+        entropy_port, tenant_word,
     },
     tables::Target,
 };
 
 use crate::{
     header::{self, Outer},
+    limits,
     maps::{self, Generation},
     packet::{Frame, IPIP, IPV6, Ip, TCP, ip_len, opens_connection},
-    socket,
+    socket, syncookie,
 };
 
 #[inline(always)]
@@ -26,11 +28,16 @@ pub fn run<const V6: bool>(
     ports: u32,
     service: Value,
 ) -> Result<u32, Outcome> {
+    maps::count_service(service.service, ip.len);
+    let challenged = service.tenant & Value::GUARDED != 0 && {
+        let transport = ETHERNET_LEN + ip_len::<V6>();
+        let begins = ip.protocol == TCP && limits::begins_connection(frame, transport);
+        limits::admit::<V6>(generation, ip, service, begins)?
+    };
     let root = generation.root()?;
     let flow = ip.flow(ports);
     let hash = if V6 { flow.hash_v6(&root.flow_key) } else { flow.hash_v4(&root.flow_key) };
     let slot = maps::slot(RingPlace::from_code(service.index), hash)?;
-    maps::count_service(service.service, ip.len);
     if slot.current == NO_BACKEND {
         return Err(Outcome::NoBackend);
     }
@@ -46,10 +53,10 @@ pub fn run<const V6: bool>(
         further = Further::of(slot.chain)?;
     }
     if target.flags & Target::LOCAL != 0 {
-        if further.len == 0 || socket::owns::<V6>(ctx, ip, ports) {
+        if further.len == 0 || socket::owns::<V6>(ctx, frame, ETHERNET_LEN, ip, ports) {
             maps::count_target(number, ip.len);
             maps::count(Outcome::DeliveredHere);
-            return Ok(XDP_PASS);
+            return Ok(if challenged { syncookie::answer::<V6>(ctx) } else { XDP_PASS });
         }
         number = further.first;
         target = maps::target(number)?;
@@ -64,7 +71,7 @@ pub fn run<const V6: bool>(
         traffic_class: ip.traffic_class,
         inner_protocol: if V6 { IPV6 } else { IPIP },
         inner_len: ip.len,
-        tenant: tenant_word(service.tenant, 0),
+        tenant: tenant_word(service.tenant, if challenged { FLAG_COOKIE } else { 0 }),
     };
     let action = match (target.flags & Target::IPV6 != 0, further.len) {
         (false, 0) => over_v4::<0>(ctx, target, &outer, &further),

@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use isocast_dataplane_common::{bfd, tables};
+use isocast_dataplane_common::{bfd, policy, tables};
 
 /// Types of the programs that are made here from a few instructions.
 #[derive(Clone, Copy, Debug)]
@@ -367,7 +367,12 @@ plain_old_data! {
     BfdSessionValue(bfd::Session);
     ChainValue(tables::Chain);
     CounterValue(tables::Counter);
+    LevelsValue(policy::Levels);
     NameValue(tables::Name);
+    PolicyValue(policy::Policy);
+    RatesValue(policy::Rates);
+    RefusedValue(policy::Refused);
     RootValue(tables::Root);
+    SourceKeyValue(policy::SourceKey);
     TargetValue(tables::Target);
 }

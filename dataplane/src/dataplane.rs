@@ -28,6 +28,7 @@ use crate::{
     directory::{Directories, Entries},
     errors::{ApplyError, NotInForce, OpenError},
     grace::GracePeriod,
+    guards::{self, Guards},
     header::{self, NextHop},
     keys::ClusterSecret,
     links::{LinkError, Links, Uplink},
@@ -105,6 +106,7 @@ pub struct Dataplane {
     maps: Maps,
     directories: Directories,
     rings: Rings,
+    guards: Guards,
     links: Links,
     /// Held, not pinned: probes end with the process that sends them.
     _probe_links: Vec<OwnedFd>,
@@ -147,7 +149,7 @@ impl Dataplane {
                 .map_err(|source| OpenError::Pin { path: config.pin_dir.clone(), source })?;
         }
         let mut loader = EbpfLoader::new();
-        for name in MAP_NAMES {
+        for name in MAP_NAMES.into_iter().chain(guards::MAP_NAMES) {
             loader.map_pin_path(name, dir.join(name));
         }
         for name in BFD_MAP_NAMES {
@@ -158,7 +160,9 @@ impl Dataplane {
         load_programs(&mut ebpf, config.roles).map_err(OpenError::Program)?;
         let Taken { maps, directories, rings, targets } = Taken::of(&mut ebpf)?;
         let generation = Generation(maps.generation()?);
-        let ledger = recover(&maps, &targets, &rings, directories.listed(generation.half()))?;
+        let in_force = directories.listed(generation.half());
+        let ledger = recover(&maps, &targets, &rings, in_force)?;
+        let guards = Guards::open(&mut ebpf, generation.half(), in_force)?;
 
         let program = xdp(&mut ebpf).map_err(OpenError::Program)?;
         let program = program.fd().map_err(OpenError::Program)?.as_fd();
@@ -184,6 +188,7 @@ impl Dataplane {
             maps,
             directories,
             rings,
+            guards,
             links,
             _probe_links: probe_links,
             next_hops,
@@ -214,12 +219,15 @@ impl Dataplane {
             decapsulates: self.config.roles.backend,
         };
         let plan = plan::plan(tables, &self.ledger, &self.known, node)?;
+        let guards = self.guards.plan(&tables.edge, &plan.ledger.services)?;
         let accepted: BTreeSet<_> =
             tables.decap.accepts.iter().map(|accept| accept.address).collect();
 
         // From here to the flip, only what nothing in force refers to is written.
         self.grace.wait().map_err(ApplyError::Readers)?;
         let next = self.generation.next();
+        self.guards.collect_garbage()?;
+        self.guards.write(next.half(), &guards)?;
         self.write_numbered(&plan)?;
         self.next_hops.want(self.wanted(&plan.ledger), NEXT_HOP_PATIENCE);
         let secret = &self.config.cluster_secret;
@@ -254,6 +262,7 @@ impl Dataplane {
         let previous = std::mem::replace(&mut self.ledger, plan.ledger);
         self.applied = Some(tables.clone());
         self.clean_up(&previous, &accepted);
+        self.clean_up_guards(guards);
         self.take_over()?;
         tracing::debug!(generation = next.0, "tables in force");
         Ok(next)
@@ -264,7 +273,7 @@ impl Dataplane {
     /// # Errors
     /// When the kernel refuses.
     pub fn counters(&self) -> Result<Counters, MapFailure> {
-        Counters::read(&self.maps, &self.ledger)
+        Counters::read(&self.maps, self.guards.ceilings(), &self.ledger)
     }
 
     /// Follows what is known of the tunnel addresses in the tables.
@@ -305,6 +314,7 @@ impl Dataplane {
         for (name, &number) in &plan.ledger.services {
             if !self.ledger.services.contains_key(name) {
                 self.maps.write_name(Numbered::Service, number, Some(name))?;
+                self.guards.ceilings().forget(number)?;
             }
         }
         for (owner, &number) in &plan.ledger.targets {
@@ -360,6 +370,18 @@ impl Dataplane {
         }
         if let Err(error) = self.loopback.remove_others(accepted) {
             tracing::warn!(%error, "cannot remove service addresses");
+        }
+    }
+
+    /// After the flip, once nobody reads the previous generation: lists that only it had. Failures
+    /// are made up for by the next generation.
+    fn clean_up_guards(&mut self, planned: guards::Planned) {
+        let outcome = self.guards.flipped(planned).and_then(|()| {
+            let is_read = self.guards.has_garbage() && bpf::wait_for_readers().is_err();
+            if is_read { Ok(()) } else { self.guards.collect_garbage() }
+        });
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "cannot clean up source lists and ceilings");
         }
     }
 

@@ -34,6 +34,9 @@ pub enum OpenError {
     /// Netlink failed.
     #[error("cannot talk to the kernel's network configuration")]
     Netlink(#[source] io::Error),
+    /// Ceilings cannot be divided over the cores.
+    #[error("cannot learn of the cores that share ceilings")]
+    Ceilings(#[source] io::Error),
     /// The health checks' program cannot be attached.
     #[error("cannot attach the probe program to {interface}")]
     Probe {

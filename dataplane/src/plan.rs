@@ -33,6 +33,7 @@ pub(crate) use self::{
 };
 use crate::{
     directory::Entries,
+    guards::is_guarded,
     header::address_words,
     tables::{Protocol, Tables, Vip},
 };
@@ -246,7 +247,9 @@ fn entries(
         let service = ledger.services.get(&vip.service.0).copied().unwrap_or_default();
         let address = address_words(vip.address);
         let key = listener(vip);
-        let value = Value { index: ring.code(), service, tenant: vip.tenant };
+        let guarded = is_guarded(&tables.edge, &vip.service, vip.tenant);
+        let tenant = vip.tenant | if guarded { Value::GUARDED } else { 0 };
+        let value = Value { index: ring.code(), service, tenant };
         if entries.insert(key, value).is_some() {
             let what = format!("{:?} {} port {}", vip.protocol, vip.address, vip.port);
             return Err(TablesError::Duplicate { what });
@@ -291,7 +294,7 @@ pub(crate) fn listener(vip: &Vip) -> Key {
     Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be())
 }
 
-const fn too_many(what: &'static str, count: usize, limit: usize) -> TablesError {
+pub(crate) const fn too_many(what: &'static str, count: usize, limit: usize) -> TablesError {
     TablesError::TooMany { what, count, limit }
 }
 
@@ -356,7 +359,7 @@ mod tests {
             vips: vips.collect(),
             rings: vec![ring(&positions)],
             backends: backends.collect(),
-            probes: Vec::new(),
+            ..EdgeTables::default()
         };
         Tables { edge, ..Tables::default() }
     }

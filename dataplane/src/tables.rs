@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use isocast_dataplane_common::{NO_BACKEND, Slot};
 
+use crate::policy::{Ceilings, ServicePolicy};
+
 /// Everything one node's data plane does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -29,6 +31,10 @@ pub struct EdgeTables {
     pub backends: Vec<Backend>,
     /// Which marked packets of this host are health probes, and for whom.
     pub probes: Vec<Probe>,
+    /// What services let in; one that is not named lets in everything.
+    pub policies: BTreeMap<ServiceKey, ServicePolicy>,
+    /// Ceilings on all services of a tenant together.
+    pub tenants: BTreeMap<u32, Ceilings>,
 }
 
 /// Packets that this host sends with `mark` to a service's address are encapsulated to one

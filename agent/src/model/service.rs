@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use isocast_dataplane::{Ceilings, ServicePolicy};
+
 use super::Uid;
 use crate::bgp::Communities;
 
@@ -32,6 +34,10 @@ pub struct Service {
     pub mid_flow_move: MidFlowMove,
     /// BGP communities of its routes.
     pub communities: Communities,
+    /// What it lets in.
+    pub policy: ServicePolicy,
+    /// What all services of its tenant take together.
+    pub tenant_ceilings: Ceilings,
 }
 
 /// What a connection gets that anycast moved to another datacenter.

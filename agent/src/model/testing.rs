@@ -7,6 +7,7 @@ use std::{
 };
 
 use isocast_bgp::policy::Policy;
+use isocast_dataplane::{Ceilings, ServicePolicy};
 
 use crate::bgp::Communities;
 
@@ -110,5 +111,7 @@ pub(crate) fn service() -> Service {
         },
         mid_flow_move: MidFlowMove::Reset,
         communities: Communities::parse(["65010:100"]).unwrap(),
+        policy: ServicePolicy::default(),
+        tenant_ceilings: Ceilings::default(),
     }
 }

@@ -53,6 +53,13 @@ impl<'a> Builder<'a> {
         let filled = self.rings.ring(before, &self.secret, service, memory, others, position);
         let ring = self.edge.rings.len();
         self.edge.rings.push(filled);
+        if !service.policy.is_open() {
+            let service_key = ServiceKey(Arc::clone(&service.uid));
+            self.edge.policies.insert(service_key, service.policy.clone());
+        }
+        if !service.tenant_ceilings.is_none() {
+            self.edge.tenants.insert(service.tenant, service.tenant_ceilings);
+        }
         for address in &service.addresses {
             self.edge.vips.extend(service.ports.iter().map(|port| Vip {
                 address: *address,

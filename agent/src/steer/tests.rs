@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use std::{collections::BTreeSet, time::Instant};
 
 use isocast_bgp::origination::Elsewhere;
+use isocast_dataplane::{Ceilings, ServiceKey, ServicePolicy};
 use isocast_dataplane_common::Slot;
 
 use super::*;
@@ -328,6 +329,24 @@ fn a_backend_accepts_its_services_and_their_check_port_only() {
     let ports: Vec<_> = plan.tables.decap.accepts.iter().map(|accept| accept.port).collect();
     assert_eq!(ports, [80, 8080, 80, 8080]);
     assert!(plan.tables.edge.vips.is_empty());
+}
+
+#[test]
+fn what_a_service_and_its_tenant_may_take_in_is_in_the_edges_tables() {
+    let mut world = World::with_health(&["ams-1"]);
+    let open = world.steer().tables.edge;
+    assert!(open.policies.is_empty() && open.tenants.is_empty());
+
+    let ceilings = Ceilings { packets_per_second: Some(5), new_flows_per_second: None };
+    let service = world.model.services.get_mut(testing::SERVICE).unwrap();
+    service.policy = ServicePolicy { ceilings, ..ServicePolicy::default() };
+    service.tenant_ceilings = Ceilings { new_flows_per_second: Some(6), ..ceilings };
+    let (policy, tenant_ceilings) = (service.policy.clone(), service.tenant_ceilings);
+
+    let edge = world.steer().tables.edge;
+    let key = ServiceKey(testing::SERVICE.into());
+    assert_eq!(edge.policies, BTreeMap::from([(key, policy)]));
+    assert_eq!(edge.tenants, BTreeMap::from([(5, tenant_ceilings)]));
 }
 
 #[test]

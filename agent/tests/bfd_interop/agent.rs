@@ -189,6 +189,7 @@ fn entries(interval_ms: u32) -> Vec<Entry> {
         }),
         mid_flow_move: wire::MidFlowMove::Reset.into(),
         communities: Vec::new(),
+        ..wire::Service::default()
     };
     let bfd = wire::Bfd { interval_ms, multiplier: 3, multihop: false };
     let peer = |uid: &str, address: String, asn, local: String, family: AddressFamily| {

@@ -175,7 +175,7 @@ fn service() -> wire::Service {
             datacenter_preference: vec!["ams".to_owned(), "fra".to_owned()],
         }),
         mid_flow_move: wire::MidFlowMove::Rescue.into(),
-        communities: Vec::new(),
+        ..wire::Service::default()
     }
 }
 

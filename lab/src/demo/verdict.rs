@@ -23,6 +23,7 @@ pub(super) struct Observed<'a> {
     pub(super) backends_after: BTreeSet<String>,
     pub(super) withdrawals: u64,
     pub(super) programmed_after: Option<Duration>,
+    pub(super) flooded: Option<u64>,
     pub(super) problems: Vec<String>,
 }
 
@@ -107,6 +108,7 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
             backends_after: observed.backends_after,
         },
         programmed_after_ms: observed.programmed_after.map(millis),
+        flooded: observed.flooded,
         ok: problems.is_empty(),
         problems,
     }
@@ -196,6 +198,7 @@ mod tests {
             backends_after: BTreeSet::new(),
             withdrawals: 1,
             programmed_after: None,
+            flooded: None,
             problems: Vec::new(),
         };
 
