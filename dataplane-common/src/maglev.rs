@@ -309,7 +309,10 @@ mod tests {
             for (position, &weight) in (0u16..).zip(&weights) {
                 let slots = ring.iter().filter(|&&slot| slot == position).count() as i64;
                 let fair = (RING_SLOTS_MIN as u64 * u64::from(weight) / total) as i64;
-                prop_assert!((slots - fair).abs() <= 2, "{slots} slots, {fair} would be fair");
+                // Each member may be a fraction of a slot short when the ring is full; all share what
+                // that leaves, by their weights.
+                let left = (weights.len() as u64 * u64::from(weight)).div_ceil(total) as i64;
+                prop_assert!((slots - fair).abs() <= 2 + left, "{slots} slots, {fair} would be fair");
             }
         }
 

@@ -175,13 +175,15 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_breaks_when_the_datacenter_returns_was_moved() {
+    fn a_connection_that_breaks_in_a_repair_was_moved_where_the_event_says_so() {
         let from = Instant::now();
         let later = from + Duration::from_secs(1);
         let end = broke("be-fra-1", from, later);
+        let event = event("datacenter_back");
+        let moving = Event { breaks_in_repair: BreaksInRepair::AreMoves, ..event.clone() };
 
-        assert_eq!(cause(&event("datacenter_back"), &end, from, from), Cause::Moved);
-        assert_eq!(cause(&event("datacenter_lost"), &end, from, from), Cause::Reset);
+        assert_eq!(cause(&moving, &end, from, from), Cause::Moved);
+        assert_eq!(cause(&event, &end, from, from), Cause::Reset);
     }
 
     #[test]
