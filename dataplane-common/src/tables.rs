@@ -1,6 +1,11 @@
 //! Values of the kernel maps.
 
-use crate::{CHAIN_HOPS, Slot, directory::Address, limits::MAX_NAME_LEN};
+use crate::{
+    CHAIN_HOPS, Slot,
+    directory::Address,
+    limits::{BLOCKS_PER_CHUNK, MAX_NAME_LEN},
+    slot::RING_SLOTS_MIN,
+};
 
 /// What one generation has besides its directory.
 #[repr(C)]
@@ -18,8 +23,8 @@ pub struct Root {
 
 /// Slots that share a cache line.
 pub const SLOTS_PER_LINE: usize = 16;
-/// Lines of one ring.
-pub const LINES_PER_RING: usize = crate::RING_SLOTS / SLOTS_PER_LINE;
+/// Lines of a piece of the pool of rings.
+pub const LINES_PER_CHUNK: usize = BLOCKS_PER_CHUNK * RING_SLOTS_MIN / SLOTS_PER_LINE;
 
 /// One cache line of a ring.
 #[repr(C)]

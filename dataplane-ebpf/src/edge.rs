@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
-    NO_BACKEND, NO_CHAIN, Outcome,
+    NO_BACKEND, NO_CHAIN, Outcome, RingPlace,
     directory::{Address, Value},
     encap::{
         ETHERNET_LEN, FLAG_COOKIE, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN, OUTER_V6_LEN,
@@ -37,7 +37,7 @@ pub fn run<const V6: bool>(
     let root = generation.root()?;
     let flow = ip.flow(ports);
     let hash = if V6 { flow.hash_v6(&root.flow_key) } else { flow.hash_v4(&root.flow_key) };
-    let slot = maps::slot(service.index, hash)?;
+    let slot = maps::slot(RingPlace::from_code(service.index), hash)?;
     if slot.current == NO_BACKEND {
         return Err(Outcome::NoBackend);
     }

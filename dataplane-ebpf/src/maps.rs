@@ -1,22 +1,27 @@
 //! The maps, and their reading.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, PerCpuArray},
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
     helpers::generated::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use isocast_dataplane_common::{
-    Outcome, Slot, bfd,
+    Outcome, RingPlace, Slot, bfd,
     directory::{Entry, Key, Value},
     limits::{
-        CHAIN_POOL, DIRECTORY_BUCKETS, DIRECTORY_PLACES, PASS_ON_WINDOW_NS, RING_POOL,
+        CHAIN_POOL, DIRECTORY_BUCKETS, DIRECTORY_PLACES, PASS_ON_WINDOW_NS, RING_CHUNKS,
         SERVICE_POOL, TARGET_POOL,
     },
     outcome::OUTCOMES,
     tables::{
-        Chain, Counter, LINES_PER_RING, Name, PassedOn, RingLine, Root, SLOTS_PER_LINE, Target,
+        Chain, Counter, LINES_PER_CHUNK, Name, PassedOn, RingLine, Root, SLOTS_PER_LINE, Target,
     },
 };
+
+/// The host writes these through its own memory. They also begin at a page, so that a value of a
+/// cache line's size is in one.
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
 
 /// The word that says which generation is in force: its low bit.
 #[btf_map]
@@ -24,15 +29,17 @@ static GENERATION: Array<u32, 1> = Array::new();
 #[btf_map]
 static ROOTS: Array<Root, 2> = Array::new();
 #[btf_map]
-static DISPLACEMENTS: Array<u32, { 2 * DIRECTORY_BUCKETS }> = Array::new();
+static DISPLACEMENTS: Array<u64, { 2 * DIRECTORY_BUCKETS }, MAPPED> = Array::new();
 #[btf_map]
-static ENTRIES: Array<Entry, { 2 * DIRECTORY_PLACES }> = Array::new();
+static ENTRIES: Array<Entry, { 2 * DIRECTORY_PLACES }, MAPPED> = Array::new();
+/// The pool of rings, in pieces that are there as soon as one is needed.
 #[btf_map]
-static RINGS: Array<RingLine, { RING_POOL * LINES_PER_RING }> = Array::new();
+static RINGS: ArrayOfMaps<Array<RingLine, LINES_PER_CHUNK, MAPPED>, RING_CHUNKS> =
+    ArrayOfMaps::new();
 #[btf_map]
 static CHAINS: Array<Chain, CHAIN_POOL> = Array::new();
 #[btf_map]
-static TARGETS: Array<Target, TARGET_POOL> = Array::new();
+static TARGETS: Array<Target, TARGET_POOL, MAPPED> = Array::new();
 /// Whose counters and targets these are: written and read by the host side alone.
 #[btf_map]
 static SERVICE_NAMES: Array<Name, SERVICE_POOL> = Array::new();
@@ -83,17 +90,21 @@ impl Generation {
     pub fn find(self, key: &Key) -> Option<Value> {
         let bucket = self.half * DIRECTORY_BUCKETS as u32 + key.bucket();
         let displacement = *DISPLACEMENTS.get(bucket)?;
-        let place = self.half * DIRECTORY_PLACES as u32 + key.place(displacement);
+        if displacement & key.bit() == 0 {
+            return None;
+        }
+        let place = self.half * DIRECTORY_PLACES as u32 + key.place(displacement as u32);
         let entry = ENTRIES.get(place)?;
         (entry.key == *key).then_some(entry.value)
     }
 }
 
 #[inline(always)]
-pub fn slot(ring: u16, hash: u64) -> Result<Slot, Outcome> {
-    let slot = hash as u32 & (isocast_dataplane_common::RING_SLOTS as u32 - 1);
-    let line = u32::from(ring) * LINES_PER_RING as u32 + slot / SLOTS_PER_LINE as u32;
-    let line = RINGS.get_ptr(line).ok_or(Outcome::TablesInconsistent)?;
+pub fn slot(ring: RingPlace, hash: u64) -> Result<Slot, Outcome> {
+    let slot = ring.slot(hash);
+    let line = slot / SLOTS_PER_LINE as u32;
+    let (chunk, line) = (line / LINES_PER_CHUNK as u32, line % LINES_PER_CHUNK as u32);
+    let line = RINGS.get_value_ptr_mut(chunk, &line).ok_or(Outcome::TablesInconsistent)?;
     // SAFETY: the offset is masked to the line's sixteen slots; the host replaces whole words.
     Ok(unsafe { *line.cast::<Slot>().add(slot as usize & (SLOTS_PER_LINE - 1)) })
 }

@@ -4,14 +4,14 @@
 //! service's backend is this node. The first row has neither list nor ceiling; compare with it,
 //! within one run. Needs root, and makes a network namespace of its own.
 
-use std::{error::Error, net::IpAddr, path::PathBuf, process::ExitCode, sync::Arc, thread};
+use std::{error::Error, net::IpAddr, path::PathBuf, process::ExitCode, thread};
 
 use ipnet::IpNet;
 use isocast_dataplane::{
     Backend, BackendKey, Ceilings, ClusterSecret, Config, Dataplane, Protocol, Ring, Roles,
     ServiceKey, ServicePolicy, SourceList, SourceRule, Tables, Vip, detach,
 };
-use isocast_dataplane_common::{RING_SLOTS, Slot};
+use isocast_dataplane_common::{RING_SLOTS_MIN, Slot};
 use nix::sched::{CloneFlags, unshare};
 
 const ROUNDS: usize = 21;
@@ -96,8 +96,7 @@ fn tables(lists: usize, prefixes: usize, policy: &ServicePolicy) -> Result<Table
         .edge
         .backends
         .push(Backend { key: BackendKey("here".into()), tunnel_address: HERE.parse()? });
-    let slots = Arc::new([Slot::settled(0); RING_SLOTS]);
-    tables.edge.rings.push(Ring { slots, chains: Arc::new([]) });
+    tables.edge.rings.push(Ring::from_positions([Slot::settled(0); RING_SLOTS_MIN]));
     tables.edge.policies.insert(ServiceKey("www".into()), policy.clone());
     for list in 0..lists {
         let mut rules = Vec::new();

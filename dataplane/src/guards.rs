@@ -30,7 +30,7 @@ pub(crate) use self::plan::{Planned, is_guarded};
 use crate::{
     bpf::{PolicyValue, SourceKeyValue},
     ceilings::{BucketMaps, CeilingKeeper, LEVELS, RATES, SERVICE_REFUSED},
-    directory::Directory,
+    directory::Entries,
     errors::OpenError,
     header::address_words,
     maps::{MapFailure, failed, take},
@@ -61,11 +61,7 @@ pub(crate) struct Guards {
 
 impl Guards {
     /// Takes the maps out of a loaded object, and learns what a predecessor put in force.
-    pub(crate) fn open(
-        ebpf: &mut Ebpf,
-        half: u32,
-        directory: &Directory,
-    ) -> Result<Self, OpenError> {
+    pub(crate) fn open(ebpf: &mut Ebpf, half: u32, directory: &Entries) -> Result<Self, OpenError> {
         let policies: Array<_, PolicyValue> = take(ebpf, POLICIES)?;
         let read = |half: u32| -> Result<Vec<Policy>, MapFailure> {
             let places = half * SERVICES..(half + 1) * SERVICES;
@@ -176,7 +172,7 @@ fn key(list: u32, rule: &SourceRule) -> (u32, SourceKey) {
 fn recover(
     sources: &LpmTrie<MapData, SourceKeyValue, u32>,
     in_force: &[Policy],
-    directory: &Directory,
+    directory: &Entries,
 ) -> Result<(Numbers, BTreeSet<u32>), MapFailure> {
     let mut contents: BTreeMap<u32, BTreeSet<SourceRule>> = BTreeMap::new();
     for key in sources.keys() {
@@ -187,12 +183,9 @@ fn recover(
         rules.extend(rule(key.prefix_len(), &at, verdict));
     }
     let mut numbers = Numbers::default();
-    for entry in directory.entries() {
-        let Value { service, tenant, .. } = entry.value;
-        if !entry.key.is_in(Space::Listener)
-            || tenant == Value::TUNNEL
-            || tenant & Value::GUARDED == 0
-        {
+    for (key, value) in directory {
+        let &Value { service, tenant, .. } = value;
+        if !key.is_in(Space::Listener) || tenant == Value::TUNNEL || tenant & Value::GUARDED == 0 {
             continue;
         }
         let Some(policy) = in_force.get(usize::from(service)) else { continue };

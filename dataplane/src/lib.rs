@@ -7,16 +7,20 @@
 
 pub mod bfd;
 mod bpf;
+mod canary;
 mod ceilings;
 mod counters;
 mod dataplane;
 mod directory;
 mod errors;
+pub mod fixture;
+mod grace;
 mod guards;
 mod header;
 mod keys;
 mod links;
 mod loopback;
+mod mapped;
 mod maps;
 pub mod netlink;
 mod next_hops;
@@ -27,6 +31,7 @@ mod policy;
 mod preflight;
 mod rates;
 mod resolve;
+mod rings;
 mod tables;
 mod trace;
 
@@ -35,6 +40,7 @@ pub use isocast_dataplane_common::{
 };
 
 pub use self::{
+    canary::{CanaryError, WrongAnswer},
     counters::Counters,
     dataplane::{Config, Dataplane, Generation, Opened, Roles, detach},
     errors::{ApplyError, NotInForce, OpenError},

@@ -8,16 +8,24 @@
 //! **Invariant:** slots depend on the name of the service and on where its flows go, not on uids. A
 //! service or a pool that is deleted and applied again has the ring that it had, so its flows live.
 //!
-//! Filling a ring costs some hundred microseconds and an edge has a thousand of them, so rings of
+//! **Invariant:** the size of a ring follows the configured number of backends, so every edge comes
+//! to the same. While rings of several sizes count, the slots are those of the largest: a slot of a
+//! smaller ring stands for all that have the same low bits, as it does for the flow hash.
+//!
+//! Filling a ring costs some hundred microseconds and an edge has thousands of them, so rings of
 //! services to which nothing happened are taken from the plan before ([`Rings`]). That is a matter
 //! of time only: with and without it the slots are the same.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use isocast_dataplane::{ClusterSecret, Ring};
-use isocast_dataplane_common::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, RING_SLOTS, Slot, maglev};
+use isocast_dataplane_common::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, Slot, maglev};
 
-use super::{Member, ServiceMemory};
+use super::{Member, RingSize, ServiceMemory};
 use crate::model::{Service, Uid};
 
 /// The rings of a plan, by service.
@@ -31,18 +39,23 @@ pub struct Rings {
 struct Made {
     key: [u64; 2],
     lineage: Lineage,
-    /// Positions of the lineage's backends in the tables.
-    positions: Vec<u16>,
-    ring: Ring,
+    filled: Filled,
 }
 
-/// Member lists that a ring follows from.
+/// Slots and chains that point at the lineage's backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Filled {
+    slots: Arc<[Slot]>,
+    chains: Arc<[Vec<u16>]>,
+}
+
+/// Members and sizes of rings that a ring follows from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Lineage {
     /// The ring in force, and those before it.
-    own: Vec<Vec<Member>>,
+    own: Vec<(Vec<Member>, RingSize)>,
     /// Rings of other datacenters.
-    others: Vec<Vec<Member>>,
+    others: Vec<(Vec<Member>, RingSize)>,
 }
 
 // === impl Rings ===
@@ -57,35 +70,37 @@ impl Rings {
         service: &Service,
         memory: &ServiceMemory,
         others: &[Vec<Member>],
-        position: impl FnMut(&Member) -> u16,
+        position: impl FnMut(&Member) -> usize,
     ) -> Ring {
-        let past = memory.past.iter().map(|epoch| &epoch.members);
-        let own = [&memory.members].into_iter().chain(past).cloned().collect();
-        let lineage = Lineage { own, others: others.to_vec() };
-        let positions: Vec<u16> = lineage.members().map(position).collect();
+        let past = memory.past.iter().map(|epoch| (epoch.members.clone(), epoch.size));
+        let own = [(memory.members.clone(), memory.size)].into_iter().chain(past).collect();
+        let others = others.iter().map(|members| (members.clone(), memory.size)).collect();
+        let lineage = Lineage { own, others };
+        let backends = lineage.backends().into_iter().map(position).collect();
         let key = secret.ring_key(&format!("{}/{}", service.namespace, service.name));
-        let same = |made: &&Made| {
-            made.key == key && made.lineage == lineage && made.positions == positions
-        };
+        let same = |made: &&Made| made.key == key && made.lineage == lineage;
         let made = before.made.get(&service.uid).filter(same).cloned().unwrap_or_else(|| {
-            let ring = fill(&key, &lineage, &positions);
-            Made { key, lineage, positions, ring }
+            let filled = fill(&key, &lineage);
+            Made { key, lineage, filled }
         });
-        let ring = made.ring.clone();
+        let Filled { slots, chains } = made.filled.clone();
         self.made.insert(service.uid.clone(), made);
-        ring
+        Ring { backends, chains, slots }
     }
 }
 
 // === impl Lineage ===
 
 impl Lineage {
-    fn lists(&self) -> impl Iterator<Item = &Vec<Member>> {
+    fn lists(&self) -> impl Iterator<Item = &(Vec<Member>, RingSize)> {
         self.own.iter().chain(&self.others)
     }
 
-    fn members(&self) -> impl Iterator<Item = &Member> {
-        self.lists().flatten()
+    /// The backends that slots and chains point at, in the order of their positions: each uid once.
+    fn backends(&self) -> Vec<&Member> {
+        let mut seen = BTreeSet::new();
+        let members = self.lists().flat_map(|(members, _)| members);
+        members.filter(|member| seen.insert(&member.uid)).collect()
     }
 }
 
@@ -122,15 +137,13 @@ impl Claims {
     }
 }
 
-/// Fills the slots; `positions` are those of the lineage's members, in their order.
-fn fill(key: &[u64; 2], lineage: &Lineage, positions: &[u16]) -> Ring {
-    let mut slots = vec![Slot::EMPTY; RING_SLOTS];
-    let mut claims = vec![Claims::default(); RING_SLOTS];
-    let mut ring = vec![NO_BACKEND; RING_SLOTS];
-    let mut positions = positions;
-    for (age, members) in lineage.lists().enumerate() {
-        let (list, rest) = positions.split_at_checked(members.len()).unwrap_or((positions, &[]));
-        positions = rest;
+fn fill(key: &[u64; 2], lineage: &Lineage) -> Filled {
+    let positions: BTreeMap<_, _> =
+        lineage.backends().into_iter().map(|member| &member.uid).zip(0..NO_BACKEND).collect();
+    let size = lineage.lists().map(|(_, size)| size.slots()).max().unwrap_or(0);
+    let mut slots = vec![Slot::EMPTY; size];
+    let mut claims = vec![Claims::default(); size];
+    for (age, (members, size)) in lineage.lists().enumerate() {
         let candidates: Vec<_> = members
             .iter()
             .map(|member| maglev::Member {
@@ -138,12 +151,11 @@ fn fill(key: &[u64; 2], lineage: &Lineage, positions: &[u16]) -> Ring {
                 weight: member.weight,
             })
             .collect();
+        let mut ring = vec![NO_BACKEND; size.slots()];
         maglev::fill(key, &candidates, &mut ring);
-        for ((slot, claims), taken) in slots.iter_mut().zip(&mut claims).zip(&ring) {
-            let taken = usize::from(*taken);
-            let (Some(member), Some(position)) = (members.get(taken), list.get(taken)) else {
-                continue;
-            };
+        for ((slot, claims), taken) in slots.iter_mut().zip(&mut claims).zip(ring.iter().cycle()) {
+            let Some(member) = members.get(usize::from(*taken)) else { continue };
+            let Some(position) = positions.get(&member.uid) else { continue };
             let host = member.tunnel_address;
             if age == 0 {
                 (slot.current, claims.own) = (*position, Some(host));
@@ -155,7 +167,7 @@ fn fill(key: &[u64; 2], lineage: &Lineage, positions: &[u16]) -> Ring {
         }
     }
     let chains = link(&mut slots, &claims);
-    Ring { slots: slots.into(), chains }
+    Filled { slots: slots.into(), chains }
 }
 
 /// Gives every slot with claims its chain; equal ones share one.

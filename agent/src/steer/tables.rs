@@ -9,7 +9,6 @@ use isocast_dataplane::{
     Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol,
     ServiceKey, Tables, Vip,
 };
-use isocast_dataplane_common::NO_BACKEND;
 
 use super::{Inputs, Member, ServiceMemory, ring::Rings};
 use crate::{
@@ -49,7 +48,7 @@ impl<'a> Builder<'a> {
         others: &[Vec<Member>],
     ) {
         let (edge, numbers) = (&mut self.edge, &mut self.numbers);
-        let position = |member: &Member| numbers.number(member, &mut edge.backends);
+        let position = |member: &Member| numbers.position(member, &mut edge.backends);
         let before = self.inputs.rings;
         let filled = self.rings.ring(before, &self.secret, service, memory, others, position);
         let ring = self.edge.rings.len();
@@ -86,23 +85,22 @@ impl<'a> Builder<'a> {
 /// Positions of backends in the tables.
 #[derive(Default)]
 struct Numbers {
-    by_uid: BTreeMap<Uid, u16>,
+    by_uid: BTreeMap<Uid, usize>,
 }
 
 // === impl Numbers ===
 
 impl Numbers {
     /// The backend's position in the tables; backends of several rings appear once.
-    fn number(&mut self, member: &Member, backends: &mut Vec<Backend>) -> u16 {
-        if let Some(number) = self.by_uid.get(&member.uid) {
-            return *number;
+    fn position(&mut self, member: &Member, backends: &mut Vec<Backend>) -> usize {
+        if let Some(position) = self.by_uid.get(&member.uid) {
+            return *position;
         }
-        // A backend beyond the last number gets no flows; the data plane refuses such tables.
-        let number = u16::try_from(backends.len()).unwrap_or(NO_BACKEND);
+        let position = backends.len();
         let key = BackendKey(Arc::clone(&member.uid));
         backends.push(Backend { key, tunnel_address: member.tunnel_address });
-        self.by_uid.insert(member.uid.clone(), number);
-        number
+        self.by_uid.insert(member.uid.clone(), position);
+        position
     }
 }
 

@@ -76,8 +76,14 @@ impl World {
     }
 }
 
+/// The backend that a position in the first ring's slots stands for.
+fn backend_at(plan: &Plan, position: u16) -> Option<&isocast_dataplane::Backend> {
+    let edge = &plan.tables.edge;
+    edge.rings[0].backends.get(usize::from(position)).map(|position| &edge.backends[*position])
+}
+
 fn current(plan: &Plan) -> Vec<String> {
-    let names = |position: u16| plan.tables.edge.backends[usize::from(position)].key.0.to_string();
+    let names = |position: u16| backend_at(plan, position).unwrap().key.0.to_string();
     let slots = plan.tables.edge.rings[0].slots.iter();
     let mut all: Vec<_> =
         slots.filter(|slot| slot.current != u16::MAX).map(|slot| names(slot.current)).collect();
@@ -89,7 +95,7 @@ fn current(plan: &Plan) -> Vec<String> {
 /// Who may have the flows of each slot besides its own backend.
 fn chains(plan: &Plan) -> Vec<Vec<String>> {
     let ring = &plan.tables.edge.rings[0];
-    let name = |position: &u16| plan.tables.edge.backends[usize::from(*position)].key.0.to_string();
+    let name = |position: &u16| backend_at(plan, *position).unwrap().key.0.to_string();
     let chain = |slot: &Slot| {
         let positions = ring.chains.get(usize::from(slot.chain));
         positions.into_iter().flatten().map(name).collect()
@@ -158,7 +164,7 @@ fn a_dead_backend_leaves_at_once_and_keeps_its_claim_on_old_flows() {
 
     assert_eq!(current(&after), ["ams-2"]);
     let name = |plan: &Plan, position: u16| {
-        plan.tables.edge.backends.get(usize::from(position)).map(|backend| backend.key.0.clone())
+        backend_at(plan, position).map(|backend| backend.key.0.clone())
     };
     let pairs =
         before.tables.edge.rings[0].slots.iter().zip(after.tables.edge.rings[0].slots.iter());
@@ -466,9 +472,7 @@ fn a_service_that_is_applied_again_keeps_its_route_and_its_slots() {
     }
     world.model.services.insert(service.uid.clone(), service);
     let hosts = |plan: &Plan| -> Vec<_> {
-        let host = |position: u16| {
-            plan.tables.edge.backends.get(usize::from(position)).map(|it| it.tunnel_address)
-        };
+        let host = |position: u16| backend_at(plan, position).map(|it| it.tunnel_address);
         let slots = plan.tables.edge.rings[0].slots.iter();
         slots.zip(chains(plan)).map(|(slot, chain)| (host(slot.current), chain)).collect()
     };
@@ -478,6 +482,84 @@ fn a_service_that_is_applied_again_keeps_its_route_and_its_slots() {
     assert_eq!(after.leases.len(), 2);
     assert_eq!(reason(&after, "203.0.113.10"), "HeldUntilJudged");
     assert_eq!(hosts(&after), hosts(&before));
+}
+
+/// A pool of that many backends in this datacenter, all healthy.
+fn resize(world: &mut World, count: u8) {
+    let names: Vec<_> = (0..count).map(|n| format!("ams-{n}")).collect();
+    let backends = names.iter().zip(1..).map(|(name, n)| testing::backend(name, "ams", n));
+    world.model.pools.get_mut(testing::POOL).unwrap().backends = backends.collect();
+    for name in &names {
+        world.set(name, true);
+    }
+}
+
+#[test]
+fn a_ring_that_grows_names_the_previous_backend_of_each_slot_that_moves() {
+    let mut world = World::with_health(&[]);
+    resize(&mut world, 40);
+    let small = world.steer();
+    resize(&mut world, 41);
+    world.steer();
+    world.pass(SETTLE);
+
+    let large = world.steer();
+
+    let slots = |plan: &Plan| Arc::clone(&plan.tables.edge.rings[0].slots);
+    assert_eq!((slots(&small).len(), slots(&large).len()), (4096, 8192));
+    let uid = |plan: &Plan, position| backend_at(plan, position).map(|it| it.key.clone());
+    let mut moved = 0;
+    let (large_slots, small_slots) = (slots(&large), slots(&small));
+    let pairs = large_slots.iter().zip(small_slots.iter().cycle());
+    for ((slot, before), chain) in pairs.zip(chains(&large)) {
+        let before = uid(&small, before.current);
+        if uid(&large, slot.current) == before {
+            assert!(chain.is_empty());
+        } else {
+            assert_eq!(chain, [before.unwrap().0.to_string()]);
+            moved += 1;
+        }
+    }
+    assert!((100..8192 / 16).contains(&moved), "{moved} slots moved for a share of 200");
+}
+
+#[test]
+fn a_ring_that_shrinks_keeps_its_slots_until_the_transition_is_over() {
+    let mut world = World::with_health(&[]);
+    resize(&mut world, 41);
+    world.steer();
+    resize(&mut world, 4);
+    let during = world.steer();
+    world.pass(SETTLE);
+    world.steer();
+    world.pass(TRANSITION);
+    let after = world.steer();
+
+    let size = |plan: &Plan| plan.tables.edge.rings[0].slots.len();
+    assert_eq!((size(&during), size(&after)), (8192, 4096));
+}
+
+#[test]
+fn health_does_not_change_the_size_of_a_ring() {
+    let mut world = World::with_health(&[]);
+    resize(&mut world, 41);
+    world.steer();
+    for n in 2..41 {
+        world.set(&format!("ams-{n}"), false);
+    }
+    world.steer();
+    world.pass(TRANSITION);
+
+    assert_eq!(world.steer().tables.edge.rings[0].slots.len(), 8192);
+}
+
+#[test]
+fn a_memory_from_before_rings_had_sizes_is_of_the_smallest() {
+    let memory: ServiceMemory =
+        serde_json::from_str(r#"{"members": [], "past": [], "pending": null}"#).unwrap();
+    assert_eq!(memory.size, RingSize::of(1));
+    let odd = r#"{"members": [], "size": 5000, "past": [], "pending": null}"#;
+    assert!(serde_json::from_str::<ServiceMemory>(odd).is_err());
 }
 
 #[test]
@@ -658,7 +740,7 @@ proptest! {
             prop_assert!(plan.memory.services[testing::SERVICE].past.len() <= EPOCHS_MAX);
             let slots = plan.tables.edge.rings[0].slots.iter();
             for (slot, chain) in slots.zip(chains(&plan)) {
-                let own = plan.tables.edge.backends.get(usize::from(slot.current));
+                let own = backend_at(&plan, slot.current);
                 let own = own.map(|backend| backend.key.0.to_string());
                 let hosts: BTreeSet<_> = own.iter().chain(&chain).collect();
                 prop_assert_eq!(hosts.len(), chain.len() + usize::from(own.is_some()));

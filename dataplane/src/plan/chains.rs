@@ -1,55 +1,69 @@
-//! [`Links`]: which chain each slot of each ring has.
+//! [`Links`]: what the positions in each ring's slots stand for.
 //!
 //! A slot says who may have its flows besides its own backend; a chain is what of that can travel in
 //! one header: hops of one outer family, none twice, at most [`CHAIN_HOPS`]. Many slots share few
 //! chains. If there are more than there may be, every chain is cut to its first hop: the host that
 //! had the slot last is the one that most likely has the flow.
+//!
+//! Slots are not read here: the cost is that of backends and chains.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
-use isocast_dataplane_common::{CHAIN_HOPS, NO_CHAIN, Slot, limits::MAX_CHAINS, tables::Chain};
+use isocast_dataplane_common::{
+    CHAIN_HOPS, NO_BACKEND, NO_CHAIN, limits::MAX_CHAINS, tables::Chain,
+};
 
-use super::{ChainOwner, Node, TablesError, TargetOwner, dangling, target_numbers};
+use super::{Node, TablesError, TargetOwner, contents::Meaning};
 use crate::{
     header::{address_of, address_words},
     tables::{Ring, Tables},
 };
 
-/// Chains of all rings.
-#[derive(Debug)]
-pub(super) struct Links {
-    rings: Vec<RingLinks>,
-}
-
-/// Chains of one ring, by what decides on them: the slot's own list, and how its backend is reached.
-#[derive(Debug, Default)]
-pub(super) struct RingLinks {
-    by_cause: BTreeMap<(u16, Way), ChainOwner>,
-    /// How each backend of this ring is reached.
-    ways: BTreeMap<u16, Way>,
+/// What a chain number stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ChainOwner {
+    /// Target number of the first hop.
+    first: u16,
+    /// Tunnel addresses of one family, the first included.
+    hops: Vec<IpAddr>,
 }
 
 /// How a slot's own backend is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
+pub(super) enum Way {
     /// It is this node, or nobody.
     Here,
     Ipv4,
     Ipv6,
 }
 
-/// Finds the chains of all rings.
+/// Something that depends on how the slot's own backend is reached.
+pub(super) type ByWay<T> = [T; 3];
+
+/// Backends and chains of all rings.
+#[derive(Debug)]
+pub(super) struct Links {
+    rings: Vec<RingLinks>,
+}
+
+#[derive(Debug)]
+struct RingLinks {
+    /// Target number of each backend, and how it is reached.
+    targets: Vec<(u16, Way)>,
+    chains: Vec<ByWay<Option<ChainOwner>>>,
+}
+
+/// Finds backends and chains of all rings.
 pub(super) fn resolve(
     tables: &Tables,
     targets: &BTreeMap<TargetOwner, u16>,
     node: Node<'_>,
 ) -> Result<Links, TablesError> {
     let resolve = |hops_max| {
-        let resolving =
-            Resolving { tables, node, numbers: target_numbers(tables, targets), hops_max };
+        let resolving = Resolving { tables, targets, node, hops_max };
         let rings = tables.edge.rings.iter().map(|ring| resolving.ring(ring));
         rings.collect::<Result<_, _>>().map(|rings| Links { rings })
     };
@@ -59,51 +73,61 @@ pub(super) fn resolve(
 
 struct Resolving<'a> {
     tables: &'a Tables,
+    targets: &'a BTreeMap<TargetOwner, u16>,
     node: Node<'a>,
-    /// Target numbers of backends, by position.
-    numbers: Vec<u16>,
     hops_max: usize,
 }
+
+/// A backend of a ring: its target number and its tunnel address.
+type Member = (u16, IpAddr);
 
 // === impl Resolving ===
 
 impl Resolving<'_> {
     fn ring(&self, ring: &Ring) -> Result<RingLinks, TablesError> {
-        let mut links = RingLinks::default();
-        for slot in ring.slots.iter().filter(|slot| slot.chain != NO_CHAIN) {
-            let way = *links.ways.entry(slot.current).or_insert_with(|| self.way(slot.current));
-            if links.by_cause.contains_key(&(slot.chain, way)) {
-                continue;
+        let members: Vec<Member> =
+            ring.backends.iter().map(|at| self.member(*at)).collect::<Result<_, _>>()?;
+        let targets: Vec<_> =
+            members.iter().map(|(number, address)| (*number, self.way(*address))).collect();
+        // A slot without a backend counts as one that is here.
+        let ways: BTreeSet<Way> = targets.iter().map(|(_, way)| *way).chain([Way::Here]).collect();
+        let by_way = |positions: &Vec<u16>| {
+            let mut chains: ByWay<Option<ChainOwner>> = <_>::default();
+            for way in &ways {
+                *way.of_mut(&mut chains) = self.chain(&members, positions, *way)?;
             }
-            let positions = ring.chains.get(usize::from(slot.chain)).ok_or_else(|| {
-                TablesError::Dangling { what: "chain", position: usize::from(slot.chain) }
-            })?;
-            if let Some(owner) = self.chain(positions, way)? {
-                links.by_cause.insert((slot.chain, way), owner);
-            }
-        }
-        Ok(links)
+            Ok(chains)
+        };
+        let chains = ring.chains.iter().map(by_way).collect::<Result<_, TablesError>>()?;
+        Ok(RingLinks { targets, chains })
     }
 
-    fn way(&self, position: u16) -> Way {
-        match self.tables.edge.backends.get(usize::from(position)) {
-            Some(backend) if !self.node.tunnel_addresses.contains(&backend.tunnel_address) => {
-                Way::to(backend.tunnel_address)
-            }
-            _ => Way::Here,
-        }
+    fn member(&self, position: usize) -> Result<Member, TablesError> {
+        let backend = self.tables.edge.backends.get(position);
+        let backend = backend.ok_or(TablesError::Dangling { what: "backend", position })?;
+        let address = backend.tunnel_address;
+        let owner = TargetOwner { key: backend.key.0.clone(), address };
+        Ok((self.targets.get(&owner).copied().unwrap_or(NO_BACKEND), address))
     }
 
-    fn chain(&self, positions: &[u16], way: Way) -> Result<Option<ChainOwner>, TablesError> {
+    fn way(&self, address: IpAddr) -> Way {
+        if self.node.tunnel_addresses.contains(&address) { Way::Here } else { Way::to(address) }
+    }
+
+    fn chain(
+        &self,
+        members: &[Member],
+        positions: &[u16],
+        way: Way,
+    ) -> Result<Option<ChainOwner>, TablesError> {
         let mut chain: Option<(ChainOwner, Way)> = None;
         for &position in positions {
-            let backend = self.tables.edge.backends.get(usize::from(position));
-            let address = backend.ok_or_else(|| dangling(position))?.tunnel_address;
+            let position = usize::from(position);
+            let dangling = TablesError::Dangling { what: "backend of a chain", position };
+            let &(first, address) = members.get(position).ok_or(dangling)?;
             match &mut chain {
                 // From here the first hop is reached as a target of its own.
                 None if way == Way::Here || way == Way::to(address) => {
-                    let first = self.numbers.get(usize::from(position)).copied();
-                    let first = first.ok_or_else(|| dangling(position))?;
                     chain = Some((ChainOwner { first, hops: vec![address] }, Way::to(address)));
                 }
                 Some((owner, way))
@@ -125,22 +149,22 @@ impl Resolving<'_> {
 impl Links {
     /// Every chain.
     pub(super) fn owners(&self) -> BTreeSet<ChainOwner> {
-        self.rings.iter().flat_map(|ring| ring.by_cause.values()).cloned().collect()
+        let chains = self.rings.iter().flat_map(|ring| &ring.chains);
+        chains.flatten().flatten().cloned().collect()
     }
 
-    /// Ring by ring, in their order.
-    pub(super) fn of_rings(&self) -> impl Iterator<Item = &RingLinks> {
-        self.rings.iter()
-    }
-}
-
-impl RingLinks {
-    /// The chain of a slot, if there is one.
-    pub(super) fn owner(&self, slot: &Slot) -> Option<&ChainOwner> {
-        if slot.chain == NO_CHAIN {
-            return None;
-        }
-        self.by_cause.get(&(slot.chain, *self.ways.get(&slot.current)?))
+    /// What the positions of each ring stand for, once the chains have numbers.
+    pub(super) fn meanings(
+        self,
+        numbers: &BTreeMap<ChainOwner, u16>,
+    ) -> impl Iterator<Item = Meaning> {
+        let number = |owner: Option<ChainOwner>| {
+            owner.and_then(|owner| numbers.get(&owner).copied()).unwrap_or(NO_CHAIN)
+        };
+        self.rings.into_iter().map(move |RingLinks { targets, chains }| {
+            let chains = chains.into_iter().map(|by_way| by_way.map(number)).collect();
+            Meaning { targets, chains }
+        })
     }
 }
 
@@ -164,11 +188,29 @@ impl ChainOwner {
     }
 }
 
+// === impl Way ===
+
 impl Way {
     const fn to(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::Ipv4,
             IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+
+    pub(super) const fn of<T>(self, [here, ipv4, ipv6]: &ByWay<T>) -> &T {
+        match self {
+            Self::Here => here,
+            Self::Ipv4 => ipv4,
+            Self::Ipv6 => ipv6,
+        }
+    }
+
+    const fn of_mut<T>(self, [here, ipv4, ipv6]: &mut ByWay<T>) -> &mut T {
+        match self {
+            Self::Here => here,
+            Self::Ipv4 => ipv4,
+            Self::Ipv6 => ipv6,
         }
     }
 }

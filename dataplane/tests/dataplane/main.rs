@@ -17,6 +17,8 @@ mod pass;
 #[cfg(test)]
 mod probe;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod support;

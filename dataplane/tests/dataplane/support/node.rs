@@ -1,13 +1,13 @@
 //! A node with one uplink and a router whose address is known beforehand, and its data plane.
 
-use std::{net::IpAddr, path::PathBuf, process, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, process};
 
 use isocast_dataplane::{
     Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
     Outcome, PASS_ON_MAX, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Unresolved, Uplink,
     Vip, detach,
 };
-use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS, Slot};
+use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS_MIN, Slot};
 
 use super::{Namespace, packet, wait_for};
 
@@ -178,7 +178,7 @@ pub(crate) fn backend(key: &str, tunnel_address: &str) -> Backend {
 /// A ring whose slots are all alike: a backend, and those that may have its flows otherwise.
 pub(crate) fn ring(current: u16, chain: &[u16]) -> Ring {
     let slot = Slot { current, chain: if chain.is_empty() { NO_CHAIN } else { 0 } };
-    Ring { slots: Arc::new([slot; RING_SLOTS]), chains: Arc::new([chain.to_vec()]) }
+    Ring::chained([slot; RING_SLOTS_MIN], &[chain.to_vec()])
 }
 
 /// One service on both families and protocols, at one backend.
