@@ -1,5 +1,6 @@
 //! What the commands of `isocast-agent` do.
 
+mod dataplane;
 mod run;
 mod speaker;
 mod status;
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-pub use self::{run::run, speaker::speaker, status::status};
+pub use self::{dataplane::dataplane, run::run, speaker::speaker, status::status};
 use crate::options::{DetachOptions, OutputFormat, PreflightOptions};
 
 /// Lists every kernel need; fails if one is missing.

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Preflight(options) => return commands::preflight(&options),
         Command::Status(options) => commands::status(&options),
         Command::Detach(options) => commands::detach(&options),
+        Command::Dataplane(options) => commands::dataplane(&options),
         Command::Completion { shell } => {
             let mut command = Options::command();
             clap_complete::generate(shell, &mut command, "isocast-agent", &mut std::io::stdout());

@@ -3,11 +3,13 @@
 //!
 //! Names are labels for people; the uid beside them tells an object from one made anew under its
 //! name, and adds no series: each uid has one name. There are as many series as the data plane has
-//! room for services and backends (`isocast_dataplane_common::limits`), and five for each peer.
+//! room for services and backends (`isocast_dataplane_common::limits`), at most five more for each
+//! service with limits, and five for each peer.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use isocast_api::agent::{NodeStatus, PeerStatus};
+use isocast_dataplane::Outcome;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -120,6 +122,31 @@ impl View {
             let (namespace, name) = names.services.get(uid).copied().unwrap_or_default();
             let labels = [("namespace", namespace), ("service", name), ("service_uid", uid)];
             ConstCounter::new(counter.packets).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Packets that a service kept out, and new flows that it had prove their address";
+        let mut family =
+            encoder.encode_descriptor("service_guarded", help, None, MetricType::Counter)?;
+        for (service, refused) in &counters.refused {
+            let uid = service.0.as_ref();
+            let (namespace, name) = names.services.get(uid).copied().unwrap_or_default();
+            for (reason, packets) in [
+                (Outcome::SourceNotAllowed.as_str(), refused.sources),
+                (Outcome::OverPacketRate.as_str(), refused.packets),
+                (Outcome::OverFlowRate.as_str(), refused.flows),
+                (Outcome::OverTenantRate.as_str(), refused.tenant),
+                ("challenged", refused.challenged),
+            ] {
+                let labels = [
+                    ("namespace", namespace),
+                    ("service", name),
+                    ("service_uid", uid),
+                    ("reason", reason),
+                ];
+                // A series for each service and reason would be too many; most never happen.
+                if packets != 0 {
+                    ConstCounter::new(packets).encode(family.encode_family(&labels)?)?;
+                }
+            }
         }
         let help = "Packets sent to a backend";
         let mut family =

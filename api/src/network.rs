@@ -46,7 +46,8 @@ pub use self::{
     node::{Node, NodeRole, NodeSpec, NodeStatus, Uplink, XdpMode},
     packets::{FragmentPolicy, Fragments, MssClamp, MssClampMode},
     policy::{
-        Affinity, Failover, HealthCheck, HttpProbe, Limits, MidFlowMove, OnNoLocalBackend, TcpProbe,
+        Affinity, Failover, HealthCheck, HttpProbe, Limits, MidFlowMove, OnNoLocalBackend,
+        OrganizationLimits, SynCookies, TcpProbe,
     },
 };
 

@@ -75,18 +75,30 @@ outcomes! {
     TablesInconsistent = 21, "tables_inconsistent", true;
     /// BFD packet of a peer answered.
     BfdAnswered = 22, "bfd_answered", false;
+    /// More packets of unknown flows than are passed on to further hops.
+    SecondChanceLimited = 23, "second_chance_limited", true;
+    /// The service does not let this source in.
+    SourceNotAllowed = 24, "source_not_allowed", true;
+    /// More packets than the service may take.
+    OverPacketRate = 25, "over_packet_rate", true;
+    /// More new flows than the service may take.
+    OverFlowRate = 26, "over_flow_rate", true;
+    /// More than the services of the tenant may take together.
+    OverTenantRate = 27, "over_tenant_rate", true;
+    /// New flow answered by a cookie: its next packet proves its address.
+    SynCookieSent = 28, "syn_cookie_sent", false;
     /// ICMP error sent to the backend whose flow it quotes.
-    ErrorForwarded = 23, "error_forwarded", false;
+    ErrorForwarded = 29, "error_forwarded", false;
     /// ICMP error about a packet that the VIP it was sent to never sent.
-    ForeignQuote = 24, "foreign_quote", true;
+    ForeignQuote = 30, "foreign_quote", true;
     /// Does not fit the path with its outer header; the sender was told what does.
-    TooBigAnswered = 25, "too_big_answered", false;
+    TooBigAnswered = 31, "too_big_answered", false;
     /// Does not fit the path with its outer header, and the sender cannot be told.
-    TooBig = 26, "too_big", true;
+    TooBig = 32, "too_big", true;
     /// The same, but for so many others that were told just now.
-    AnswerLimited = 27, "answer_limited", true;
+    AnswerLimited = 33, "answer_limited", true;
     /// The segment size that a handshake offers was lowered. Counted beside the packet itself.
-    SegmentSizeClamped = 28, "segment_size_clamped", false;
+    SegmentSizeClamped = 34, "segment_size_clamped", false;
 }
 
 /// Number of outcomes.

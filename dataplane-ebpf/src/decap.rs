@@ -1,27 +1,33 @@
 //! The tunnel's end: believes only listed nodes with a valid key tag, and only what they send to
 //! a destination that is served here.
 //!
-//! A TCP packet within a connection that this host does not know goes on to the further hop that
-//! its header names (the second chance), if that hop is a listed node too. So does an error about
-//! a packet of such a connection.
+//! A TCP packet within a connection that this host does not know goes on to the first further hop
+//! that its header names (the second chance), if that is a listed node too, and not more often than
+//! a real change of hands asks for: anybody can send packets of connections that nobody has. So does
+//! an error about a packet of such a connection.
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
-    Outcome,
+    CHAIN_HOPS, Outcome,
     directory::{Address, Key, Space, mapped},
-    encap::{ETHERNET_LEN, FLAG_SECOND_HOP, GUE_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, hlen},
+    encap::{
+        ETHERNET_LEN, FLAG_COOKIE, FLAG_SECOND_HOP, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
+        OUTER_V6_LEN, UDP_LEN, hlen,
+    },
 };
 
 use crate::{
     fragment,
     header::{self, Outer, adjust, fold},
     icmp,
+    limits::begins_connection,
     maps::{self, Generation},
     packet::{
         ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, IPIP, IPV6, Ip, TCP, UDP,
         destination_port, ip_len, opens_connection,
     },
     socket,
+    task::Task,
 };
 
 #[inline(always)]
@@ -54,37 +60,47 @@ pub fn run<const V6: bool>(
     if flags != 0 {
         return Err(Outcome::UnknownEncap);
     }
-    // The first byte holds version, control bit and Hlen: version 0, data, none or one hop.
-    let hop = if V6 { 16 } else { 4 };
-    let none = shape == hlen(0);
-    if !none && shape != hlen(hop) {
-        return Err(Outcome::UnknownEncap);
+    // The first byte holds version, control bit and Hlen: version 0, data, up to three hops.
+    let hop = hop_len(V6);
+    if shape == hlen(0) {
+        of_family::<V6, 0>(ctx, frame, generation, ip, protocol)
+    } else if shape == hlen(hop) {
+        of_family::<V6, 1>(ctx, frame, generation, ip, protocol)
+    } else if shape == hlen(2 * hop) {
+        of_family::<V6, 2>(ctx, frame, generation, ip, protocol)
+    } else if shape == hlen(3 * hop) {
+        of_family::<V6, 3>(ctx, frame, generation, ip, protocol)
+    } else {
+        Err(Outcome::UnknownEncap)
     }
-    match (none, protocol) {
-        (true, IPIP) => inner::<V6, false, false>(ctx, frame, generation, ip),
-        (true, IPV6) => inner::<V6, false, true>(ctx, frame, generation, ip),
-        (false, IPIP) => inner::<V6, true, false>(ctx, frame, generation, ip),
-        (false, IPV6) => inner::<V6, true, true>(ctx, frame, generation, ip),
+}
+
+const _: () = assert!(CHAIN_HOPS == 3);
+
+#[inline(always)]
+fn of_family<const OUTER6: bool, const HOPS: usize>(
+    ctx: &XdpContext,
+    frame: Frame,
+    generation: Generation,
+    outer: &Ip,
+    protocol: u8,
+) -> Result<u32, Outcome> {
+    match protocol {
+        IPIP => inner::<OUTER6, HOPS, false>(ctx, frame, generation, outer),
+        IPV6 => inner::<OUTER6, HOPS, true>(ctx, frame, generation, outer),
         _ => Err(Outcome::UnknownEncap),
     }
 }
 
 #[inline(always)]
-fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
+fn inner<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
     ctx: &XdpContext,
     frame: Frame,
     generation: Generation,
     outer: &Ip,
 ) -> Result<u32, Outcome> {
     let hop_at = ETHERNET_LEN + if OUTER6 { OUTER_V6_LEN } else { OUTER_V4_LEN };
-    let at = hop_at
-        + if !HOP {
-            0
-        } else if OUTER6 {
-            16
-        } else {
-            4
-        };
+    let at = hop_at + HOPS * hop_len(OUTER6);
     let transport = at + ip_len::<INNER6>();
     if !frame.has(transport + 8) {
         return Err(Outcome::Malformed);
@@ -96,7 +112,7 @@ fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
     if !ip.fits(frame, at) {
         return Err(Outcome::Malformed);
     }
-    let tenant = u32::from_be(tenant) >> 8;
+    let tenant_id = u32::from_be(tenant) >> 8;
     match ip.oddity {
         None => {
             // What the packet belongs to: an error to the flow that it quotes.
@@ -113,18 +129,24 @@ fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
                 _ => return Err(Outcome::UnlistedProtocol),
             };
             let port = destination_port(ports);
-            let accept = Key::new(Space::Accept, &ip.destination, tenant, flow.protocol, port);
+            let accept = Key::new(Space::Accept, &ip.destination, tenant_id, flow.protocol, port);
             if generation.find(&accept).is_none() {
                 return Err(Outcome::UnlistedDestination);
             }
-            if HOP && within_connection && !socket::owns::<INNER6>(ctx, &flow, ports) {
-                // SAFETY: the further hop lies before the inner header, which is within bounds.
-                let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };
-                return pass_on::<OUTER6, INNER6>(ctx, frame, generation, outer, &ip, hop);
+            if HOPS > 0 && within_connection {
+                let owned = match ip.protocol {
+                    TCP => socket::owns::<INNER6>(ctx, frame, at, &ip, ports),
+                    _ => socket::owns_quoted::<INNER6>(ctx, &flow, ports),
+                };
+                if !owned {
+                    // SAFETY: the further hops lie before the inner header, which is within bounds.
+                    let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };
+                    return pass_on::<OUTER6, HOPS, INNER6>(ctx, frame, generation, outer, &ip, hop);
+                }
             }
         }
         Some(Outcome::Fragment) => {
-            fragment::accept::<INNER6>(frame, at, generation, &ip, tenant)?;
+            fragment::accept::<INNER6>(frame, at, generation, &ip, tenant_id)?;
         }
         Some(oddity) => return Err(oddity),
     }
@@ -144,12 +166,19 @@ fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
         frame.write(12, if INNER6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
     }
     maps::count(Outcome::Decapsulated);
+    if u32::from_be(tenant) as u8 & FLAG_COOKIE != 0
+        && ip.protocol == TCP
+        && begins_connection(frame, ETHERNET_LEN + ip_len::<INNER6>())
+    {
+        return Ok(Task::Cookie.of::<INNER6>(generation));
+    }
     Ok(XDP_PASS)
 }
 
-/// Sends the packet to the further hop, under a header of this node's own without one.
+/// Sends the packet to the first further hop, under a header of this node's own with the rest of
+/// them: their words stay where they are, right before the inner packet.
 #[inline(always)]
-fn pass_on<const OUTER6: bool, const INNER6: bool>(
+fn pass_on<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
     ctx: &XdpContext,
     frame: Frame,
     generation: Generation,
@@ -163,6 +192,9 @@ fn pass_on<const OUTER6: bool, const INNER6: bool>(
     if u32::from(inner.len) > target.room {
         return Err(Outcome::TooBig);
     }
+    if !maps::may_pass_on(generation.root()?.pass_on_max) {
+        return Err(Outcome::SecondChanceLimited);
+    }
     let udp = ETHERNET_LEN + ip_len::<OUTER6>();
     // SAFETY: the outer headers are within bounds: the caller read what follows them.
     let (entropy, tenant) =
@@ -175,18 +207,23 @@ fn pass_on<const OUTER6: bool, const INNER6: bool>(
         inner_len: inner.len,
         tenant: tenant | u32::from(FLAG_SECOND_HOP).to_be(),
     };
-    // The new header is shorter by the word of the hop.
-    adjust(ctx, if OUTER6 { 16 } else { 4 })?;
+    // The new header is shorter by the words of one hop.
+    adjust(ctx, hop_len(OUTER6) as i32)?;
     let frame = Frame::of(ctx);
     if !frame.has(ETHERNET_LEN + if OUTER6 { OUTER_V6_LEN } else { OUTER_V4_LEN }) {
         return Err(Outcome::Malformed);
     }
     maps::count(Outcome::SecondChance);
+    let rest = HOPS - 1;
     Ok(if OUTER6 {
-        header::push_v6::<0>(ctx, frame, target, &outer)
+        header::push_v6(ctx, frame, target, &outer, rest)
     } else {
-        header::push_v4::<0>(ctx, frame, target, &outer)
+        header::push_v4(ctx, frame, target, &outer, rest)
     })
+}
+
+const fn hop_len(outer6: bool) -> usize {
+    if outer6 { HOP_V6_LEN } else { HOP_V4_LEN }
 }
 
 #[inline(always)]

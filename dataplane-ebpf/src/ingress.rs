@@ -12,9 +12,10 @@ use isocast_dataplane_common::{
 use crate::{
     bfd, decap, echo,
     edge::{self, Part},
-    fragment, icmp,
+    icmp,
     maps::Generation,
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, Ip, TCP, UDP, ip_len},
+    task::Task,
 };
 
 #[inline(always)]
@@ -59,14 +60,12 @@ fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome
         return Ok(host::<V6>(ctx, frame, &ip));
     }
     match (ip.oddity, ip.protocol) {
-        (Some(Outcome::Fragment), _) if V6 => Ok(fragment::run_v6(ctx.ctx, generation)),
-        (Some(Outcome::Fragment), _) => Ok(fragment::run_v4(ctx.ctx, generation)),
+        (Some(Outcome::Fragment), _) => Ok(Task::Fragment.of::<V6>(generation)),
         (Some(oddity), _) => Err(oddity),
-        (None, ICMP) if !V6 && icmp::is_error::<V6>(frame, transport) => {
-            Ok(icmp::run_v4(ctx.ctx, generation))
-        }
-        (None, ICMPV6) if V6 && icmp::is_error::<V6>(frame, transport) => {
-            Ok(icmp::run_v6(ctx.ctx, generation))
+        (None, ICMP | ICMPV6)
+            if (ip.protocol == ICMPV6) == V6 && icmp::is_error::<V6>(frame, transport) =>
+        {
+            Ok(Task::Quote.of::<V6>(generation))
         }
         (None, ICMP) if !V6 => echo::run_v4(ctx, frame),
         (None, ICMPV6) if V6 => echo::run_v6(ctx, frame),

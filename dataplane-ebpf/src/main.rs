@@ -19,15 +19,19 @@ mod fragment;
 mod header;
 mod icmp;
 mod ingress;
+mod limits;
 mod maps;
 mod mss;
 mod mtu;
 mod packet;
 mod probe;
 mod socket;
+mod sources;
+mod syncookie;
+mod task;
 
 use aya_ebpf::{
-    bindings::xdp_action,
+    bindings::{xdp_action, xdp_md},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -35,8 +39,15 @@ use isocast_dataplane_common::Outcome;
 
 /// Balances and decapsulates.
 #[xdp]
+#[inline(always)]
 pub fn isocast(ctx: XdpContext) -> u32 {
-    settle(ingress::run(&ctx))
+    task::finish(ctx.ctx, arrive(ctx.ctx))
+}
+
+/// The verdict, or what is left to do. The stack that it needs is free again afterwards.
+#[inline(never)]
+fn arrive(ctx: *mut xdp_md) -> u32 {
+    settle(ingress::run(&XdpContext::new(ctx)))
 }
 
 /// The verdict; what is dropped is counted.

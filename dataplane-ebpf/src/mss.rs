@@ -77,6 +77,27 @@ fn incoming<const V6: bool>(frame: Frame, generation: Generation, room: u32) -> 
     1
 }
 
+/// What an answer may offer that is made to the handshake at hand instead of the backend's own, in
+/// place of `size`. The fixed IP header is within bounds.
+#[inline(always)]
+pub fn offered<const V6: bool>(
+    generation: Generation,
+    frame: Frame,
+    port: u16,
+    room: u32,
+    size: u16,
+) -> u16 {
+    // SAFETY: the caller's promise.
+    let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
+    match largest::<V6>(generation, &ip.destination, port, room) {
+        Some(largest) if largest < size => {
+            maps::count(Outcome::SegmentSizeClamped);
+            largest
+        }
+        _ => size,
+    }
+}
+
 /// At egress of a backend: lowers what it offers itself.
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> Result<(), Outcome> {

@@ -110,8 +110,8 @@ pub(crate) fn set_next_hop(target: &mut Target, next_hop: Option<&NextHop>) {
     *second = u64::from_ne_bytes([i, j, k, l, m, n, o, p]);
 }
 
-/// What is left for an inner packet: a further hop is always allowed for, so that what fits a slot
-/// at rest fits it in transition.
+/// What is left for an inner packet: the longest chain of further hops is always allowed for, so
+/// that what fits a slot at rest fits it in transition.
 fn room(flags: u32, mtu: u32) -> u32 {
     let overhead = if flags & Target::IPV6 == 0 { OVERHEAD_V4 } else { OVERHEAD_V6 };
     mtu.saturating_sub(u32::try_from(overhead).unwrap_or(u32::MAX))
@@ -183,15 +183,15 @@ mod tests {
     }
 
     #[test]
-    fn room_is_what_the_outer_header_with_a_further_hop_leaves() {
+    fn room_is_what_the_outer_header_with_a_chain_of_further_hops_leaves() {
         let own = [address("10.0.0.1"), address("2001:db8::1")];
         let next_hop =
             |mtu| NextHop { interface: 3, source_mac: [1; 6], destination_mac: [2; 6], mtu };
         for (destination, mtu, room) in [
-            ("10.0.0.2", 1500, 1456),
-            ("2001:db8::2", 1500, 1424),
-            ("10.0.0.2", 43, 0),
-            ("2001:db8::2", u32::MAX, u32::MAX - 76),
+            ("10.0.0.2", 1500, 1448),
+            ("2001:db8::2", 1500, 1392),
+            ("10.0.0.2", 51, 0),
+            ("2001:db8::2", u32::MAX, u32::MAX - 108),
         ] {
             let mut target = target(address(destination), &own, 0).expect("target");
             set_next_hop(&mut target, Some(&next_hop(mtu)));

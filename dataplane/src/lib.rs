@@ -7,28 +7,40 @@
 
 pub mod bfd;
 mod bpf;
+mod canary;
+mod ceilings;
 mod counters;
 mod dataplane;
 mod directory;
 mod errors;
+pub mod fixture;
+mod grace;
+mod guards;
 mod header;
 mod keys;
 mod links;
 mod loopback;
+mod mapped;
 mod maps;
 pub mod netlink;
 mod next_hops;
 pub mod pass;
 mod pins;
 mod plan;
+mod policy;
 mod preflight;
+mod rates;
 mod resolve;
+mod rings;
 mod tables;
 mod trace;
 
-pub use isocast_dataplane_common::{Outcome, tables::Counter};
+pub use isocast_dataplane_common::{
+    Outcome, limits::PASS_ON_MAX, policy::Refused, tables::Counter,
+};
 
 pub use self::{
+    canary::{CanaryError, WrongAnswer},
     counters::Counters,
     dataplane::{Config, Dataplane, Generation, Opened, Roles, detach},
     errors::{ApplyError, NotInForce, OpenError},
@@ -38,6 +50,7 @@ pub use self::{
     maps::MapFailure,
     next_hops::{NextHops, Unresolved},
     plan::TablesError,
+    policy::{Ceilings, ServicePolicy, SourceList, SourceRule},
     preflight::{Need, preflight},
     tables::{
         Accept, Backend, BackendKey, DecapTables, EdgeTables, Fragments, PacketRules, Probe,

@@ -6,6 +6,7 @@ pub mod black_hole;
 pub mod collector;
 pub mod command;
 pub mod demo;
+pub mod flood;
 pub mod inspect;
 pub mod lab;
 pub mod load;

@@ -1,11 +1,12 @@
 //! What the program makes of fragments, by policy.
 
-use std::{net::UdpSocket, sync::Arc, thread, time::Duration};
+use std::{net::UdpSocket, thread, time::Duration};
 
 use isocast_dataplane::{
-    Action, Dataplane, Fragments, Outcome, Protocol, Ring, ServiceKey, Tables,
+    Action, Ceilings, Dataplane, Fragments, Outcome, Protocol, Ring, ServiceKey, ServicePolicy,
+    SourceList, SourceRule, Tables,
 };
-use isocast_dataplane_common::{RING_SLOTS, Slot};
+use isocast_dataplane_common::{RING_SLOTS_MIN, Slot};
 
 use crate::{
     edge::{expected, tunnel, v4, v6},
@@ -15,7 +16,7 @@ use crate::{
             host_addresses,
         },
         node::{Node, OWN_V4, accept, address, backend, one_service, vip},
-        packet::{ACK, Flow, Tunnel, encapsulate, ethernet, ip, tcp, udp},
+        packet::{ACK, Flow, SYN, Tunnel, encapsulate, ethernet, ip, tcp, udp},
     },
 };
 
@@ -47,8 +48,8 @@ fn piece(packet: &[u8], offset: usize, len: usize) -> Vec<u8> {
 fn tables(fragments: Fragments) -> Tables {
     let mut tables = one_service("10.1.0.2");
     tables.edge.backends.push(backend("b2", "10.1.0.3"));
-    let slots: Vec<_> = [0, 1].map(Slot::settled).into_iter().cycle().take(RING_SLOTS).collect();
-    tables.edge.rings = vec![Ring { slots: Arc::from(slots) }];
+    let slots = [0, 1].map(Slot::settled).into_iter().cycle().take(RING_SLOTS_MIN);
+    tables.edge.rings = vec![Ring::from_positions(slots)];
     for vip in &mut tables.edge.vips {
         vip.rules.fragments = fragments;
     }
@@ -135,6 +136,32 @@ fn pieces_that_nobody_could_use_are_counted_drops() {
             ("GRE", piece(&gre, 0, 16), Outcome::Fragment),
         ] {
             assert_eq!(bench.outcome_of(&packet), (Action::Drop, vec![outcome]), "{what}");
+        }
+    });
+}
+
+#[test]
+fn pieces_are_let_in_as_whole_packets_are_and_begin_no_connection() {
+    let denied = SourceRule { prefix: "198.51.100.64/26".parse().expect("prefix"), allowed: false };
+    let sources = SourceList { rules: vec![denied].into(), others_allowed: true };
+    let ceilings = Ceilings { new_flows_per_second: Some(1), ..Ceilings::default() };
+    let policy = ServicePolicy { sources: Some(sources), ceilings, ..ServicePolicy::default() };
+    let mut tables = tables(Fragments::Hash);
+    tables.edge.policies.insert(ServiceKey("www".into()), policy);
+    Node::new("fraglist").with_tables(&tables, |bench| {
+        let from = |text, flow| Flow { source: address(text), ..flow };
+        let kept_out = (Action::Drop, vec![Outcome::SourceNotAllowed]);
+        let let_in = (Action::Transmit, vec![Outcome::Encapsulated]);
+        for offset in [0, 16] {
+            let datagram = |source| piece(&udp(from(source, v4(53)), &[7; 64]), offset, 16);
+            assert_eq!(bench.outcome_of(&datagram("198.51.100.65")), kept_out);
+            assert_eq!(bench.outcome_of(&datagram("198.51.100.7")), let_in);
+        }
+        // Later pieces have anything where the flags of a first one would be.
+        let bytes = [SYN; 64];
+        let later = piece(&ip(v4(0).source, v4(0).destination, 6, 0, &bytes), 16, 32);
+        for _ in 0..100 {
+            assert_eq!(bench.outcome_of(&later), let_in);
         }
     });
 }

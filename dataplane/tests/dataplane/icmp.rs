@@ -1,20 +1,20 @@
 //! What the program makes of ICMP errors about packets of a VIP: verdict, bytes and counters.
 
-use std::{
-    net::{IpAddr, TcpListener, TcpStream},
-    sync::Arc,
-};
+use std::net::{IpAddr, TcpListener, TcpStream};
 
-use isocast_dataplane::{Action, Outcome, PacketRules, Protocol, Ring, Tables};
-use isocast_dataplane_common::{RING_SLOTS, Slot};
+use isocast_dataplane::{
+    Action, Outcome, PacketRules, Protocol, Ring, ServiceKey, ServicePolicy, SourceList,
+    SourceRule, Tables,
+};
+use isocast_dataplane_common::{RING_SLOTS_MIN, Slot};
 
 use crate::{
     edge::{expected, tunnel, v4, v6},
     support::{
         node::{Bench, Node, OWN_V4, OWN_V6, accept, address, backend, one_service, ring},
         packet::{
-            ACK, Flow, ROUTER_MAC, SYN, Tunnel, encapsulate, ethernet, flow, icmp, reverse, tcp,
-            too_big, udp,
+            ACK, Flow, ROUTER_MAC, SYN, Tunnel, encapsulate, ethernet, flow, hops, icmp, reverse,
+            tcp, too_big, udp,
         },
     },
 };
@@ -42,8 +42,8 @@ fn tcp_error(flow: Flow) -> Vec<u8> {
 fn two_backends() -> Tables {
     let mut tables = one_service("10.1.0.2");
     tables.edge.backends.push(backend("b2", "10.1.0.3"));
-    let slots: Vec<_> = [0, 1].map(Slot::settled).into_iter().cycle().take(RING_SLOTS).collect();
-    tables.edge.rings = vec![Ring { slots: Arc::from(slots) }];
+    let slots = [0, 1].map(Slot::settled).into_iter().cycle().take(RING_SLOTS_MIN);
+    tables.edge.rings = vec![Ring::from_positions(slots)];
     tables
 }
 
@@ -197,16 +197,42 @@ fn quoted_first_fragment_tells_its_flow_and_a_later_one_does_not() {
 }
 
 #[test]
-fn error_about_a_connection_in_transition_names_the_previous_backend() {
+fn error_about_a_connection_in_transition_names_the_hosts_of_the_chain() {
     let mut tables = one_service("10.1.0.2");
-    tables.edge.backends.push(backend("b2", "10.1.0.3"));
-    tables.edge.rings = vec![ring(0, 1)];
+    for (key, tunnel_address) in [("b2", "10.1.0.3"), ("b3", "10.1.0.4"), ("b4", "10.1.0.5")] {
+        tables.edge.backends.push(backend(key, tunnel_address));
+    }
+    tables.edge.rings = vec![ring(0, &[1, 2, 3])];
     Node::new("icmphop").with_tables(&tables, |bench| {
         for flow in [v4(443), v6(443)] {
             let error = tcp_error(flow);
             let traced = bench.arrive(&error);
-            let tunnel = Tunnel { hop: Some(address("10.1.0.3")), ..tunnel("10.1.0.2") };
+            let tunnel =
+                Tunnel { hops: hops(&["10.1.0.3", "10.1.0.4", "10.1.0.5"]), ..tunnel("10.1.0.2") };
             assert_eq!(traced.packet, expected(bench, &traced.packet, &tunnel, &error));
+        }
+    });
+}
+
+#[test]
+fn error_is_let_in_with_the_client_whose_flow_it_quotes() {
+    let prefixes = ["198.51.100.99/32", "2001:db8:c::99/128"];
+    let rule = |text: &str| SourceRule { prefix: text.parse().expect(text), allowed: true };
+    let sources = SourceList { rules: prefixes.map(rule).into(), others_allowed: false };
+    let policy = ServicePolicy { sources: Some(sources), ..ServicePolicy::default() };
+    let mut tables = one_service("10.1.0.2");
+    tables.edge.policies.insert(ServiceKey("www".into()), policy);
+    Node::new("icmplist").with_tables(&tables, |bench| {
+        for flow in [v4(443), v6(443)] {
+            // The router that sends it is on the list, the client is not, and the other way round.
+            let kept_out = (Action::Drop, vec![Outcome::SourceNotAllowed]);
+            assert_eq!(bench.outcome_of(&tcp_error(flow)), kept_out);
+            let client = Flow { source: router(flow), ..flow };
+            let about_it = tcp(reverse(client), ACK, 0);
+            let header = if flow.source.is_ipv4() { 20 } else { 40 };
+            let error = too_big(flow.source, flow.destination, 1400, &about_it[..header + 8]);
+            let forwarded = (Action::Transmit, vec![Outcome::ErrorForwarded]);
+            assert_eq!(bench.outcome_of(&error), forwarded);
         }
     });
 }
@@ -292,7 +318,8 @@ fn error_about_anything_else_does_not_leave_the_tunnel() {
 fn error_about_a_strangers_connection_goes_on_to_the_further_hop() {
     Node::new("icmpfurther").with_tables(&backend_tables(), |bench| {
         for (tunnel, other) in tunnels() {
-            let arriving = Tunnel { hop: Some(other), ..tunnel };
+            let third = address(if other.is_ipv4() { "10.9.0.4" } else { "2001:db8:e::4" });
+            let arriving = Tunnel { hops: [Some(other), Some(third), None], ..tunnel };
             for flow in [v4(443), v6(443)] {
                 let error_of_tcp = tcp_error(flow);
                 let packet = encapsulate(&arriving, &error_of_tcp);
@@ -303,7 +330,7 @@ fn error_about_a_strangers_connection_goes_on_to_the_further_hop() {
                     source: arriving.destination,
                     destination: other,
                     flags: SECOND_HOP,
-                    hop: None,
+                    hops: [Some(third), None, None],
                     ..arriving
                 };
                 let mut wanted = bench.leaving(&encapsulate(&leaving, &error_of_tcp));
@@ -330,7 +357,7 @@ fn error_about_an_own_connection_stays_whatever_the_further_hop() {
             let own =
                 Flow { source_port: source.port(), source: source.ip(), ..flow(vip, vip, 443) };
             let stranger = Flow { source_port: source.port() ^ 1, ..own };
-            let tunnel = Tunnel { hop: Some(other), ..tunnel };
+            let tunnel = Tunnel { hops: [Some(other), None, None], ..tunnel };
 
             assert_delivered(bench, &tunnel, &tcp_error(own));
             // The handshake's answer may be what is too big for a path.

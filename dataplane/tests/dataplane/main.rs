@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bfd;
 #[cfg(test)]
+mod ceilings;
+#[cfg(test)]
 mod decap;
 #[cfg(test)]
 mod edge;
@@ -25,4 +27,10 @@ mod path_mtu;
 #[cfg(test)]
 mod probe;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod syncookie;

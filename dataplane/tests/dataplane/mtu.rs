@@ -10,9 +10,9 @@ use crate::{
     },
 };
 
-/// The uplink of a [`Node`] takes 1600 bytes; 40 or 60 of outer headers and a further hop.
-const ROOM_V4: usize = 1600 - 44;
-const ROOM_V6: usize = 1600 - 76;
+/// The uplink of a [`Node`] takes 1600 bytes; 40 or 60 of outer headers and three further hops.
+const ROOM_V4: usize = 1600 - 52;
+const ROOM_V6: usize = 1600 - 108;
 
 /// A datagram of `flow` that is `len` bytes long, IP header included.
 fn datagram(flow: Flow, len: usize) -> Vec<u8> {
@@ -54,13 +54,13 @@ fn what_fits_is_forwarded_and_one_byte_more_is_answered() {
 
 #[test]
 fn flow_that_fits_goes_on_to_fit_in_a_slot_in_transition() {
-    for (first, second, room) in
-        [("10.1.0.2", "10.1.0.3", ROOM_V4), ("2001:db8:b::2", "2001:db8:b::3", ROOM_V6)]
-    {
+    for (network, room) in [("10.1.0.", ROOM_V4), ("2001:db8:b::", ROOM_V6)] {
         let node = Node::new(if room == ROOM_V6 { "bighop6" } else { "bighop4" });
-        let mut tables = one_service(first);
-        tables.edge.backends.push(backend("b2", second));
-        tables.edge.rings = vec![ring(0, 1)];
+        let mut tables = one_service(&format!("{network}2"));
+        for n in 3..6 {
+            tables.edge.backends.push(backend(&format!("b{n}"), &format!("{network}{n}")));
+        }
+        tables.edge.rings = vec![ring(0, &[1, 2, 3])];
         node.with_tables(&tables, |bench| {
             let mut segment = tcp(v4(443), ACK, 0);
             let payload = segment.split_off(20);
@@ -79,7 +79,7 @@ fn routes_own_mtu_counts() {
     let node = Node::new("bigroute");
     node.namespace.run("ip route add 10.1.0.0/24 via 10.0.0.254 mtu 1400");
     node.namespace.run("ip -6 route add 2001:db8:b::/64 via 2001:db8:a::fe mtu 1450");
-    for (backend_address, room) in [("10.1.0.2", 1400 - 44), ("2001:db8:b::2", 1450 - 76)] {
+    for (backend_address, room) in [("10.1.0.2", 1400 - 52), ("2001:db8:b::2", 1450 - 108)] {
         node.with_tables(&one_service(backend_address), |bench| {
             for flow in [v4(53), v6(53)] {
                 let fits = bench.outcome_of(&datagram(flow, room));
@@ -92,7 +92,7 @@ fn routes_own_mtu_counts() {
 
 #[test]
 fn operators_word_about_an_uplink_counts_where_it_is_less() {
-    for (part, told, room) in [("bigword", 1400, 1400 - 44), ("bigwords", 9000, ROOM_V4)] {
+    for (part, told, room) in [("bigword", 1400, 1400 - 52), ("bigwords", 9000, ROOM_V4)] {
         let node = Node::new(part);
         node.namespace.enter(|| {
             let mut config = node.config();
@@ -117,7 +117,7 @@ fn changed_mtu_of_the_uplink_comes_into_force() {
             next_hops[&address("10.1.0.2")].is_ok_and(|next_hop| next_hop.mtu == 1500)
         });
         assert!(followed, "the MTU was not followed");
-        assert_answered(bench, v4(53), &packet, 1500 - 44);
+        assert_answered(bench, v4(53), &packet, 1500 - 52);
     });
 }
 
@@ -172,7 +172,7 @@ fn answers_are_limited_and_the_rest_counted() {
 fn further_hop_is_not_sent_what_does_not_fit() {
     use crate::support::{
         node::{OWN_V4, accept, key_tag},
-        packet::{Tunnel, encapsulate},
+        packet::{Tunnel, encapsulate, hops},
     };
     let mut tables = Tables::default();
     tables.decap.sources = ["10.9.0.1", "10.1.0.3"].map(address).to_vec();
@@ -187,7 +187,7 @@ fn further_hop_is_not_sent_what_does_not_fit() {
             tenant: crate::support::node::TENANT,
             flags: 0,
             key_tag: key_tag(),
-            hop: Some(address("10.1.0.3")),
+            hops: hops(&["10.1.0.3"]),
             class: 0,
         };
         let packet = encapsulate(&tunnel, &tcp(v4(443), ACK, 0));

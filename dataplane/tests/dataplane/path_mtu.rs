@@ -72,8 +72,8 @@ fn transfer(client: &Namespace, vip: &str, direction: Direction) -> std::io::Res
 }
 
 /// An edge and backends in force, in the driver.
-fn open(network: &Network, outer: usize, current: u16, previous: u16) -> Vec<Dataplane> {
-    open_in(Mode::Native, network, outer, current, previous)
+fn open(network: &Network, outer: usize, current: u16, chain: &[u16]) -> Vec<Dataplane> {
+    open_in(Mode::Native, network, outer, current, chain)
 }
 
 fn open_in(
@@ -81,7 +81,7 @@ fn open_in(
     network: &Network,
     outer: usize,
     current: u16,
-    previous: u16,
+    chain: &[u16],
 ) -> Vec<Dataplane> {
     let open = |host: usize| {
         let mut config = network.config(host);
@@ -96,7 +96,7 @@ fn open_in(
     for backend in &mut opened[1..] {
         backend.apply(&backend_tables(&nodes)).expect("backend");
     }
-    opened[0].apply(&edge_tables(&backends, current, previous)).expect("edge");
+    opened[0].apply(&edge_tables(&backends, current, chain)).expect("edge");
     opened
 }
 
@@ -191,7 +191,7 @@ fn error_finds_the_backend_that_had_the_slot_before() {
     let streams: Vec<_> = VIPS.iter().map(|vip| connect(vip).expect("connect")).collect();
 
     let backends = [BACKEND, BACKEND + 1].map(|host| host_addresses(host)[0].clone());
-    dataplanes[0].apply(&edge_tables(&backends, 1, 0)).expect("edge");
+    dataplanes[0].apply(&edge_tables(&backends, 1, &[0])).expect("edge");
 
     for mut stream in streams {
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");

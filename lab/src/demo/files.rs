@@ -174,6 +174,7 @@ fn service() -> wire::Service {
             min_healthy_backends: 1,
             datacenter_preference: vec!["ams".to_owned(), "fra".to_owned()],
         }),
+        mid_flow_move: wire::MidFlowMove::Rescue.into(),
         ..wire::Service::default()
     }
 }
