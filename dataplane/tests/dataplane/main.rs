@@ -5,6 +5,8 @@ mod bfd;
 #[cfg(test)]
 mod ceilings;
 #[cfg(test)]
+mod closed;
+#[cfg(test)]
 mod decap;
 #[cfg(test)]
 mod edge;
