@@ -177,11 +177,12 @@ fn cookies_offer_segments_that_fit_the_path() {
     field.backend.apply(&accepted).expect("backend");
 
     for vip in VIPS {
-        // The first may be within the ceiling.
-        let _connections = [(); 2].map(|()| field.connect(vip));
-        let cookies = field.cookies();
-        let _connection = field.connect(vip);
-        assert!(field.cookies() > cookies);
+        // Some are within the ceiling, which is every core's.
+        let (before, mut connections) = (field.cookies(), Vec::new());
+        while field.cookies() == before {
+            assert!(connections.len() < 50, "no cookie");
+            connections.push(field.connect(vip));
+        }
         let sockets = field.network.hosts[CLIENT].run("ss -Hnti state established");
         assert!(sockets.contains(" mss:1200 "), "{sockets}");
         assert!(!sockets.contains(" mss:14"), "{sockets}");
