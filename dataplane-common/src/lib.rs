@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod bfd;
+pub mod capture;
 pub mod directory;
 pub mod encap;
 pub mod flow;

@@ -45,7 +45,10 @@ pub fn run<const V6: bool>(
     }
     if target.flags & Target::LOCAL != 0 {
         match previous {
-            Some(other) if !socket::owns::<V6>(ctx, ip, ports) => {
+            // Two backends in turn on this very node have one socket table.
+            Some(other)
+                if other.flags & Target::LOCAL == 0 && !socket::owns::<V6>(ctx, ip, ports) =>
+            {
                 number = slot.previous;
                 target = other;
                 previous = None;

@@ -10,7 +10,7 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
-    bfd, decap, echo, edge,
+    bfd, capture, decap, echo, edge,
     maps::Generation,
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, Ip, TCP, UDP, ip_len},
 };
@@ -49,6 +49,7 @@ fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome
             return if listener.tenant == Value::TUNNEL {
                 decap::run::<V6>(ctx, frame, generation, &ip)
             } else {
+                capture::arrives::<V6>(ctx, generation, &ip, ports, listener);
                 edge::run::<V6>(ctx, frame, generation, &ip, ports, listener)
             };
         }

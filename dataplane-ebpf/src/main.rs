@@ -12,6 +12,7 @@
 #![no_main]
 
 mod bfd;
+mod capture;
 mod decap;
 mod echo;
 mod edge;
@@ -31,7 +32,9 @@ use aya_ebpf::{
 /// Balances and decapsulates.
 #[xdp]
 pub fn isocast(ctx: XdpContext) -> u32 {
-    match ingress::run(&ctx) {
+    let verdict = ingress::run(&ctx);
+    capture::leaves(&ctx, &verdict);
+    match verdict {
         Ok(action) => action,
         Err(reason) => {
             maps::count(reason);

@@ -57,6 +57,12 @@ impl Generation {
         Ok(Self { half: unsafe { word.read_volatile() } & 1 })
     }
 
+    /// Which half of the tables it is.
+    #[inline(always)]
+    pub const fn half(self) -> u32 {
+        self.half
+    }
+
     #[inline(always)]
     pub fn root(self) -> Result<&'static Root, Outcome> {
         ROOTS.get(self.half).ok_or(Outcome::TablesInconsistent)

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use isocast_dataplane_common::{bfd, directory, tables};
+use isocast_dataplane_common::{bfd, capture, directory, tables};
 
 /// Types of the programs that are made here from a few instructions.
 #[derive(Clone, Copy, Debug)]
@@ -247,9 +247,11 @@ macro_rules! plain_old_data {
 plain_old_data! {
     BfdSeenValue(bfd::Seen);
     BfdSessionValue(bfd::Session);
+    ControlValue(capture::Control);
     CounterValue(tables::Counter);
     EntryValue(directory::Entry);
     NameValue(tables::Name);
+    ProgressValue(capture::Progress);
     RingLineValue(tables::RingLine);
     RootValue(tables::Root);
     TargetValue(tables::Target);

@@ -22,9 +22,11 @@ use tokio::sync::watch;
 
 use crate::{
     bpf::{self, Hook},
+    capture::Tap,
     counters::Counters,
     directory::Directory,
     errors::{ApplyError, NotInForce, OpenError},
+    explain::InForce,
     header,
     keys::ClusterSecret,
     links::{LinkError, Links, Uplink},
@@ -96,6 +98,7 @@ pub struct Dataplane {
     config: Config,
     ebpf: Ebpf,
     maps: Maps,
+    tap: Tap,
     links: Links,
     /// Held, not pinned: probes end with the process that sends them.
     _probe_links: Vec<OwnedFd>,
@@ -134,6 +137,7 @@ impl Dataplane {
         }
         let mut ebpf = loader.load(OBJECT).map_err(OpenError::Load)?;
         let (maps, targets) = Maps::take(&mut ebpf)?;
+        let tap = Tap::take(&mut ebpf)?;
         let generation = Generation(maps.generation()?);
         let directories = [maps.read_directory(0)?, maps.read_directory(1)?];
         let [even, odd] = &directories;
@@ -157,6 +161,7 @@ impl Dataplane {
             config,
             ebpf,
             maps,
+            tap,
             links,
             _probe_links: probe_links,
             next_hops,
@@ -242,6 +247,28 @@ impl Dataplane {
         }
         let program: &Xdp = self.program()?;
         Ok(self.links.verify(program.info()?.id())?)
+    }
+
+    /// What was put in force last, to be asked.
+    pub(crate) fn in_force(&self) -> InForce<'_> {
+        let [even, odd] = &self.directories;
+        InForce {
+            generation: self.generation,
+            root: self.config.cluster_secret.root(),
+            directory: if self.generation.half() == 0 { even } else { odd },
+            ledger: &self.ledger,
+            next_hops: &self.next_hops,
+        }
+    }
+
+    /// Where captured packets come from.
+    pub(crate) const fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// The interface that packets are taken to arrive by, if nobody says which.
+    pub(crate) fn first_uplink(&self) -> Option<&str> {
+        self.config.uplinks.first().map(|uplink| uplink.interface.as_str())
     }
 
     /// The program that runs on the uplinks.

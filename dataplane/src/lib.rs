@@ -7,11 +7,14 @@
 
 pub mod bfd;
 mod bpf;
+mod capture;
 mod counters;
 mod dataplane;
 mod directory;
 mod errors;
+mod explain;
 mod header;
+mod inspect;
 mod keys;
 mod links;
 mod loopback;
@@ -24,15 +27,22 @@ mod plan;
 mod preflight;
 mod resolve;
 mod tables;
+mod tenants;
 mod trace;
 
 pub use isocast_dataplane_common::{Outcome, tables::Counter};
 
 pub use self::{
+    capture::{CAPTURE_RECORDS, CaptureError, Captured, CapturedMember, CapturedVerdict, Losses},
     counters::Counters,
     dataplane::{Config, Dataplane, Generation, Opened, Roles, detach},
     errors::{ApplyError, NotInForce, OpenError},
+    explain::{
+        Choice, Explained, Found, Member, NotAPacket, OuterHeader, PAYLOAD_MAX, Question, Reach,
+        Transport,
+    },
     header::{MacAddress, NextHop},
+    inspect::{Difference, InspectError, Inspection},
     keys::ClusterSecret,
     links::{LinkError, Mode, Uplink},
     maps::MapFailure,

@@ -248,7 +248,7 @@ impl Targets {
     }
 }
 
-fn take<T: TryFrom<Map, Error = MapError>>(
+pub(crate) fn take<T: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, MapFailure> {

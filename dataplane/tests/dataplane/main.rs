@@ -3,11 +3,17 @@
 #[cfg(test)]
 mod bfd;
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod decap;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod end_to_end;
+#[cfg(test)]
+mod explain;
+#[cfg(test)]
+mod helpers;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]

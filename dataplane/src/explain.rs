@@ -1,0 +1,336 @@
+//! What the program does with a packet, worked out from the tables that are in force.
+//!
+//! A pure function of the tables and the packet: the same hash, the same rings and the same
+//! ready-made headers, step by step in the program's order, down to the bytes that leave. Nothing
+//! is sent, and nothing is counted. A test compares it with the loaded program, packet by packet.
+//!
+//! It never guesses: what no table says (whether this host has a socket for the flow) is part of
+//! the question.
+
+mod outer;
+mod packet;
+mod tables;
+
+use std::net::IpAddr;
+
+use isocast_dataplane_common::{
+    NO_BACKEND, Outcome, RING_SLOTS,
+    directory::{Key, Space, Value},
+    encap::{ETHERNET_LEN, GUE_LEN, tenant_word},
+    flow::Flow,
+    tables::{ECHO_V4, ECHO_V6, Target},
+};
+
+use self::outer::Outer;
+pub use self::packet::{NotAPacket, PAYLOAD_MAX, Question, Transport};
+pub(crate) use self::tables::{InForce, Lookup};
+use crate::{
+    Action, BackendKey, ServiceKey,
+    dataplane::{Dataplane, Generation},
+    header::{address_of, address_words},
+};
+
+/// What becomes of a packet, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The tables that were asked.
+    pub generation: Generation,
+    /// What the directory says of the destination.
+    pub found: Found,
+    /// What the flow's slot says; absent: no ring was asked.
+    pub choice: Option<Choice>,
+    /// What the program returns.
+    pub action: Action,
+    /// What is counted; absent: the packet is none of the data plane's business.
+    pub outcome: Option<Outcome>,
+    /// Who gets the packet.
+    pub backend: Option<Member>,
+    /// The header that it leaves in.
+    pub outer: Option<OuterHeader>,
+    /// Number of the interface that it leaves by.
+    pub interface: Option<u32>,
+    /// The frame as the program leaves it, also when it is dropped.
+    pub frame: Vec<u8>,
+}
+
+/// What the directory says of a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// The address is a service's, the protocol and the port are nobody's.
+    Address,
+    /// A service's listener.
+    Service {
+        /// The service.
+        service: ServiceKey,
+        /// Number of its counters.
+        number: u16,
+        /// Its isolation domain.
+        tenant: u32,
+    },
+    /// The end of the tunnel.
+    Tunnel,
+}
+
+/// What a flow's slot says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The flow hash.
+    pub hash: u64,
+    /// Number of the ring.
+    pub ring: u16,
+    /// Place in it.
+    pub slot: usize,
+    /// Who gets new flows.
+    pub current: Option<Member>,
+    /// Who had the slot before.
+    pub previous: Option<Member>,
+    /// Whether it matters that this host has a socket for the flow.
+    pub asks_for_socket: bool,
+}
+
+/// A backend, as a slot names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Number of its target.
+    pub number: u16,
+    /// The backend; absent: the number is nobody's.
+    pub key: Option<BackendKey>,
+    /// Its tunnel address.
+    pub address: IpAddr,
+    /// Whether packets can go there.
+    pub reach: Reach,
+}
+
+/// Whether packets can go to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is this node.
+    Here,
+    /// Its next hop is known.
+    Ready,
+    /// Its next hop is not known.
+    Unresolved,
+}
+
+/// The header that a packet is put into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OuterHeader {
+    /// Outer source.
+    pub source: IpAddr,
+    /// Outer destination.
+    pub destination: IpAddr,
+    /// Outer UDP source port: the flow's entropy.
+    pub source_port: u16,
+    /// Bytes before the packet, Ethernet apart.
+    pub header_len: usize,
+    /// Bytes of the whole IP packet.
+    pub packet_len: usize,
+    /// Who is asked next if the backend does not know the flow.
+    pub further_hop: Option<IpAddr>,
+}
+
+/// What became of a packet; the rest of an explanation is how.
+struct End {
+    action: Action,
+    outcome: Option<Outcome>,
+    backend: Option<Member>,
+    outer: Option<OuterHeader>,
+    interface: Option<u32>,
+    frame: Vec<u8>,
+}
+
+/// Explains a packet that arrives by the interface of this number.
+pub(crate) fn explain(tables: &impl Lookup, question: &Question, ingress: u32) -> Explained {
+    let frame = question.frame();
+    let destination = address_words(question.destination());
+    let unanswered = |found, end| Explained::of(tables, found, None, end);
+    let Some((protocol, port)) = question.listener() else {
+        return match tables.find(&Key::new(Space::Vip, &destination, 0, 0, 0)) {
+            Some(_) => unanswered(Found::Address, echo(tables, frame, ingress)),
+            None => unanswered(Found::Nothing, End::passed(frame)),
+        };
+    };
+    let key = Key::new(Space::Listener, &destination, 0, protocol, port.to_be());
+    match tables.find(&key) {
+        Some(Value { tenant: Value::TUNNEL, .. }) => {
+            let outcome = tunnel(tables, question);
+            unanswered(Found::Tunnel, End::dropped(outcome, frame))
+        }
+        Some(service) => balance(tables, question, service, ingress, frame),
+        None => match tables.find(&Key::new(Space::Vip, &destination, 0, 0, 0)) {
+            Some(_) => unanswered(Found::Address, End::dropped(Outcome::UnlistedPort, frame)),
+            None => unanswered(Found::Nothing, End::passed(frame)),
+        },
+    }
+}
+
+/// A packet for a service: hash, slot, backend, header.
+fn balance(
+    tables: &impl Lookup,
+    question: &Question,
+    service: Value,
+    ingress: u32,
+    frame: Vec<u8>,
+) -> Explained {
+    let Value { index: ring, service: number, tenant } = service;
+    let found = Found::Service { service: tables.service(number), number, tenant };
+    let hash = flow_hash(tables, question);
+    #[expect(clippy::cast_possible_truncation, reason = "masked by the ring's length")]
+    let place = hash as usize & (RING_SLOTS - 1);
+    let Some(slot) = tables.slot(ring, place) else {
+        return Explained::of(
+            tables,
+            found,
+            None,
+            End::dropped(Outcome::TablesInconsistent, frame),
+        );
+    };
+    // Only a TCP packet within a connection can be told to be a stranger's.
+    let second_chance = slot.previous != NO_BACKEND && question.is_within_connection();
+    let member = |number| (number != NO_BACKEND).then(|| Member::of(tables, number));
+    let is_here = |number| tables.target(number).is_some_and(|it| it.flags & LOCAL != 0);
+    let asks_for_socket = second_chance && is_here(slot.current) && !is_here(slot.previous);
+    let choice = Choice {
+        hash,
+        ring,
+        slot: place,
+        current: member(slot.current),
+        previous: member(slot.previous),
+        asks_for_socket,
+    };
+    let (mut taken, mut hop) = (slot.current, second_chance.then_some(slot.previous));
+    if asks_for_socket && !question.has_socket() {
+        (taken, hop) = (slot.previous, None);
+    }
+    let end = if slot.current == NO_BACKEND {
+        End::dropped(Outcome::NoBackend, frame)
+    } else {
+        match (tables.target(taken), hop.map(|hop| tables.target(hop))) {
+            (None, _) | (_, Some(None)) => End::dropped(Outcome::TablesInconsistent, frame),
+            (Some(target), _) if taken == slot.current && target.flags & LOCAL != 0 => End {
+                backend: member(taken),
+                outcome: Some(Outcome::DeliveredHere),
+                ..End::passed(frame)
+            },
+            (Some(target), _) if target.flags & Target::READY == 0 => {
+                let backend = member(taken);
+                End { backend, ..End::dropped(Outcome::NextHopUnresolved, frame) }
+            }
+            (Some(target), hop) => {
+                // A further hop of the other family does not fit the header's word.
+                let hop = hop.flatten().filter(|hop| (hop.flags ^ target.flags) & IPV6 == 0);
+                let outer = Outer::of(question, hash, tenant_word(tenant, 0));
+                let inner = frame.get(ETHERNET_LEN..).unwrap_or_default();
+                let (header, frame) = outer.encapsulate(&target, hop.as_ref(), inner);
+                End {
+                    action: sent(&target, ingress),
+                    outcome: Some(Outcome::Encapsulated),
+                    backend: member(taken),
+                    outer: Some(header),
+                    interface: Some(target.interface),
+                    frame,
+                }
+            }
+        }
+    };
+    Explained::of(tables, found, Some(choice), end)
+}
+
+/// An echo request for a service's address.
+fn echo(tables: &impl Lookup, frame: Vec<u8>, ingress: u32) -> End {
+    let is_v4 = packet::is_ipv4(&frame);
+    match tables.target(if is_v4 { ECHO_V4 } else { ECHO_V6 }) {
+        None => End::dropped(Outcome::TablesInconsistent, frame),
+        Some(target) if target.flags & Target::READY == 0 => {
+            End::dropped(Outcome::NextHopUnresolved, frame)
+        }
+        Some(target) => End {
+            action: sent(&target, ingress),
+            outcome: Some(Outcome::EchoAnswered),
+            interface: Some(target.interface),
+            ..End::passed(packet::echo_reply(frame, &target))
+        },
+    }
+}
+
+/// Why a packet that nobody encapsulated is refused at the tunnel's end: its payload is zeros.
+fn tunnel(tables: &impl Lookup, question: &Question) -> Outcome {
+    let source = address_words(question.source());
+    if usize::from(question.payload()) < GUE_LEN {
+        return Outcome::Malformed;
+    }
+    if tables.find(&Key::new(Space::Source, &source, 0, 0, 0)).is_none() {
+        return Outcome::UnlistedSource;
+    }
+    if tables.root().key_tags.contains(&0) { Outcome::UnknownEncap } else { Outcome::WrongKey }
+}
+
+fn flow_hash(tables: &impl Lookup, question: &Question) -> u64 {
+    let (source_port, port) = question.ports();
+    let ports = u32::from(port.to_be()) << 16 | u32::from(source_port.to_be());
+    let flow = Flow {
+        source: address_words(question.source()),
+        destination: address_words(question.destination()),
+        ports,
+        protocol: question.protocol(),
+    };
+    let key = tables.root().flow_key;
+    if question.source().is_ipv4() { flow.hash_v4(&key) } else { flow.hash_v6(&key) }
+}
+
+const LOCAL: u32 = Target::LOCAL;
+const IPV6: u32 = Target::IPV6;
+
+fn sent(target: &Target, ingress: u32) -> Action {
+    if target.interface == ingress { Action::Transmit } else { Action::Redirect }
+}
+
+impl Dataplane {
+    /// Explains a packet that would arrive by `interface`.
+    ///
+    /// # Errors
+    /// An interface that there is not.
+    pub fn explain(&self, question: &Question, interface: &str) -> std::io::Result<Explained> {
+        let ingress = crate::netlink::interface_index(interface)?;
+        Ok(explain(&self.in_force(), question, ingress))
+    }
+}
+
+impl Explained {
+    fn of(tables: &impl Lookup, found: Found, choice: Option<Choice>, end: End) -> Self {
+        let End { action, outcome, backend, outer, interface, frame } = end;
+        let generation = tables.generation();
+        Self { generation, found, choice, action, outcome, backend, outer, interface, frame }
+    }
+}
+
+impl End {
+    const fn passed(frame: Vec<u8>) -> Self {
+        Self {
+            action: Action::Pass,
+            outcome: None,
+            backend: None,
+            outer: None,
+            interface: None,
+            frame,
+        }
+    }
+
+    fn dropped(outcome: Outcome, frame: Vec<u8>) -> Self {
+        Self { action: Action::Drop, outcome: Some(outcome), ..Self::passed(frame) }
+    }
+}
+
+impl Member {
+    fn of(tables: &impl Lookup, number: u16) -> Self {
+        let target = tables.target(number).unwrap_or_default();
+        let reach = match target.flags {
+            flags if flags & Target::LOCAL != 0 => Reach::Here,
+            flags if flags & Target::READY != 0 => Reach::Ready,
+            _ => Reach::Unresolved,
+        };
+        Self { number, key: tables.backend(number), address: address_of(&target.address), reach }
+    }
+}
