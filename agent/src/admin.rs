@@ -4,6 +4,7 @@
 //! Read-only; whoever may open the socket (mode 0600) may know everything the agent knows.
 
 mod bgp;
+mod dataplane;
 mod error;
 
 use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
@@ -17,7 +18,10 @@ use axum::{
 };
 use isocast_api::agent::{
     NodeStatus,
-    local::{ADVERTISEMENTS_PATH, METRICS_PATH, PEERS_PATH, ROUTES_PATH, STATUS_PATH, WHY_PATH},
+    local::{
+        ADVERTISEMENTS_PATH, METRICS_PATH, PEERS_PATH, ROUTES_PATH, STATUS_PATH, WHY_PATH,
+        dataplane::{CAPTURE_PATH, COUNTERS_PATH, EXPLAIN_PATH, TRACE_PATH},
+    },
 };
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -26,7 +30,7 @@ use tokio::{
 };
 
 use self::error::Refused;
-use crate::runtime::Inquirer;
+use crate::{inside::Inside, runtime::Inquirer};
 
 /// The content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,6 +44,8 @@ pub struct Views {
     pub metrics: Arc<Registry>,
     /// Whom to ask about routing.
     pub inquirer: Inquirer,
+    /// Who looks into the data plane.
+    pub inside: Inside,
 }
 
 /// Serves metrics until the future is dropped.
@@ -81,6 +87,10 @@ pub fn local(views: Views) -> Router {
         .route(ROUTES_PATH, get(bgp::routes))
         .route(ADVERTISEMENTS_PATH, get(bgp::advertisements))
         .route(WHY_PATH, get(bgp::why))
+        .route(CAPTURE_PATH, get(dataplane::capture))
+        .route(COUNTERS_PATH, get(dataplane::counters))
+        .route(EXPLAIN_PATH, get(dataplane::explain))
+        .route(TRACE_PATH, get(dataplane::trace))
         .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "no such resource") })
         .with_state(views)
 }

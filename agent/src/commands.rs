@@ -1,5 +1,7 @@
 //! What the commands of `isocast-agent` do.
 
+mod ask;
+mod flow;
 mod run;
 mod speaker;
 mod status;
@@ -8,7 +10,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-pub use self::{run::run, speaker::speaker, status::status};
+pub use self::{
+    flow::{explain, trace},
+    run::run,
+    speaker::speaker,
+    status::status,
+};
 use crate::options::{DetachOptions, OutputFormat, PreflightOptions};
 
 /// Lists every kernel need; fails if one is missing.

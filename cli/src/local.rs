@@ -59,30 +59,9 @@ impl At {
 impl Source<'_> {
     /// What the node answers to a GET of `path` with these parameters.
     pub(crate) fn ask(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
-        let mut target = path.to_owned();
-        for (at, (name, value)) in query.iter().enumerate() {
-            target.push(if at == 0 { '?' } else { '&' });
-            target.push_str(name);
-            target.push('=');
-            resource::push_escaped(&mut target, value);
-        }
         match self {
-            Self::Relayed(client, node) => {
-                let kind = resource::find(NodeSpec::KIND.plural)?;
-                client
-                    .get(&format!("{}/agent{target}", resource::path(kind, Place::All, Some(node))))
-            }
-            Self::Socket(socket) => {
-                let (status, body) = exchange(socket, &target)
-                    .with_context(|| format!("{}: is the agent running?", socket.display()))?;
-                if status == 200 {
-                    return serde_json::from_slice(&body).context("the answer is not JSON");
-                }
-                match serde_json::from_slice::<Refusal>(&body) {
-                    Ok(refusal) => bail!("{} ({status}, GET {target})", refusal.error),
-                    Err(_) => bail!("the agent answers {status} to GET {target}"),
-                }
-            }
+            Self::Relayed(client, node) => relay(client, node, path, query),
+            Self::Socket(socket) => by_socket(socket, path, query),
         }
     }
 
@@ -94,6 +73,47 @@ impl Source<'_> {
     ) -> anyhow::Result<T> {
         serde_json::from_value(self.ask(path, query)?).context("is this command too old?")
     }
+}
+
+/// What a node answers through the controller.
+pub(crate) fn relay(
+    client: &Client,
+    node: &str,
+    path: &str,
+    query: &[(&str, &str)],
+) -> anyhow::Result<Value> {
+    let kind = resource::find(NodeSpec::KIND.plural)?;
+    let node = resource::path(kind, Place::All, Some(node));
+    client.get(&format!("{node}/agent{}", target(path, query)))
+}
+
+/// What the agent behind a socket answers.
+pub(crate) fn by_socket(
+    socket: &Path,
+    path: &str,
+    query: &[(&str, &str)],
+) -> anyhow::Result<Value> {
+    let target = target(path, query);
+    let (status, body) = exchange(socket, &target)
+        .with_context(|| format!("{}: is the agent running?", socket.display()))?;
+    if status == 200 {
+        return serde_json::from_slice(&body).context("the answer is not JSON");
+    }
+    match serde_json::from_slice::<Refusal>(&body) {
+        Ok(refusal) => bail!("{} ({status}, GET {target})", refusal.error),
+        Err(_) => bail!("the agent answers {status} to GET {target}"),
+    }
+}
+
+fn target(path: &str, query: &[(&str, &str)]) -> String {
+    let mut target = path.to_owned();
+    for (at, (name, value)) in query.iter().enumerate() {
+        target.push(if at == 0 { '?' } else { '&' });
+        target.push_str(name);
+        target.push('=');
+        resource::push_escaped(&mut target, value);
+    }
+    target
 }
 
 /// One request by HTTP/1.0: the answer is whole, and ends with the connection.

@@ -5,7 +5,7 @@
 //! its own. What is captured is never changed by it.
 
 use aya_ebpf::{
-    bindings::{xdp_action::XDP_DROP, xdp_md},
+    bindings::xdp_md,
     btf_maps::{Array, PerCpuArray, RingBuf},
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_xdp_load_bytes},
     macros::btf_map,
@@ -58,14 +58,29 @@ pub fn arrives<const V6: bool>(
     }
 }
 
+/// Whose packet it is, once that is known. Lives in a register of the road that it is known on.
+#[derive(Clone, Copy)]
+pub struct Served(u32);
+
+impl Served {
+    pub const NOBODY: Self = Self(0);
+
+    #[inline(always)]
+    pub const fn of(service: u16) -> Self {
+        Self(armed_for(service))
+    }
+
+    #[inline(always)]
+    pub const fn service(self) -> Option<u16> {
+        if self.0 == 0 { None } else { Some((self.0 - 1) as u16) }
+    }
+}
+
 /// Hands up what became of the packet, if it was taken.
 #[inline(always)]
-pub fn leaves(ctx: &XdpContext, verdict: &Result<u32, Outcome>) {
-    if armed() != 0 {
-        match *verdict {
-            Ok(action) => hand_up_again(ctx.ctx, UNDECIDED, action),
-            Err(reason) => hand_up_again(ctx.ctx, reason as u32, XDP_DROP),
-        }
+pub fn leaves(ctx: &XdpContext, served: Served, outcome: u32, action: u32) {
+    if served.0 != 0 && armed() == served.0 {
+        hand_up_again(ctx.ctx, outcome, action);
     }
 }
 
@@ -88,6 +103,8 @@ fn take<const V6: bool>(
     // SAFETY: live map values. What the host writes is read once and volatile; progress is this
     // CPU's own, and programs do not interrupt each other on a CPU.
     unsafe {
+        // A packet that was disarmed on its way is not this one.
+        (*progress).is_under_way = 0;
         let at_ns = bpf_ktime_get_ns();
         if at_ns >= (&raw const (*control).until_ns).read_volatile() {
             (&raw mut CAPTURED_SERVICE).write_volatile(0);

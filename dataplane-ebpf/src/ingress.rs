@@ -10,27 +10,35 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
-    bfd, capture, decap, echo, edge,
+    bfd,
+    capture::{self, Served},
+    decap, echo, edge,
     maps::Generation,
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, Ip, TCP, UDP, ip_len},
 };
 
 #[inline(always)]
-pub fn run(ctx: &XdpContext) -> Result<u32, Outcome> {
+pub fn run(ctx: &XdpContext, served: &mut Served) -> Result<u32, Outcome> {
     let frame = Frame::of(ctx);
     if !frame.has(ETHERNET_LEN + ip_len::<false>()) {
         return Ok(XDP_PASS);
     }
     // SAFETY: within the 34 bytes.
     match unsafe { frame.read::<u16>(12) } {
-        ETHERTYPE_IPV4 => family::<false>(ctx, frame),
-        ETHERTYPE_IPV6 if frame.has(ETHERNET_LEN + ip_len::<true>()) => family::<true>(ctx, frame),
+        ETHERTYPE_IPV4 => family::<false>(ctx, frame, served),
+        ETHERTYPE_IPV6 if frame.has(ETHERNET_LEN + ip_len::<true>()) => {
+            family::<true>(ctx, frame, served)
+        }
         _ => Ok(XDP_PASS),
     }
 }
 
 #[inline(always)]
-fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome> {
+fn family<const V6: bool>(
+    ctx: &XdpContext,
+    frame: Frame,
+    served: &mut Served,
+) -> Result<u32, Outcome> {
     // SAFETY: `run` asked for the fixed header.
     let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
     let generation = Generation::in_force()?;
@@ -50,6 +58,7 @@ fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome
                 decap::run::<V6>(ctx, frame, generation, &ip)
             } else {
                 capture::arrives::<V6>(ctx, generation, &ip, ports, listener);
+                *served = Served::of(listener.service);
                 edge::run::<V6>(ctx, frame, generation, &ip, ports, listener)
             };
         }

@@ -14,6 +14,7 @@
 mod bfd;
 mod capture;
 mod decap;
+mod drops;
 mod echo;
 mod edge;
 mod header;
@@ -28,15 +29,22 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
+use isocast_dataplane_common::capture::UNDECIDED;
+
+use crate::capture::Served;
 
 /// Balances and decapsulates.
 #[xdp]
 pub fn isocast(ctx: XdpContext) -> u32 {
-    let verdict = ingress::run(&ctx);
-    capture::leaves(&ctx, &verdict);
-    match verdict {
-        Ok(action) => action,
+    let mut served = Served::NOBODY;
+    match ingress::run(&ctx, &mut served) {
+        Ok(action) => {
+            capture::leaves(&ctx, served, UNDECIDED, action);
+            action
+        }
         Err(reason) => {
+            drops::count(served, reason);
+            capture::leaves(&ctx, served, reason as u32, xdp_action::XDP_DROP);
             maps::count(reason);
             xdp_action::XDP_DROP
         }

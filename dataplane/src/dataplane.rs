@@ -25,6 +25,7 @@ use crate::{
     capture::Tap,
     counters::Counters,
     directory::Directory,
+    drops::Drops,
     errors::{ApplyError, NotInForce, OpenError},
     explain::InForce,
     header,
@@ -99,6 +100,7 @@ pub struct Dataplane {
     ebpf: Ebpf,
     maps: Maps,
     tap: Tap,
+    drops: Drops,
     links: Links,
     /// Held, not pinned: probes end with the process that sends them.
     _probe_links: Vec<OwnedFd>,
@@ -137,7 +139,7 @@ impl Dataplane {
         }
         let mut ebpf = loader.load(OBJECT).map_err(OpenError::Load)?;
         let (maps, targets) = Maps::take(&mut ebpf)?;
-        let tap = Tap::take(&mut ebpf)?;
+        let (tap, drops) = (Tap::take(&mut ebpf)?, Drops::take(&mut ebpf)?);
         let generation = Generation(maps.generation()?);
         let directories = [maps.read_directory(0)?, maps.read_directory(1)?];
         let [even, odd] = &directories;
@@ -162,6 +164,7 @@ impl Dataplane {
             ebpf,
             maps,
             tap,
+            drops,
             links,
             _probe_links: probe_links,
             next_hops,
@@ -261,6 +264,11 @@ impl Dataplane {
         }
     }
 
+    /// What is counted of drops.
+    pub(crate) const fn drop_counters(&self) -> &Drops {
+        &self.drops
+    }
+
     /// Where captured packets come from.
     pub(crate) const fn tap(&self) -> &Tap {
         &self.tap
@@ -278,6 +286,9 @@ impl Dataplane {
 
     /// Names, counters and rings of numbers that nothing in force has.
     fn write_numbered(&mut self, plan: &Plan) -> Result<(), MapFailure> {
+        let fresh = (plan.ledger.services.iter())
+            .filter(|(name, _)| !self.ledger.services.contains_key(*name));
+        self.drops.forget(&fresh.map(|(_, number)| *number).collect())?;
         for (name, &number) in &plan.ledger.services {
             if !self.ledger.services.contains_key(name) {
                 self.maps.write_name(Numbered::Service, number, Some(name))?;

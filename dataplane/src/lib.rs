@@ -11,6 +11,7 @@ mod capture;
 mod counters;
 mod dataplane;
 mod directory;
+mod drops;
 mod errors;
 mod explain;
 mod header;

@@ -4,6 +4,7 @@
 //! its real data plane on a veth there.
 
 mod bench;
+mod inside;
 mod routing;
 
 use bench::Bench;

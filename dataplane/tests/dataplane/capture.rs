@@ -95,6 +95,35 @@ fn dropped_packet_has_its_reason() {
 }
 
 #[test]
+fn drops_are_counted_by_service_and_begin_anew_with_its_number() {
+    let node = Node::new("drops");
+    let mut tables = one_service("10.1.0.2");
+    tables.edge.rings = vec![ring(NO_BACKEND, NO_BACKEND)];
+    node.with_tables(&tables, |bench| {
+        let query = udp(flow("198.51.100.7", "192.0.2.10", 53), b"query");
+        bench.arrive(&query);
+        bench.arrive(&query);
+        let drops = |bench: &Bench| bench.dataplane.drops().expect("drops");
+        assert_eq!(drops(bench), [(www(), [(Outcome::NoBackend, 2)].into())].into());
+        assert_eq!(bench.dataplane.tenants().get(&www()), Some(&crate::support::node::TENANT));
+
+        // Twice, for a number is free again one generation after its owner went.
+        let named = |name: &str| {
+            let mut tables = tables.clone();
+            tables.edge.vips.iter_mut().for_each(|vip| vip.service = ServiceKey(name.into()));
+            tables
+        };
+        for name in ["second", "third"] {
+            bench.dataplane.apply(&named(name)).expect("tables");
+        }
+        assert_eq!(drops(bench), [].into());
+        bench.arrive(&query);
+        let third = ServiceKey("third".into());
+        assert_eq!(drops(bench), [(third, [(Outcome::NoBackend, 1)].into())].into());
+    });
+}
+
+#[test]
 fn capture_ends_when_its_time_is_over_and_when_it_is_told_to() {
     let node = Node::new("capture-ends");
     node.with_tables(&one_service("10.1.0.2"), |bench| {
