@@ -109,7 +109,12 @@ impl Inside {
         let session = &mut *self.session.lock();
         let step = capture::step(session, query, Instant::now())?;
         let look = |dataplane: &Dataplane| capture::carry_out(dataplane, session, step, about);
-        Ok(self.kernel.with(look).ok_or(Blind::Closed)??)
+        let Some(answer) = self.kernel.with(look) else {
+            // It holds up nobody.
+            *session = None;
+            return Err(Blind::Closed);
+        };
+        Ok(answer?)
     }
 
     /// What was counted.

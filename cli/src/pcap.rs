@@ -88,9 +88,11 @@ pub(crate) fn run(
     };
     let mut file = Capture::new(form, &arguments.service);
     let outcome = gather(&fleet, arguments, &mut file);
-    let losses = file.end().context("cannot write")?;
-    // Standard output may be the capture itself.
-    writeln!(io::stderr(), "{losses}").context("cannot write")?;
+    let (packets, losses) = file.end().context("cannot write")?;
+    if outcome.is_ok() || packets > 0 {
+        // Standard output may be the capture itself.
+        writeln!(io::stderr(), "{packets} packets; {losses}").context("cannot write")?;
+    }
     outcome
 }
 
@@ -157,21 +159,20 @@ const fn is_fatal(failure: &Failure) -> bool {
 
 /// Whether the capture is one, in spite of failures.
 fn conclude(failures: Vec<Failure>, nodes: usize) -> anyhow::Result<()> {
-    let count = failures.len();
-    let mut last = None;
+    let mut silent = Vec::new();
     for failure in failures {
         match failure {
             Failure::Fatal(error) => return Err(error.context("cannot write")),
-            Failure::Node(text) => {
-                writeln!(io::stderr(), "! {text}").context("cannot write")?;
-                last = Some(text);
-            }
+            Failure::Node(text) => silent.push(text),
         }
     }
-    match last {
-        Some(text) if count >= nodes => bail!("{text}"),
-        _ => Ok(()),
+    if silent.len() >= nodes {
+        bail!("{}", silent.join("; "));
     }
+    for text in silent {
+        writeln!(io::stderr(), "! {text}").context("cannot write")?;
+    }
+    Ok(())
 }
 
 fn ask(
@@ -294,8 +295,8 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// Writes what is left; says in a line what was captured and what was not.
-    fn end(mut self) -> io::Result<String> {
+    /// Writes what is left; says how many packets there were, and what was not captured.
+    fn end(mut self) -> io::Result<(u64, String)> {
         for ((node, _), (record, name)) in std::mem::take(&mut self.halves) {
             self.packet(node, &name, Some(&record), None)?;
         }
@@ -306,8 +307,8 @@ impl<'a> Capture<'a> {
         let [lost, limited] = self.losses.values().fold([0_u64; 2], |sum, losses| {
             [sum[0].saturating_add(losses[0]), sum[1].saturating_add(losses[1])]
         });
-        let packets = self.packets;
-        Ok(format!("{packets} packets; {lost} frames lost, {limited} packets beyond the rate"))
+        let losses = format!("{lost} frames lost, {limited} packets beyond the rate");
+        Ok((self.packets, losses))
     }
 }
 
@@ -325,8 +326,11 @@ fn comment(service: &str, node: &str, record: &RecordView) -> String {
 }
 
 fn time(at_ns: u64) -> String {
+    const MICROSECOND: u64 = 1000;
     let at = UNIX_EPOCH + std::time::Duration::from_nanos(at_ns);
-    Time::from_system_time(at).map_or_else(|| "-".to_owned(), |time| time.to_string())
+    let Some(time) = Time::from_system_time(at) else { return "-".to_owned() };
+    let fraction = at_ns / MICROSECOND % 1_000_000;
+    format!("{}.{fraction:06}Z", time.to_string().trim_end_matches('Z'))
 }
 
 /// Bytes of two digits each; nothing from where it is no number.
@@ -346,6 +350,11 @@ mod tests {
         for refused in ["1/0", "2/3", "100", "1/x", ""] {
             assert!(sample(refused).is_err(), "{refused}");
         }
+    }
+
+    #[test]
+    fn time_has_microseconds() {
+        assert_eq!(time(1_795_000_000_000_012_345), "2026-11-18T11:06:40.000012Z");
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub(super) fn trace(about: &About, query: &FlowQuery, inspection: &Inspection) -
 }
 
 fn stages(query: &FlowQuery, explained: &Explained, view: &ExplainView) -> Vec<StageView> {
-    let mut stages = vec![("parse", parsed(query)), ("directory", found(explained, view))];
+    let mut stages = vec![("parse", parsed(query)), ("directory", found(query, explained, view))];
     if let (Some(choice), Some(slot)) = (&explained.choice, &view.slot) {
         stages.push(("hash", slot.hash.clone()));
         stages.push(("slot", slot_says(choice, slot)));
@@ -117,7 +117,7 @@ fn parsed(query: &FlowQuery) -> String {
     format!("{name} from {} to {}{what}", from(query.source_port), to(query.port))
 }
 
-fn found(explained: &Explained, view: &ExplainView) -> String {
+fn found(query: &FlowQuery, explained: &Explained, view: &ExplainView) -> String {
     match (&explained.found, &view.service) {
         (Found::Service { .. }, Some(service)) => {
             let name = match (service.namespace.as_str(), service.name.as_str()) {
@@ -125,6 +125,9 @@ fn found(explained: &Explained, view: &ExplainView) -> String {
                 (namespace, name) => format!("{namespace}/{name}"),
             };
             format!("service {name}, tenant {}", service.tenant)
+        }
+        (Found::Address, _) if query.protocol == FlowProtocol::Icmp => {
+            "an address of a service; the edge itself answers for it".to_owned()
         }
         (Found::Address, _) => "the address is a service's, but not this protocol and port".into(),
         (Found::Tunnel, _) => "the end of the tunnel".to_owned(),

@@ -153,7 +153,8 @@ impl Rate {
 
 impl Line {
     pub(crate) fn drops(&self) -> f64 {
-        self.drops_per_s.values().sum()
+        // The sum of nothing is -0.0, which people would see.
+        self.drops_per_s.values().fold(0.0, |sum, rate| sum + rate)
     }
 }
 
