@@ -14,7 +14,7 @@ mod tables;
 use std::net::IpAddr;
 
 use isocast_dataplane_common::{
-    NO_BACKEND, Outcome, RING_SLOTS,
+    NO_BACKEND, Outcome,
     directory::{Key, Space, Value},
     encap::{ETHERNET_LEN, GUE_LEN, tenant_word},
     flow::Flow,
@@ -175,11 +175,10 @@ fn balance(
     frame: Vec<u8>,
 ) -> Explained {
     let Value { index: ring, service: number, tenant } = service;
+    let tenant = tenant & TENANT;
     let found = Found::Service { service: tables.service(number), number, tenant };
     let hash = flow_hash(tables, question);
-    #[expect(clippy::cast_possible_truncation, reason = "masked by the ring's length")]
-    let place = hash as usize & (RING_SLOTS - 1);
-    let Some(slot) = tables.slot(ring, place) else {
+    let Some((place, slot)) = tables.slot(ring, hash) else {
         return Explained::of(
             tables,
             found,
@@ -280,6 +279,8 @@ fn flow_hash(tables: &impl Lookup, question: &Question) -> u64 {
     if question.source().is_ipv4() { flow.hash_v4(&key) } else { flow.hash_v6(&key) }
 }
 
+/// The bits of a directory's value that are the tenant.
+pub(crate) const TENANT: u32 = 0x00ff_ffff;
 const LOCAL: u32 = Target::LOCAL;
 const IPV6: u32 = Target::IPV6;
 

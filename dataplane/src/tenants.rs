@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use isocast_dataplane_common::directory::{Space, Value};
 
-use crate::{ServiceKey, dataplane::Dataplane};
+use crate::{ServiceKey, dataplane::Dataplane, explain::TENANT};
 
 impl Dataplane {
     /// The isolation domain of each service in force.
@@ -18,7 +18,7 @@ impl Dataplane {
         });
         let tenant = |value: Value| {
             let name = names.get(&value.service)?;
-            Some((ServiceKey((*name).clone()), value.tenant))
+            Some((ServiceKey((*name).clone()), value.tenant & TENANT))
         };
         listeners.filter_map(|entry| tenant(entry.value)).collect()
     }

@@ -1,7 +1,7 @@
 //! What an explanation asks of the tables in force.
 
 use isocast_dataplane_common::{
-    NO_BACKEND, Slot,
+    NO_BACKEND, RING_SLOTS, Slot,
     directory::{Key, Value},
     tables::{Root, Target},
 };
@@ -16,7 +16,8 @@ pub(crate) trait Lookup {
     fn generation(&self) -> Generation;
     fn root(&self) -> Root;
     fn find(&self, key: &Key) -> Option<Value>;
-    fn slot(&self, ring: u16, place: usize) -> Option<Slot>;
+    /// The slot of a ring for a flow, and its place.
+    fn slot(&self, ring: u16, hash: u64) -> Option<(usize, Slot)>;
     fn target(&self, number: u16) -> Option<Target>;
     /// Whose counters these are.
     fn service(&self, number: u16) -> ServiceKey;
@@ -48,9 +49,11 @@ impl Lookup for InForce<'_> {
         (entry.key == *key).then_some(entry.value)
     }
 
-    fn slot(&self, ring: u16, place: usize) -> Option<Slot> {
+    fn slot(&self, ring: u16, hash: u64) -> Option<(usize, Slot)> {
         let (slots, _) = self.ledger.rings.iter().find(|(_, number)| **number == ring)?;
-        slots.get(place).copied()
+        #[expect(clippy::cast_possible_truncation, reason = "masked by the ring's length")]
+        let place = hash as usize & (RING_SLOTS - 1);
+        Some((place, *slots.get(place)?))
     }
 
     fn target(&self, number: u16) -> Option<Target> {
