@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use isocast_dataplane_common::{
-    NO_BACKEND, Outcome, RING_SLOTS, Slot,
+    NO_BACKEND, RING_SLOTS, Slot,
     capture::{
         Control, FlowPlace, NO_SLOT, PACKETS_PER_WINDOW, Progress, RING_BYTES, Record, SNAP_LEN,
         UNDECIDED, WINDOW_NS_LOG2, armed_for,
