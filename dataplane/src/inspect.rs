@@ -129,7 +129,7 @@ fn differences(
         differences.push(Difference::Service);
     }
     if let Some(key) = explained.backend.as_ref().and_then(|backend| backend.key.as_ref())
-        && explained.outcome.is_some_and(|outcome| !outcome.is_drop())
+        && matches!(explained.outcome, Some(Outcome::Encapsulated | Outcome::DeliveredHere))
         && before.backends.get(key) == after.backends.get(key)
     {
         differences.push(Difference::Backend);

@@ -173,7 +173,7 @@ fn record(names: &Names<'_>, it: &Captured, generation: u32, offset: u64) -> Rec
         generation,
         slot: it.slot,
         backend: taken(it).map(|member| called(names, member)),
-        outcome: it.verdict.map(|verdict| outcome(verdict).to_owned()),
+        outcome: it.verdict.map(|verdict| outcome(it, verdict).to_owned()),
         sent: is_sent(it),
         len: it.len,
         data: hex(&it.data),
@@ -200,13 +200,15 @@ fn called(names: &Names<'_>, member: &CapturedMember) -> String {
     name.or(uid).map_or_else(|| member.address.to_string(), str::to_owned)
 }
 
-const fn outcome(verdict: CapturedVerdict) -> &'static str {
+/// What became of it. A frame that went out to none of the slot's backends is the edge's own answer.
+fn outcome(it: &Captured, verdict: CapturedVerdict) -> &'static str {
     match verdict {
         CapturedVerdict::Dropped(reason) => reason.as_str(),
         CapturedVerdict::Went(Action::Pass) => Outcome::DeliveredHere.as_str(),
-        CapturedVerdict::Went(Action::Transmit | Action::Redirect) => {
+        CapturedVerdict::Went(Action::Transmit | Action::Redirect) if taken(it).is_some() => {
             Outcome::Encapsulated.as_str()
         }
+        CapturedVerdict::Went(Action::Transmit | Action::Redirect) => "answered",
         CapturedVerdict::Went(Action::Drop) => "dropped",
         CapturedVerdict::Went(Action::Aborted) => "aborted",
     }
@@ -260,6 +262,29 @@ mod tests {
         assert_eq!(last, Step::GoOn(Duration::from_secs(1)));
         let over = start + CAPTURE_TIME_MAX;
         assert_eq!(step(&mut session, &query("a"), over).unwrap(), Step::Over);
+    }
+
+    #[test]
+    fn a_frame_that_went_to_no_backend_is_an_answer() {
+        let address = std::net::IpAddr::from([10, 1, 0, 2]);
+        let member = Some(CapturedMember { key: None, address });
+        let mut it = Captured {
+            at_ns: 0,
+            packet: 0,
+            interface: 0,
+            half: 0,
+            slot: None,
+            members: [None, member],
+            verdict: Some(CapturedVerdict::Went(Action::Transmit)),
+            len: 54,
+            data: vec![0; 54],
+        };
+        assert_eq!(record(&Names::default(), &it, 1, 0).outcome.as_deref(), Some("answered"));
+
+        it.data[30..34].copy_from_slice(&[10, 1, 0, 2]);
+        let record = record(&Names::default(), &it, 1, 0);
+        assert_eq!(record.outcome.as_deref(), Some("encapsulated"));
+        assert_eq!((record.backend.as_deref(), record.generation), (Some("10.1.0.2"), 0));
     }
 
     #[test]
