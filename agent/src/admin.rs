@@ -1,25 +1,27 @@
 //! What the agent answers about itself: Prometheus metrics over TCP, and the local API for the
 //! operator of this host, over a local socket or passed on by the controller.
 //!
-//! Read-only; whoever may open the socket (mode 0600) may know everything the agent knows.
+//! Read-only, what is POSTed is a question, too; whoever may open the socket (mode 0600) may know everything the agent knows.
 
 mod bgp;
 mod dataplane;
 mod error;
+mod preview;
 
 use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use isocast_api::agent::{
     NodeStatus,
     local::{
-        ADVERTISEMENTS_PATH, METRICS_PATH, PEERS_PATH, ROUTES_PATH, STATUS_PATH, WHY_PATH,
+        ADVERTISEMENTS_PATH, IMPORT_PREVIEW_PATH, METRICS_PATH, PEERS_PATH, ROUTES_PATH,
+        STATUS_PATH, WHY_PATH,
         dataplane::{CAPTURE_PATH, COUNTERS_PATH, EXPLAIN_PATH, TRACE_PATH},
     },
 };
@@ -91,6 +93,10 @@ pub fn local(views: Views) -> Router {
         .route(COUNTERS_PATH, get(dataplane::counters))
         .route(EXPLAIN_PATH, get(dataplane::explain))
         .route(TRACE_PATH, get(dataplane::trace))
+        .route(
+            IMPORT_PREVIEW_PATH,
+            post(preview::imports).layer(DefaultBodyLimit::max(preview::BODY_BYTES_MAX)),
+        )
         .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "no such resource") })
         .with_state(views)
 }

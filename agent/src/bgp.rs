@@ -39,6 +39,8 @@ pub use self::desk::Desk;
 pub use self::kernel::{KernelConfig, KernelReport};
 pub use self::mailbox::BfdChange;
 pub use self::md5::{Md5Key, Md5KeyError};
-pub use self::query::{Passage, PeerReport, PrefixReport, RouteReport, RoutesPage, RoutesQuery};
+pub use self::query::{
+    ImportQuery, Passage, PeerReport, PrefixReport, RouteReport, RoutesPage, RoutesQuery,
+};
 pub use self::speaker::{BgpSpeaker, SpeakerError};
 pub use self::status::{PeerStatus, PeerStatuses, SessionFacts};

@@ -1,6 +1,7 @@
 //! What the commands of `isocast-agent` do.
 
 mod ask;
+mod dataplane;
 mod flow;
 mod run;
 mod speaker;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 pub use self::{
+    dataplane::dataplane,
     flow::{explain, trace},
     run::run,
     speaker::speaker,

@@ -3,6 +3,7 @@
 //!
 //! Composes what [`isocast_dataplane`] says with the names of the status; decides nothing.
 
+mod admission;
 mod capture;
 mod explain;
 

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Explain(options) => commands::explain(&options),
         Command::Trace(options) => commands::trace(&options),
         Command::Detach(options) => commands::detach(&options),
+        Command::Dataplane(options) => commands::dataplane(&options),
         Command::Completion { shell } => {
             let mut command = Options::command();
             clap_complete::generate(shell, &mut command, "isocast-agent", &mut std::io::stdout());

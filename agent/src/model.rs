@@ -28,7 +28,8 @@ pub use self::drain::{Departures, DrainOrder, DrainTarget};
 pub use self::peer::{Bfd, Connection, Families, MaxPrefixes, Peer, PeerRole, Reach, Remote};
 pub use self::precedent::{Precedent, Refusals};
 pub use self::service::{
-    Backend, Check, Failover, HealthCheck, OnNoLocalBackend, Pool, Port, Protocol, Service,
+    Backend, Check, Failover, HealthCheck, MidFlowMove, OnNoLocalBackend, Pool, Port, Protocol,
+    Service,
 };
 
 /// Identity of an object across renames and re-creations: a Kubernetes uid or a hash.

@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedI64ValueParser, value_parser};
+use isocast_dataplane::fixture::BACKENDS_MAX;
 use isocast_dataplane_common::limits::MAX_SERVICES;
 
 /// Announces anycast addresses, balances their flows and takes them out of tunnels.
@@ -31,6 +32,8 @@ pub enum Command {
     Trace(FlowOptions),
     /// Take this host's data plane out of the kernel. The agent must not be running.
     Detach(DetachOptions),
+    /// The data plane's program, apart from what this host does.
+    Dataplane(DataplaneOptions),
     /// Print a completion script.
     Completion {
         /// For this shell.
@@ -141,6 +144,46 @@ pub struct DetachOptions {
     /// Where programs and maps are pinned.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub bpffs: PathBuf,
+}
+
+/// Options of `dataplane`.
+#[derive(Args, Debug)]
+pub struct DataplaneOptions {
+    /// What to do with the program.
+    #[command(subcommand)]
+    pub command: DataplaneCommand,
+}
+
+/// What to do with the program.
+#[derive(Debug, Subcommand)]
+pub enum DataplaneCommand {
+    /// Load and pin a configured program, to be measured by test runs; `detach` removes it.
+    ///
+    /// It balances TCP port 80 and UDP port 53 of 203.0.113.10 and TCP port 80 of 2001:db8:f::10
+    /// with GUE over IPv4. It has no uplink and needs no network.
+    Fixture(FixtureOptions),
+}
+
+/// Options of `dataplane fixture`.
+#[derive(Args, Debug)]
+pub struct FixtureOptions {
+    /// Where program and maps are pinned: a folder of its own on a BPF file system.
+    #[arg(long, value_name = "DIR")]
+    pub pin: PathBuf,
+    /// Number of services, each with a ring of its own.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = count(MAX_SERVICES))]
+    pub services: u16,
+    /// Number of backends of each service.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = count(BACKENDS_MAX))]
+    pub backends: u16,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+}
+
+/// At least one, and no more than there may be.
+fn count(max: usize) -> RangedI64ValueParser<u16> {
+    value_parser!(u16).range(1..=i64::try_from(max).unwrap_or(i64::MAX))
 }
 
 /// Form of an answer.

@@ -30,7 +30,7 @@ use isocast_bgp::{
 use self::origination::Origination;
 pub use self::{
     members::{Placement, Selection},
-    memory::{Epoch, Member, Memory, ServiceMemory},
+    memory::{Epoch, Member, Memory, RingSize, ServiceMemory},
     ring::Rings,
 };
 use crate::{
@@ -154,10 +154,15 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
         {
             selection = members::select_held(inputs, service, &past.members, standing);
         }
-        let (now_remembered, wake) = past.follow(&selection.members, &selection.urgent, inputs.now);
+        // Without a pool there is nobody new to make room for.
+        let pool = service.pool.as_ref().and_then(|uid| inputs.model.pools.get(uid));
+        let size = pool.map_or(past.size, |pool| RingSize::of(pool.backends.len()));
+        let Selection { members, urgent, .. } = &selection;
+        let (now_remembered, wake) = past.follow(members, size, urgent, inputs.now);
         wake_at = [wake_at, wake].into_iter().flatten().min();
         if inputs.model.roles.edge {
-            tables.add_service(service, &now_remembered);
+            let others = members::elsewhere(inputs, service, &selection.placement);
+            tables.add_service(service, &now_remembered, &others);
             leases.extend(leased(service, &origination));
         }
         let plan = ServicePlan { placement: selection.placement, message: selection.message };

@@ -3,8 +3,9 @@
 //!
 //! Names are labels for people; the uid beside them tells an object from one made anew under its
 //! name, and adds no series: each uid has one name. There are as many series as the data plane has
-//! room for services and backends (`isocast_dataplane_common::limits`), one for each pair of a
-//! service and a reason that packets of it were dropped for, and five for each peer.
+//! room for services and backends (`isocast_dataplane_common::limits`), at most five more for each
+//! service with limits, one for each pair of a service and a reason that packets of it were dropped
+//! for, and five for each peer.
 
 mod backends;
 mod services;

@@ -44,7 +44,8 @@ pub use self::{
     },
     node::{Node, NodeRole, NodeSpec, NodeStatus, Uplink, XdpMode},
     policy::{
-        Affinity, Failover, HealthCheck, HttpProbe, Limits, MidFlowMove, OnNoLocalBackend, TcpProbe,
+        Affinity, Failover, HealthCheck, HttpProbe, Limits, MidFlowMove, OnNoLocalBackend,
+        OrganizationLimits, SynCookies, TcpProbe,
     },
 };
 

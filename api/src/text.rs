@@ -18,8 +18,8 @@ pub use self::{
     duration::{Duration, InvalidDuration},
     name::{InvalidName, Label, Name},
     route::{
-        CommunityPattern, InvalidCommunityPattern, InvalidIpPrefix, InvalidNextHopRule, IpPrefix,
-        NextHopRule,
+        AsPathPattern, CommunityPattern, InvalidAsPathPattern, InvalidCommunityPattern,
+        InvalidIpPrefix, InvalidNextHopRule, IpPrefix, NextHopRule,
     },
     time::{InvalidTime, Time},
 };
@@ -30,6 +30,7 @@ pub use self::{
 /// What a well-formed value looks like.
 pub fn check_format(format: &str, text: &str) -> Result<(), String> {
     match format {
+        "as-path-pattern" => check::<AsPathPattern>(text),
         "cidr" => check::<Prefix>(text),
         "community" => check::<Community>(text),
         "community-pattern" => check::<CommunityPattern>(text),

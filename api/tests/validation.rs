@@ -363,7 +363,8 @@ fn bgp_policy() {
                     ],
                     "communities": ["65010:*", "65010:1:*", "rt:65010:1", "no-export"],
                     "asPath": {
-                        "contains": [64512], "origin": [1], "neighbour": [2], "lengthMin": 1,
+                        "contains": [64512], "origin": [1], "neighbour": [2],
+                        "patterns": ["*", "65010+ ? [1,64512..65534] *"], "lengthMin": 1,
                         "lengthMax": 5, "reserved": true,
                     },
                     "connections": ["Transit"], "sessions": ["External"], "families": ["IPv4"],
@@ -408,6 +409,14 @@ fn bgp_policy() {
             (
                 &[("/terms/0/match/prefixes/2/le", json!(8))],
                 "spec.terms[0].match.prefixes[2].le: Invalid value: \"8\": must be between 9 and 32",
+            ),
+            (
+                &[("/terms/0/match/asPath/patterns/1", json!("65010 ^1"))],
+                "spec.terms[0].match.asPath.patterns[1]: Invalid value: \"65010 ^1\": must be 1 to 32 of 65010, 64512..65534, [65010,64512..65534], ? for any AS and * for any number of them, with one space between; + after one of the first four repeats it",
+            ),
+            (
+                &[("/terms/0/match/asPath/patterns", json!(vec!["*"; 65]))],
+                "spec.terms[0].match.asPath.patterns: Too many: 65: must have at most 64 items",
             ),
             (
                 &[("/terms/0/match/communities/0", json!("65536:1"))],
@@ -594,6 +603,10 @@ fn backend_pool() {
     assert_eq!(defaulted, json!({"backends": [{"node": "be-1", "weight": 100}], "mode": "GUE"}));
 }
 
+fn sources(count: u32) -> Value {
+    (0..count).map(|n| format!("10.0.{}.{}/32", n / 256, n % 256)).collect()
+}
+
 fn service() -> Value {
     json!({
         "addresses": [{"claim": "www-v4"}, {"claim": "www-v6"}],
@@ -607,7 +620,8 @@ fn service() -> Value {
             "onNoLocalBackend": "ForwardOverBackbone", "minHealthyBackends": 1,
             "datacenterPreference": ["ams", "fra"],
         },
-        "affinity": {"midFlowMove": "Reset"}, "limits": {}, "allowedSources": [],
+        "affinity": {"midFlowMove": "Reset"}, "limits": {"packetsPerSecond": 1000, "synCookies": "Never"},
+        "allowedSources": ["0.0.0.0/0"], "deniedSources": ["198.51.100.0/24", "::/0"],
         "communities": ["65010:100", "no-export"],
     })
 }
@@ -708,8 +722,35 @@ fn anycast_service() {
                 "spec.failover.datacenterPreference[2]: Duplicate value: \"ams\"",
             ),
             (
-                &[("/allowedSources", json!(["198.51.100.0/24"]))],
-                "spec.allowedSources: Forbidden: lists of clients are not enforced by this version",
+                &[("/allowedSources", json!(["198.51.100.7/24"]))],
+                "spec.allowedSources[0]: Invalid value: \"198.51.100.7/24\": has bits set beyond its length: did you mean 198.51.100.0/24?",
+            ),
+            (
+                &[("/allowedSources", json!(["0.0.0.0/0", "0.0.0.0/0"]))],
+                "spec.allowedSources[1]: Duplicate value: \"0.0.0.0/0\"",
+            ),
+            (
+                &[("/deniedSources", json!(["0.0.0.0/0", "198.51.100.7"]))],
+                "spec.deniedSources[1]: Invalid value: \"198.51.100.7\": must be a prefix such as 0.0.0.0/0 or 2001:db8:f::/48",
+            ),
+            (
+                &[
+                    ("/allowedSources", json!(["10.0.0.0/8", "2001:db8::/32"])),
+                    ("/deniedSources", json!(["10.1.0.0/16", "2001:db8::/32"])),
+                ],
+                "spec.deniedSources[1]: Invalid value: \"2001:db8::/32\": is in allowedSources as well",
+            ),
+            (
+                &[("/allowedSources", sources(1025))],
+                "spec.allowedSources: Too many: 1025: must have at most 1024 items",
+            ),
+            (
+                &[("/limits/packetsPerSecond", json!(0))],
+                "spec.limits.packetsPerSecond: Invalid value: 0: must be between 1 and 4294967295",
+            ),
+            (
+                &[("/limits/synCookies", json!("Auto"))],
+                "spec.limits.newFlowsPerSecond: Required value: synCookies: Auto begins when it is exceeded",
             ),
             (
                 &[("/communities/0", json!("65536:1"))],
@@ -737,7 +778,7 @@ fn a_short_service_gets_sensible_defaults() {
             "interval": "2s", "fastInterval": "200ms", "timeout": "500ms", "rise": 2, "fall": 3,
         },
         "failover": {"onNoLocalBackend": "ForwardOverBackbone", "minHealthyBackends": 1},
-        "affinity": {"midFlowMove": "Reset"},
+        "affinity": {"midFlowMove": "Reset"}, "limits": {"synCookies": "Never"},
     });
     assert_eq!(defaulted("AnycastService", short), expected);
 }
@@ -783,26 +824,14 @@ fn an_object_of_the_wrong_shape_is_refused_without_a_panic() {
 }
 
 #[test]
-fn what_this_version_does_not_enforce_is_accepted_with_a_warning_per_field() {
-    let kind = kind("AnycastService");
-    assert_eq!((kind.warnings)(&object("AnycastService", service())), [""; 0]);
+fn what_a_service_may_ask_for_is_enforced_and_warns_of_nothing() {
     let mut spec = service();
     spec["affinity"] = json!({"midFlowMove": "Rescue"});
-    spec["limits"] = json!({"packetsPerSecond": 1_000_000, "newFlowsPerSecond": 50_000});
+    spec["limits"] = json!({"newFlowsPerSecond": 50_000, "synCookies": "Auto"});
     let object = object("AnycastService", spec);
 
     assert_eq!(refusals(&object, None), [""; 0]);
-    let warnings = (kind.warnings)(&object);
-
-    let fields = [
-        "spec.affinity.midFlowMove",
-        "spec.limits.packetsPerSecond",
-        "spec.limits.newFlowsPerSecond",
-    ];
-    assert_eq!(
-        warnings,
-        fields.map(|field| format!("{field}: this version does not enforce it yet"))
-    );
+    assert_eq!((kind("AnycastService").warnings)(&object), [""; 0]);
 }
 
 #[test]

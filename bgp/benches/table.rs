@@ -1,5 +1,6 @@
 //! What the route table costs without sockets: decoding, a full table in and out, the same prefixes
-//! from ten peers, a peer that is lost, one host route while another peer churns.
+//! from ten peers, a peer that is lost, one host route while another peer churns, and one among a
+//! thousand peers.
 //!
 //! `cargo bench -p isocast-bgp --bench table`. Only the table and the sessions around it: for the
 //! same through sockets, beside BIRD, there is `./dev bench bgp`. Times are those that the thread has
@@ -34,12 +35,13 @@ const CHURNED: usize = 200_000;
 
 fn main() {
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let benches: [(&str, fn()); 5] = [
+    let benches: [(&str, fn()); 6] = [
         ("decode", decode),
         ("load", load),
         ("overlap", overlap),
         ("peer-down", peer_down),
         ("churn", churn),
+        ("peers", peers),
     ];
     for (name, bench) in benches {
         if only.as_ref().is_none_or(|only| only == name) {
@@ -207,6 +209,30 @@ fn churn() {
         6.0 * CHURNED as f64 / took.as_secs_f64() / 1e3,
         ms(scripted.longest)
     );
+}
+
+/// A host route comes and goes while a thousand peers have nothing to say.
+fn peers() {
+    const EVENTS: usize = 20_000;
+    let mut dice = stream::Dice(9);
+    let attributes = stream::attributes(&mut dice, 65_001, next_hop(1));
+    let mut announce = Vec::new();
+    stream::update(&mut announce, &attributes, &[(0xc633_6401, 32)]);
+    let mut withdraw = Vec::new();
+    stream::message(&mut withdraw, 2, &[0, 5, 32, 198, 51, 100, 1, 0, 0]);
+    for count in [1, 1_000] {
+        let mut scripted = Scripted::new(count);
+        scripted.drain();
+        let started = cpu_time();
+        for at in 0..EVENTS {
+            scripted.receive(1, if at % 2 == 0 { &announce } else { &withdraw });
+            black_box(scripted.ask());
+            scripted.transmit();
+            black_box(scripted.ask());
+        }
+        let each = ms(since(started)) * 1e3 / EVENTS as f64;
+        println!("peers       {count}: {each:.2} µs for a host route, in and out");
+    }
 }
 
 fn since(started: Duration) -> Duration {

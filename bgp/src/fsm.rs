@@ -1,8 +1,8 @@
 //! The finite state machine of a session (RFC 4271 §8), sans-IO.
 //!
-//! A driver feeds [`Input`]s with the time they happened and carries out the [`Action`]s that come
-//! back; [`Session::transmit`] yields bytes whenever a connection can take some, and
-//! [`Session::next_deadline`] says when to call again though nothing happened.
+//! A [speaker](crate::speaker) feeds [`Input`]s with the time they happened and passes on the
+//! [`Action`]s that come back; a session yields bytes whenever a connection can take some, and
+//! [`Session::next_deadline`] says when to feed a tick though nothing happened.
 //!
 //! | connection \ input | OPEN | KEEPALIVE | UPDATE, REFRESH | NOTIFICATION, close | deadline |
 //! |---|---|---|---|---|---|
@@ -26,6 +26,8 @@ mod session;
 
 use std::fmt;
 
+use ipnet::IpNet;
+
 pub use self::config::{
     ConfigError, ConnectMode, HelperConfig, PeerAs, RestartState, SessionConfig,
 };
@@ -33,9 +35,8 @@ pub use self::connection::{ConnectionId, LocalEndpoint};
 pub use self::end::{EndReason, OpenRefusal, PrefixLimit};
 pub use self::negotiated::Negotiated;
 pub use self::role::{Leak, Role, otc_egress, otc_ingress};
-pub use self::routes::{Routes, SessionTerms};
+pub(crate) use self::routes::{Routes, SessionTerms};
 pub use self::session::Session;
-use crate::adj_in::RouteChange;
 use crate::types::Family;
 use crate::wire::fault::Fault;
 
@@ -146,12 +147,18 @@ pub enum Action {
         /// Why.
         reason: EndReason,
     },
-    /// Routes of the peer changed.
-    Routes(Vec<RouteChange>),
     /// The peer has sent all its routes of a family.
     EndOfRib(Family),
     /// An UPDATE had a fault that the session survived.
     Fault(Fault),
+    /// The UPDATE that had faults, whether the session survived them or not: for the log
+    /// (RFC 7606 §8).
+    Malformed {
+        /// The prefixes it speaks of, if they can be read.
+        prefixes: Vec<IpNet>,
+        /// All that follows its header.
+        body: Vec<u8>,
+    },
 }
 
 impl State {

@@ -2,8 +2,7 @@
 //!
 //! - [`wire`] reads and writes messages; faults carry what RFC 7606 makes of them in their type.
 //! - [`fsm`] runs the session with one peer: connections, timers, negotiation, the reasons it ends.
-//! - [`adj_out`] keeps what a peer should be told, [`guard`] what it may be told, [`adj_in`] what it
-//!   told us, which by default is nothing; [`adj_ribs`] puts them behind a session.
+//! - [`guard`] says which prefixes of our own may be told to anybody.
 //! - [`origination`] decides which prefixes of our own are announced, and holds those that must not go.
 //! - [`policy`] says which routes pass a peer's border, and how they are changed there.
 //! - [`speaker`] is all of it together: many sessions around one route table.
@@ -16,9 +15,6 @@
 #![deny(missing_docs)]
 #![warn(clippy::arithmetic_side_effects)]
 
-pub mod adj_in;
-pub mod adj_out;
-pub mod adj_ribs;
 pub mod bfd;
 pub mod fsm;
 pub mod guard;

@@ -62,8 +62,14 @@ pub const CONNECT_WAIT: Duration = Duration::from_secs(4);
 /// First wait between attempts; doubles up to [`CONNECT_RETRY_MAX`].
 pub const CONNECT_RETRY_MIN: Duration = Duration::from_millis(500);
 
-/// Longest wait between attempts.
+/// Longest wait between attempts, unless a session is configured otherwise.
 pub const CONNECT_RETRY_MAX: Duration = Duration::from_secs(8);
+
+/// Least that the longest wait between attempts may be.
+pub const CONNECT_RETRY_LEAST: Duration = Duration::from_secs(1);
+
+/// Most that the longest wait between attempts may be.
+pub const CONNECT_RETRY_MOST: Duration = Duration::from_secs(3600);
 
 /// Wait after a peer sent more prefixes than it may: trying sooner would only repeat the flood.
 pub const PREFIX_LIMIT_WAIT: Duration = Duration::from_secs(60);

@@ -16,6 +16,7 @@ mod community;
 mod compiled;
 mod edits;
 pub mod limits;
+mod path_pattern;
 mod prefix_set;
 mod preview;
 mod term;
@@ -31,6 +32,7 @@ pub use self::{
     community::{CommunityPattern, InvalidPattern},
     compiled::PolicyError,
     edits::Edits,
+    path_pattern::{AsPathPattern, InvalidPathPattern},
     prefix_set::{InvalidRange, PrefixSet},
     preview::{Preview, preview},
     term::{

@@ -5,7 +5,7 @@
 //! - [`import`] takes UPDATEs in, [`outbox`] keeps what is still to be told, [`export`] decides what
 //!   a peer may be told and writes it.
 //! - [`jobs`] does in slices what concerns many routes at once: a session that ended, a policy that
-//!   changed. [`view`] shows all of it.
+//!   changed. [`view`] shows all of it, [`explain`] and [`preview`] ask policy about it again.
 //!
 //! Nothing here queues messages and nothing waits for a timer: a change marks its prefix in the
 //! outbox of each peer that may care, and the message is made when that peer can take it. Memory is
@@ -25,6 +25,8 @@ mod local;
 mod outbox;
 mod path;
 mod peer;
+mod peers;
+mod preview;
 mod session;
 mod slab;
 mod table;
@@ -48,6 +50,8 @@ pub use self::path::Verdict;
 pub(crate) use self::peer::PeerSettings;
 use self::peer::RibPeer;
 pub use self::peer::{Counters, LearntRoutes, NextHopMode, OverLimit, PeerCounts, PrefixLimit};
+use self::peers::{PeerMut, Peers};
+pub use self::preview::ImportChange;
 use self::table::{Address, Change, Table, WideAddress};
 pub use self::view::{Cursor, Page, PathView, PrefixView, SentView};
 use crate::guard::ExportGuard;
@@ -61,7 +65,7 @@ pub(crate) struct Rib {
     store: AttributeStore,
     guard: Arc<ExportGuard>,
     local: LocalRoutes,
-    peers: Vec<Option<RibPeer>>,
+    peers: Peers,
     /// Peers that may be told something of a family.
     listeners: PerFamily<Vec<PeerIndex>>,
     jobs: VecDeque<Job>,
@@ -121,7 +125,7 @@ impl Rib {
             store: AttributeStore::new(hashing),
             guard: Arc::default(),
             local: LocalRoutes::default(),
-            peers: Vec::new(),
+            peers: Peers::default(),
             listeners: PerFamily::default(),
             jobs: VecDeque::new(),
             scratch: Scratch::default(),
@@ -137,11 +141,11 @@ impl Rib {
     }
 
     pub(crate) fn peer(&self, peer: PeerIndex) -> Option<&RibPeer> {
-        self.peers.get(usize::from(peer.0))?.as_ref()
+        self.peers.get(peer)
     }
 
-    fn peer_mut(&mut self, peer: PeerIndex) -> Option<&mut RibPeer> {
-        self.peers.get_mut(usize::from(peer.0))?.as_mut()
+    fn peer_mut(&mut self, peer: PeerIndex) -> Option<PeerMut<'_>> {
+        self.peers.get_mut(peer)
     }
 
     /// Attribute sets held.
@@ -163,11 +167,11 @@ impl Rib {
 fn notify<A: Address>(
     changes: &[Change],
     table: &mut Table<A>,
-    peers: &mut [Option<RibPeer>],
+    peers: &mut Peers,
     listeners: &[PeerIndex],
 ) {
     for listener in listeners {
-        let Some(Some(peer)) = peers.get_mut(usize::from(listener.0)) else { continue };
+        let Some(mut peer) = peers.get_mut(*listener) else { continue };
         let learnt_too = peer.passes_learnt();
         let outbox = peer.outboxes.get_mut(A::FAMILY);
         for change in changes {

@@ -15,26 +15,27 @@
 //! [export guard](ExportGuard) besides; routes of others are policy's business alone.
 
 mod config;
+mod peers;
 mod routes;
 mod view;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use self::config::{ExportConfig, ImportConfig, PeerConfig, SetPeerError, SpeakerConfig};
+use self::peers::{Peer, Peers};
 use self::routes::PeerRoutes;
 pub use self::view::PeerView;
 use crate::fsm::{Action, ConnectionId, Input, LocalEndpoint, Session, Stop};
 use crate::guard::ExportGuard;
 use crate::limits::PEERS_MAX;
+use crate::rib::Rib;
 pub use crate::rib::{
-    Announcement, Announcements, Counters, Cursor, ForwardingRoute, Judgement, LearntRoutes,
-    NextHopMode, OverLimit, Page, PathView, PeerCounts, PrefixLimit, PrefixView, Reason, SentView,
-    Verdict, Withheld,
+    Announcement, Announcements, Counters, Cursor, ForwardingRoute, ImportChange, Judgement,
+    LearntRoutes, NextHopMode, OverLimit, Page, PathView, PeerCounts, PrefixLimit, PrefixView,
+    Reason, SentView, Verdict, Withheld,
 };
-use crate::rib::{PeerIndex, Rib};
 use crate::types::Family;
 
 /// Names a peer; chosen by the driver.
@@ -48,9 +49,7 @@ pub type PeerAction = (PeerId, Action);
 #[derive(Debug)]
 pub struct Speaker {
     config: SpeakerConfig,
-    peers: BTreeMap<PeerId, Peer>,
-    /// Peers by their place in the table.
-    names: Vec<PeerId>,
+    peers: Peers,
     rib: Rib,
     seed: u64,
     /// The latest time that was told.
@@ -58,13 +57,8 @@ pub struct Speaker {
     /// The set of announcements was given once.
     initial_set: bool,
     scratch: Vec<Action>,
-}
-
-#[derive(Debug)]
-struct Peer {
-    session: Session,
-    index: PeerIndex,
-    config: PeerConfig,
+    /// Peers of one tick.
+    due: Vec<PeerId>,
 }
 
 impl Speaker {
@@ -74,13 +68,13 @@ impl Speaker {
     pub fn new(now: Instant, config: SpeakerConfig, seed: u64) -> Self {
         Self {
             config,
-            peers: BTreeMap::new(),
-            names: Vec::new(),
+            peers: Peers::default(),
             rib: Rib::new(seed),
             seed,
             now,
             initial_set: false,
             scratch: Vec::new(),
+            due: Vec::new(),
         }
     }
 
@@ -98,7 +92,7 @@ impl Speaker {
         actions: &mut Vec<PeerAction>,
     ) -> Result<(), SetPeerError> {
         self.now = now;
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(mut peer) = self.peers.get_mut(id) {
             config.session.validate()?;
             // Nothing that was refused at the door can be judged anew: the peer must say it again.
             let opens = peer.config.import.is_shut() && !config.import.is_shut();
@@ -125,13 +119,6 @@ impl Speaker {
             session.initial_set_complete();
         }
         let index = self.rib.add_peer(config.settings()).ok_or(SetPeerError::TooMany)?;
-        let place = usize::from(index.0);
-        if place >= self.names.len() {
-            self.names.resize(place.saturating_add(1), id);
-        }
-        if let Some(name) = self.names.get_mut(place) {
-            *name = id;
-        }
         self.peers.insert(id, Peer { session, index, config });
         Ok(())
     }
@@ -145,7 +132,7 @@ impl Speaker {
         actions: &mut Vec<PeerAction>,
     ) {
         self.handle(now, id, Input::Stop(stop), actions);
-        if let Some(peer) = self.peers.remove(&id) {
+        if let Some(peer) = self.peers.remove(id) {
             self.rib.remove_peer(peer.index);
         }
     }
@@ -158,9 +145,7 @@ impl Speaker {
     /// The set of announcements is complete for the first time: End-of-RIB need not wait for it.
     pub fn initial_set_complete(&mut self) {
         self.initial_set = true;
-        for peer in self.peers.values_mut() {
-            peer.session.initial_set_complete();
-        }
+        self.peers.for_each_session(Session::initial_set_complete);
     }
 
     /// Replaces the export guard; what it no longer permits is withdrawn.
@@ -171,9 +156,7 @@ impl Speaker {
     /// Whether forwarding outlives us from here on: the F bit of every next OPEN.
     pub fn set_forwarding_preserved(&mut self, preserved: bool) {
         self.config.restart.forwarding_preserved = preserved;
-        for peer in self.peers.values_mut() {
-            peer.session.set_forwarding_preserved(preserved);
-        }
+        self.peers.for_each_session(|session| session.set_forwarding_preserved(preserved));
     }
 
     /// Takes what happened to one peer; what is to be done is appended to `actions`.
@@ -185,7 +168,7 @@ impl Speaker {
         actions: &mut Vec<PeerAction>,
     ) {
         self.now = now;
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(mut peer) = self.peers.get_mut(id) else { return };
         let mut routes = PeerRoutes { rib: &mut self.rib, peer: peer.index };
         peer.session.handle(now, input, &mut routes, &mut self.scratch);
         actions.extend(self.scratch.drain(..).map(|action| (id, action)));
@@ -194,13 +177,12 @@ impl Speaker {
     /// Lets time pass for every peer, and does one slice of what waits in the table.
     pub fn tick(&mut self, now: Instant, actions: &mut Vec<PeerAction>) {
         self.now = now;
-        for (id, peer) in &mut self.peers {
-            if peer.session.next_deadline().is_some_and(|at| at <= now) {
-                let mut routes = PeerRoutes { rib: &mut self.rib, peer: peer.index };
-                peer.session.handle(now, Input::Tick, &mut routes, &mut self.scratch);
-                actions.extend(self.scratch.drain(..).map(|action| (*id, action)));
-            }
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(self.peers.due(now));
+        for id in due.drain(..) {
+            self.handle(now, id, Input::Tick, actions);
         }
+        self.due = due;
         self.rib.work();
     }
 
@@ -212,22 +194,21 @@ impl Speaker {
         local: LocalEndpoint,
     ) -> Option<ConnectionId> {
         self.now = now;
-        self.peers.get_mut(&id)?.session.incoming(now, local)
+        self.peers.get_mut(id)?.session.incoming(now, local)
     }
 
     /// Appends what a connection should carry next; nothing if there is nothing to say. To be called
     /// when all that came before has been written: after every input or tick that concerned the peer,
     /// and for all that [`Self::has_output`] names.
     pub fn transmit(&mut self, id: PeerId, connection: ConnectionId, out: &mut Vec<u8>) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(mut peer) = self.peers.get_mut(id) else { return };
         let mut routes = PeerRoutes { rib: &mut self.rib, peer: peer.index };
         peer.session.transmit(connection, &mut routes, out);
     }
 
     /// Peers for whom routes wait.
     pub fn has_output(&self) -> impl Iterator<Item = PeerId> {
-        let peers = self.peers.iter();
-        peers.filter(|(_, peer)| self.rib.has_output(peer.index)).map(|(id, _)| *id)
+        self.rib.with_output().filter_map(|index| self.peers.name(index))
     }
 
     /// When to call [`Self::tick`] though nothing happened. In the past: at once, and again, until it
@@ -237,7 +218,7 @@ impl Speaker {
         if self.rib.has_work() {
             return Some(self.now);
         }
-        self.peers.values().filter_map(|peer| peer.session.next_deadline()).min()
+        self.peers.next_deadline()
     }
 
     /// From here on [`Self::take_forwarding`] tells where prefixes lead, beginning with all of them.
@@ -266,10 +247,6 @@ impl Speaker {
     #[must_use]
     pub fn peer_at(&self, address: IpAddr) -> Option<PeerId> {
         let mut peers = self.peers.iter();
-        peers.find(|(_, peer)| peer.config.address == address).map(|(id, _)| *id)
-    }
-
-    fn name(&self, index: PeerIndex) -> Option<PeerId> {
-        self.names.get(usize::from(index.0)).copied()
+        peers.find(|(_, peer)| peer.config.address == address).map(|(id, _)| id)
     }
 }

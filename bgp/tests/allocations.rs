@@ -15,11 +15,7 @@ use isocast_bgp::wire::next_hop::NextHop;
 use isocast_bgp::wire::update::Codec;
 use isocast_bgp::wire::view::UpdateView;
 
-#[expect(
-    clippy::cast_possible_truncation,
-    dead_code,
-    reason = "shared with the benchmarks, which use the rest"
-)]
+#[expect(dead_code, reason = "shared with the benchmarks, which use the rest")]
 #[path = "../benches/support/scripted.rs"]
 mod scripted;
 #[expect(clippy::cast_possible_truncation, dead_code, reason = "shared with the benchmarks")]

@@ -251,7 +251,10 @@ pub(crate) fn route_row(route: &RouteView, wide: bool) -> Vec<String> {
             clean(&route.origin),
             or_dash(route.med.as_ref()),
             or_dash(route.local_pref.as_ref()),
-            clean(&route.verdict),
+            match &route.term {
+                Some(term) => format!("{} by {}", clean(&route.verdict), clean(term)),
+                None => clean(&route.verdict),
+            },
         ]);
     }
     row

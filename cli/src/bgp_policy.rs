@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use isocast_api::{
+    agent::local::{IMPORT_PREVIEW_PATH, ImportPreviewView},
     network::{BgpPolicySpec, CONFIRM},
     object::Spec,
 };
@@ -16,7 +17,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    bgp::clean,
     client::Client,
+    local,
     options::StatusOutput,
     output,
     resource::{self, Place},
@@ -40,6 +43,10 @@ pub(crate) enum PolicyCommand {
 pub(crate) struct PreviewArguments {
     /// File with the BGPPolicy as it would be; - is standard input
     pub(crate) file: PathBuf,
+    /// Show what changes of the routes that routers told the agent of this host, instead; by its admin
+    /// socket
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: StatusOutput,
@@ -68,25 +75,32 @@ struct PeerPreview {
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 pub(crate) fn run(
-    client: &Client,
+    connect: impl FnOnce() -> anyhow::Result<Client>,
     command: &PolicyCommand,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     match command {
-        PolicyCommand::Preview(arguments) => preview(client, arguments, out),
-        PolicyCommand::Confirm { name } => confirm(client, name, out),
+        PolicyCommand::Preview(arguments) => preview(connect, arguments, out),
+        PolicyCommand::Confirm { name } => confirm(&connect()?, name, out),
     }
 }
 
 fn preview(
-    client: &Client,
+    connect: impl FnOnce() -> anyhow::Result<Client>,
     arguments: &PreviewArguments,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let candidate = read(&arguments.file)?;
     let name = candidate.pointer("/metadata/name").and_then(Value::as_str);
     let name = name.context("the policy has no metadata.name")?;
-    let answer = client.post(&format!("{}/preview", path(name)?), &candidate)?;
+    if let Some(socket) = &arguments.socket {
+        let preview: ImportPreviewView = local::post(socket, IMPORT_PREVIEW_PATH, &candidate)?;
+        return match arguments.output {
+            StatusOutput::Json => output::json(out, &json!(preview)),
+            StatusOutput::Text => write_imports(&preview, name, out),
+        };
+    }
+    let answer = connect()?.post(&format!("{}/preview", path(name)?), &candidate)?;
     if arguments.output == StatusOutput::Json {
         return output::json(out, &answer);
     }
@@ -142,8 +156,41 @@ fn write(preview: &Preview, out: &mut impl Write) -> anyhow::Result<()> {
     }
     if !preview.imported_from.is_empty() {
         let routers = preview.imported_from.join(", ");
-        writeln!(out, "Judges what {routers} send too, which is not known here.")
-            .context("cannot write")?;
+        let told = "which the controller is not told: ask an edge with --socket on its host";
+        writeln!(out, "Judges what {routers} send too, {told}.").context("cannot write")?;
+    }
+    Ok(())
+}
+
+fn write_imports(
+    preview: &ImportPreviewView,
+    policy: &str,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    if preview.peers.is_empty() {
+        writeln!(out, "No router of this host has {policy:?} as its import policy.")?;
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for peer in &preview.peers {
+        let changes = [("-", &peer.lost), ("+", &peer.gained), ("~", &peer.changed)];
+        for (sign, list) in changes {
+            let row = |what: String| vec![clean(&peer.name), sign.to_owned(), what];
+            rows.extend(list.prefixes.iter().map(|prefix| row(prefix.to_string())));
+            let rest = list.count.saturating_sub(list.prefixes.len() as u64);
+            rows.extend((rest > 0).then(|| row(format!("and {rest} more"))));
+        }
+    }
+    if !rows.is_empty() {
+        let headings = ["PEER", "", "PREFIX"].map(str::to_owned);
+        output::table(out, &headings, &rows)?;
+        writeln!(out, "\n- no longer taken   + taken   ~ with other attributes")?;
+    } else if preview.peers.iter().any(|peer| peer.known) {
+        writeln!(out, "No route would be taken otherwise.")?;
+    }
+    for peer in preview.peers.iter().filter(|peer| !peer.known) {
+        let why = "its session is down, or nothing is taken from it and so nothing kept (RFC 8212)";
+        writeln!(out, "Of {} nothing is known: {why}.", clean(&peer.name))?;
     }
     Ok(())
 }
@@ -204,5 +251,27 @@ mod tests {
         }));
 
         assert_eq!(text, "No router would be told anything else.\n");
+    }
+
+    #[test]
+    fn a_preview_of_imports_names_prefixes_and_says_what_it_cannot_know() {
+        let list = |prefixes: Value, count: u64| json!({"count": count, "prefixes": prefixes});
+        let preview = json!({"peers": [
+            {"name": "ix1", "known": true, "gained": list(json!(["192.0.2.0/24"]), 3),
+             "lost": list(json!(["198.51.100.0/24"]), 1), "changed": list(json!([]), 0)},
+            {"name": "ix2", "known": false, "gained": list(json!([]), 0),
+             "lost": list(json!([]), 0), "changed": list(json!([]), 0)},
+        ]});
+        let mut out = Vec::new();
+
+        write_imports(&serde_json::from_value(preview).unwrap(), "from-ix", &mut out).unwrap();
+
+        let text = String::from_utf8(out).unwrap();
+        let expected = "PEER       PREFIX\n\
+                        ix1    -   198.51.100.0/24\n\
+                        ix1    +   192.0.2.0/24\n\
+                        ix1    +   and 2 more\n";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(text.contains("Of ix2 nothing is known: its session is down"), "{text}");
     }
 }

@@ -106,7 +106,7 @@ fn show<T: Display + Serialize>(
         write!(out, "{answer}").context("cannot write")?;
     } else if !answers.is_empty() {
         let mut headings =
-            vec!["NODE", "SERVICE", "SLOT", "CURRENT", "PREVIOUS", "BACKEND", "ACTION", "OUTCOME"];
+            vec!["NODE", "SERVICE", "SLOT", "CURRENT", "FURTHER", "BACKEND", "ACTION", "OUTCOME"];
         let rows: Vec<_> = answers.iter().map(|it| row(it)).collect();
         if rows.iter().any(|row| row.len() > headings.len()) {
             headings.push("PROGRAM");
@@ -127,12 +127,13 @@ fn row(view: &ExplainView) -> Vec<String> {
         name => format!("{}/{}", clean(&it.namespace), clean(name)),
     });
     let slot = view.slot.as_ref();
+    let further = slot.map(|slot| slot.further.iter().map(called).collect::<Vec<_>>().join(" "));
     vec![
         clean(&view.node),
         service.unwrap_or_else(dash),
         slot.map_or_else(dash, |slot| slot.slot.to_string()),
         member(slot.and_then(|slot| slot.current.as_ref())),
-        member(slot.and_then(|slot| slot.previous.as_ref())),
+        further.filter(|names| !names.is_empty()).unwrap_or_else(dash),
         member(view.backend.as_ref()),
         clean(&view.action),
         view.outcome.as_deref().map_or_else(dash, clean),

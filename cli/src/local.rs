@@ -93,15 +93,28 @@ pub(crate) fn by_socket(
     path: &str,
     query: &[(&str, &str)],
 ) -> anyhow::Result<Value> {
-    let target = target(path, query);
-    let (status, body) = exchange(socket, &target)
+    answered(socket, "GET", &target(path, query), &[])
+}
+
+/// What the agent at `socket` answers to a POST.
+pub(crate) fn post<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: &Value,
+) -> anyhow::Result<T> {
+    let answer = answered(socket, "POST", path, &serde_json::to_vec(body)?)?;
+    serde_json::from_value(answer).context("is this command too old?")
+}
+
+fn answered(socket: &Path, method: &str, target: &str, body: &[u8]) -> anyhow::Result<Value> {
+    let (status, body) = exchange(socket, method, target, body)
         .with_context(|| format!("{}: is the agent running?", socket.display()))?;
     if status == 200 {
         return serde_json::from_slice(&body).context("the answer is not JSON");
     }
     match serde_json::from_slice::<Refusal>(&body) {
-        Ok(refusal) => bail!("{} ({status}, GET {target})", refusal.error),
-        Err(_) => bail!("the agent answers {status} to GET {target}"),
+        Ok(refusal) => bail!("{} ({status}, {method} {target})", refusal.error),
+        Err(_) => bail!("the agent answers {status} to {method} {target}"),
     }
 }
 
@@ -117,11 +130,24 @@ fn target(path: &str, query: &[(&str, &str)]) -> String {
 }
 
 /// One request by HTTP/1.0: the answer is whole, and ends with the connection.
-fn exchange(socket: &Path, target: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+fn exchange(
+    socket: &Path,
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> anyhow::Result<(u16, Vec<u8>)> {
     let mut stream = UnixStream::connect(socket).context("cannot connect")?;
     stream.set_read_timeout(Some(ANSWER_TIME))?;
     stream.set_write_timeout(Some(ANSWER_TIME))?;
-    write!(stream, "GET {target} HTTP/1.0\r\nHost: agent\r\nAccept: application/json\r\n\r\n")?;
+    let mut request =
+        format!("{method} {target} HTTP/1.0\r\nHost: agent\r\nAccept: application/json\r\n");
+    if !body.is_empty() {
+        request.push_str("Content-Type: application/json\r\n");
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    // In one piece: an agent may answer, and close, before it has read all.
+    stream.write_all(&[request.as_bytes(), body].concat())?;
     let mut answer = Vec::new();
     let bytes = stream.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut answer)? as u64;
     if bytes > ANSWER_BYTES_MAX {

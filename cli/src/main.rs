@@ -69,7 +69,7 @@ fn run(options: Options) -> anyhow::Result<()> {
             BgpCommand::Peers(arguments) => bgp::peers(&connect, arguments, out),
             BgpCommand::Routes(arguments) => bgp::routes(&connect, arguments, out),
             BgpCommand::Advertisements(arguments) => bgp::advertisements(&connect, arguments, out),
-            BgpCommand::Policy { command } => bgp_policy::run(&connect()?.0, command, out),
+            BgpCommand::Policy { command } => bgp_policy::run(|| Ok(connect()?.0), command, out),
         },
         Command::Explain(arguments) => flow::explain(&connect, arguments, out),
         Command::Trace(arguments) => flow::trace(&connect, arguments, out),

@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use isocast_api::{
-    agent::local::dataplane::{CAPTURE_PATH, CaptureView, RecordView},
+    agent::local::dataplane::{CAPTURE_PATH, CaptureView, RecordView, TunnelView},
     text::{Duration, Time},
 };
 
@@ -317,11 +317,21 @@ fn comment(service: &str, node: &str, record: &RecordView) -> String {
     let backend = record.backend.as_deref().unwrap_or("none");
     let slot = record.slot.map_or_else(|| "none".to_owned(), |slot| slot.to_string());
     let outcome = record.outcome.as_deref().unwrap_or("unknown: the frame that left was lost");
-    let text = format!(
+    let mut text = format!(
         "node={node} service={service} backend={backend} slot={slot} generation={} packet={:x} \
          outcome={outcome}",
         record.generation, record.packet
     );
+    if let Some(TunnelView { tenant, flags, further_hops, .. }) = &record.tunnel {
+        text += &format!(" tenant={tenant}");
+        if !further_hops.is_empty() {
+            let hops: Vec<_> = further_hops.iter().map(ToString::to_string).collect();
+            text += &format!(" hops={}", hops.join(","));
+        }
+        if !flags.is_empty() {
+            text += &format!(" flags={}", flags.join(","));
+        }
+    }
     clean(&text)
 }
 

@@ -224,7 +224,12 @@ mod tests {
                 "hold": "LastAnnouncer", "otherAnnouncers": 0, "keeper": true, "permitted": true,
                 "withdrawals": {"left": 4, "limit": 5, "windowS": 60},
             },
-            "paths": [], "bestBy": null,
+            "paths": [
+                {"prefix": "203.0.113.10/32", "peer": "tor2", "best": false, "multipath": false,
+                 "stale": false, "verdict": "Policy", "term": "own-space", "nextHop": "10.0.0.2",
+                 "asPath": [65020], "origin": "igp", "communities": []},
+            ],
+            "bestBy": null,
             "peers": [
                 {"peer": "tor1", "state": "Established", "told": true, "waiting": false,
                  "since": "2026-11-22T02:00:00Z", "nextHop": "10.0.0.1", "policy": "fabric-export",
@@ -250,7 +255,8 @@ announced: kept (LastAnnouncer)
   guard    the export guard lets it pass
   budget   4 of 5 withdrawals left within 60 s
 
-There is no path to it.
+    PREFIX            PEER   NEXT HOP   AS PATH   COMMUNITIES   ORIGIN   MED   LOCAL PREF   VERDICT
+x   203.0.113.10/32   tor2   10.0.0.2   65020     -             igp      -     -            Policy by own-space
 
 PEER   STATE         TOLD                 SINCE                  NEXT HOP   POLICY          TERM   COMMUNITIES
 tor1   Established   yes                  2026-11-22T02:00:00Z   10.0.0.1   fabric-export   own    65010:100

@@ -24,7 +24,10 @@ fn explained() -> Value {
         ],
         "action": "transmit", "outcome": "encapsulated",
         "service": {"namespace": "web", "name": "www", "uid": "s1", "tenant": 5},
-        "slot": {"hash": "00", "ring": 3, "slot": 17, "current": backend, "previous": null},
+        "slot": {
+            "hash": "00", "ring": 3, "ringSlots": 4096, "slot": 17,
+            "current": backend, "further": []
+        },
         "backend": backend,
         "outer": null, "interface": "up0", "frame": "0011"
     })
@@ -68,6 +71,10 @@ fn a_program_that_disagrees_with_its_tables_is_a_failure() {
     let trace = |differences: &[&str]| {
         json!({
             "explained": explained(), "action": "pass", "frame": "0011",
+            "tunnel": {
+                "source": "10.0.0.1", "destination": "10.1.0.2", "tenant": 5, "flags": [],
+                "furtherHops": ["10.1.0.3", "10.1.0.4"]
+            },
             "counted": {"encapsulated": 1}, "differences": differences
         })
     };
@@ -80,6 +87,9 @@ fn a_program_that_disagrees_with_its_tables_is_a_failure() {
     assert!(agrees.status.success(), "{agrees:?}");
     let shown = text(&agrees.stdout);
     assert!(shown.ends_with("verdict        program and tables agree\n"), "{shown}");
+    let tunnel = "tunnel         from 10.0.0.1 to 10.1.0.2, tenant 5, further hop 10.1.0.3, further \
+                  hop 10.1.0.4\n";
+    assert!(shown.contains(tunnel), "{shown}");
     assert_eq!(disagrees.status.code(), Some(1));
     assert!(text(&disagrees.stdout).contains("DISAGREE: action, bytes"), "{disagrees:?}");
 }
@@ -149,6 +159,10 @@ fn record(packet: u64, left: bool, outcome: Option<&str>) -> Value {
     json!({
         "atNs": 1_795_000_000_000_000_000_u64 + packet * 1000, "left": left, "packet": packet,
         "interface": 2, "generation": 7, "slot": 17, "backend": "be-1", "outcome": outcome,
+        "tunnel": sent.then(|| json!({
+            "source": "10.0.0.1", "destination": "10.1.0.2", "tenant": 5, "flags": ["cookie"],
+            "furtherHops": ["10.1.0.3", "10.1.0.4"]
+        })),
         "sent": sent, "len": data.len() / 2, "data": data
     })
 }
@@ -185,8 +199,8 @@ fn captured_packets_are_a_file_that_tcpdump_reads() {
     assert!(lines[1].contains("10.0.0.1.49152 > 10.1.0.2.6080"), "{shown}");
     let bytes = std::fs::read(&file).unwrap();
     let comments = String::from_utf8_lossy(&bytes);
-    let encapsulated =
-        "service=web/www backend=be-1 slot=17 generation=7 packet=1 outcome=encapsulated";
+    let encapsulated = "service=web/www backend=be-1 slot=17 generation=7 packet=1 \
+                        outcome=encapsulated tenant=5 hops=10.1.0.3,10.1.0.4 flags=cookie";
     assert_eq!(comments.matches(encapsulated).count(), 2);
     assert_eq!(comments.matches("packet=2 outcome=no_backend").count(), 1);
     assert_eq!(comments.matches("packet=3 outcome=unknown").count(), 1);

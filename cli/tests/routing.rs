@@ -51,6 +51,24 @@ fn routes_are_read_page_by_page_up_to_the_limit() {
     assert_eq!(asked, [first, second]);
 }
 
+const CHANGES: &str = r#"{"peers": [{"name": "ix1", "known": true,
+        "gained": {"count": 1, "prefixes": ["192.0.2.0/24"]},
+        "lost": {"count": 0, "prefixes": []}, "changed": {"count": 0, "prefixes": []}}]}"#;
+
+#[test]
+fn a_policy_is_posted_to_the_agent_that_knows_what_it_would_change() {
+    let agent = Agent::answering(&[("200 OK", CHANGES)]);
+    let file = agent.socket().with_file_name("policy.yaml");
+    std::fs::write(&file, "{kind: BGPPolicy, metadata: {name: from-ix}, spec: {terms: []}}")
+        .unwrap();
+
+    let output = agent.isocast(&["bgp", "policy", "preview", file.to_str().unwrap()]);
+
+    let shown = text(&output.stdout);
+    assert!(shown.contains("ix1    +   192.0.2.0/24"), "{shown}");
+    assert_eq!(agent.requests.recv().unwrap(), "POST /v1/bgp/import-preview HTTP/1.0");
+}
+
 #[test]
 fn an_address_is_asked_about_as_its_host_route_and_a_refusal_is_the_agents_words() {
     let agent = Agent::answering(&[("503 Service Unavailable", r#"{"error": "ask again"}"#)]);

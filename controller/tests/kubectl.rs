@@ -335,54 +335,40 @@ spec:
 ";
 
 #[test]
-fn what_is_not_enforced_yet_is_taken_with_a_warning_and_a_condition_that_stays() {
+fn the_example_of_the_design_is_taken_without_a_warning_and_enforced() {
     let api = Api::with_platform();
-    let warnings = [
-        "Warning: spec.affinity.midFlowMove: this version does not enforce it yet",
-        "Warning: spec.limits.packetsPerSecond: this version does not enforce it yet",
-        "Warning: spec.limits.newFlowsPerSecond: this version does not enforce it yet",
-    ];
 
-    let dry = api.kubectl_in(FULL_SERVICE, &["apply", "--dry-run=server", "-f", "-"]).expect_ok();
     let applied = api.kubectl_in(FULL_SERVICE, &["apply", "-f", "-"]).expect_words(&["created"]);
 
-    for warning in warnings {
-        assert!(dry.err.contains(warning), "{dry:#?}");
-        assert!(applied.err.contains(warning), "{applied:#?}");
-    }
+    assert!(!applied.err.contains("Warning"), "{applied:#?}");
     let object = api.get(&with(&["acs", "www"], WEB));
     assert_eq!(object["spec"]["limits"]["newFlowsPerSecond"], 50_000);
     assert_eq!(object["spec"]["affinity"]["midFlowMove"], "Rescue");
-    let wait = ["wait", "acs/www", "--for=condition=FullyEnforced=false", "--timeout=30s"];
-    api.kubectl(&with(&wait, WEB)).expect_ok();
-    api.kubectl(&with(&["describe", "acs", "www"], WEB)).expect_words(&[
-        "FullyEnforced",
-        "NotEnforced",
-        "does not enforce spec.affinity.midFlowMove, spec.limits.packetsPerSecond",
-    ]);
-    api.kubectl(&["explain", "anycastservice.spec.limits"])
-        .expect_words(&["packetsPerSecond", "FullyEnforced"]);
-
-    let apply_server_side = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    let modest = FULL_SERVICE
-        .replace("midFlowMove: Rescue", "midFlowMove: Reset")
-        .replace("packetsPerSecond: 1000000, newFlowsPerSecond: 50000", "");
-    let said = api.kubectl_in(&modest, &apply_server_side).expect_ok();
-    assert!(said.err.contains("packetsPerSecond"), "what was applied otherwise stays: {said:#?}");
-    let replaced = api.kubectl_in(&modest, &["replace", "-f", "-"]).expect_ok();
-    assert!(!replaced.err.contains("Warning"), "{replaced:#?}");
     let wait = ["wait", "acs/www", "--for=condition=FullyEnforced", "--timeout=30s"];
     api.kubectl(&with(&wait, WEB)).expect_ok();
+    api.kubectl(&["explain", "anycastservice.spec.limits"]).expect_words(&[
+        "packetsPerSecond",
+        "newFlowsPerSecond",
+        "synCookies",
+    ]);
 }
 
 #[test]
-fn an_access_list_that_would_not_hold_is_refused() {
+fn access_lists_are_taken_and_mistakes_in_them_named() {
     let api = Api::with_platform();
-    let closed = FULL_SERVICE.replace("allowedSources: []", "allowedSources: [198.51.100.0/24]");
+    let with_sources = |sources: &str| FULL_SERVICE.replace("allowedSources: []", sources);
 
-    api.kubectl_in(&closed, &["apply", "-f", "-"]).expect_refusal(&[
-        "spec.allowedSources",
-        "Forbidden",
-        "not enforced",
-    ]);
+    let lists =
+        "allowedSources: [198.51.100.0/24, \"2001:db8::/32\"]\n  deniedSources: [198.51.100.64/26]";
+    let applied = api.kubectl_in(&with_sources(lists), &["apply", "-f", "-"]).expect_ok();
+    assert!(!applied.err.contains("Sources"), "{applied:#?}");
+    let object = api.get(&with(&["acs", "www"], WEB));
+    assert_eq!(object["spec"]["deniedSources"][0], "198.51.100.64/26");
+
+    let wrong = with_sources("allowedSources: [198.51.100.7/24]");
+    api.kubectl_in(&wrong, &["apply", "-f", "-"])
+        .expect_refusal(&["spec.allowedSources[0]", "did you mean 198.51.100.0/24"]);
+    let both = with_sources("allowedSources: [10.0.0.0/8]\n  deniedSources: [10.0.0.0/8]");
+    api.kubectl_in(&both, &["apply", "-f", "-"])
+        .expect_refusal(&["spec.deniedSources[0]", "allowedSources as well"]);
 }

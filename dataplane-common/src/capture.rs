@@ -51,7 +51,7 @@ pub struct Progress {
     pub packet: u64,
     /// It was taken, and has not left yet.
     pub is_under_way: u64,
-    /// Its service, slot and backends, for its second record.
+    /// Its service, slot and hosts, for its second record.
     pub flow: FlowPlace,
 }
 
@@ -65,8 +65,8 @@ pub struct FlowPlace {
     pub half: u32,
     /// Slot in the service's ring, or [`NO_SLOT`].
     pub slot: u32,
-    /// The slot's backends: the current one in the low half, the previous one in the high half.
-    pub backends: u32,
+    /// What the slot holds: its backend in the low half, its chain in the high half.
+    pub hosts: u32,
 }
 
 /// One frame, as it arrived or as it leaves.

@@ -3,7 +3,8 @@
 //! A key is an address with what qualifies it, in one of several spaces; a lookup reads one
 //! displacement and one place, whatever the number of entries, and never probes further. The host
 //! chooses displacements such that no two keys meet (Belazzougui et al., "Hash, displace, and
-//! compress"). Each generation has a directory of its own; it is the root from which rings,
+//! compress"). A displacement has a few bits beside it that say which keys it is not for, so most keys
+//! that are not listed cost one read. Each generation has a directory of its own; it is the root from which rings,
 //! targets and services are reached, so replacing it replaces everything at once.
 
 use crate::limits::{DIRECTORY_BUCKETS, DIRECTORY_PLACES};
@@ -78,6 +79,13 @@ impl Key {
         (self.hash() >> 32) as u32 & (DIRECTORY_BUCKETS as u32 - 1)
     }
 
+    /// This key's bit among those beside a displacement.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bit(&self) -> u64 {
+        1 << (32 + (self.hash() >> 59))
+    }
+
     /// The place of this key under a displacement.
     #[expect(clippy::cast_possible_truncation, reason = "masked to the table's size")]
     #[inline(always)]
@@ -92,7 +100,7 @@ impl Key {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Value {
-    /// A ring (services) or a target (sources, probes).
+    /// A ring's place ([`crate::RingPlace::code`]) or a target (sources, probes).
     pub index: u16,
     /// The service's counters.
     pub service: u16,
@@ -103,6 +111,10 @@ pub struct Value {
 impl Value {
     /// In place of a tenant: this listener is the tunnel's end, not a service.
     pub const TUNNEL: u32 = u32::MAX;
+    /// Flag, above the tenant's 24 bits: the service has a [`crate::policy::Policy`].
+    pub const GUARDED: u32 = 1 << 26;
+    /// The bits of a tenant.
+    pub const TENANT: u32 = (1 << 24) - 1;
 }
 
 /// One place of the directory. An all-zero key is an empty place: no space is 0.

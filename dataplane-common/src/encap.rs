@@ -11,10 +11,11 @@
 //! +-----------------------------------------------+---------------+
 //! |                         key tag                               |
 //! +---------------------------------------------------------------+
-//! |  a further hop: one address of the outer family, or nothing   |
+//! |     further hops: up to three addresses of the outer family   |
 //! +---------------------------------------------------------------+
 //! ```
-//! A host that has no socket for the flow passes the packet on to the further hop.
+//! A host that has no socket for the flow passes the packet on to the first further hop, with the
+//! rest of them. The list only ever gets shorter, so no packet can circle.
 
 /// UDP destination port (IANA: gue).
 pub const PORT: u16 = 6080;
@@ -22,25 +23,31 @@ pub const PORT: u16 = 6080;
 pub const ETHERNET_LEN: usize = 14;
 /// UDP header.
 pub const UDP_LEN: usize = 8;
-/// GUE header with the private words, without a further hop.
+/// GUE header with the private words, without further hops.
 pub const GUE_LEN: usize = 12;
+/// The word of a further hop over IPv4.
+pub const HOP_V4_LEN: usize = 4;
+/// The words of a further hop over IPv6.
+pub const HOP_V6_LEN: usize = 16;
 /// Outer headers above Ethernet over IPv4.
 pub const OUTER_V4_LEN: usize = 20 + UDP_LEN + GUE_LEN;
 /// Outer headers above Ethernet over IPv6.
 pub const OUTER_V6_LEN: usize = 40 + UDP_LEN + GUE_LEN;
 
-/// Hlen of a header with `hop` bytes of further hop: 32-bit words after the first.
-#[expect(clippy::cast_possible_truncation, reason = "a hop has at most 16 bytes")]
+/// Hlen of a header with `hops` bytes of further hops: 32-bit words after the first.
+#[expect(clippy::cast_possible_truncation, reason = "three hops have at most 48 bytes")]
 #[inline(always)]
 #[must_use]
-pub const fn hlen(hop: usize) -> u8 {
-    ((GUE_LEN - 4 + hop) / 4) as u8
+pub const fn hlen(hops: usize) -> u8 {
+    ((GUE_LEN - 4 + hops) / 4) as u8
 }
 
 /// Packet flag: sent by a health check.
 pub const FLAG_PROBE: u8 = 1;
 /// Packet flag: already passed on once; the receiver keeps it.
 pub const FLAG_SECOND_HOP: u8 = 2;
+/// Packet flag: a new flow, to be answered by a cookie.
+pub const FLAG_COOKIE: u8 = 4;
 
 /// A tenant and flags as the second word of the header, in network order.
 #[inline(always)]
@@ -59,3 +66,5 @@ pub const fn entropy_port(hash: u64) -> u16 {
 
 const _: () = assert!(OUTER_V4_LEN == 40 && OUTER_V6_LEN == 60);
 const _: () = assert!(hlen(0) == 2 && hlen(4) == 3 && hlen(16) == 6);
+// It has five bits.
+const _: () = assert!(hlen(16 * crate::CHAIN_HOPS) < 32);

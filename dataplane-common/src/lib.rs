@@ -19,9 +19,10 @@ pub mod limits;
 #[cfg(not(target_arch = "bpf"))]
 pub mod maglev;
 pub mod outcome;
+pub mod policy;
 pub mod siphash;
 pub mod slot;
 pub mod tables;
 
 pub use outcome::Outcome;
-pub use slot::{NO_BACKEND, RING_SLOTS, Slot};
+pub use slot::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, RING_SLOTS_MAX, RING_SLOTS_MIN, RingPlace, Slot};

@@ -2,21 +2,37 @@
 //!
 //! Kernel maps have fixed sizes. What is referenced by number (rings, targets, services) is
 //! written beside what is in force and freed one generation later, so each pool holds twice what
-//! may live.
+//! may live. The pool of rings takes memory as it is used, the others from the start.
 
-/// Rings in force.
-pub const MAX_RINGS: usize = 1024;
+use crate::slot::{RING_SLOTS_MAX, RING_SLOTS_MIN};
+
+/// Slots of all rings in force, in blocks of [`RING_SLOTS_MIN`]: 16 KiB each.
+pub const MAX_RING_BLOCKS: usize = 16_384;
 /// Encapsulation targets in force: backends, and the nodes that this one accepts packets from.
-pub const MAX_TARGETS: usize = 2048;
+pub const MAX_TARGETS: usize = 16_384;
 /// Services with counters.
-pub const MAX_SERVICES: usize = 1024;
+pub const MAX_SERVICES: usize = 10_240;
+/// Chains of further hops in force; equal ones are one.
+pub const MAX_CHAINS: usize = 16_384;
 /// Entries of the directory: listeners, addresses, sources, accepted destinations, probes.
-pub const MAX_DIRECTORY_ENTRIES: usize = 8192;
+pub const MAX_DIRECTORY_ENTRIES: usize = 262_144;
+/// Time over which packets to further hops are counted.
+pub const PASS_ON_WINDOW_NS: u64 = 10_000_000;
+/// Packets that one CPU passes on to further hops in a window, unless it is told otherwise: a
+/// hundred thousand a second. What a change of hands needs is far below, and what a flood of stray
+/// packets could cost the backbone far above.
+pub const PASS_ON_MAX: u32 = 1000;
 /// Bytes of a service's or backend's identity.
 pub const MAX_NAME_LEN: usize = 124;
 
-/// Ring numbers.
-pub const RING_POOL: usize = 2 * MAX_RINGS;
+/// Blocks of rings.
+pub const RING_BLOCK_POOL: usize = 2 * MAX_RING_BLOCKS;
+/// Blocks of rings that get their memory together: 4 MiB.
+pub const BLOCKS_PER_CHUNK: usize = 256;
+/// Pieces that the pool of rings consists of.
+pub const RING_CHUNKS: usize = RING_BLOCK_POOL / BLOCKS_PER_CHUNK;
+/// Chain numbers.
+pub const CHAIN_POOL: usize = 2 * MAX_CHAINS;
 /// Target numbers, the reserved ones included.
 pub const TARGET_POOL: usize = 2 * MAX_TARGETS;
 /// Service numbers.
@@ -26,5 +42,9 @@ pub const DIRECTORY_PLACES: usize = 2 * MAX_DIRECTORY_ENTRIES;
 /// Displacements of one generation's directory: on average two entries share one.
 pub const DIRECTORY_BUCKETS: usize = MAX_DIRECTORY_ENTRIES / 2;
 
+const _: () = assert!(CHAIN_POOL <= crate::NO_CHAIN as usize);
 const _: () = assert!(TARGET_POOL <= crate::NO_BACKEND as usize);
+const _: () = assert!(SERVICE_POOL <= u16::MAX as usize);
+const _: () = assert!(2 * RING_BLOCK_POOL <= u16::MAX as usize + 1);
+const _: () = assert!(BLOCKS_PER_CHUNK.is_multiple_of(RING_SLOTS_MAX / RING_SLOTS_MIN));
 const _: () = assert!(DIRECTORY_PLACES.is_power_of_two() && DIRECTORY_BUCKETS.is_power_of_two());

@@ -75,6 +75,18 @@ outcomes! {
     TablesInconsistent = 21, "tables_inconsistent", true;
     /// BFD packet of a peer answered.
     BfdAnswered = 22, "bfd_answered", false;
+    /// More packets of unknown flows than are passed on to further hops.
+    SecondChanceLimited = 23, "second_chance_limited", true;
+    /// The service does not let this source in.
+    SourceNotAllowed = 24, "source_not_allowed", true;
+    /// More packets than the service may take.
+    OverPacketRate = 25, "over_packet_rate", true;
+    /// More new flows than the service may take.
+    OverFlowRate = 26, "over_flow_rate", true;
+    /// More than the services of the tenant may take together.
+    OverTenantRate = 27, "over_tenant_rate", true;
+    /// New flow answered by a cookie: its next packet proves its address.
+    SynCookieSent = 28, "syn_cookie_sent", false;
 }
 
 /// Number of outcomes.

@@ -1,11 +1,21 @@
-//! One slot of a ring.
+//! One slot of a ring, how many slots a ring has, and where it lies in the pool of rings.
 
 /// A ring slot without a backend. No backend ever has this number.
 pub const NO_BACKEND: u16 = u16::MAX;
 
-/// Slots of every ring. A power of two, so that a hash picks one by masking, and a hundred times
-/// the backends a service is expected to have.
-pub const RING_SLOTS: usize = 4096;
+/// A ring slot whose flows nobody else can have. No chain ever has this number.
+pub const NO_CHAIN: u16 = u16::MAX;
+
+/// Most hosts that are asked in turn for a flow, after the slot's own backend.
+pub const CHAIN_HOPS: usize = 3;
+
+/// Slots of the smallest ring; all sizes are powers of two, so that a hash picks a slot by masking.
+pub const RING_SLOTS_MIN: usize = 4096;
+/// Slots of the largest ring.
+pub const RING_SLOTS_MAX: usize = 65_536;
+
+/// Slots for each backend that a service could have: the shares are right to one per cent.
+const SLOTS_PER_BACKEND: usize = 100;
 
 /// Where the flows of one ring slot go.
 #[repr(C)]
@@ -13,21 +23,157 @@ pub const RING_SLOTS: usize = 4096;
 pub struct Slot {
     /// The backend that gets new flows, or [`NO_BACKEND`].
     pub current: u16,
-    /// The backend that had this slot before and may still own flows of it: the second chance.
-    /// [`NO_BACKEND`] in a slot that has settled.
-    pub previous: u16,
+    /// The chain of hosts that may own flows of this slot besides: the second chance.
+    /// [`NO_CHAIN`] in a slot that has settled.
+    pub chain: u16,
 }
 
 impl Slot {
     /// A slot that nobody serves.
-    pub const EMPTY: Self = Self { current: NO_BACKEND, previous: NO_BACKEND };
+    pub const EMPTY: Self = Self { current: NO_BACKEND, chain: NO_CHAIN };
 
-    /// A slot at rest: one backend, nobody before it.
+    /// A slot at rest: one backend, nobody else.
     #[must_use]
     pub const fn settled(current: u16) -> Self {
-        Self { current, previous: NO_BACKEND }
+        Self { current, chain: NO_CHAIN }
     }
 }
 
+/// Slots of the ring of a service that is configured with so many backends.
+///
+/// It depends on the configuration alone, not on who is healthy or what was before: every edge has
+/// to come to the same ring. What a step from one size to the next moves is little, see
+/// [`crate::maglev`].
+#[must_use]
+pub const fn ring_slots(backends: usize) -> usize {
+    let wanted = backends.saturating_mul(SLOTS_PER_BACKEND);
+    if wanted <= RING_SLOTS_MIN {
+        RING_SLOTS_MIN
+    } else if wanted >= RING_SLOTS_MAX {
+        RING_SLOTS_MAX
+    } else {
+        wanted.next_power_of_two()
+    }
+}
+
+/// Whether a ring may have so many slots.
+#[must_use]
+pub const fn is_ring_size(slots: usize) -> bool {
+    slots.is_power_of_two() && RING_SLOTS_MIN <= slots && slots <= RING_SLOTS_MAX
+}
+
+/// Where a ring lies in the pool, and how large it is, in one number.
+///
+/// The pool is counted in blocks of [`RING_SLOTS_MIN`] slots. A ring of 2ⁿ blocks begins at a
+/// multiple of 2ⁿ, so the number twice its first block has n + 1 zeros at its end; the lowest bit
+/// set above them tells the size.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RingPlace(u16);
+
+impl RingPlace {
+    /// A place of `blocks`, a power of two, from `first` on, which is a multiple of it.
+    #[must_use]
+    pub const fn new(first: usize, blocks: usize) -> Option<Self> {
+        let code = 2 * first + blocks;
+        if !blocks.is_power_of_two() || !first.is_multiple_of(blocks) || code > u16::MAX as usize {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "compared right above")]
+        Some(Self(code as u16))
+    }
+
+    /// The place that [`RingPlace::code`] was taken of.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_code(code: u16) -> Self {
+        Self(code)
+    }
+
+    /// As a table's entry holds it.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self.0
+    }
+
+    /// Number of blocks.
+    #[inline(always)]
+    #[must_use]
+    pub const fn blocks(self) -> u32 {
+        (self.0 & self.0.wrapping_neg()) as u32
+    }
+
+    /// The first block.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first_block(self) -> u32 {
+        (self.0 as u32 - self.blocks()) / 2
+    }
+
+    /// Number of slots.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slots(self) -> u32 {
+        self.blocks() * BLOCK_SLOTS
+    }
+
+    /// The slot for a hash, counted from the beginning of the pool.
+    #[expect(clippy::cast_possible_truncation, reason = "masked to the ring's size")]
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(self, hash: u64) -> u32 {
+        let within = hash as u32 & self.slots().wrapping_sub(1);
+        self.first_block() * BLOCK_SLOTS + within
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const BLOCK_SLOTS: u32 = RING_SLOTS_MIN as u32;
+
 const _: () = assert!(size_of::<Slot>() == 4);
-const _: () = assert!(RING_SLOTS.is_power_of_two());
+const _: () = assert!(RING_SLOTS_MIN.is_power_of_two() && RING_SLOTS_MAX.is_power_of_two());
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ring_grows_with_the_backends_between_its_limits() {
+        for (backends, slots) in
+            [(0, 4096), (16, 4096), (40, 4096), (41, 8192), (655, 65_536), (100_000, 65_536)]
+        {
+            assert_eq!(ring_slots(backends), slots, "{backends}");
+            assert!(is_ring_size(slots));
+        }
+        for slots in [0, 2048, 4097, 131_072] {
+            assert!(!is_ring_size(slots), "{slots}");
+        }
+    }
+
+    #[test]
+    fn place_that_cannot_be_told_is_none() {
+        assert_eq!(RingPlace::new(0, 3), None);
+        assert_eq!(RingPlace::new(1, 2), None);
+        assert_eq!(RingPlace::new(32_768, 1), None);
+        assert!(RingPlace::new(32_767, 1).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn place_keeps_what_it_was_made_of(order in 0u32..5, group in 0usize..2047, hash: u64) {
+            let blocks = 1usize << order;
+            let first = group * blocks % 32_768 / blocks * blocks;
+            let place = RingPlace::new(first, blocks).expect("within the pool");
+
+            prop_assert_eq!(RingPlace::from_code(place.code()), place);
+            prop_assert_eq!(place.first_block() as usize, first);
+            prop_assert_eq!(place.blocks() as usize, blocks);
+            let slot = place.slot(hash) as usize;
+            prop_assert!((first * RING_SLOTS_MIN..(first + blocks) * RING_SLOTS_MIN).contains(&slot));
+            prop_assert_eq!(slot as u64 % (blocks * RING_SLOTS_MIN) as u64,
+                hash % (blocks * RING_SLOTS_MIN) as u64);
+        }
+    }
+}

@@ -1,6 +1,11 @@
 //! Values of the kernel maps.
 
-use crate::{Slot, directory::Address, limits::MAX_NAME_LEN};
+use crate::{
+    CHAIN_HOPS, Slot,
+    directory::Address,
+    limits::{BLOCKS_PER_CHUNK, MAX_NAME_LEN},
+    slot::RING_SLOTS_MIN,
+};
 
 /// What one generation has besides its directory.
 #[repr(C)]
@@ -10,12 +15,16 @@ pub struct Root {
     pub flow_key: [u64; 2],
     /// Key tags that are believed, in network order: the one in use, and the next.
     pub key_tags: [u32; 2],
+    /// Packets that a CPU passes on to further hops in one window.
+    pub pass_on_max: u32,
+    /// Fills the word.
+    pub reserved: u32,
 }
 
 /// Slots that share a cache line.
 pub const SLOTS_PER_LINE: usize = 16;
-/// Lines of one ring.
-pub const LINES_PER_RING: usize = crate::RING_SLOTS / SLOTS_PER_LINE;
+/// Lines of a piece of the pool of rings.
+pub const LINES_PER_CHUNK: usize = BLOCKS_PER_CHUNK * RING_SLOTS_MIN / SLOTS_PER_LINE;
 
 /// One cache line of a ring.
 #[repr(C)]
@@ -59,6 +68,33 @@ pub const ECHO_V6: u16 = 1;
 /// First number of a target that stands for a node.
 pub const FIRST_TARGET: u16 = 2;
 
+/// Hosts that are asked in turn for a flow that a slot's own backend does not know: one cache line.
+/// All have the outer family of that backend.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Tunnel addresses, as they travel in the words of further hops.
+    pub hops: [Address; CHAIN_HOPS],
+    /// How many of them there are: one at least.
+    pub len: u16,
+    /// Target number of the first, for a node that is the slot's own backend.
+    pub first: u16,
+    /// Makes it a cache line.
+    pub reserved: [u32; 3],
+}
+
+/// How many packets one CPU passed on to further hops in a window of time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassedOn {
+    /// Its number since boot.
+    pub window: u64,
+    /// Packets, the refused ones included.
+    pub packets: u32,
+    /// Fills the word.
+    pub reserved: u32,
+}
+
 /// Packets and their bytes, by IP length before encapsulation.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,8 +120,9 @@ impl Name {
     pub const FREE: u32 = 0;
 }
 
-const _: () = assert!(size_of::<Root>() == 24);
+const _: () = assert!(size_of::<Root>() == 32);
 const _: () = assert!(size_of::<RingLine>() == 64);
 const _: () = assert!(size_of::<Target>() == 128);
+const _: () = assert!(size_of::<Chain>() == 64);
 const _: () = assert!(size_of::<Counter>() == 16);
 const _: () = assert!(size_of::<Name>() == 128);

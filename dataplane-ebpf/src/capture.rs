@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use isocast_dataplane_common::{
-    NO_BACKEND, RING_SLOTS, Slot,
+    RingPlace, Slot,
     capture::{
         Control, FlowPlace, NO_SLOT, PACKETS_PER_WINDOW, Progress, RING_BYTES, Record, SNAP_LEN,
         UNDECIDED, WINDOW_NS_LOG2, armed_for,
@@ -131,7 +131,7 @@ fn take<const V6: bool>(
             service: u32::from(service),
             half: generation.half(),
             slot,
-            backends: u32::from(chosen.previous) << 16 | u32::from(chosen.current),
+            hosts: u32::from(chosen.chain) << 16 | u32::from(chosen.current),
         };
         (*progress).is_under_way = 1;
         hand_up(ctx, progress, at_ns, UNDECIDED, 0);
@@ -191,11 +191,12 @@ unsafe fn hand_up(
 /// What the flow's slot says, before anything is decided.
 #[inline(always)]
 fn chosen<const V6: bool>(generation: Generation, flow: &Flow, ring: u16) -> (u32, Slot) {
-    const NONE: (u32, Slot) = (NO_SLOT, Slot { current: NO_BACKEND, previous: NO_BACKEND });
+    const NONE: (u32, Slot) = (NO_SLOT, Slot::EMPTY);
     let Ok(root) = generation.root() else { return NONE };
+    let ring = RingPlace::from_code(ring);
     let hash = if V6 { flow.hash_v6(&root.flow_key) } else { flow.hash_v4(&root.flow_key) };
     match maps::slot(ring, hash) {
-        Ok(slot) => (hash as u32 & (RING_SLOTS as u32 - 1), slot),
+        Ok(slot) => (hash as u32 & ring.slots().wrapping_sub(1), slot),
         Err(_) => NONE,
     }
 }

@@ -1,24 +1,29 @@
 //! The tunnel's end: believes only listed nodes with a valid key tag, and only what they send to
 //! a destination that is served here.
 //!
-//! A TCP packet within a connection that this host does not know goes on to the further hop that
-//! its header names (the second chance), if that hop is a listed node too.
+//! A TCP packet within a connection that this host does not know goes on to the first further hop
+//! that its header names (the second chance), if that is a listed node too, and not more often than
+//! a real change of hands asks for: anybody can send packets of connections that nobody has.
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
-    Outcome,
+    CHAIN_HOPS, Outcome,
     directory::{Address, Key, Space, mapped},
-    encap::{ETHERNET_LEN, FLAG_SECOND_HOP, GUE_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, hlen},
+    encap::{
+        ETHERNET_LEN, FLAG_COOKIE, FLAG_SECOND_HOP, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
+        OUTER_V6_LEN, UDP_LEN, hlen,
+    },
 };
 
 use crate::{
     header::{self, Outer, adjust, fold},
+    limits::begins_connection,
     maps::{self, Generation},
     packet::{
         ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, IPIP, IPV6, Ip, TCP, UDP, destination_port, ip_len,
         opens_connection,
     },
-    socket,
+    socket, syncookie,
 };
 
 #[inline(always)]
@@ -51,37 +56,47 @@ pub fn run<const V6: bool>(
     if flags != 0 {
         return Err(Outcome::UnknownEncap);
     }
-    // The first byte holds version, control bit and Hlen: version 0, data, none or one hop.
-    let hop = if V6 { 16 } else { 4 };
-    let none = shape == hlen(0);
-    if !none && shape != hlen(hop) {
-        return Err(Outcome::UnknownEncap);
+    // The first byte holds version, control bit and Hlen: version 0, data, up to three hops.
+    let hop = hop_len(V6);
+    if shape == hlen(0) {
+        of_family::<V6, 0>(ctx, frame, generation, ip, protocol)
+    } else if shape == hlen(hop) {
+        of_family::<V6, 1>(ctx, frame, generation, ip, protocol)
+    } else if shape == hlen(2 * hop) {
+        of_family::<V6, 2>(ctx, frame, generation, ip, protocol)
+    } else if shape == hlen(3 * hop) {
+        of_family::<V6, 3>(ctx, frame, generation, ip, protocol)
+    } else {
+        Err(Outcome::UnknownEncap)
     }
-    match (none, protocol) {
-        (true, IPIP) => inner::<V6, false, false>(ctx, frame, generation, ip),
-        (true, IPV6) => inner::<V6, false, true>(ctx, frame, generation, ip),
-        (false, IPIP) => inner::<V6, true, false>(ctx, frame, generation, ip),
-        (false, IPV6) => inner::<V6, true, true>(ctx, frame, generation, ip),
+}
+
+const _: () = assert!(CHAIN_HOPS == 3);
+
+#[inline(always)]
+fn of_family<const OUTER6: bool, const HOPS: usize>(
+    ctx: &XdpContext,
+    frame: Frame,
+    generation: Generation,
+    outer: &Ip,
+    protocol: u8,
+) -> Result<u32, Outcome> {
+    match protocol {
+        IPIP => inner::<OUTER6, HOPS, false>(ctx, frame, generation, outer),
+        IPV6 => inner::<OUTER6, HOPS, true>(ctx, frame, generation, outer),
         _ => Err(Outcome::UnknownEncap),
     }
 }
 
 #[inline(always)]
-fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
+fn inner<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
     ctx: &XdpContext,
     frame: Frame,
     generation: Generation,
     outer: &Ip,
 ) -> Result<u32, Outcome> {
     let hop_at = ETHERNET_LEN + if OUTER6 { OUTER_V6_LEN } else { OUTER_V4_LEN };
-    let at = hop_at
-        + if !HOP {
-            0
-        } else if OUTER6 {
-            16
-        } else {
-            4
-        };
+    let at = hop_at + HOPS * hop_len(OUTER6);
     let transport = at + ip_len::<INNER6>();
     if !frame.has(transport + 8) {
         return Err(Outcome::Malformed);
@@ -109,14 +124,14 @@ fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
     if generation.find(&accept).is_none() {
         return Err(Outcome::UnlistedDestination);
     }
-    if HOP
+    if HOPS > 0
         && ip.protocol == TCP
         && !opens_connection(frame, transport)
-        && !socket::owns::<INNER6>(ctx, &ip, ports)
+        && !socket::owns::<INNER6>(ctx, frame, at, &ip, ports)
     {
-        // SAFETY: the further hop lies before the inner header, which is within bounds.
+        // SAFETY: the further hops lie before the inner header, which is within bounds.
         let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };
-        return pass_on::<OUTER6, INNER6>(ctx, frame, generation, outer, &ip, hop);
+        return pass_on::<OUTER6, HOPS, INNER6>(ctx, frame, generation, outer, &ip, hop);
     }
     propagate_congestion::<INNER6>(frame, at, outer.traffic_class, ip.traffic_class)?;
 
@@ -134,12 +149,19 @@ fn inner<const OUTER6: bool, const HOP: bool, const INNER6: bool>(
         frame.write(12, if INNER6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
     }
     maps::count(Outcome::Decapsulated);
+    if u32::from_be(tenant) as u8 & FLAG_COOKIE != 0
+        && ip.protocol == TCP
+        && begins_connection(frame, ETHERNET_LEN + ip_len::<INNER6>())
+    {
+        return Ok(syncookie::answer::<INNER6>(ctx));
+    }
     Ok(XDP_PASS)
 }
 
-/// Sends the packet to the further hop, under a header of this node's own without one.
+/// Sends the packet to the first further hop, under a header of this node's own with the rest of
+/// them: their words stay where they are, right before the inner packet.
 #[inline(always)]
-fn pass_on<const OUTER6: bool, const INNER6: bool>(
+fn pass_on<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
     ctx: &XdpContext,
     frame: Frame,
     generation: Generation,
@@ -150,6 +172,9 @@ fn pass_on<const OUTER6: bool, const INNER6: bool>(
     let listed =
         generation.find(&Key::new(Space::Source, &hop, 0, 0, 0)).ok_or(Outcome::UnlistedHop)?;
     let target = maps::ready_target(listed.index)?;
+    if !maps::may_pass_on(generation.root()?.pass_on_max) {
+        return Err(Outcome::SecondChanceLimited);
+    }
     let udp = ETHERNET_LEN + ip_len::<OUTER6>();
     // SAFETY: the outer headers are within bounds: the caller read what follows them.
     let (entropy, tenant) =
@@ -162,18 +187,23 @@ fn pass_on<const OUTER6: bool, const INNER6: bool>(
         inner_len: inner.len,
         tenant: tenant | u32::from(FLAG_SECOND_HOP).to_be(),
     };
-    // The new header is shorter by the word of the hop.
-    adjust(ctx, if OUTER6 { 16 } else { 4 })?;
+    // The new header is shorter by the words of one hop.
+    adjust(ctx, hop_len(OUTER6) as i32)?;
     let frame = Frame::of(ctx);
     if !frame.has(ETHERNET_LEN + if OUTER6 { OUTER_V6_LEN } else { OUTER_V4_LEN }) {
         return Err(Outcome::Malformed);
     }
     maps::count(Outcome::SecondChance);
+    let rest = HOPS - 1;
     Ok(if OUTER6 {
-        header::push_v6::<0>(ctx, frame, target, &outer)
+        header::push_v6(ctx, frame, target, &outer, rest)
     } else {
-        header::push_v4::<0>(ctx, frame, target, &outer)
+        header::push_v4(ctx, frame, target, &outer, rest)
     })
+}
+
+const fn hop_len(outer6: bool) -> usize {
+    if outer6 { HOP_V6_LEN } else { HOP_V4_LEN }
 }
 
 #[inline(always)]

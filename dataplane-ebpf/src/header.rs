@@ -7,7 +7,10 @@ use aya_ebpf::{
 };
 use isocast_dataplane_common::{
     Outcome,
-    encap::{ETHERNET_LEN, GUE_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, hlen},
+    directory::Address,
+    encap::{
+        ETHERNET_LEN, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, hlen,
+    },
     tables::Target,
 };
 
@@ -46,39 +49,29 @@ pub fn transmit(ctx: &XdpContext, target: &Target) -> u32 {
     unsafe { bpf_redirect(target.interface, 0) as u32 }
 }
 
-/// Writes the outer IPv4 header with `HOP` bytes of further hop.
+/// Writes the outer IPv4 header before `hops` further hops, and sends the frame.
 #[inline(always)]
-pub fn push_v4<const HOP: usize>(
-    ctx: &XdpContext,
-    frame: Frame,
-    target: &Target,
-    outer: &Outer,
-) -> u32 {
-    write_v4::<HOP>(frame, target, outer);
+pub fn push_v4(ctx: &XdpContext, frame: Frame, target: &Target, outer: &Outer, hops: usize) -> u32 {
+    write_v4(frame, target, outer, hops);
     transmit(ctx, target)
 }
 
-/// Writes the outer IPv6 header with `HOP` bytes of further hop.
+/// Writes the outer IPv6 header before `hops` further hops, and sends the frame.
 #[inline(always)]
-pub fn push_v6<const HOP: usize>(
-    ctx: &XdpContext,
-    frame: Frame,
-    target: &Target,
-    outer: &Outer,
-) -> u32 {
-    write_v6::<HOP>(frame, target, outer);
+pub fn push_v6(ctx: &XdpContext, frame: Frame, target: &Target, outer: &Outer, hops: usize) -> u32 {
+    write_v6(frame, target, outer, hops);
     transmit(ctx, target)
 }
 
 /// Fills in Ethernet, IPv4, UDP and GUE; the caller checked the room.
 #[inline(always)]
-pub fn write_v4<const HOP: usize>(frame: Frame, target: &Target, outer: &Outer) {
+pub fn write_v4(frame: Frame, target: &Target, outer: &Outer, hops: usize) {
     const UDP: usize = ETHERNET_LEN + 20;
     const GUE: usize = UDP + UDP_LEN;
-    let total = outer.inner_len + (OUTER_V4_LEN + HOP) as u16;
+    let total = outer.inner_len + (OUTER_V4_LEN + hops * HOP_V4_LEN) as u16;
     let class = u16::from_ne_bytes([0, outer.traffic_class]);
     let sum = target.ipv4_sum + u32::from(class) + u32::from(total.to_be());
-    // SAFETY: the caller checked for ETHERNET_LEN + OUTER_V4_LEN + HOP bytes.
+    // SAFETY: the caller checked for ETHERNET_LEN + OUTER_V4_LEN bytes.
     unsafe {
         for word in 0..6 {
             frame.write(word * 8, target.header[word]);
@@ -90,17 +83,17 @@ pub fn write_v4<const HOP: usize>(frame: Frame, target: &Target, outer: &Outer) 
         frame.write(ETHERNET_LEN + 10, !fold(sum));
         frame.write(UDP, outer.entropy);
         frame.write(UDP + 4, (total - 20).to_be());
-        frame.write(GUE, [hlen(HOP), outer.inner_protocol]);
+        frame.write(GUE, [hlen(hops * HOP_V4_LEN), outer.inner_protocol]);
         frame.write(GUE + 4, outer.tenant);
     }
 }
 
 /// Fills in Ethernet, IPv6, UDP and GUE; the caller checked the room.
 #[inline(always)]
-pub fn write_v6<const HOP: usize>(frame: Frame, target: &Target, outer: &Outer) {
+pub fn write_v6(frame: Frame, target: &Target, outer: &Outer, hops: usize) {
     const UDP: usize = ETHERNET_LEN + 40;
     const GUE: usize = UDP + UDP_LEN;
-    let payload = outer.inner_len + (OUTER_V6_LEN - 40 + HOP) as u16;
+    let payload = outer.inner_len + (OUTER_V6_LEN - 40 + hops * HOP_V6_LEN) as u16;
     // RFC 6438: the flow label carries the entropy for routers that look no deeper.
     let first = 6 << 28 | u32::from(outer.traffic_class) << 20 | outer.flow_label;
     // SAFETY: the caller checked for ETHERNET_LEN + OUTER_V6_LEN + HOP bytes.
@@ -113,24 +106,29 @@ pub fn write_v6<const HOP: usize>(frame: Frame, target: &Target, outer: &Outer) 
         frame.write(ETHERNET_LEN + 4, payload.to_be());
         frame.write(UDP, outer.entropy);
         frame.write(UDP + 4, payload.to_be());
-        frame.write(GUE, [hlen(HOP), outer.inner_protocol]);
+        frame.write(GUE, [hlen(hops * HOP_V6_LEN), outer.inner_protocol]);
         frame.write(GUE + 4, outer.tenant);
     }
 }
 
-/// Writes the word of the further hop; the caller checked the room.
+/// Writes the words of further hops; the caller checked the room, and that there are `HOPS`.
 #[inline(always)]
-pub fn push_hop_v4(frame: Frame, hop: &Target) {
-    // SAFETY: the caller checked for the bytes after the tunnel header.
-    unsafe { frame.write(ETHERNET_LEN + OUTER_V4_LEN, hop.address[3]) };
+pub unsafe fn push_hops_v4<const HOPS: usize>(frame: Frame, hops: *const Address) {
+    for hop in 0..HOPS {
+        // SAFETY: the caller's promise.
+        unsafe { frame.write(ETHERNET_LEN + OUTER_V4_LEN + hop * HOP_V4_LEN, (*hops.add(hop))[3]) };
+    }
 }
 
-/// Writes the word of the further hop; the caller checked the room.
+/// Writes the words of further hops; the caller checked the room, and that there are `HOPS`.
 #[inline(always)]
-pub fn push_hop_v6(frame: Frame, hop: &Target) {
-    for word in 0..4 {
-        // SAFETY: the caller checked for the bytes after the tunnel header.
-        unsafe { frame.write(ETHERNET_LEN + OUTER_V6_LEN + word * 4, hop.address[word]) };
+pub unsafe fn push_hops_v6<const HOPS: usize>(frame: Frame, hops: *const Address) {
+    for hop in 0..HOPS {
+        for word in 0..4 {
+            let at = ETHERNET_LEN + OUTER_V6_LEN + hop * HOP_V6_LEN + word * 4;
+            // SAFETY: the caller's promise.
+            unsafe { frame.write(at, (*hops.add(hop))[word]) };
+        }
     }
 }
 

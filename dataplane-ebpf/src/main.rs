@@ -19,10 +19,13 @@ mod echo;
 mod edge;
 mod header;
 mod ingress;
+mod limits;
 mod maps;
 mod packet;
 mod probe;
 mod socket;
+mod sources;
+mod syncookie;
 
 use aya_ebpf::{
     bindings::xdp_action,

@@ -1,16 +1,27 @@
 //! The maps, and their reading.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, PerCpuArray},
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
+    helpers::generated::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use isocast_dataplane_common::{
-    Outcome, Slot, bfd,
+    Outcome, RingPlace, Slot, bfd,
     directory::{Entry, Key, Value},
-    limits::{DIRECTORY_BUCKETS, DIRECTORY_PLACES, RING_POOL, SERVICE_POOL, TARGET_POOL},
+    limits::{
+        CHAIN_POOL, DIRECTORY_BUCKETS, DIRECTORY_PLACES, PASS_ON_WINDOW_NS, RING_CHUNKS,
+        SERVICE_POOL, TARGET_POOL,
+    },
     outcome::OUTCOMES,
-    tables::{Counter, LINES_PER_RING, Name, RingLine, Root, SLOTS_PER_LINE, Target},
+    tables::{
+        Chain, Counter, LINES_PER_CHUNK, Name, PassedOn, RingLine, Root, SLOTS_PER_LINE, Target,
+    },
 };
+
+/// The host writes these through its own memory. They also begin at a page, so that a value of a
+/// cache line's size is in one.
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
 
 /// The word that says which generation is in force: its low bit.
 #[btf_map]
@@ -18,13 +29,17 @@ static GENERATION: Array<u32, 1> = Array::new();
 #[btf_map]
 static ROOTS: Array<Root, 2> = Array::new();
 #[btf_map]
-static DISPLACEMENTS: Array<u32, { 2 * DIRECTORY_BUCKETS }> = Array::new();
+static DISPLACEMENTS: Array<u64, { 2 * DIRECTORY_BUCKETS }, MAPPED> = Array::new();
 #[btf_map]
-static ENTRIES: Array<Entry, { 2 * DIRECTORY_PLACES }> = Array::new();
+static ENTRIES: Array<Entry, { 2 * DIRECTORY_PLACES }, MAPPED> = Array::new();
+/// The pool of rings, in pieces that are there as soon as one is needed.
 #[btf_map]
-static RINGS: Array<RingLine, { RING_POOL * LINES_PER_RING }> = Array::new();
+static RINGS: ArrayOfMaps<Array<RingLine, LINES_PER_CHUNK, MAPPED>, RING_CHUNKS> =
+    ArrayOfMaps::new();
 #[btf_map]
-static TARGETS: Array<Target, TARGET_POOL> = Array::new();
+static CHAINS: Array<Chain, CHAIN_POOL> = Array::new();
+#[btf_map]
+static TARGETS: Array<Target, TARGET_POOL, MAPPED> = Array::new();
 /// Whose counters and targets these are: written and read by the host side alone.
 #[btf_map]
 static SERVICE_NAMES: Array<Name, SERVICE_POOL> = Array::new();
@@ -36,6 +51,9 @@ static SERVICE_COUNTERS: PerCpuArray<Counter, SERVICE_POOL> = PerCpuArray::new()
 static TARGET_COUNTERS: PerCpuArray<Counter, TARGET_POOL> = PerCpuArray::new();
 #[btf_map]
 static OUTCOME_COUNTERS: PerCpuArray<u64, OUTCOMES> = PerCpuArray::new();
+/// What this CPU passed on lately.
+#[btf_map]
+static PASSED_ON: PerCpuArray<PassedOn, 1> = PerCpuArray::new();
 /// Exchanges that the program answers, by our discriminator; a replaced one is replaced at once.
 #[btf_map]
 static BFD_SESSIONS: HashMap<u32, bfd::Session, { bfd::SESSIONS }> = HashMap::new();
@@ -57,7 +75,7 @@ impl Generation {
         Ok(Self { half: unsafe { word.read_volatile() } & 1 })
     }
 
-    /// Which half of the tables it is.
+    /// Which half of the tables.
     #[inline(always)]
     pub const fn half(self) -> u32 {
         self.half
@@ -72,19 +90,28 @@ impl Generation {
     pub fn find(self, key: &Key) -> Option<Value> {
         let bucket = self.half * DIRECTORY_BUCKETS as u32 + key.bucket();
         let displacement = *DISPLACEMENTS.get(bucket)?;
-        let place = self.half * DIRECTORY_PLACES as u32 + key.place(displacement);
+        if displacement & key.bit() == 0 {
+            return None;
+        }
+        let place = self.half * DIRECTORY_PLACES as u32 + key.place(displacement as u32);
         let entry = ENTRIES.get(place)?;
         (entry.key == *key).then_some(entry.value)
     }
 }
 
 #[inline(always)]
-pub fn slot(ring: u16, hash: u64) -> Result<Slot, Outcome> {
-    let slot = hash as u32 & (isocast_dataplane_common::RING_SLOTS as u32 - 1);
-    let line = u32::from(ring) * LINES_PER_RING as u32 + slot / SLOTS_PER_LINE as u32;
-    let line = RINGS.get_ptr(line).ok_or(Outcome::TablesInconsistent)?;
+pub fn slot(ring: RingPlace, hash: u64) -> Result<Slot, Outcome> {
+    let slot = ring.slot(hash);
+    let line = slot / SLOTS_PER_LINE as u32;
+    let (chunk, line) = (line / LINES_PER_CHUNK as u32, line % LINES_PER_CHUNK as u32);
+    let line = RINGS.get_value_ptr_mut(chunk, &line).ok_or(Outcome::TablesInconsistent)?;
     // SAFETY: the offset is masked to the line's sixteen slots; the host replaces whole words.
     Ok(unsafe { *line.cast::<Slot>().add(slot as usize & (SLOTS_PER_LINE - 1)) })
+}
+
+#[inline(always)]
+pub fn chain(number: u16) -> Result<&'static Chain, Outcome> {
+    CHAINS.get(u32::from(number)).ok_or(Outcome::TablesInconsistent)
 }
 
 #[inline(always)]
@@ -119,6 +146,21 @@ pub fn count(outcome: Outcome) {
     if let Some(counter) = OUTCOME_COUNTERS.get_ptr_mut(outcome as u32) {
         // SAFETY: this CPU's own value, and programs do not interrupt each other on a CPU.
         unsafe { *counter += 1 };
+    }
+}
+
+/// Whether this CPU may pass one more packet on to a further hop in this window.
+#[inline(always)]
+pub fn may_pass_on(most: u32) -> bool {
+    let Some(passed) = PASSED_ON.get_ptr_mut(0) else { return false };
+    // SAFETY: the helper takes nothing; this CPU's own value, as above.
+    unsafe {
+        let window = bpf_ktime_get_ns() / PASS_ON_WINDOW_NS;
+        if (*passed).window != window {
+            *passed = PassedOn { window, packets: 0, reserved: 0 };
+        }
+        (*passed).packets = (*passed).packets.saturating_add(1);
+        (*passed).packets <= most
     }
 }
 

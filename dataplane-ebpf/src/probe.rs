@@ -62,10 +62,10 @@ pub fn run(ctx: &TcContext) -> Result<i32, Outcome> {
     };
     if target.flags & Target::IPV6 != 0 {
         let frame = room(ctx, OUTER_V6_LEN, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6)?;
-        header::write_v6::<0>(frame, target, &outer);
+        header::write_v6(frame, target, &outer, 0);
     } else {
         let frame = room(ctx, OUTER_V4_LEN, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4)?;
-        header::write_v4::<0>(frame, target, &outer);
+        header::write_v4(frame, target, &outer, 0);
     }
     maps::count(Outcome::ProbeSent);
     // Or the packet would be taken for a probe again where it is redirected to.

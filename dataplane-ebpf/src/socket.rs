@@ -1,23 +1,48 @@
 //! Whose connection is this?
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::bpf_sock_tuple,
-    helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp},
+    bindings::{bpf_sock, bpf_sock_tuple, tcphdr},
+    helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_check_syncookie},
     programs::XdpContext,
 };
 
-use crate::packet::Ip;
+use crate::packet::{Frame, Ip, ip_len};
 
 /// `TCP_LISTEN` of the kernel.
 const LISTEN: u32 = 10;
+/// TCP header without options.
+const TCP_LEN: usize = 20;
 /// `BPF_F_CURRENT_NETNS`: the namespace of the interface.
 const THIS_NAMESPACE: u64 = u64::MAX;
 
-/// Whether this host has a socket for the flow that is more than a listener: established,
-/// half-open or in time-wait.
+/// A socket that is held while it is looked at.
+#[derive(Clone, Copy)]
+pub struct Held(*mut bpf_sock);
+
+impl Held {
+    #[inline(always)]
+    pub fn is_listener(self) -> bool {
+        // SAFETY: the socket is held.
+        unsafe { (&raw const (*self.0).state).read_volatile() == LISTEN }
+    }
+
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut c_void {
+        self.0.cast()
+    }
+}
+
+/// Finds the socket that a packet is for, in the interface's namespace, and looks at it.
 #[inline(always)]
-pub fn owns<const V6: bool>(ctx: &XdpContext, ip: &Ip, ports: u32) -> bool {
+pub fn with<const V6: bool, T>(
+    ctx: &XdpContext,
+    ip: &Ip,
+    ports: u32,
+    look: impl FnOnce(Held) -> T,
+) -> Option<T> {
     // {source, destination, source port, destination port}, as `bpf_sock_tuple` has them.
     let mut v4 = [ip.source[3], ip.destination[3], ports];
     let mut v6 = [
@@ -40,10 +65,37 @@ pub fn owns<const V6: bool>(ctx: &XdpContext, ip: &Ip, ports: u32) -> bool {
     unsafe {
         let socket = bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, len as u32, THIS_NAMESPACE, 0);
         if socket.is_null() {
-            return false;
+            return None;
         }
-        let state = (&raw const (*socket).state).read_volatile();
+        let seen = look(Held(socket));
         bpf_sk_release(socket.cast());
-        state != LISTEN
+        Some(seen)
     }
+}
+
+/// Whether this host has a socket for the flow that is more than a listener: established,
+/// half-open or in time-wait. Or a listener that would take it for one: the packet acknowledges a
+/// SYN cookie of its own, so the connection is in no table yet.
+#[inline(always)]
+pub fn owns<const V6: bool>(
+    ctx: &XdpContext,
+    frame: Frame,
+    at: usize,
+    ip: &Ip,
+    ports: u32,
+) -> bool {
+    let look = |socket: Held| !socket.is_listener() || acknowledges_cookie::<V6>(socket, frame, at);
+    with::<V6, _>(ctx, ip, ports, look).unwrap_or(false)
+}
+
+#[inline(always)]
+fn acknowledges_cookie<const V6: bool>(listener: Held, frame: Frame, at: usize) -> bool {
+    let len = ip_len::<V6>();
+    if !frame.has(at + len + TCP_LEN) {
+        return false;
+    }
+    let ip = (frame.data + at) as *mut c_void;
+    let tcp = (frame.data + at + len) as *mut tcphdr;
+    // SAFETY: both headers were asked for, and the socket is held.
+    unsafe { bpf_tcp_check_syncookie(listener.as_ptr(), ip, len as u32, tcp, TCP_LEN as u32) == 0 }
 }

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "system calls and plain-old-data promises")]
 
 use std::{
+    collections::BTreeMap,
     ffi::{CStr, CString},
     io,
     os::{
@@ -12,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use isocast_dataplane_common::{bfd, capture, directory, tables};
+use isocast_dataplane_common::{bfd, capture, policy, tables};
 
 /// Types of the programs that are made here from a few instructions.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,6 @@ pub(crate) fn load_program(
     instructions: &[u64],
 ) -> io::Result<OwnedFd> {
     const BPF_PROG_LOAD: i32 = 5;
-    const NAME_LEN: usize = 16;
     #[repr(C)]
     struct Attributes {
         program_type: u32,
@@ -54,14 +54,21 @@ pub(crate) fn load_program(
         log: 0,
         kernel_version: 0,
         flags: 0,
-        name: [0; NAME_LEN],
+        name: object_name(name),
     };
-    // The last byte stays zero.
-    for (to, from) in attributes.name.iter_mut().take(NAME_LEN - 1).zip(name.bytes()) {
-        *to = from;
-    }
     // SAFETY: the attributes have the kernel's layout, and what they point to outlives the call.
     unsafe { call(BPF_PROG_LOAD, &mut attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+const NAME_LEN: usize = 16;
+
+/// A name as the kernel wants it: cut where it is too long, the last byte zero.
+fn object_name(name: &str) -> [u8; NAME_LEN] {
+    let mut bytes = [0; NAME_LEN];
+    for (to, from) in bytes.iter_mut().take(NAME_LEN - 1).zip(name.bytes()) {
+        *to = from;
+    }
+    bytes
 }
 
 /// Where programs are attached by a link.
@@ -205,6 +212,117 @@ pub(crate) fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
     Ok(XdpLinkInfo { program_id: info.program_id, interface: info.interface })
 }
 
+/// Makes an array whose values can be mapped into memory.
+pub(crate) fn create_mapped_array(
+    name: &str,
+    value_bytes: u32,
+    values: u32,
+) -> io::Result<OwnedFd> {
+    const BPF_MAP_CREATE: i32 = 0;
+    const BPF_MAP_TYPE_ARRAY: u32 = 2;
+    const BPF_F_MMAPABLE: u32 = 1 << 10;
+    const KEY_BYTES: u32 = 4;
+    #[repr(C)]
+    struct Attributes {
+        map_type: u32,
+        key_bytes: u32,
+        value_bytes: u32,
+        values: u32,
+        flags: u32,
+        inner: u32,
+        numa_node: u32,
+        name: [u8; NAME_LEN],
+    }
+    let mut attributes = Attributes {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_bytes: KEY_BYTES,
+        value_bytes,
+        values,
+        flags: BPF_F_MMAPABLE,
+        inner: 0,
+        numa_node: 0,
+        name: object_name(name),
+    };
+    // SAFETY: the attributes have the kernel's layout; the descriptor returned is ours.
+    unsafe { call(BPF_MAP_CREATE, &mut attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// Opens the map at a place of an array of maps; `None` where there is none.
+pub(crate) fn inner_map(outer: BorrowedFd<'_>, place: u32) -> io::Result<Option<OwnedFd>> {
+    const BPF_MAP_LOOKUP_ELEM: i32 = 1;
+    const BPF_MAP_GET_FD_BY_ID: i32 = 14;
+    #[repr(C)]
+    struct Lookup {
+        map: u32,
+        padding: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    #[repr(C)]
+    struct Open {
+        id: u32,
+        next: u32,
+        flags: u32,
+    }
+    let mut id = 0_u32;
+    let mut lookup = Lookup {
+        map: outer.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: (&raw const place).expose_provenance() as u64,
+        value: (&raw mut id).expose_provenance() as u64,
+        flags: 0,
+    };
+    // SAFETY: the attributes have the kernel's layout; key and value outlive the call and have the
+    // four bytes that an array of maps has.
+    match unsafe { call(BPF_MAP_LOOKUP_ELEM, &mut lookup) } {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut open = Open { id, next: 0, flags: 0 };
+    // SAFETY: the attributes have the kernel's layout; the descriptor returned is ours.
+    unsafe { call(BPF_MAP_GET_FD_BY_ID, &mut open).map(|fd| Some(OwnedFd::from_raw_fd(fd))) }
+}
+
+/// Puts maps into an array of maps. The kernel waits once, at the end, for readers of what was
+/// there before.
+pub(crate) fn set_inner_maps(
+    outer: BorrowedFd<'_>,
+    maps: &BTreeMap<u32, OwnedFd>,
+) -> io::Result<()> {
+    const BPF_MAP_UPDATE_BATCH: i32 = 26;
+    #[repr(C)]
+    struct Attributes {
+        in_batch: u64,
+        out_batch: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        element_flags: u64,
+        flags: u64,
+    }
+    if maps.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<u32> = maps.keys().copied().collect();
+    let values: Vec<u32> = maps.values().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    let mut attributes = Attributes {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr().expose_provenance() as u64,
+        values: values.as_ptr().expose_provenance() as u64,
+        count: u32::try_from(maps.len()).map_err(io::Error::other)?,
+        map: outer.as_raw_fd().cast_unsigned(),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes have the kernel's layout; keys and values outlive the call, and there
+    // are as many as it says.
+    unsafe { call(BPF_MAP_UPDATE_BATCH, &mut attributes).map(drop) }
+}
+
 /// Waits until every program that was running has ended: none reads anymore what was in force
 /// before the last flip.
 pub(crate) fn wait_for_readers() -> io::Result<()> {
@@ -247,12 +365,16 @@ macro_rules! plain_old_data {
 plain_old_data! {
     BfdSeenValue(bfd::Seen);
     BfdSessionValue(bfd::Session);
+    ChainValue(tables::Chain);
     ControlValue(capture::Control);
     CounterValue(tables::Counter);
-    EntryValue(directory::Entry);
+    LevelsValue(policy::Levels);
     NameValue(tables::Name);
+    PolicyValue(policy::Policy);
     ProgressValue(capture::Progress);
-    RingLineValue(tables::RingLine);
+    RatesValue(policy::Rates);
+    RefusedValue(policy::Refused);
     RootValue(tables::Root);
+    SourceKeyValue(policy::SourceKey);
     TargetValue(tables::Target);
 }

@@ -3,14 +3,14 @@
 //! The maps are not pinned: a capture ends with the program that does it, at the latest when its
 //! time is over, whatever becomes of this process.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use aya::{
     Ebpf,
     maps::{Array, MapData, PerCpuArray, RingBuf},
 };
 use isocast_dataplane_common::{
-    NO_BACKEND, Outcome,
+    NO_BACKEND, Outcome, Slot,
     capture::{Control, NO_SLOT, Progress, RING_BYTES, Record, SNAP_LEN, UNDECIDED, armed_for},
 };
 use nix::time::{ClockId, clock_gettime};
@@ -20,8 +20,7 @@ use crate::{
     Action, BackendKey, ServiceKey,
     bpf::{ControlValue, ProgressValue},
     dataplane::Dataplane,
-    explain::Lookup as _,
-    header::address_of,
+    explain::{Lookup as _, Member, further},
     maps::{MapFailure, failed, take},
 };
 
@@ -66,8 +65,10 @@ pub struct Captured {
     pub half: u32,
     /// Slot of the flow.
     pub slot: Option<u32>,
-    /// The slot's backend, and the one before it.
-    pub members: [Option<CapturedMember>; 2],
+    /// The slot's backend.
+    pub current: Option<CapturedMember>,
+    /// Who may have flows of the slot besides, in turn.
+    pub further: Vec<CapturedMember>,
     /// What became of the packet; nothing of a frame as it arrived.
     pub verdict: Option<CapturedVerdict>,
     /// Bytes of the frame.
@@ -195,9 +196,14 @@ impl Dataplane {
     pub fn captured(&self, most: usize) -> Result<(Vec<Captured>, Losses, bool), CaptureError> {
         let mut state = self.tap().state.lock();
         let mut records = Vec::new();
+        // Many packets find the same few slots.
+        let mut known = BTreeMap::new();
         while records.len() < most {
             let Some(item) = state.records.next() else { break };
-            records.extend(read(&item).map(|record| self.name(&record)));
+            let Some(record) = read(&item) else { continue };
+            let hosts = record.flow.hosts;
+            let hosts = known.entry(hosts).or_insert_with(|| self.hosts(hosts));
+            records.push(named(&record, hosts.clone()));
         }
         let (now, began) = (state.losses()?, state.began);
         let losses = Losses {
@@ -208,36 +214,44 @@ impl Dataplane {
         Ok((records, losses, goes_on))
     }
 
-    /// A record with names in place of numbers.
-    fn name(&self, record: &Record) -> Captured {
-        let Record { at_ns, packet, interface, len, captured, .. } = *record;
+    /// The hosts of a slot: what its backend and its chain are now.
+    fn hosts(&self, hosts: u32) -> Hosts {
         let tables = self.in_force();
-        let member = |number: u32| {
-            let number = u16::try_from(number & 0xffff).unwrap_or(NO_BACKEND);
-            let address = address_of(&tables.target(number)?.address);
-            Some(CapturedMember { key: tables.backend(number), address })
-        };
-        let data: Vec<u8> = record.data.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let captured = (captured as usize).min(SNAP_LEN);
-        let verdict = match (record.outcome, record.action) {
-            (UNDECIDED, 0) => None,
-            (UNDECIDED, action) => Some(CapturedVerdict::Went(Action::of(action))),
-            (outcome, _) => {
-                let reason = Outcome::ALL.iter().find(|it| **it as u32 == outcome);
-                Some(CapturedVerdict::Dropped(*reason.unwrap_or(&Outcome::TablesInconsistent)))
-            }
-        };
-        Captured {
-            at_ns,
-            packet,
-            interface,
-            half: record.flow.half,
-            slot: Some(record.flow.slot).filter(|slot| *slot != NO_SLOT),
-            members: [record.flow.backends, record.flow.backends >> 16].map(member),
-            verdict,
-            len,
-            data: data.get(..captured).unwrap_or_default().to_vec(),
+        let [current, chain] =
+            [hosts, hosts >> 16].map(|number| u16::try_from(number & 0xffff).unwrap_or(NO_BACKEND));
+        let member = |it: Member| CapturedMember { key: it.key, address: it.address };
+        let current = tables.target(current).map(|_| member(Member::of(&tables, current)));
+        let further = further(&tables, Slot { current: NO_BACKEND, chain });
+        (current, further.into_iter().map(member).collect())
+    }
+}
+
+type Hosts = (Option<CapturedMember>, Vec<CapturedMember>);
+
+/// A record with names in place of numbers.
+fn named(record: &Record, (current, further): Hosts) -> Captured {
+    let Record { at_ns, packet, interface, len, captured, .. } = *record;
+    let data: Vec<u8> = record.data.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let captured = (captured as usize).min(SNAP_LEN);
+    let verdict = match (record.outcome, record.action) {
+        (UNDECIDED, 0) => None,
+        (UNDECIDED, action) => Some(CapturedVerdict::Went(Action::of(action))),
+        (outcome, _) => {
+            let reason = Outcome::ALL.iter().find(|it| **it as u32 == outcome);
+            Some(CapturedVerdict::Dropped(*reason.unwrap_or(&Outcome::TablesInconsistent)))
         }
+    };
+    Captured {
+        at_ns,
+        packet,
+        interface,
+        half: record.flow.half,
+        slot: Some(record.flow.slot).filter(|slot| *slot != NO_SLOT),
+        current,
+        further,
+        verdict,
+        len,
+        data: data.get(..captured).unwrap_or_default().to_vec(),
     }
 }
 
@@ -253,12 +267,12 @@ fn read(bytes: &[u8]) -> Option<Record> {
     let [captured, outcome] = pair(words.next()?);
     let [action, reserved] = pair(words.next()?);
     let [service, half] = pair(words.next()?);
-    let [slot, backends] = pair(words.next()?);
+    let [slot, hosts] = pair(words.next()?);
     let mut data = [0; SNAP_LEN / 8];
     for word in &mut data {
         *word = words.next()?;
     }
-    let flow = isocast_dataplane_common::capture::FlowPlace { service, half, slot, backends };
+    let flow = isocast_dataplane_common::capture::FlowPlace { service, half, slot, hosts };
     Some(Record { at_ns, packet, interface, len, captured, outcome, action, reserved, flow, data })
 }
 

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use isocast_dataplane_common::{Outcome, tables::Counter};
+use isocast_dataplane_common::{Outcome, policy::Refused, tables::Counter};
 
 use crate::{
+    ceilings::CeilingKeeper,
     maps::{MapFailure, Maps, Numbered},
     plan::Ledger,
     tables::{BackendKey, ServiceKey},
@@ -15,6 +16,8 @@ use crate::{
 pub struct Counters {
     /// Packets to services, before any decision.
     pub services: BTreeMap<ServiceKey, Counter>,
+    /// Packets that services kept out, by reason.
+    pub refused: BTreeMap<ServiceKey, Refused>,
     /// Packets sent to backends.
     pub backends: BTreeMap<BackendKey, Counter>,
     /// What became of packets.
@@ -22,11 +25,17 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn read(maps: &Maps, ledger: &Ledger) -> Result<Self, MapFailure> {
+    pub(crate) fn read(
+        maps: &Maps,
+        ceilings: &CeilingKeeper,
+        ledger: &Ledger,
+    ) -> Result<Self, MapFailure> {
         let mut counters = Self::default();
         for (name, &number) in &ledger.services {
             let counter = maps.read_counter(Numbered::Service, number)?;
-            counters.services.insert(ServiceKey(Arc::clone(name)), counter);
+            let service = ServiceKey(Arc::clone(name));
+            counters.services.insert(service.clone(), counter);
+            counters.refused.insert(service, ceilings.refused(number)?);
         }
         for (owner, &number) in &ledger.targets {
             if owner.key.is_empty() {

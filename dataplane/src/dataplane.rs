@@ -15,28 +15,33 @@ use aya::{
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use isocast_dataplane_common::{
+    NO_CHAIN, RingPlace,
     directory::{Space, Value},
-    tables::FIRST_TARGET,
+    tables::{FIRST_TARGET, Root},
 };
 use tokio::sync::watch;
 
 use crate::{
     bpf::{self, Hook},
+    canary::{Canary, Questions},
     capture::Tap,
     counters::Counters,
-    directory::Directory,
+    directory::{Directories, Entries},
     drops::Drops,
     errors::{ApplyError, NotInForce, OpenError},
     explain::InForce,
-    header,
+    grace::GracePeriod,
+    guards::{self, Guards},
+    header::{self, NextHop},
     keys::ClusterSecret,
     links::{LinkError, Links, Uplink},
     loopback::Loopback,
-    maps::{BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Targets},
+    maps::{BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Taken, Targets, failed},
     netlink::interface_index,
     next_hops::{NextHopKeeper, NextHops, Wanted},
     pins,
-    plan::{self, Ledger, Node, Plan, TargetOwner},
+    plan::{self, ChainOwner, Content, Known, Ledger, Node, Plan, TargetOwner},
+    rings::Rings,
     tables::Tables,
 };
 
@@ -53,6 +58,9 @@ pub struct Config {
     pub cluster_secret: ClusterSecret,
     /// What the node does.
     pub roles: Roles,
+    /// Packets of unknown flows that a CPU passes on to further hops in ten milliseconds; usually
+    /// [`crate::PASS_ON_MAX`].
+    pub pass_on_max: u32,
 }
 
 /// What a node does. Which services it balances is in the tables.
@@ -81,7 +89,7 @@ pub enum Opened {
 pub struct Generation(pub u32);
 
 impl Generation {
-    const fn half(self) -> u32 {
+    pub(crate) const fn half(self) -> u32 {
         self.0 & 1
     }
 
@@ -99,6 +107,9 @@ pub struct Dataplane {
     config: Config,
     ebpf: Ebpf,
     maps: Maps,
+    directories: Directories,
+    rings: Rings,
+    guards: Guards,
     tap: Tap,
     drops: Drops,
     links: Links,
@@ -108,8 +119,12 @@ pub struct Dataplane {
     loopback: Loopback,
     generation: Generation,
     ledger: Ledger,
-    /// What the two halves hold.
-    directories: [Directory; 2],
+    /// Tries out what is written; on nodes that balance.
+    canary: Option<Canary>,
+    /// What the rings of the last tables hold.
+    known: Known,
+    /// Since the last flip.
+    grace: GracePeriod,
     applied: Option<Tables>,
 }
 
@@ -125,37 +140,51 @@ impl Dataplane {
     /// # Errors
     /// When something is missing, see [`crate::preflight`]. What was in force stays so.
     pub fn open(config: Config) -> Result<(Self, Opened), OpenError> {
+        Self::open_towards(config, None)
+    }
+
+    /// As [`Dataplane::open`], but with a next hop that everything is sent to, if one is given.
+    pub(crate) fn open_towards(
+        config: Config,
+        next_hop: Option<NextHop>,
+    ) -> Result<(Self, Opened), OpenError> {
         let (dir, bfd_dir) = (pins::layout_dir(&config.pin_dir), pins::bfd_dir(&config.pin_dir));
         for dir in [&dir, &bfd_dir] {
             pins::create(dir)
                 .map_err(|source| OpenError::Pin { path: config.pin_dir.clone(), source })?;
         }
         let mut loader = EbpfLoader::new();
-        for name in MAP_NAMES {
+        for name in MAP_NAMES.into_iter().chain(guards::MAP_NAMES) {
             loader.map_pin_path(name, dir.join(name));
         }
         for name in BFD_MAP_NAMES {
             loader.map_pin_path(name, bfd_dir.join(name));
         }
         let mut ebpf = loader.load(OBJECT).map_err(OpenError::Load)?;
-        let (maps, targets) = Maps::take(&mut ebpf)?;
+        // Before maps are taken out: a program is loaded with the descriptors of its maps.
+        load_programs(&mut ebpf, config.roles).map_err(OpenError::Program)?;
+        let Taken { maps, directories, rings, targets } = Taken::of(&mut ebpf)?;
         let (tap, drops) = (Tap::take(&mut ebpf)?, Drops::take(&mut ebpf)?);
         let generation = Generation(maps.generation()?);
-        let directories = [maps.read_directory(0)?, maps.read_directory(1)?];
-        let [even, odd] = &directories;
-        let in_force = if generation.half() == 0 { even } else { odd };
-        let ledger = recover(&maps, &targets, in_force)?;
+        let in_force = directories.listed(generation.half());
+        let ledger = recover(&maps, &targets, &rings, in_force)?;
+        let guards = Guards::open(&mut ebpf, generation.half(), in_force)?;
 
         let program = xdp(&mut ebpf).map_err(OpenError::Program)?;
-        program.load().map_err(OpenError::Program)?;
         let program = program.fd().map_err(OpenError::Program)?.as_fd();
         let predecessors = pins::predecessors(&config.pin_dir);
         let links = Links::open(&config.uplinks, &dir, &predecessors, program)?;
         let probe_links =
             if config.roles.edge { attach_probe(&mut ebpf, &config.uplinks)? } else { Vec::new() };
 
+        let canary = config.roles.edge.then(|| Canary::open(OBJECT, XDP_PROGRAM, &dir));
+        let canary = canary.transpose()?;
         let adopted = adopted_targets(&targets, &ledger)?;
-        let next_hops = NextHopKeeper::start(targets, adopted).map_err(OpenError::Netlink)?;
+        let next_hops = match next_hop {
+            None => NextHopKeeper::start(targets, adopted),
+            Some(next_hop) => NextHopKeeper::fixed(targets, next_hop),
+        };
+        let next_hops = next_hops.map_err(OpenError::Netlink)?;
         let loopback = Loopback::open().map_err(OpenError::Netlink)?;
         let opened = if generation.0 == 0 { Opened::Fresh } else { Opened::Adopted { generation } };
         tracing::info!(?opened, dir = %dir.display(), "data plane opened");
@@ -163,6 +192,9 @@ impl Dataplane {
             config,
             ebpf,
             maps,
+            directories,
+            rings,
+            guards,
             tap,
             drops,
             links,
@@ -171,14 +203,17 @@ impl Dataplane {
             loopback,
             generation,
             ledger,
-            directories,
+            canary,
+            known: Known::default(),
+            // A predecessor may have flipped its last generation in a moment ago.
+            grace: GracePeriod::begin(),
             applied: None,
         };
         Ok((dataplane, opened))
     }
 
-    /// Puts tables in force, whole or not at all. Blocks for some ten milliseconds, and somewhat
-    /// longer when next hops must be found first.
+    /// Puts tables in force, whole or not at all. Blocks for some milliseconds, for some ten more
+    /// right after the last tables, and longer when next hops must be found first.
     ///
     /// # Errors
     /// When the tables contradict themselves or the kernel refuses; what was in force stays so.
@@ -191,26 +226,45 @@ impl Dataplane {
             tunnel_addresses: &self.config.tunnel_addresses,
             decapsulates: self.config.roles.backend,
         };
-        let plan = plan::plan(tables, &self.ledger, node)?;
+        let plan = plan::plan(tables, &self.ledger, &self.known, node)?;
+        let guards = self.guards.plan(&tables.edge, &plan.ledger.services)?;
         let accepted: BTreeSet<_> =
             tables.decap.accepts.iter().map(|accept| accept.address).collect();
 
         // From here to the flip, only what nothing in force refers to is written.
-        bpf::wait_for_readers().map_err(ApplyError::Readers)?;
+        self.grace.wait().map_err(ApplyError::Readers)?;
         let next = self.generation.next();
+        self.guards.collect_garbage()?;
+        self.guards.write(next.half(), &guards)?;
         self.write_numbered(&plan)?;
         self.next_hops.want(self.wanted(&plan.ledger), NEXT_HOP_PATIENCE);
-        self.maps.write_root(next.half(), self.config.cluster_secret.root())?;
-        let [even, odd] = &mut self.directories;
-        let idle = if next.half() == 0 { even } else { odd };
-        self.maps.write_directory(next.half(), idle, &plan.directory)?;
+        let secret = &self.config.cluster_secret;
+        self.maps.write_root(next.half(), self.root())?;
+        self.directories.put(next.half(), plan.entries.clone()).map_err(failed("ENTRIES"))?;
+        if let Some(canary) = &mut self.canary {
+            let questions = Questions {
+                tables,
+                plan: &plan,
+                listed: self.directories.listed(self.generation.half()),
+                flow_key: secret.flow_key(),
+                own_addresses: &self.config.tunnel_addresses,
+            };
+            if let Err(error) = canary.ask(next.0, &questions, XDP_PROGRAM) {
+                // Written anew by the next attempt, all of it.
+                self.directories.clear(next.half());
+                return Err(error.into());
+            }
+        }
         self.loopback.add(&accepted).map_err(ApplyError::Loopback)?;
         self.maps.flip(next.0)?;
 
+        self.grace = GracePeriod::begin();
         self.generation = next;
+        self.known = Known::of(&plan.rings);
         let previous = std::mem::replace(&mut self.ledger, plan.ledger);
         self.applied = Some(tables.clone());
         self.clean_up(&previous, &accepted);
+        self.clean_up_guards(guards);
         self.take_over()?;
         tracing::debug!(generation = next.0, "tables in force");
         Ok(next)
@@ -221,7 +275,7 @@ impl Dataplane {
     /// # Errors
     /// When the kernel refuses.
     pub fn counters(&self) -> Result<Counters, MapFailure> {
-        Counters::read(&self.maps, &self.ledger)
+        Counters::read(&self.maps, self.guards.ceilings(), &self.ledger)
     }
 
     /// Follows what is known of the tunnel addresses in the tables.
@@ -254,13 +308,26 @@ impl Dataplane {
 
     /// What was put in force last, to be asked.
     pub(crate) fn in_force(&self) -> InForce<'_> {
-        let [even, odd] = &self.directories;
+        let half = self.generation.half();
         InForce {
             generation: self.generation,
-            root: self.config.cluster_secret.root(),
-            directory: if self.generation.half() == 0 { even } else { odd },
+            root: self.root(),
+            entries: self.directories.listed(half),
+            rings: &self.rings,
+            guards: &self.guards,
             ledger: &self.ledger,
             next_hops: &self.next_hops,
+        }
+    }
+
+    /// What this node's generations have besides their directories.
+    fn root(&self) -> Root {
+        let Config { cluster_secret: secret, pass_on_max, .. } = &self.config;
+        Root {
+            flow_key: secret.flow_key(),
+            key_tags: secret.key_tags(),
+            pass_on_max: *pass_on_max,
+            reserved: 0,
         }
     }
 
@@ -284,7 +351,7 @@ impl Dataplane {
         self.ebpf.program(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
-    /// Names, counters and rings of numbers that nothing in force has.
+    /// Names, counters, chains and rings of numbers that nothing in force has.
     fn write_numbered(&mut self, plan: &Plan) -> Result<(), MapFailure> {
         let fresh = (plan.ledger.services.iter())
             .filter(|(name, _)| !self.ledger.services.contains_key(*name));
@@ -292,6 +359,7 @@ impl Dataplane {
         for (name, &number) in &plan.ledger.services {
             if !self.ledger.services.contains_key(name) {
                 self.maps.write_name(Numbered::Service, number, Some(name))?;
+                self.guards.ceilings().forget(number)?;
             }
         }
         for (owner, &number) in &plan.ledger.targets {
@@ -299,9 +367,23 @@ impl Dataplane {
                 self.maps.write_name(Numbered::Target, number, Some(&owner.key))?;
             }
         }
-        for (slots, &number) in &plan.ledger.rings {
-            if !self.ledger.rings.contains_key(slots) {
-                self.maps.write_ring(number, slots)?;
+        for (owner, &number) in &plan.ledger.chains {
+            if !self.ledger.chains.contains_key(owner) {
+                self.maps.write_chain(number, owner.to_kernel())?;
+            }
+        }
+        self.write_rings(plan).map_err(failed("RINGS"))
+    }
+
+    fn write_rings(&mut self, plan: &Plan) -> io::Result<()> {
+        let is_new = |content: &Content| !self.ledger.rings.contains_key(content);
+        let places = plan.ledger.rings.iter().filter(|(content, _)| is_new(content));
+        self.rings.reserve(places.map(|(_, place)| *place))?;
+        for ring in &plan.rings {
+            if is_new(&ring.content)
+                && let Some(place) = plan.ledger.rings.get(&ring.content)
+            {
+                ring.write(self.rings.slots_mut(*place));
             }
         }
         Ok(())
@@ -333,6 +415,18 @@ impl Dataplane {
         }
         if let Err(error) = self.loopback.remove_others(accepted) {
             tracing::warn!(%error, "cannot remove service addresses");
+        }
+    }
+
+    /// After the flip, once nobody reads the previous generation: lists that only it had. Failures
+    /// are made up for by the next generation.
+    fn clean_up_guards(&mut self, planned: guards::Planned) {
+        let outcome = self.guards.flipped(planned).and_then(|()| {
+            let is_read = self.guards.has_garbage() && bpf::wait_for_readers().is_err();
+            if is_read { Ok(()) } else { self.guards.collect_garbage() }
+        });
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "cannot clean up source lists and ceilings");
         }
     }
 
@@ -382,11 +476,20 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
     ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
+fn probe(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, ProgramError> {
+    ebpf.program_mut(PROBE_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+fn load_programs(ebpf: &mut Ebpf, roles: Roles) -> Result<(), ProgramError> {
+    xdp(ebpf)?.load()?;
+    if roles.edge {
+        probe(ebpf)?.load()?;
+    }
+    Ok(())
+}
+
 fn attach_probe(ebpf: &mut Ebpf, uplinks: &[Uplink]) -> Result<Vec<OwnedFd>, OpenError> {
-    let program = ebpf.program_mut(PROBE_PROGRAM).ok_or(ProgramError::NotLoaded);
-    let program: &mut SchedClassifier =
-        program.and_then(TryInto::try_into).map_err(OpenError::Program)?;
-    program.load().map_err(OpenError::Program)?;
+    let program = probe(ebpf).map_err(OpenError::Program)?;
     let fd: BorrowedFd<'_> = program.fd().map_err(OpenError::Program)?.as_fd();
     let attach = |uplink: &Uplink| {
         interface_index(&uplink.interface)
@@ -397,7 +500,12 @@ fn attach_probe(ebpf: &mut Ebpf, uplinks: &[Uplink]) -> Result<Vec<OwnedFd>, Ope
 }
 
 /// Learns from the maps what a predecessor put in force.
-fn recover(maps: &Maps, targets: &Targets, in_force: &Directory) -> Result<Ledger, MapFailure> {
+fn recover(
+    maps: &Maps,
+    targets: &Targets,
+    rings: &Rings,
+    in_force: &Entries,
+) -> Result<Ledger, MapFailure> {
     let mut ledger = Ledger::default();
     for (number, name) in maps.read_names(Numbered::Service)? {
         ledger.services.insert(name.into(), number);
@@ -406,10 +514,15 @@ fn recover(maps: &Maps, targets: &Targets, in_force: &Directory) -> Result<Ledge
         let address = header::address_of(&targets.read(number)?.address);
         ledger.targets.insert(TargetOwner { key: key.into(), address }, number);
     }
-    for entry in in_force.entries() {
-        if entry.key.is_in(Space::Listener) && entry.value.tenant != Value::TUNNEL {
-            let ring = entry.value.index;
-            ledger.rings.insert(maps.read_ring(ring)?.into(), ring);
+    for (key, value) in in_force {
+        if key.is_in(Space::Listener) && value.tenant != Value::TUNNEL {
+            let place = RingPlace::from_code(value.index);
+            let Some(slots) = rings.read(place) else { continue };
+            ledger.rings.insert(Content::of(slots.iter().copied()), place);
+            let chains: BTreeSet<u16> = slots.iter().map(|slot| slot.chain).collect();
+            for chain in chains.into_iter().filter(|chain| *chain != NO_CHAIN) {
+                ledger.chains.insert(ChainOwner::of_kernel(&maps.read_chain(chain)?), chain);
+            }
         }
     }
     Ok(ledger)

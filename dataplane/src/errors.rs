@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use aya::{EbpfError, programs::ProgramError};
 
-use crate::{links::LinkError, maps::MapFailure, plan::TablesError};
+use crate::{canary::CanaryError, links::LinkError, maps::MapFailure, plan::TablesError};
 
 /// The data plane cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,9 @@ pub enum OpenError {
     /// Netlink failed.
     #[error("cannot talk to the kernel's network configuration")]
     Netlink(#[source] io::Error),
+    /// Ceilings cannot be divided over the cores.
+    #[error("cannot learn of the cores that share ceilings")]
+    Ceilings(#[source] io::Error),
     /// The health checks' program cannot be attached.
     #[error("cannot attach the probe program to {interface}")]
     Probe {
@@ -58,6 +61,9 @@ pub enum ApplyError {
     /// A predecessor's link cannot be taken over: its program forwards from its own maps.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// What was written would not forward as the tables say.
+    #[error("the tables failed the trial before they were put in force")]
+    Canary(#[from] CanaryError),
     /// The loopback cannot be changed.
     #[error("cannot configure service addresses")]
     Loopback(#[source] io::Error),

@@ -4,9 +4,10 @@
 //! ready-made headers, step by step in the program's order, down to the bytes that leave. Nothing
 //! is sent, and nothing is counted. A test compares it with the loaded program, packet by packet.
 //!
-//! It never guesses: what no table says (whether this host has a socket for the flow) is part of
-//! the question.
+//! It never guesses: what no table says (whether this host has a socket for the flow, how full the
+//! buckets of ceilings are) is part of the question.
 
+mod guard;
 mod outer;
 mod packet;
 mod tables;
@@ -14,16 +15,19 @@ mod tables;
 use std::net::IpAddr;
 
 use isocast_dataplane_common::{
-    NO_BACKEND, Outcome,
-    directory::{Key, Space, Value},
-    encap::{ETHERNET_LEN, GUE_LEN, tenant_word},
+    NO_BACKEND, NO_CHAIN, Outcome, RingPlace, Slot,
+    directory::{Address, Key, Space, Value},
+    encap::{ETHERNET_LEN, FLAG_COOKIE, GUE_LEN},
     flow::Flow,
     tables::{ECHO_V4, ECHO_V6, Target},
 };
 
 use self::outer::Outer;
-pub use self::packet::{NotAPacket, PAYLOAD_MAX, Question, Transport};
 pub(crate) use self::tables::{InForce, Lookup};
+pub use self::{
+    guard::{Guard, Level, SourceVerdict},
+    packet::{NotAPacket, PAYLOAD_MAX, Question, Transport},
+};
 use crate::{
     Action, BackendKey, ServiceKey,
     dataplane::{Dataplane, Generation},
@@ -37,6 +41,8 @@ pub struct Explained {
     pub generation: Generation,
     /// What the directory says of the destination.
     pub found: Found,
+    /// What the service asks of the packet first; absent: nothing.
+    pub guard: Option<Guard>,
     /// What the flow's slot says; absent: no ring was asked.
     pub choice: Option<Choice>,
     /// What the program returns.
@@ -78,14 +84,17 @@ pub enum Found {
 pub struct Choice {
     /// The flow hash.
     pub hash: u64,
-    /// Number of the ring.
-    pub ring: u16,
+    /// The block of the pool that the ring begins at.
+    pub ring: u32,
+    /// Number of the ring's slots.
+    pub slots: u32,
     /// Place in it.
     pub slot: usize,
     /// Who gets new flows.
     pub current: Option<Member>,
-    /// Who had the slot before.
-    pub previous: Option<Member>,
+    /// Who may have flows of the slot besides, in turn: each gets a TCP packet within a connection
+    /// that the one before has no socket for.
+    pub further: Vec<Member>,
     /// Whether it matters that this host has a socket for the flow.
     pub asks_for_socket: bool,
 }
@@ -127,8 +136,10 @@ pub struct OuterHeader {
     pub header_len: usize,
     /// Bytes of the whole IP packet.
     pub packet_len: usize,
-    /// Who is asked next if the backend does not know the flow.
-    pub further_hop: Option<IpAddr>,
+    /// Who is asked in turn if the backend does not know the flow.
+    pub further_hops: Vec<IpAddr>,
+    /// Packet flags of the tunnel header.
+    pub flags: u8,
 }
 
 /// What became of a packet; the rest of an explanation is how.
@@ -141,8 +152,13 @@ struct End {
     frame: Vec<u8>,
 }
 
-/// Explains a packet that arrives by the interface of this number.
-pub(crate) fn explain(tables: &impl Lookup, question: &Question, ingress: u32) -> Explained {
+/// Explains a packet that arrives by the interface of this number, and finds ceilings at this level.
+pub(crate) fn explain(
+    tables: &impl Lookup,
+    question: &Question,
+    ingress: u32,
+    level: Level,
+) -> Explained {
     let frame = question.frame();
     let destination = address_words(question.destination());
     let unanswered = |found, end| Explained::of(tables, found, None, end);
@@ -158,7 +174,7 @@ pub(crate) fn explain(tables: &impl Lookup, question: &Question, ingress: u32) -
             let outcome = tunnel(tables, question);
             unanswered(Found::Tunnel, End::dropped(outcome, frame))
         }
-        Some(service) => balance(tables, question, service, ingress, frame),
+        Some(service) => balance(tables, question, service, ingress, level),
         None => match tables.find(&Key::new(Space::Vip, &destination, 0, 0, 0)) {
             Some(_) => unanswered(Found::Address, End::dropped(Outcome::UnlistedPort, frame)),
             None => unanswered(Found::Nothing, End::passed(frame)),
@@ -166,75 +182,123 @@ pub(crate) fn explain(tables: &impl Lookup, question: &Question, ingress: u32) -
     }
 }
 
-/// A packet for a service: hash, slot, backend, header.
+/// A packet for a service: guards, hash, slot, backend, header.
 fn balance(
     tables: &impl Lookup,
     question: &Question,
     service: Value,
     ingress: u32,
-    frame: Vec<u8>,
+    level: Level,
 ) -> Explained {
-    let Value { index: ring, service: number, tenant } = service;
-    let tenant = tenant & TENANT;
+    let frame = question.frame();
+    let Value { index, service: number, tenant } = service;
+    let tenant = tenant & Value::TENANT;
     let found = Found::Service { service: tables.service(number), number, tenant };
-    let hash = flow_hash(tables, question);
-    let Some((place, slot)) = tables.slot(ring, hash) else {
-        return Explained::of(
-            tables,
-            found,
-            None,
-            End::dropped(Outcome::TablesInconsistent, frame),
-        );
+    let guard = Guard::of(tables, &service, question, level);
+    let explained = |choice, end| Explained {
+        guard: guard.clone(),
+        ..Explained::of(tables, found.clone(), choice, end)
     };
-    // Only a TCP packet within a connection can be told to be a stranger's.
-    let second_chance = slot.previous != NO_BACKEND && question.is_within_connection();
-    let member = |number| (number != NO_BACKEND).then(|| Member::of(tables, number));
-    let is_here = |number| tables.target(number).is_some_and(|it| it.flags & LOCAL != 0);
-    let asks_for_socket = second_chance && is_here(slot.current) && !is_here(slot.previous);
+    if let Some(reason) = guard.as_ref().and_then(Guard::refusal) {
+        return explained(None, End::dropped(reason, frame));
+    }
+    let (hash, ring) = (flow_hash(tables, question), RingPlace::from_code(index));
+    let Some((place, slot)) = tables.slot(ring, hash) else {
+        return explained(None, End::dropped(Outcome::TablesInconsistent, frame));
+    };
+    let flags = if guard.as_ref().is_some_and(Guard::is_challenged) { FLAG_COOKIE } else { 0 };
+    let turn = Turn::of(tables, question, slot);
     let choice = Choice {
         hash,
-        ring,
+        ring: ring.first_block(),
+        slots: ring.slots(),
         slot: place,
-        current: member(slot.current),
-        previous: member(slot.previous),
-        asks_for_socket,
+        current: (slot.current != NO_BACKEND).then(|| Member::of(tables, slot.current)),
+        further: further(tables, slot),
+        asks_for_socket: turn.as_ref().is_some_and(|turn| turn.asks_for_socket),
     };
-    let (mut taken, mut hop) = (slot.current, second_chance.then_some(slot.previous));
-    if asks_for_socket && !question.has_socket() {
-        (taken, hop) = (slot.previous, None);
-    }
-    let end = if slot.current == NO_BACKEND {
-        End::dropped(Outcome::NoBackend, frame)
-    } else {
-        match (tables.target(taken), hop.map(|hop| tables.target(hop))) {
-            (None, _) | (_, Some(None)) => End::dropped(Outcome::TablesInconsistent, frame),
-            (Some(target), _) if taken == slot.current && target.flags & LOCAL != 0 => End {
-                backend: member(taken),
-                outcome: Some(Outcome::DeliveredHere),
-                ..End::passed(frame)
-            },
-            (Some(target), _) if target.flags & Target::READY == 0 => {
-                let backend = member(taken);
-                End { backend, ..End::dropped(Outcome::NextHopUnresolved, frame) }
-            }
-            (Some(target), hop) => {
-                // A further hop of the other family does not fit the header's word.
-                let hop = hop.flatten().filter(|hop| (hop.flags ^ target.flags) & IPV6 == 0);
-                let outer = Outer::of(question, hash, tenant_word(tenant, 0));
-                let inner = frame.get(ETHERNET_LEN..).unwrap_or_default();
-                let (header, frame) = outer.encapsulate(&target, hop.as_ref(), inner);
-                End {
-                    action: sent(&target, ingress),
-                    outcome: Some(Outcome::Encapsulated),
-                    backend: member(taken),
-                    outer: Some(header),
-                    interface: Some(target.interface),
-                    frame,
-                }
+    let end = match turn {
+        None if slot.current == NO_BACKEND => End::dropped(Outcome::NoBackend, frame),
+        None => End::dropped(Outcome::TablesInconsistent, frame),
+        Some(Turn { number, delivered: true, .. }) => End {
+            backend: Some(Member::of(tables, number)),
+            outcome: Some(Outcome::DeliveredHere),
+            ..End::passed(frame)
+        },
+        Some(Turn { number, target, .. }) if target.flags & Target::READY == 0 => End {
+            backend: Some(Member::of(tables, number)),
+            ..End::dropped(Outcome::NextHopUnresolved, frame)
+        },
+        Some(Turn { number, target, hops, .. }) => {
+            let outer = Outer::of(question, hash, tenant, flags);
+            let inner = frame.get(ETHERNET_LEN..).unwrap_or_default();
+            let (header, frame) = outer.encapsulate(&target, &hops, inner);
+            End {
+                action: sent(&target, ingress),
+                outcome: Some(Outcome::Encapsulated),
+                backend: Some(Member::of(tables, number)),
+                outer: Some(header),
+                interface: Some(target.interface),
+                frame,
             }
         }
     };
-    Explained::of(tables, found, Some(choice), end)
+    explained(Some(choice), end)
+}
+
+/// Whose turn a packet is, and whose after that.
+struct Turn {
+    number: u16,
+    target: Target,
+    /// Who is asked in turn, after that.
+    hops: Vec<Address>,
+    /// It is this node, and keeps the packet.
+    delivered: bool,
+    asks_for_socket: bool,
+}
+
+impl Turn {
+    /// Nothing: the slot is nobody's, or the tables contradict themselves.
+    fn of(tables: &impl Lookup, question: &Question, slot: Slot) -> Option<Self> {
+        let number = slot.current;
+        let target = tables.target(number)?;
+        let is_here = target.flags & Target::LOCAL != 0;
+        let settled =
+            Self { number, target, hops: Vec::new(), delivered: is_here, asks_for_socket: false };
+        // Only a TCP packet within a connection can be told to be a stranger's.
+        if slot.chain == NO_CHAIN || !question.is_within_connection() {
+            return Some(settled);
+        }
+        let chain = tables.chain(slot.chain)?;
+        let mut hops: Vec<_> = chain.hops.into_iter().take(chain.len.into()).collect();
+        if !is_here {
+            return Some(Self { hops, ..settled });
+        }
+        if question.has_socket() {
+            return Some(Self { asks_for_socket: true, ..settled });
+        }
+        // The first further hop is sent to as a target of its own.
+        hops.drain(..hops.len().min(1));
+        let (number, target) = (chain.first, tables.target(chain.first)?);
+        Some(Self { number, target, hops, delivered: false, asks_for_socket: true })
+    }
+}
+
+/// Who may have flows of a slot besides its own backend.
+pub(crate) fn further(tables: &impl Lookup, slot: Slot) -> Vec<Member> {
+    if slot.chain == NO_CHAIN {
+        return Vec::new();
+    }
+    let chain = tables.chain(slot.chain).unwrap_or_default();
+    let addresses = chain.hops.iter().take(chain.len.into()).map(address_of);
+    let number = |(n, address)| match n {
+        0 => chain.first,
+        _ => tables.target_at(address).unwrap_or(NO_BACKEND),
+    };
+    addresses
+        .enumerate()
+        .map(|hop| Member { address: hop.1, ..Member::of(tables, number(hop)) })
+        .collect()
 }
 
 /// An echo request for a service's address.
@@ -279,23 +343,23 @@ fn flow_hash(tables: &impl Lookup, question: &Question) -> u64 {
     if question.source().is_ipv4() { flow.hash_v4(&key) } else { flow.hash_v6(&key) }
 }
 
-/// The bits of a directory's value that are the tenant.
-pub(crate) const TENANT: u32 = 0x00ff_ffff;
-const LOCAL: u32 = Target::LOCAL;
-const IPV6: u32 = Target::IPV6;
-
 fn sent(target: &Target, ingress: u32) -> Action {
     if target.interface == ingress { Action::Transmit } else { Action::Redirect }
 }
 
 impl Dataplane {
-    /// Explains a packet that would arrive by `interface`.
+    /// Explains a packet that would arrive by `interface`, and finds ceilings at this level.
     ///
     /// # Errors
     /// An interface that there is not.
-    pub fn explain(&self, question: &Question, interface: &str) -> std::io::Result<Explained> {
+    pub fn explain(
+        &self,
+        question: &Question,
+        interface: &str,
+        level: Level,
+    ) -> std::io::Result<Explained> {
         let ingress = crate::netlink::interface_index(interface)?;
-        Ok(explain(&self.in_force(), question, ingress))
+        Ok(explain(&self.in_force(), question, ingress, level))
     }
 }
 
@@ -303,7 +367,8 @@ impl Explained {
     fn of(tables: &impl Lookup, found: Found, choice: Option<Choice>, end: End) -> Self {
         let End { action, outcome, backend, outer, interface, frame } = end;
         let generation = tables.generation();
-        Self { generation, found, choice, action, outcome, backend, outer, interface, frame }
+        let guard = None;
+        Self { generation, found, guard, choice, action, outcome, backend, outer, interface, frame }
     }
 }
 
@@ -325,7 +390,7 @@ impl End {
 }
 
 impl Member {
-    fn of(tables: &impl Lookup, number: u16) -> Self {
+    pub(crate) fn of(tables: &impl Lookup, number: u16) -> Self {
         let target = tables.target(number).unwrap_or_default();
         let reach = match target.flags {
             flags if flags & Target::LOCAL != 0 => Reach::Here,

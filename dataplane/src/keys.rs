@@ -1,7 +1,5 @@
 //! Keys, all derived from the cluster secret: what every node must agree on without talking.
 
-use isocast_dataplane_common::tables::Root;
-
 /// The secret that all nodes of a cluster share.
 #[derive(Clone)]
 pub struct ClusterSecret([u8; 32]);
@@ -36,10 +34,6 @@ impl ClusterSecret {
         let bytes = blake3::derive_key("isocast v1 encapsulation key tags", &self.0);
         let [a, b, c, d, e, f, g, h, ..] = bytes;
         [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
-    }
-
-    pub(crate) fn root(&self) -> Root {
-        Root { flow_key: self.flow_key(), key_tags: self.key_tags() }
     }
 }
 

@@ -7,40 +7,53 @@
 
 pub mod bfd;
 mod bpf;
+mod canary;
 mod capture;
+mod ceilings;
 mod counters;
 mod dataplane;
 mod directory;
 mod drops;
 mod errors;
 mod explain;
+pub mod fixture;
+mod grace;
+mod guards;
 mod header;
 mod inspect;
 mod keys;
 mod links;
 mod loopback;
+mod mapped;
 mod maps;
 pub mod netlink;
 mod next_hops;
 pub mod pass;
 mod pins;
 mod plan;
+mod policy;
 mod preflight;
+mod rates;
 mod resolve;
+mod rings;
 mod tables;
 mod tenants;
 mod trace;
+mod tunnel;
 
-pub use isocast_dataplane_common::{Outcome, tables::Counter};
+pub use isocast_dataplane_common::{
+    Outcome, limits::PASS_ON_MAX, policy::Refused, tables::Counter,
+};
 
 pub use self::{
+    canary::{CanaryError, WrongAnswer},
     capture::{CAPTURE_RECORDS, CaptureError, Captured, CapturedMember, CapturedVerdict, Losses},
     counters::Counters,
     dataplane::{Config, Dataplane, Generation, Opened, Roles, detach},
     errors::{ApplyError, NotInForce, OpenError},
     explain::{
-        Choice, Explained, Found, Member, NotAPacket, OuterHeader, PAYLOAD_MAX, Question, Reach,
-        Transport,
+        Choice, Explained, Found, Guard, Level, Member, NotAPacket, OuterHeader, PAYLOAD_MAX,
+        Question, Reach, SourceVerdict, Transport,
     },
     header::{MacAddress, NextHop},
     inspect::{Difference, InspectError, Inspection},
@@ -49,10 +62,12 @@ pub use self::{
     maps::MapFailure,
     next_hops::{NextHops, Unresolved},
     plan::TablesError,
+    policy::{Ceilings, ServicePolicy, SourceList, SourceRule},
     preflight::{Need, preflight},
     tables::{
         Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey,
         Tables, Vip,
     },
     trace::{Action, Traced},
+    tunnel::TunnelHeader,
 };

@@ -8,24 +8,25 @@ use aya::{
     maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues},
 };
 use isocast_dataplane_common::{
-    NO_BACKEND, RING_SLOTS, Slot,
-    directory::Entry,
     limits::{DIRECTORY_BUCKETS, DIRECTORY_PLACES, MAX_NAME_LEN},
-    tables::{Counter, LINES_PER_RING, Name, RingLine, Root, SLOTS_PER_LINE, Target},
+    tables::{Chain, Counter, Name, Root, Target},
 };
 
 use crate::{
-    bpf::{CounterValue, EntryValue, NameValue, RingLineValue, RootValue, TargetValue},
-    directory::Directory,
+    bpf::{ChainValue, CounterValue, NameValue, RootValue, TargetValue},
+    directory::Directories,
+    mapped::{Mapped, Shared},
+    rings::Rings,
 };
 
 /// Names of all maps: what is pinned.
-pub(crate) const MAP_NAMES: [&str; 11] = [
+pub(crate) const MAP_NAMES: [&str; 12] = [
     "GENERATION",
     "ROOTS",
     "DISPLACEMENTS",
     "ENTRIES",
     "RINGS",
+    "CHAINS",
     "TARGETS",
     "SERVICE_NAMES",
     "TARGET_NAMES",
@@ -39,13 +40,11 @@ pub(crate) const BFD_MAP_NAMES: [&str; 2] = [BFD_SESSIONS, BFD_SEEN];
 pub(crate) const BFD_SESSIONS: &str = "BFD_SESSIONS";
 pub(crate) const BFD_SEEN: &str = "BFD_SEEN";
 
-/// The maps, but for the targets, which [`crate::next_hops`] keeps.
+/// The maps that are written value by value, but for the targets, which [`crate::next_hops`] keeps.
 pub(crate) struct Maps {
     generation: Array<MapData, u32>,
     roots: Array<MapData, RootValue>,
-    displacements: Array<MapData, u32>,
-    entries: Array<MapData, EntryValue>,
-    rings: Array<MapData, RingLineValue>,
+    chains: Array<MapData, ChainValue>,
     service_names: Array<MapData, NameValue>,
     target_names: Array<MapData, NameValue>,
     service_counters: PerCpuArray<MapData, CounterValue>,
@@ -66,31 +65,46 @@ pub(crate) enum Numbered {
 pub struct MapFailure {
     name: &'static str,
     #[source]
-    source: MapError,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-pub(crate) fn failed(name: &'static str) -> impl FnOnce(MapError) -> MapFailure {
-    move |source| MapFailure { name, source }
+pub(crate) fn failed<E>(name: &'static str) -> impl FnOnce(E) -> MapFailure
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    move |source| MapFailure { name, source: source.into() }
 }
 
-impl Maps {
-    /// Takes the maps out of a loaded object; the targets apart.
-    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<(Self, Targets), MapFailure> {
-        let maps = Self {
+/// Everything of a loaded object that is written to.
+pub(crate) struct Taken {
+    pub(crate) maps: Maps,
+    pub(crate) directories: Directories,
+    pub(crate) rings: Rings,
+    pub(crate) targets: Targets,
+}
+
+impl Taken {
+    /// Takes the maps out of a loaded object.
+    pub(crate) fn of(ebpf: &mut Ebpf) -> Result<Self, MapFailure> {
+        let maps = Maps {
             generation: take(ebpf, "GENERATION")?,
             roots: take(ebpf, "ROOTS")?,
-            displacements: take(ebpf, "DISPLACEMENTS")?,
-            entries: take(ebpf, "ENTRIES")?,
-            rings: take(ebpf, "RINGS")?,
+            chains: take(ebpf, "CHAINS")?,
             service_names: take(ebpf, "SERVICE_NAMES")?,
             target_names: take(ebpf, "TARGET_NAMES")?,
             service_counters: take(ebpf, "SERVICE_COUNTERS")?,
             target_counters: take(ebpf, "TARGET_COUNTERS")?,
             outcome_counters: take(ebpf, "OUTCOME_COUNTERS")?,
         };
-        Ok((maps, Targets { map: take(ebpf, "TARGETS")? }))
+        let displacements = map_values(ebpf, "DISPLACEMENTS", 2 * DIRECTORY_BUCKETS)?;
+        let directories =
+            Directories::open(displacements, map_values(ebpf, "ENTRIES", 2 * DIRECTORY_PLACES)?);
+        let rings = Rings::open(take_data(ebpf, "RINGS")?).map_err(failed("RINGS"))?;
+        Ok(Self { maps, directories, rings, targets: Targets { map: take(ebpf, "TARGETS")? } })
     }
+}
 
+impl Maps {
     /// The generation in force; its low bit says which half of the tables.
     pub(crate) fn generation(&self) -> Result<u32, MapFailure> {
         self.generation.get(&0, 0).map_err(failed("GENERATION"))
@@ -105,59 +119,12 @@ impl Maps {
         self.roots.set(half, RootValue(root), 0).map_err(failed("ROOTS"))
     }
 
-    pub(crate) fn read_directory(&self, half: u32) -> Result<Directory, MapFailure> {
-        let mut directory = Directory::empty();
-        for (at, displacement) in (half * BUCKETS..).zip(&mut directory.displacements) {
-            *displacement = self.displacements.get(&at, 0).map_err(failed("DISPLACEMENTS"))?;
-        }
-        for (at, place) in (half * PLACES..).zip(&mut directory.places) {
-            *place = self.entries.get(&at, 0).map_err(failed("ENTRIES"))?.0;
-        }
-        Ok(directory)
+    pub(crate) fn read_chain(&self, number: u16) -> Result<Chain, MapFailure> {
+        Ok(self.chains.get(&u32::from(number), 0).map_err(failed("CHAINS"))?.0)
     }
 
-    /// Writes what differs from `present`, and keeps `present` true to the kernel also when it
-    /// fails half-way.
-    pub(crate) fn write_directory(
-        &mut self,
-        half: u32,
-        present: &mut Directory,
-        wanted: &Directory,
-    ) -> Result<(), MapFailure> {
-        let displacements = present.displacements.iter_mut().zip(&wanted.displacements);
-        for (at, (present, wanted)) in (half * BUCKETS..).zip(displacements) {
-            if present != wanted {
-                self.displacements.set(at, *wanted, 0).map_err(failed("DISPLACEMENTS"))?;
-                *present = *wanted;
-            }
-        }
-        let places = present.places.iter_mut().zip(&wanted.places);
-        for (at, (present, wanted)) in (half * PLACES..).zip(places) {
-            if present != wanted {
-                self.entries.set(at, EntryValue(*wanted), 0).map_err(failed("ENTRIES"))?;
-                *present = *wanted;
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn read_ring(&self, ring: u16) -> Result<Vec<Slot>, MapFailure> {
-        let mut slots = Vec::with_capacity(RING_SLOTS);
-        for line in ring_lines(ring) {
-            slots.extend(self.rings.get(&line, 0).map_err(failed("RINGS"))?.0.slots);
-        }
-        Ok(slots)
-    }
-
-    pub(crate) fn write_ring(&mut self, ring: u16, slots: &[Slot]) -> Result<(), MapFailure> {
-        for (at, chunk) in ring_lines(ring).zip(slots.chunks(SLOTS_PER_LINE)) {
-            let mut line = RingLine { slots: [Slot::settled(NO_BACKEND); SLOTS_PER_LINE] };
-            for (to, from) in line.slots.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            self.rings.set(at, RingLineValue(line), 0).map_err(failed("RINGS"))?;
-        }
-        Ok(())
+    pub(crate) fn write_chain(&mut self, number: u16, chain: Chain) -> Result<(), MapFailure> {
+        self.chains.set(u32::from(number), ChainValue(chain), 0).map_err(failed("CHAINS"))
     }
 
     /// Owners of numbers, as text; numbers without an owner are left out.
@@ -248,6 +215,7 @@ impl Targets {
     }
 }
 
+/// Takes one map out of a loaded object.
 pub(crate) fn take<T: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
@@ -256,16 +224,17 @@ pub(crate) fn take<T: TryFrom<Map, Error = MapError>>(
     map.and_then(T::try_from).map_err(failed(name))
 }
 
-fn ring_lines(ring: u16) -> std::ops::Range<u32> {
-    let first = u32::from(ring) * LINES;
-    first..first + LINES
+fn take_data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, MapFailure> {
+    match ebpf.take_map(name) {
+        Some(Map::Array(data) | Map::ArrayOfMaps(data)) => Ok(data),
+        _ => Err(failed(name)(MapError::InvalidName { name: name.to_owned() })),
+    }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "small constants")]
-const BUCKETS: u32 = DIRECTORY_BUCKETS as u32;
-#[expect(clippy::cast_possible_truncation, reason = "small constants")]
-const PLACES: u32 = DIRECTORY_PLACES as u32;
-#[expect(clippy::cast_possible_truncation, reason = "small constants")]
-const LINES: u32 = LINES_PER_RING as u32;
-
-const _: () = assert!(size_of::<Entry>() == size_of::<EntryValue>());
+fn map_values<T: Shared>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    len: usize,
+) -> Result<Mapped<T>, MapFailure> {
+    Mapped::of(take_data(ebpf, name)?.fd(), len).map_err(failed(name))
+}

@@ -98,27 +98,23 @@ struct State {
     /// What the kernel's map holds, as far as it was written from here.
     written: BTreeMap<u16, Target>,
     resolved: NextHops,
+    /// In place of everything that would be looked up.
+    fixed: Option<NextHop>,
     stopping: bool,
 }
 
 impl NextHopKeeper {
+    /// Sends everything to one next hop, whatever the kernel's routes say, and resolves nothing.
+    pub(crate) fn fixed(targets: Targets, next_hop: NextHop) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(targets, BTreeMap::new(), Some(next_hop))?);
+        Ok(Self { shared, thread: None })
+    }
+
     /// Starts resolving in the calling thread's network namespace.
     pub(crate) fn start(targets: Targets, wanted: BTreeMap<u16, Wanted>) -> io::Result<Self> {
         let announcements = Announcements::of(&GROUPS)?;
         let resolver = Resolver::open()?;
-        let state = State {
-            targets,
-            wanted: with_anywhere(wanted),
-            written: BTreeMap::new(),
-            resolved: NextHops::new(),
-            stopping: false,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            wake: EventFd::from_value_and_flags(1, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
-            published: watch::Sender::new(Arc::default()),
-        });
+        let shared = Arc::new(Shared::new(targets, wanted, None)?);
         let thread = std::thread::Builder::new().name("next-hops".to_owned()).spawn({
             let shared = shared.clone();
             move || run(&shared, &announcements, resolver)
@@ -146,6 +142,9 @@ impl NextHopKeeper {
             .filter(|destination| !state.resolved.contains_key(destination))
             .collect();
         state.wanted = with_anywhere(wanted);
+        if let Some(fixed) = state.fixed {
+            state.resolved = state.wanted.values().map(|it| (it.destination, Ok(fixed))).collect();
+        }
         state.write();
         self.wake();
         let pending = |state: &State| {
@@ -180,6 +179,29 @@ impl Drop for NextHopKeeper {
         {
             tracing::error!("the next-hop thread panicked");
         }
+    }
+}
+
+impl Shared {
+    fn new(
+        targets: Targets,
+        wanted: BTreeMap<u16, Wanted>,
+        fixed: Option<NextHop>,
+    ) -> io::Result<Self> {
+        let state = State {
+            targets,
+            wanted: with_anywhere(wanted),
+            written: BTreeMap::new(),
+            resolved: NextHops::new(),
+            fixed,
+            stopping: false,
+        };
+        Ok(Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            wake: EventFd::from_value_and_flags(1, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            published: watch::Sender::new(Arc::default()),
+        })
     }
 }
 

@@ -12,13 +12,14 @@ use std::{
 };
 
 use isocast_dataplane_common::{
-    Outcome, RING_SLOTS, bfd, directory, limits,
-    tables::{Counter, Name, RingLine, Root, Target},
+    Outcome, bfd, directory, limits, policy,
+    slot::RING_SLOTS_MIN,
+    tables::{Chain, Counter, Name, RingLine, Root, Target},
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// Changes whenever the meaning of a map changes and no size does.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 3;
 
 /// The same for the maps of BFD.
 const BFD_LAYOUT: u32 = 1;
@@ -31,8 +32,11 @@ pub(crate) fn layout_dir(pin_dir: &Path) -> PathBuf {
         LAYOUT,
         [size_of::<directory::Entry>(), limits::DIRECTORY_BUCKETS, limits::DIRECTORY_PLACES],
         [size_of::<Root>(), size_of::<Target>(), limits::TARGET_POOL],
-        [size_of::<RingLine>(), RING_SLOTS, limits::RING_POOL],
+        [size_of::<RingLine>(), RING_SLOTS_MIN, limits::RING_BLOCK_POOL, limits::BLOCKS_PER_CHUNK],
+        [size_of::<Chain>(), limits::CHAIN_POOL],
         [size_of::<Name>(), size_of::<Counter>(), limits::SERVICE_POOL],
+        [size_of::<policy::Policy>(), size_of::<policy::SourceKey>(), policy::SOURCE_POOL],
+        [size_of::<policy::Rates>(), size_of::<policy::Levels>(), size_of::<policy::Refused>()],
         outcomes,
     );
     pin_dir.join(short_hash(&format!("{layout:?}")))

@@ -5,6 +5,10 @@
 //! force has, so a failure half-way changes nothing, and the flip changes everything. An owner
 //! that stays keeps its number, and with it its counters.
 
+mod chains;
+mod contents;
+mod places;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -12,20 +16,26 @@ use std::{
 };
 
 use isocast_dataplane_common::{
-    NO_BACKEND, RING_SLOTS, Slot,
+    NO_BACKEND, RING_SLOTS_MIN,
     directory::{Key, Space, Value},
     encap,
     limits::{
-        MAX_DIRECTORY_ENTRIES, MAX_NAME_LEN, MAX_RINGS, MAX_SERVICES, MAX_TARGETS, RING_POOL,
-        SERVICE_POOL, TARGET_POOL,
+        CHAIN_POOL, MAX_CHAINS, MAX_DIRECTORY_ENTRIES, MAX_NAME_LEN, MAX_RING_BLOCKS, MAX_SERVICES,
+        MAX_TARGETS, SERVICE_POOL, TARGET_POOL,
     },
     tables::FIRST_TARGET,
 };
 
+pub(crate) use self::{
+    chains::ChainOwner,
+    contents::{Content, Known, RingContent},
+    places::Places,
+};
 use crate::{
-    directory::{Directory, DirectoryError},
+    directory::Entries,
+    guards::is_guarded,
     header::address_words,
-    tables::{Protocol, Ring, Tables},
+    tables::{Protocol, Tables, Vip},
 };
 
 /// Who has a target number: a backend by its key, or, with an empty key, any node by its address.
@@ -46,15 +56,18 @@ impl TargetOwner {
 pub(crate) struct Ledger {
     pub(crate) services: BTreeMap<Arc<str>, u16>,
     pub(crate) targets: BTreeMap<TargetOwner, u16>,
-    /// Rings by what they hold: slots with target numbers.
-    pub(crate) rings: BTreeMap<Arc<[Slot]>, u16>,
+    pub(crate) chains: BTreeMap<ChainOwner, u16>,
+    /// Rings by what they hold.
+    pub(crate) rings: Places,
 }
 
 /// A generation, ready to be written.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) ledger: Ledger,
-    pub(crate) directory: Directory,
+    pub(crate) entries: Entries,
+    /// What the tables' rings hold, in their order.
+    pub(crate) rings: Vec<RingContent>,
 }
 
 /// Why tables cannot be put in force. Nothing was changed.
@@ -107,10 +120,11 @@ pub(crate) struct Node<'a> {
     pub(crate) decapsulates: bool,
 }
 
-/// Plans the generation that follows `in_force`.
+/// Plans the generation that follows `in_force`. Rings that are `known` need not be read again.
 pub(crate) fn plan(
     tables: &Tables,
     in_force: &Ledger,
+    known: &Known,
     node: Node<'_>,
 ) -> Result<Plan, TablesError> {
     check(tables, node)?;
@@ -133,21 +147,25 @@ pub(crate) fn plan(
     let targets = number(owners, &in_force.targets, FIRST_TARGET, TARGET_POOL);
     let targets = targets.ok_or_else(|| too_many("tunnel addresses", count, MAX_TARGETS))?;
 
-    let contents = ring_contents(tables, &targets)?;
-    let rings = number(contents.iter().cloned().collect(), &in_force.rings, 0, RING_POOL);
-    let rings = rings.ok_or_else(|| too_many("rings", contents.len(), MAX_RINGS))?;
+    let links = chains::resolve(tables, &targets, node)?;
+    let owners = links.owners();
+    let count = owners.len();
+    let chains = number(owners, &in_force.chains, 0, CHAIN_POOL);
+    let chains = chains.ok_or_else(|| too_many("chains", count, MAX_CHAINS))?;
 
-    let ledger = Ledger { services, targets, rings };
+    let rings = edge.rings.iter().zip(links.meanings(&chains));
+    let contents = rings.map(|(ring, meaning)| known.content(ring, meaning));
+    let contents = contents.collect::<Result<Vec<_>, _>>()?;
+    let rings = places::assign(&contents, &in_force.rings);
+    let rings = rings.ok_or_else(|| too_many(RING_BLOCKS, blocks(tables), MAX_RING_BLOCKS))?;
+
+    let ledger = Ledger { services, targets, chains, rings };
     let entries = entries(tables, &ledger, &contents, node)?;
-    let directory = Directory::build(&entries).map_err(|error| match error {
-        DirectoryError::TooMany => {
-            too_many("listeners, sources and destinations", entries.len(), MAX_DIRECTORY_ENTRIES)
-        }
-        DirectoryError::NoDisplacement => {
-            TablesError::Duplicate { what: "a key of the directory".to_owned() }
-        }
-    })?;
-    Ok(Plan { ledger, directory })
+    if entries.len() > MAX_DIRECTORY_ENTRIES {
+        let what = "listeners, sources and destinations";
+        return Err(too_many(what, entries.len(), MAX_DIRECTORY_ENTRIES));
+    }
+    Ok(Plan { ledger, entries, rings: contents })
 }
 
 /// Limits and ranges.
@@ -157,7 +175,7 @@ fn check(tables: &Tables, node: Node<'_>) -> Result<(), TablesError> {
     let targets = edge.backends.len() + tables.decap.sources.len();
     for (what, count, limit) in [
         ("services", services.len(), MAX_SERVICES),
-        ("rings", edge.rings.len(), MAX_RINGS),
+        (RING_BLOCKS, blocks(tables), MAX_RING_BLOCKS),
         ("tunnel addresses", targets, MAX_TARGETS),
     ] {
         if count > limit {
@@ -206,49 +224,14 @@ fn number<K: Ord>(
         .collect()
 }
 
-/// The rings with target numbers in place of positions.
-fn ring_contents(
-    tables: &Tables,
-    targets: &BTreeMap<TargetOwner, u16>,
-) -> Result<Vec<Arc<[Slot]>>, TablesError> {
-    let numbers: Vec<_> = tables
-        .edge
-        .backends
-        .iter()
-        .map(|backend| {
-            let owner = TargetOwner { key: backend.key.0.clone(), address: backend.tunnel_address };
-            targets.get(&owner).copied().unwrap_or(NO_BACKEND)
-        })
-        .collect();
-    let number_of = |position: u16| match position {
-        NO_BACKEND => Ok(NO_BACKEND),
-        _ => numbers.get(usize::from(position)).copied().ok_or_else(|| TablesError::Dangling {
-            what: "backend",
-            position: usize::from(position),
-        }),
-    };
-    let content = |ring: &Ring| {
-        if ring.slots.len() != RING_SLOTS {
-            return Err(TablesError::OutOfRange {
-                what: format!("a ring of {} slots", ring.slots.len()),
-            });
-        }
-        let slots = ring.slots.iter().map(|slot| {
-            Ok(Slot { current: number_of(slot.current)?, previous: number_of(slot.previous)? })
-        });
-        slots.collect()
-    };
-    tables.edge.rings.iter().map(content).collect()
-}
-
 /// The directory's entries.
 fn entries(
     tables: &Tables,
     ledger: &Ledger,
-    contents: &[Arc<[Slot]>],
+    contents: &[RingContent],
     node: Node<'_>,
-) -> Result<BTreeMap<Key, Value>, TablesError> {
-    let mut entries = BTreeMap::new();
+) -> Result<Entries, TablesError> {
+    let mut entries = Entries::new();
     let node_target =
         |address| ledger.targets.get(&TargetOwner::node(address)).copied().unwrap_or(NO_BACKEND);
     if node.decapsulates {
@@ -259,13 +242,14 @@ fn entries(
         }
     }
     for vip in &tables.edge.vips {
-        let ring = contents.get(vip.ring).and_then(|content| ledger.rings.get(content));
+        let ring = contents.get(vip.ring).and_then(|ring| ledger.rings.get(&ring.content));
         let ring = ring.ok_or(TablesError::Dangling { what: "ring", position: vip.ring })?;
         let service = ledger.services.get(&vip.service.0).copied().unwrap_or_default();
         let address = address_words(vip.address);
-        let protocol = number_of(vip.protocol);
-        let key = Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be());
-        let value = Value { index: *ring, service, tenant: vip.tenant };
+        let key = listener(vip);
+        let guarded = is_guarded(&tables.edge, &vip.service, vip.tenant);
+        let tenant = vip.tenant | if guarded { Value::GUARDED } else { 0 };
+        let value = Value { index: ring.code(), service, tenant };
         if entries.insert(key, value).is_some() {
             let what = format!("{:?} {} port {}", vip.protocol, vip.address, vip.port);
             return Err(TablesError::Duplicate { what });
@@ -297,13 +281,27 @@ fn entries(
     Ok(entries)
 }
 
-const fn too_many(what: &'static str, count: usize, limit: usize) -> TablesError {
+const RING_BLOCKS: &str = "blocks of 4096 ring slots";
+const _: () = assert!(RING_SLOTS_MIN == 4096);
+
+fn blocks(tables: &Tables) -> usize {
+    tables.edge.rings.iter().map(|ring| ring.slots.len().div_ceil(RING_SLOTS_MIN)).sum()
+}
+
+/// The key under which a listener's packets find it.
+pub(crate) fn listener(vip: &Vip) -> Key {
+    let (address, protocol) = (address_words(vip.address), number_of(vip.protocol));
+    Key::new(Space::Listener, &address, 0, protocol, vip.port.to_be())
+}
+
+pub(crate) const fn too_many(what: &'static str, count: usize, limit: usize) -> TablesError {
     TablesError::TooMany { what, count, limit }
 }
 
 const UDP: u8 = number_of(Protocol::Udp);
 
-const fn number_of(protocol: Protocol) -> u8 {
+/// The protocol's number in IP headers.
+pub(crate) const fn number_of(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
@@ -312,11 +310,11 @@ const fn number_of(protocol: Protocol) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use isocast_dataplane_common::maglev;
+    use isocast_dataplane_common::{RingPlace, Slot, maglev, slot::RING_SLOTS_MAX};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tables::{Accept, Backend, BackendKey, EdgeTables, Probe, ServiceKey, Vip};
+    use crate::tables::{Accept, Backend, BackendKey, EdgeTables, Probe, Ring, ServiceKey};
 
     const OWN: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1))];
 
@@ -334,12 +332,12 @@ mod tests {
             .iter()
             .map(|n| maglev::Member { id: u128::from(*n).to_le_bytes(), weight: 1 })
             .collect();
-        let mut positions = vec![0; RING_SLOTS];
+        let mut positions = vec![0; RING_SLOTS_MIN];
         maglev::fill(&[1, 2], &members, &mut positions);
         let slots = positions.into_iter().map(|position| {
             Slot::settled(backends.get(usize::from(position)).copied().unwrap_or(NO_BACKEND))
         });
-        Ring { slots: slots.collect() }
+        Ring::from_positions(slots)
     }
 
     /// Services `s0`, `s1` … each with a ring of its own over all backends.
@@ -361,13 +359,13 @@ mod tests {
             vips: vips.collect(),
             rings: vec![ring(&positions)],
             backends: backends.collect(),
-            probes: Vec::new(),
+            ..EdgeTables::default()
         };
         Tables { edge, ..Tables::default() }
     }
 
     fn refusal(tables: &Tables) -> TablesError {
-        plan(tables, &Ledger::default(), node()).expect_err("must be refused")
+        plan(tables, &Ledger::default(), &Known::default(), node()).expect_err("must be refused")
     }
 
     #[test]
@@ -375,9 +373,9 @@ mod tests {
         let services = tables(MAX_SERVICES, 1);
         let targets = tables(1, MAX_TARGETS);
         let mut rings = tables(1, 1);
-        rings.edge.rings = vec![ring(&[0]); MAX_RINGS];
+        rings.edge.rings = vec![ring(&[0]); MAX_RING_BLOCKS];
         for fits in [&services, &targets, &rings] {
-            assert!(plan(fits, &Ledger::default(), node()).is_ok());
+            assert!(plan(fits, &Ledger::default(), &Known::default(), node()).is_ok());
         }
 
         rings.edge.rings.push(ring(&[0]));
@@ -393,7 +391,7 @@ mod tests {
             tables.edge.vips[0].service = ServiceKey("x".repeat(len).into());
             tables
         };
-        assert!(plan(&named(MAX_NAME_LEN), &Ledger::default(), node()).is_ok());
+        assert!(plan(&named(MAX_NAME_LEN), &Ledger::default(), &Known::default(), node()).is_ok());
         for len in [0, MAX_NAME_LEN + 1] {
             assert!(matches!(refusal(&named(len)), TablesError::OutOfRange { .. }), "{len}");
         }
@@ -433,8 +431,8 @@ mod tests {
         });
         let tunnel_ends = |decapsulates| {
             let node = Node { decapsulates, ..node() };
-            let plan = plan(&tables, &Ledger::default(), node).expect("fits");
-            plan.directory.entries().filter(|e| e.value.tenant == Value::TUNNEL).count()
+            let plan = plan(&tables, &Ledger::default(), &Known::default(), node).expect("fits");
+            plan.entries.values().filter(|value| value.tenant == Value::TUNNEL).count()
         };
         assert_eq!((tunnel_ends(true), tunnel_ends(false)), (1, 0));
     }
@@ -446,44 +444,94 @@ mod tests {
         /// numbers, and no number in force gets a new meaning before it was out of force.
         #[test]
         fn nothing_in_force_is_written_over(steps in prop::collection::vec(
-            (prop::collection::btree_set(0u16..12, 0..6), 0usize..5), 1..8,
+            (prop::collection::btree_set(0u16..12, 0..6), 0usize..5, 0usize..3), 1..8,
         )) {
             let mut in_force = Ledger::default();
-            for (backends, services) in steps {
+            let mut known = Known::default();
+            for (backends, services, doublings) in steps {
                 let mut tables = tables(services, 12);
                 let backends: Vec<_> = backends.into_iter().collect();
-                tables.edge.rings = vec![ring(&backends)];
+                let slots = ring(&backends).slots.repeat(1 << doublings).into();
+                tables.edge.rings = vec![Ring { slots, ..ring(&backends) }];
                 tables.edge.backends.retain(|backend| {
                     // Positions must stay, so only the unused tail may go.
                     let last = backends.last().copied().unwrap_or(0);
                     backend.tunnel_address <= address(10, usize::from(last) + 2)
                 });
-                let next = plan(&tables, &in_force, node()).expect("fits").ledger;
+                let plan = plan(&tables, &in_force, &known, node()).expect("fits");
+                let next = plan.ledger;
 
                 for (owner, number) in &next.targets {
                     let before = in_force.targets.iter().find(|(_, taken)| *taken == number);
                     prop_assert!(before.is_none_or(|(before, _)| before == owner));
                     prop_assert!(in_force.targets.get(owner).is_none_or(|kept| kept == number));
                 }
-                for (slots, number) in &next.rings {
-                    let before = in_force.rings.iter().find(|(_, taken)| *taken == number);
-                    prop_assert!(before.is_none_or(|(before, _)| before == slots));
+                for (content, place) in &next.rings {
+                    let blocks = |place: &RingPlace| {
+                        place.first_block()..place.first_block() + place.blocks()
+                    };
+                    for (before, taken) in &in_force.rings {
+                        let (a, b) = (blocks(taken), blocks(place));
+                        let apart = a.end <= b.start || b.end <= a.start;
+                        prop_assert!(apart || before == content && taken == place);
+                    }
                 }
                 for (name, number) in &next.services {
                     let before = in_force.services.iter().find(|(_, taken)| *taken == number);
                     prop_assert!(before.is_none_or(|(before, _)| before == name));
                 }
-                let meant: Vec<_> = tables.edge.rings[0].slots.iter().map(|slot| {
-                    tables.edge.backends.get(usize::from(slot.current)).map(|b| b.key.0.clone())
+                let in_tables = &tables.edge.rings[0];
+                let meant: Vec<_> = in_tables.slots.iter().map(|slot| {
+                    let position = in_tables.backends.get(usize::from(slot.current));
+                    position.map(|position| tables.edge.backends[*position].key.0.clone())
                 }).collect();
-                let owner_of = |number: u16| {
-                    next.targets.iter().find(|(_, n)| **n == number).map(|(o, _)| o.key.clone())
-                };
-                let written = next.rings.keys().next().expect("one ring");
-                let written: Vec<_> = written.iter().map(|slot| owner_of(slot.current)).collect();
+                let owners: BTreeMap<_, _> =
+                    next.targets.iter().map(|(owner, number)| (*number, owner)).collect();
+                let mut written = vec![Slot::EMPTY; plan.rings[0].len()];
+                plan.rings[0].write(&mut written);
+                let written: Vec<_> = written
+                    .iter()
+                    .map(|slot| owners.get(&slot.current).map(|owner| owner.key.clone()))
+                    .collect();
                 prop_assert_eq!(meant, written);
+                known = Known::of(&plan.rings);
                 in_force = next;
             }
+        }
+    }
+
+    #[test]
+    fn ring_that_stays_keeps_its_place_whatever_happens_to_others() {
+        let mut tables = tables(1, 4);
+        tables.edge.rings = vec![ring(&[0, 1]), ring(&[2, 3])];
+        let first = plan(&tables, &Ledger::default(), &Known::default(), node()).expect("fits");
+
+        // The first ring's backends, and with them the positions of the others, change.
+        tables.edge.backends.remove(0);
+        let stays = Ring { backends: Arc::new([1, 2]), ..tables.edge.rings[1].clone() };
+        tables.edge.rings = vec![ring(&[0]), stays];
+        let known = Known::of(&first.rings);
+        let second = plan(&tables, &first.ledger, &known, node()).expect("fits");
+
+        let place = |plan: &Plan, ring: usize| plan.ledger.rings[&plan.rings[ring].content];
+        assert_eq!(place(&first, 1), place(&second, 1));
+        assert_ne!(place(&first, 0), place(&second, 0));
+    }
+
+    #[test]
+    fn rings_may_have_any_size_within_the_limits_and_no_other() {
+        let sized = |slots: usize| {
+            let mut tables = tables(1, 1);
+            tables.edge.rings = vec![Ring::from_positions(vec![Slot::settled(0); slots])];
+            tables
+        };
+        for slots in [RING_SLOTS_MIN, 2 * RING_SLOTS_MIN, RING_SLOTS_MAX] {
+            let plan = plan(&sized(slots), &Ledger::default(), &Known::default(), node());
+            let place = *plan.expect("fits").ledger.rings.values().next().expect("one");
+            assert_eq!(place.slots() as usize, slots);
+        }
+        for slots in [0, RING_SLOTS_MIN / 2, RING_SLOTS_MIN + 16, 2 * RING_SLOTS_MAX] {
+            assert!(matches!(refusal(&sized(slots)), TablesError::OutOfRange { .. }), "{slots}");
         }
     }
 }

@@ -1,13 +1,15 @@
 //! What the data plane is told: one complete, validated set of tables.
 //!
 //! `agent::steer` computes a [`Tables`]; [`crate::Dataplane::apply`] makes it so or refuses it
-//! whole. Nothing here reads a clock, a socket or the kernel. Ring slots and services point at
+//! whole. Nothing here reads a clock, a socket or the kernel. Rings and services point at
 //! backends by position, so a set is meaningful only as a whole; it is flipped in as one
 //! generation.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use isocast_dataplane_common::Slot;
+use isocast_dataplane_common::{NO_BACKEND, Slot};
+
+use crate::policy::{Ceilings, ServicePolicy};
 
 /// Everything one node's data plane does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,10 +27,14 @@ pub struct EdgeTables {
     pub vips: Vec<Vip>,
     /// Rings, pointed at by [`Vip::ring`]: several VIPs of one service share one.
     pub rings: Vec<Ring>,
-    /// Where flows go, pointed at by ring slots.
+    /// Where flows go, pointed at by rings.
     pub backends: Vec<Backend>,
     /// Which marked packets of this host are health probes, and for whom.
     pub probes: Vec<Probe>,
+    /// What services let in; one that is not named lets in everything.
+    pub policies: BTreeMap<ServiceKey, ServicePolicy>,
+    /// Ceilings on all services of a tenant together.
+    pub tenants: BTreeMap<u32, Ceilings>,
 }
 
 /// Packets that this host sends with `mark` to a service's address are encapsulated to one
@@ -68,13 +74,58 @@ pub struct ServiceKey(pub Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendKey(pub Arc<str>);
 
-/// A Maglev ring: [`isocast_dataplane_common::RING_SLOTS`] slots, each with the backend that
-/// new flows get and the one whose flows may still be alive
-/// ([`isocast_dataplane_common::NO_BACKEND`] for none).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A Maglev ring: slots, each with the backend that new flows get
+/// ([`isocast_dataplane_common::NO_BACKEND`] for none) and the chain of those that may have its
+/// flows otherwise ([`isocast_dataplane_common::NO_CHAIN`] for nobody).
+///
+/// Slots point into the ring's own lists: they stay the same, and need not be written again, when
+/// backends of other rings come and go.
+#[derive(Clone, Debug, Eq)]
 pub struct Ring {
     /// Positions in [`EdgeTables::backends`].
+    pub backends: Arc<[usize]>,
+    /// Each a list of positions in `backends`, asked in turn; those that the outer family of the one
+    /// before does not reach, and those beyond [`isocast_dataplane_common::CHAIN_HOPS`], are left out.
+    pub chains: Arc<[Vec<u16>]>,
+    /// Positions in `backends` and in `chains`; [`isocast_dataplane_common::slot::is_ring_size`] says
+    /// how many there may be.
     pub slots: Arc<[Slot]>,
+}
+
+impl Ring {
+    /// A ring of slots that point into [`EdgeTables::backends`], without chains.
+    #[must_use]
+    pub fn from_positions(slots: impl IntoIterator<Item = Slot>) -> Self {
+        Self::chained(slots, &[])
+    }
+
+    /// A ring of slots and chains that point into [`EdgeTables::backends`].
+    #[must_use]
+    pub fn chained(slots: impl IntoIterator<Item = Slot>, chains: &[Vec<u16>]) -> Self {
+        let mut backends = Vec::new();
+        let mut numbers = BTreeMap::new();
+        let mut number = |position: u16| match position {
+            NO_BACKEND => NO_BACKEND,
+            _ => *numbers.entry(position).or_insert_with(|| {
+                backends.push(usize::from(position));
+                // There are fewer different positions than 16-bit numbers.
+                u16::try_from(backends.len() - 1).unwrap_or(NO_BACKEND)
+            }),
+        };
+        let slots = slots.into_iter();
+        let slots = slots.map(|slot| Slot { current: number(slot.current), ..slot }).collect();
+        let chains = chains.iter().map(|chain| chain.iter().map(|it| number(*it)).collect());
+        let chains = chains.collect();
+        Self { backends: backends.into(), chains, slots }
+    }
+}
+
+impl PartialEq for Ring {
+    fn eq(&self, other: &Self) -> bool {
+        self.backends == other.backends
+            && self.chains == other.chains
+            && (Arc::ptr_eq(&self.slots, &other.slots) || self.slots == other.slots)
+    }
 }
 
 /// One encapsulation target.

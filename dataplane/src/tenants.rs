@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use isocast_dataplane_common::directory::{Space, Value};
 
-use crate::{ServiceKey, dataplane::Dataplane, explain::TENANT};
+use crate::{ServiceKey, dataplane::Dataplane};
 
 impl Dataplane {
     /// The isolation domain of each service in force.
@@ -13,13 +13,14 @@ impl Dataplane {
         let in_force = self.in_force();
         let names: BTreeMap<_, _> =
             in_force.ledger.services.iter().map(|(name, number)| (*number, name)).collect();
-        let listeners = in_force.directory.entries().filter(|entry| {
-            entry.key.is_in(Space::Listener) && entry.value.tenant != Value::TUNNEL
-        });
+        let listeners = in_force
+            .entries
+            .iter()
+            .filter(|(key, value)| key.is_in(Space::Listener) && value.tenant != Value::TUNNEL);
         let tenant = |value: Value| {
             let name = names.get(&value.service)?;
-            Some((ServiceKey((*name).clone()), value.tenant & TENANT))
+            Some((ServiceKey((*name).clone()), value.tenant & Value::TENANT))
         };
-        listeners.filter_map(|entry| tenant(entry.value)).collect()
+        listeners.filter_map(|(_, value)| tenant(*value)).collect()
     }
 }

@@ -1,30 +1,29 @@
-//! Arbitrary sequences of events on a session: it may not panic, hold more connections than its
+//! Arbitrary sequences of events on a speaker with one peer: it may not panic, hold more connections than its
 //! limit, or come to rest without a deadline while it is meant to run.
 #![no_main]
+
+#[path = "../support/lone.rs"]
+mod lone;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
-use isocast_bgp::adj_in::ImportPolicy;
-use isocast_bgp::adj_out::Desired;
-use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
-    Action, ConnectMode, ConnectionId, HelperConfig, Input, LocalEndpoint, PeerAs, RestartState,
-    Session, SessionConfig, State, Stop,
+    Action, ConnectMode, ConnectionId, HelperConfig, Input, PeerAs, SessionConfig, State, Stop,
 };
-use isocast_bgp::guard::ExportGuard;
 use isocast_bgp::limits::CONNECTIONS_MAX;
+use isocast_bgp::speaker::{Announcement, Announcements};
 use isocast_bgp::types::{Asn, Family, FamilySet, PerFamily};
 use isocast_bgp::wire::capability::{
     Capability, Forwarding, GracefulRestart, LongLived, LongLivedFamily,
 };
-use isocast_bgp::wire::community::Communities;
 use isocast_bgp::wire::encode;
 use isocast_bgp::wire::header::{self, MessageType};
 use isocast_bgp::wire::open::Open;
 use libfuzzer_sys::fuzz_target;
+use lone::{LOCAL, Lone};
 
 #[derive(Arbitrary, Debug)]
 enum Event {
@@ -50,8 +49,7 @@ enum Event {
 
 fuzz_target!(|events: Vec<Event>| {
     let mut now = Instant::now();
-    let mut session = new_session(now);
-    let mut ribs = new_ribs();
+    let mut lone = Lone::new(now, config());
     let mut open = Vec::<ConnectionId>::new();
     let mut running = false;
     for event in events {
@@ -59,16 +57,16 @@ fuzz_target!(|events: Vec<Event>| {
         let pick = |n: u8| open.get(usize::from(n) % open.len().max(1)).copied();
         let input = match &event {
             Event::Accept => {
-                open.extend(session.incoming(now, LOCAL));
+                open.extend(lone.incoming(now));
                 continue;
             }
             Event::Announce(count) => {
-                ribs.adj_out.set_desired(desired(*count));
+                lone.speaker.set_local(announcements(*count));
                 continue;
             }
             Event::Transmit(n) => {
                 if let Some(id) = pick(*n) {
-                    session.transmit(id, &mut ribs, &mut Vec::new());
+                    lone.transmit(id);
                 }
                 continue;
             }
@@ -85,10 +83,11 @@ fuzz_target!(|events: Vec<Event>| {
             Event::Refresh(ipv6) => Some(Input::Refresh(Family::ALL[usize::from(*ipv6)])),
             Event::Pass(milliseconds) => {
                 now += Duration::from_millis(u64::from(*milliseconds));
-                Some(Input::Tick)
+                lone.tick(now, &mut actions);
+                None
             }
             Event::Reset => {
-                session.reset(now, &mut ribs, &mut actions);
+                lone.reset(now, &mut actions);
                 None
             }
             Event::Broken(n) => pick(*n).map(|id| Input::Broken { id, error: "reset".to_owned() }),
@@ -103,12 +102,7 @@ fuzz_target!(|events: Vec<Event>| {
             Event::Hello(n) | Event::Keepalive(n) | Event::Message { connection: n, .. } => {
                 if let Some(id) = pick(*n) {
                     let bytes = message(&event);
-                    session.handle(
-                        now,
-                        Input::Received { id, bytes: &bytes },
-                        &mut ribs,
-                        &mut actions,
-                    );
+                    lone.handle(now, Input::Received { id, bytes: &bytes }, &mut actions);
                 }
                 None
             }
@@ -119,7 +113,7 @@ fuzz_target!(|events: Vec<Event>| {
                 Event::Stop(_) => false,
                 _ => running,
             };
-            session.handle(now, input, &mut ribs, &mut actions);
+            lone.handle(now, input, &mut actions);
         }
         for action in actions {
             match action {
@@ -130,21 +124,17 @@ fuzz_target!(|events: Vec<Event>| {
         }
         assert!(open.len() <= CONNECTIONS_MAX);
         assert!(running || open.is_empty());
-        assert!(!running || session.next_deadline().is_some());
+        assert!(!running || lone.speaker.next_deadline().is_some());
         // Routes are held of a peer that is there, or that is waited for.
+        let session = lone.session();
         let waits = session.state() == State::Established || !session.stale().is_empty();
-        assert!(waits || ribs.adj_in.is_empty());
+        assert!(waits || lone.received() == 0);
     }
 });
 
-const LOCAL: LocalEndpoint = LocalEndpoint {
-    address: std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
-    interface_ipv6: None,
-};
-
-fn new_session(now: Instant) -> Session {
+fn config() -> SessionConfig {
     let router_id = Ipv4Addr::new(10, 0, 0, 1);
-    let config = SessionConfig {
+    SessionConfig {
         connect: ConnectMode::Both,
         restart_time: Some(Duration::from_secs(30)),
         helper: Some(HelperConfig {
@@ -154,21 +144,12 @@ fn new_session(now: Instant) -> Session {
         }),
         enforce_first_as: false,
         ..SessionConfig::new(Asn(65_010), router_id, PeerAs::Number(Asn(65_020)))
-    };
-    Session::new(now, config, RestartState::default(), 1).expect("the configuration is valid")
+    }
 }
 
-fn new_ribs() -> AdjRibs {
-    let mut ribs = AdjRibs::new(ImportPolicy::AcceptAll { prefixes_max: 8 });
-    let everything = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a prefix"));
-    ribs.adj_out.set_guard(Arc::new(ExportGuard::new(everything)));
-    ribs
-}
-
-fn desired(count: u8) -> Arc<Desired> {
-    let communities = Arc::new(Communities::default());
+fn announcements(count: u8) -> Arc<Announcements> {
     let prefix = |n| format!("192.0.2.{n}/32").parse().expect("a prefix");
-    Arc::new((0..count).map(|n| (prefix(n), Arc::clone(&communities))).collect())
+    Arc::new((0..count).map(|n| (prefix(n), Announcement::default())).collect())
 }
 
 fn message(event: &Event) -> Vec<u8> {

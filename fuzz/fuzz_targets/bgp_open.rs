@@ -2,20 +2,22 @@
 //! accepts survives a round trip.
 #![no_main]
 
+#[allow(dead_code, reason = "shared between targets")]
+#[path = "../support/lone.rs"]
+mod lone;
+
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use isocast_bgp::adj_in::ImportPolicy;
-use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
-    Action, ConnectMode, HelperConfig, Input, LocalEndpoint, PeerAs, RestartState, Role, Session,
-    SessionConfig, State,
+    Action, ConnectMode, HelperConfig, Input, PeerAs, Role, SessionConfig, State,
 };
 use isocast_bgp::limits::{HEADER_BYTES, MESSAGE_BYTES_MAX};
 use isocast_bgp::types::Asn;
 use isocast_bgp::wire::header::{self, MessageType};
 use isocast_bgp::wire::open::Open;
 use libfuzzer_sys::fuzz_target;
+use lone::Lone;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((choices, body)) = bytes.split_first() else { return };
@@ -29,22 +31,18 @@ fuzz_target!(|bytes: &[u8]| {
     }
 
     let now = Instant::now();
-    let mut session = Session::new(now, config(*choices), RestartState::default(), 1)
-        .expect("the configuration is valid");
-    let mut ribs = AdjRibs::new(ImportPolicy::AcceptAll { prefixes_max: 8 });
+    let mut lone = Lone::new(now, config(*choices));
     let mut actions = Vec::new();
-    session.handle(now, Input::Start, &mut ribs, &mut actions);
-    let address = Ipv4Addr::new(10, 0, 0, 1).into();
-    let local = LocalEndpoint { address, interface_ipv6: None };
-    let id = session.incoming(now, local).expect("a passive session takes a connection");
+    lone.handle(now, Input::Start, &mut actions);
+    let id = lone.incoming(now).expect("a passive session takes a connection");
     let mut message = Vec::new();
     header::encode(MessageType::Open, &mut message, |out| out.extend_from_slice(body));
-    session.handle(now, Input::Received { id, bytes: &message }, &mut ribs, &mut actions);
+    lone.handle(now, Input::Received { id, bytes: &message }, &mut actions);
 
     let ends = actions.iter().filter(|action| matches!(action, Action::Ended { .. })).count();
-    let refused = usize::from(session.state() != State::OpenConfirm);
+    let refused = usize::from(lone.session().state() != State::OpenConfirm);
     assert_eq!(ends, refused);
-    session.transmit(id, &mut ribs, &mut Vec::new());
+    lone.transmit(id);
 });
 
 fn config(choices: u8) -> SessionConfig {

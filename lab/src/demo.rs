@@ -24,6 +24,7 @@ use self::{kube::Kube, scene::Scene};
 use crate::{
     collector::{Collector, CollectorError},
     command::CommandError,
+    flood::FloodError,
     lab::{Lab, LabError},
     load::{self, Load, LoadError},
     scenario::Scenario,
@@ -69,6 +70,9 @@ pub enum DemoError {
         #[source]
         source: io::Error,
     },
+    /// A flood.
+    #[error(transparent)]
+    Flood(#[from] FloodError),
     /// The lab.
     #[error(transparent)]
     Lab(#[from] LabError),

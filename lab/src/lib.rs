@@ -5,6 +5,7 @@
 pub mod collector;
 pub mod command;
 pub mod demo;
+pub mod flood;
 pub mod inspect;
 pub mod lab;
 pub mod load;

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::SocketAddrV4,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -103,6 +104,21 @@ pub enum Step {
     Observe(Duration),
     /// Runs a command until it ends and prints as expected.
     Run(Run),
+    /// Floods a service with new connections.
+    Flood(Flood),
+}
+
+/// A flood of SYNs from ever other addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flood {
+    /// The client node that sends it.
+    pub node: String,
+    /// Address and port of the service.
+    pub to: SocketAddrV4,
+    /// For how long.
+    #[serde(rename = "for", deserialize_with = "duration")]
+    pub time: Duration,
 }
 
 /// A program of a node.

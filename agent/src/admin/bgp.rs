@@ -258,7 +258,7 @@ fn peer(report: &PeerReport, bfd: Option<String>) -> PeerView {
 }
 
 fn route(report: RouteReport) -> RouteView {
-    let RouteReport { prefix, path } = report;
+    let RouteReport { prefix, path, term } = report;
     let attributes = path.attributes;
     RouteView {
         prefix,
@@ -267,6 +267,7 @@ fn route(report: RouteReport) -> RouteView {
         multipath: path.multipath,
         stale: path.stale,
         verdict: words::verdict(path.verdict).to_owned(),
+        term,
         next_hop: path.next_hop.map(NextHop::address),
         as_path: attributes.as_path.0.iter().map(|asn| asn.0).collect(),
         origin: words::origin(attributes.origin).to_owned(),

@@ -33,7 +33,7 @@ macro_rules! field {
 }
 
 /// By the names of the speaker's file.
-const FIELDS: [Field; 22] = [
+const FIELDS: [Field; 23] = [
     field!("name", Live, name),
     field!("address", Reset, remote),
     field!("port", Reset, port),
@@ -48,6 +48,7 @@ const FIELDS: [Field; 22] = [
     field!("families", Reset, families),
     field!("extended-next-hop", Reset, extended_next_hop),
     field!("hold-time-s", Live, hold_time),
+    field!("connect-retry-s", Live, connect_retry_max),
     field!("graceful-restart", Live, graceful_restart),
     field!("passive", Live, connect),
     field!("connection", SoftRefresh, connection),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use isocast_bgp::{
     fsm::{ConfigError, ConnectMode, HelperConfig, PeerAs, RestartState, Role, SessionConfig},
+    limits::CONNECT_RETRY_MAX,
     policy::{Connection, Policy},
     speaker::{self as core, ExportConfig, ImportConfig, LearntRoutes, OverLimit, PrefixLimit},
     types::{Asn, FamilySet, PerFamily},
@@ -82,6 +83,8 @@ pub struct PeerConfig {
     pub extended_next_hop: bool,
     /// Hold time to propose.
     pub hold_time: Duration,
+    /// Longest wait between attempts to connect.
+    pub connect_retry_max: Duration,
     /// How long the peer keeps routes while we restart, and we its; nothing: not offered.
     pub graceful_restart: Option<Duration>,
     /// Who connects.
@@ -176,6 +179,7 @@ impl PeerConfig {
             families: FamilySet::BOTH,
             extended_next_hop: false,
             hold_time: Duration::from_secs(9),
+            connect_retry_max: CONNECT_RETRY_MAX,
             graceful_restart: None,
             connect: ConnectMode::Active,
             connection: Connection::default(),
@@ -227,6 +231,7 @@ impl PeerConfig {
             connect: self.connect,
             families: self.families,
             hold_time: self.hold_time,
+            connect_retry_max: self.connect_retry_max,
             restart_time: self.graceful_restart,
             helper: self.graceful_restart.map(|_offered| HelperConfig::default()),
             next_hops: PerFamily { ipv4: self.next_hop_ipv4.map(NextHop::V4), ipv6 },

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use isocast_bgp::speaker::{ImportChange, Page};
 use tokio::sync::oneshot;
 
 use super::mailbox::Mailbox;
-use super::query::{PeerReport, PrefixReport, Question, RoutesPage, RoutesQuery};
+use super::query::{ImportQuery, PeerReport, PrefixReport, Question, RoutesPage, RoutesQuery};
 use super::speaker::SpeakerError;
 
 /// How long an answer may take: thousands of times what it should.
@@ -48,6 +49,17 @@ impl Desk {
     /// The speaker has ended, or too many ask.
     pub async fn prefix(&self, prefix: IpNet) -> Result<PrefixReport, SpeakerError> {
         self.ask(|answer| Question::Prefix(prefix, answer)).await
+    }
+
+    /// A page of what another import policy would change, as of now; nothing if that is not known.
+    ///
+    /// # Errors
+    /// The speaker has ended, or too many ask.
+    pub async fn preview_import(
+        &self,
+        query: ImportQuery,
+    ) -> Result<Option<Page<(IpNet, ImportChange)>>, SpeakerError> {
+        self.ask(|answer| Question::PreviewImport(query, answer)).await
     }
 
     async fn ask<T>(

@@ -91,7 +91,7 @@ impl Driver {
         let mailbox = Mailbox::new(poll.registry(), MAILBOX).map_err(SpeakerError::Thread)?;
         let mailbox = Arc::new(mailbox);
         let first = MAILBOX.0.saturating_add(1);
-        let listeners = Listeners::bind(&config.listen, poll.registry(), first)
+        let listeners = Listeners::bind(&config.listen, first)
             .map_err(|(address, source)| SpeakerError::Listen { address, source })?;
         let mut speaker = Speaker::new(Instant::now(), config.core(), config.seed);
         let kernel = match config.kernel {

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use isocast_bgp::fsm::State;
-use isocast_bgp::speaker::{Counters, Cursor, Judgement, PathView, PeerCounts, Reason, SentView};
+use isocast_bgp::policy::Policy;
+use isocast_bgp::speaker::{
+    Counters, Cursor, ImportChange, Judgement, Page, PathView, PeerCounts, Reason, SentView,
+};
 use isocast_bgp::types::{Family, PerFamily};
 use tokio::sync::oneshot;
 
@@ -22,6 +25,7 @@ pub(super) const PAGE_PREFIXES: usize = 256;
 pub(super) enum Question {
     Peers(oneshot::Sender<Vec<PeerReport>>),
     Prefix(IpNet, oneshot::Sender<PrefixReport>),
+    PreviewImport(ImportQuery, oneshot::Sender<Option<Page<(IpNet, ImportChange)>>>),
     Routes(RoutesQuery, oneshot::Sender<RoutesPage>),
 }
 
@@ -32,6 +36,19 @@ pub struct RoutesQuery {
     pub family: Family,
     /// Of this prefix alone.
     pub prefix: Option<IpNet>,
+    /// From here on.
+    pub from: Cursor,
+}
+
+/// Which changes are asked for.
+#[derive(Clone, Debug)]
+pub struct ImportQuery {
+    /// By this policy.
+    pub policy: Policy,
+    /// Of what the peer of this name announces.
+    pub peer: String,
+    /// Of this family.
+    pub family: Family,
     /// From here on.
     pub from: Cursor,
 }
@@ -52,6 +69,8 @@ pub struct RouteReport {
     pub prefix: IpNet,
     /// How it is reached, and the name of the peer that says so; no peer: it is our own.
     pub path: PathView<Arc<str>>,
+    /// The import policy's term that decided on it; only if one prefix is asked about.
+    pub term: Option<String>,
 }
 
 /// Everything about one prefix.
@@ -87,6 +106,8 @@ pub struct Passage {
 pub struct PeerReport {
     /// What changes rarely.
     pub status: PeerStatus,
+    /// Name of the policy that decides what it may tell us.
+    pub import_policy: String,
     /// Where it is.
     pub address: IpAddr,
     /// Identity of its configuration.

@@ -22,8 +22,8 @@ const UNSENT_BYTES: u32 = 32 * 1024;
 /// Largest TTL: what a peer with GTSM expects of a neighbour (RFC 5082 §3).
 const TTL_MAX: u8 = 255;
 
-/// Binds an address.
-pub(super) fn listen(address: SocketAddr) -> io::Result<mio::net::TcpListener> {
+/// Binds an address; nobody can connect before [`listen`].
+pub(super) fn bind(address: SocketAddr) -> io::Result<mio::net::TcpListener> {
     let socket = stream(address.ip())?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -31,8 +31,12 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<mio::net::TcpListener> {
     set_ttl(&socket, address.ip(), TTL_MAX)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(mio::net::TcpListener::from_std(socket.into()))
+}
+
+/// Lets peers connect.
+pub(super) fn listen(listener: &mio::net::TcpListener) -> io::Result<()> {
+    SockRef::from(listener).listen(BACKLOG)
 }
 
 /// Has connections from `peers` signed, or no longer.

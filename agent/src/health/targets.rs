@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Pace;
-use crate::model::{Backend, Check, NodeModel, OnNoLocalBackend, Service, Uid};
+use crate::model::{Backend, Check, MidFlowMove, NodeModel, OnNoLocalBackend, Service, Uid};
 
 /// Most targets one edge probes: their marks share 16 bits.
 pub const TARGETS_MAX: usize = 1 << 16;
@@ -58,7 +58,8 @@ pub fn targets(model: &NodeModel) -> BTreeMap<TargetId, Target> {
 
 /// Backends that may ever get this edge's flows of `service`.
 fn eligible<'a>(model: &'a NodeModel, service: &Service) -> impl Iterator<Item = &'a Backend> {
-    let local_only = service.failover.on_no_local_backend == OnNoLocalBackend::Withdraw;
+    let local_only = service.failover.on_no_local_backend == OnNoLocalBackend::Withdraw
+        && service.mid_flow_move == MidFlowMove::Reset;
     let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
     pool.into_iter()
         .flat_map(|pool| &pool.backends)

@@ -13,7 +13,11 @@ use isocast_dataplane::{
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
-use super::{About, explain::hex, monotonic_ns};
+use super::{
+    About,
+    explain::{hex, tunnel},
+    monotonic_ns,
+};
 use crate::telemetry::Names;
 
 /// How long a capture goes on after its records were last asked for.
@@ -174,6 +178,7 @@ fn record(names: &Names<'_>, it: &Captured, generation: u32, offset: u64) -> Rec
         slot: it.slot,
         backend: taken(it).map(|member| called(names, member)),
         outcome: it.verdict.map(|verdict| outcome(it, verdict).to_owned()),
+        tunnel: is_sent(it).then(|| tunnel(&it.data)).flatten(),
         sent: is_sent(it),
         len: it.len,
         data: hex(&it.data),
@@ -186,12 +191,13 @@ const fn is_sent(it: &Captured) -> bool {
 
 /// Who got the packet: the outer destination tells.
 fn taken(it: &Captured) -> Option<&CapturedMember> {
-    let [current, previous] = it.members.each_ref().map(Option::as_ref);
+    let current = it.current.as_ref();
     let to = |member: &&CapturedMember| match member.address {
         std::net::IpAddr::V4(address) => it.data.get(30..34) == Some(&address.octets()),
         std::net::IpAddr::V6(address) => it.data.get(38..54) == Some(&address.octets()),
     };
-    if is_sent(it) { current.filter(to).or_else(|| previous.filter(to)) } else { current }
+    // Where the slot's own backend is this node, the first of the others is sent to.
+    if is_sent(it) { current.filter(to).or_else(|| it.further.first().filter(to)) } else { current }
 }
 
 fn called(names: &Names<'_>, member: &CapturedMember) -> String {
@@ -267,14 +273,15 @@ mod tests {
     #[test]
     fn a_frame_that_went_to_no_backend_is_an_answer() {
         let address = std::net::IpAddr::from([10, 1, 0, 2]);
-        let member = Some(CapturedMember { key: None, address });
+        let member = CapturedMember { key: None, address };
         let mut it = Captured {
             at_ns: 0,
             packet: 0,
             interface: 0,
             half: 0,
             slot: None,
-            members: [None, member],
+            current: None,
+            further: vec![member],
             verdict: Some(CapturedVerdict::Went(Action::Transmit)),
             len: 54,
             data: vec![0; 54],

@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use isocast_api::agent::local::dataplane::{
     ExplainView, FlowProtocol, FlowQuery, MemberView, OuterView, SlotView, StageView, TraceView,
+    TunnelView,
 };
 use isocast_dataplane::{
     Action, Choice, Difference, Explained, Found, Inspection, Member, NotAPacket, OuterHeader,
-    Question, Reach, Transport,
+    Question, Reach, Transport, TunnelHeader,
 };
 
-use super::{About, service_ref};
+use super::{About, admission, service_ref};
 use crate::telemetry::Names;
 
 /// The packet that a query asks about.
@@ -36,10 +37,11 @@ pub(super) fn view(about: &About, query: &FlowQuery, explained: &Explained) -> E
     let member = |it: &Member| member(&names, it);
     let slot = explained.choice.as_ref().map(|choice| SlotView {
         hash: format!("{:016x}", choice.hash),
-        ring: choice.ring.into(),
+        ring: choice.ring,
+        ring_slots: choice.slots,
         slot: u32::try_from(choice.slot).unwrap_or(u32::MAX),
         current: choice.current.as_ref().map(member),
-        previous: choice.previous.as_ref().map(member),
+        further: choice.further.iter().map(member).collect(),
     });
     let interface = explained.interface.map(|index| match nix::net::if_::if_indextoname(index) {
         Ok(name) => name.to_string_lossy().into_owned(),
@@ -52,6 +54,7 @@ pub(super) fn view(about: &About, query: &FlowQuery, explained: &Explained) -> E
         action: action(explained.action).to_owned(),
         outcome: explained.outcome.map(|outcome| outcome.as_str().to_owned()),
         service,
+        guard: explained.guard.as_ref().map(admission::view),
         slot,
         backend: explained.backend.as_ref().map(member),
         outer: explained.outer.as_ref().map(outer),
@@ -76,6 +79,7 @@ pub(super) fn trace(about: &About, query: &FlowQuery, inspection: &Inspection) -
         explained: view(about, query, &inspection.explained),
         action: action(inspection.traced.action).to_owned(),
         frame: hex(&inspection.traced.packet),
+        tunnel: tunnel(&inspection.traced.packet),
         counted: counted.map(|(outcome, n)| (outcome.as_str().to_owned(), *n)).collect(),
         differences: inspection.differences.iter().map(difference).map(str::to_owned).collect(),
     }
@@ -83,21 +87,16 @@ pub(super) fn trace(about: &About, query: &FlowQuery, inspection: &Inspection) -
 
 fn stages(query: &FlowQuery, explained: &Explained, view: &ExplainView) -> Vec<StageView> {
     let mut stages = vec![("parse", parsed(query)), ("directory", found(query, explained, view))];
+    if let Some(guard) = &view.guard {
+        stages.push(("admission", admission::says(guard)));
+    }
     if let (Some(choice), Some(slot)) = (&explained.choice, &view.slot) {
         stages.push(("hash", slot.hash.clone()));
-        stages.push(("slot", slot_says(choice, slot)));
+        stages.push(("slot", slot_says(query, slot)));
         stages.push(("backend", backend_says(choice, view)));
     }
     if let Some(outer) = &view.outer {
-        let OuterView { source, destination, source_port, header_bytes, packet_bytes, .. } = outer;
-        let mut says = format!(
-            "from {source} to {destination}, UDP source port {source_port}, {header_bytes} bytes \
-             before the packet, {packet_bytes} in all"
-        );
-        if let Some(hop) = outer.further_hop {
-            says += &format!(", further hop {hop}");
-        }
-        stages.push(("encapsulation", says));
+        stages.push(("encapsulation", outer_says(outer)));
     }
     stages.push(("action", acted(view)));
     let stage = |(stage, says): (&str, String)| StageView { stage: stage.to_owned(), says };
@@ -135,14 +134,36 @@ fn found(query: &FlowQuery, explained: &Explained, view: &ExplainView) -> String
     }
 }
 
-fn slot_says(choice: &Choice, slot: &SlotView) -> String {
-    let who = |member: Option<&MemberView>| {
-        member.map_or_else(|| "nobody".to_owned(), |it| format!("{} ({})", called(it), it.reach))
-    };
-    let current = who(slot.current.as_ref());
-    let mut says = format!("slot {} of ring {}: {current}", slot.slot, slot.ring);
-    if choice.previous.is_some() {
-        says += &format!("; before it {}", who(slot.previous.as_ref()));
+fn slot_says(query: &FlowQuery, slot: &SlotView) -> String {
+    let nobody = || "nobody".to_owned();
+    let current = slot.current.as_ref();
+    let current = current.map_or_else(nobody, |it| format!("{} ({})", called(it), it.reach));
+    let mut says = format!("slot {} of {}: {current}", slot.slot, slot.ring_slots);
+    for hop in &slot.further {
+        says += &format!(", then {} at {}", called(hop), hop.address);
+    }
+    if !slot.further.is_empty() {
+        let is_within = query.protocol == FlowProtocol::Tcp && !query.syn;
+        says += if is_within {
+            "; each only if the host before it has no socket for the flow"
+        } else {
+            "; none of them for this packet: it is not of TCP within a connection"
+        };
+    }
+    says
+}
+
+fn outer_says(outer: &OuterView) -> String {
+    let OuterView { source, destination, source_port, header_bytes, packet_bytes, .. } = outer;
+    let mut says = format!(
+        "from {source} to {destination}, UDP source port {source_port}, {header_bytes} bytes \
+         before the packet, {packet_bytes} in all"
+    );
+    for hop in &outer.further_hops {
+        says += &format!(", further hop {hop}");
+    }
+    if !outer.flags.is_empty() {
+        says += &format!(", flags {}", outer.flags.join(" "));
     }
     says
 }
@@ -190,14 +211,26 @@ fn member(names: &Names<'_>, member: &Member) -> MemberView {
     }
 }
 
-const fn outer(outer: &OuterHeader) -> OuterView {
+/// The tunnel header of a frame, if it has one.
+pub(super) fn tunnel(frame: &[u8]) -> Option<TunnelView> {
+    TunnelHeader::read(frame).map(|header| TunnelView {
+        source: header.source,
+        destination: header.destination,
+        tenant: header.tenant,
+        flags: TunnelHeader::flag_names(header.flags),
+        further_hops: header.further_hops,
+    })
+}
+
+fn outer(outer: &OuterHeader) -> OuterView {
     OuterView {
         source: outer.source,
         destination: outer.destination,
         source_port: outer.source_port,
         header_bytes: outer.header_len,
         packet_bytes: outer.packet_len,
-        further_hop: outer.further_hop,
+        further_hops: outer.further_hops.clone(),
+        flags: TunnelHeader::flag_names(outer.flags),
     }
 }
 

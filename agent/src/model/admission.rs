@@ -14,6 +14,7 @@
 //! | that needs a refused one | never; its former version stays, with what that needs |
 //! | unchanged, over a refused one | as before, over the former version of that one |
 //! | a service beyond `--max-services` | after those that were in force |
+//! | a service whose source list, or whose tenant's ceiling, finds no room | after those that were in force |
 //! | a listener that another service has | after those that were in force |
 //! | a former version | unless this configuration gives its addresses or ports to another service |
 
@@ -23,6 +24,7 @@ use std::{
 };
 
 use isocast_api::agent::{Configuration, Entry, EntryError, entry::Value};
+use isocast_dataplane_common::policy::{MAX_LIMITED_TENANTS, MAX_SOURCES};
 
 use super::{
     Limits, NodeModel, Precedent, Protocol, Refusals, Remote, Service, Uid,
@@ -71,6 +73,10 @@ struct Admitting<'a> {
     /// Who has which listener now.
     listeners: BTreeSet<Listener>,
     services: usize,
+    /// Source rules of the services in force.
+    source_rules: usize,
+    /// Tenants with ceilings on all their services.
+    limited_tenants: BTreeSet<u32>,
 }
 
 /// A well-formed version of an entry.
@@ -121,6 +127,8 @@ impl<'a> Admitting<'a> {
             errors,
             listeners: BTreeSet::new(),
             services: 0,
+            source_rules: 0,
+            limited_tenants: BTreeSet::new(),
         }
     }
 
@@ -211,6 +219,17 @@ impl<'a> Admitting<'a> {
             let message = format!("this node takes at most {} services", self.limits.services);
             return Err(("TooManyServices", message));
         }
+        if self.source_rules + source_rules(service) > MAX_SOURCES {
+            let message = format!("this node takes at most {MAX_SOURCES} prefixes of sources");
+            return Err(("TooManySources", message));
+        }
+        if is_limited(service)
+            && !self.limited_tenants.contains(&service.tenant)
+            && self.limited_tenants.len() >= MAX_LIMITED_TENANTS
+        {
+            let message = format!("this node takes at most {MAX_LIMITED_TENANTS} limited tenants");
+            return Err(("TooManyLimitedTenants", message));
+        }
         Ok(())
     }
 
@@ -239,6 +258,10 @@ impl<'a> Admitting<'a> {
     fn put(&mut self, key: &'a str, version: Version<'a>) {
         if let Parsed::Service(service) = &version.candidate.parsed {
             self.services += 1;
+            self.source_rules += source_rules(service);
+            if is_limited(service) {
+                self.limited_tenants.insert(service.tenant);
+            }
             self.listeners.extend(listeners(service));
         }
         self.in_force.insert(key, version);
@@ -324,6 +347,14 @@ impl<'a> Claims<'a> {
 fn listeners(service: &Service) -> impl Iterator<Item = Listener> + '_ {
     let of = |address: IpAddr| service.ports.iter().map(move |it| (address, it.protocol, it.port));
     service.addresses.iter().copied().flat_map(of)
+}
+
+fn source_rules(service: &Service) -> usize {
+    service.policy.sources.as_ref().map(|list| list.rules.len()).unwrap_or_default()
+}
+
+fn is_limited(service: &Service) -> bool {
+    !service.tenant_ceilings.is_none()
 }
 
 fn is_service(candidate: &Candidate<'_>) -> bool {

@@ -4,13 +4,17 @@ mod peer;
 
 use std::{collections::BTreeMap, net::IpAddr, str::FromStr, time::Duration};
 
+use ipnet::IpNet;
 use isocast_api::agent::{self as wire, Entry, Role, drain::Target, entry::Value};
+use isocast_dataplane::{Ceilings, ServicePolicy, SourceList, SourceRule};
+use isocast_dataplane_common::policy::MAX_SOURCES_PER_SERVICE;
 
 use crate::bgp::Communities;
 
 use super::{
     Backend, Check, ClusterSecret, Departures, DrainOrder, DrainTarget, Failover, HealthCheck,
-    NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Roles, Service, Uid, Uplink, XdpMode,
+    MidFlowMove, NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Roles, Service, Uid,
+    Uplink, XdpMode,
 };
 
 /// Tenant ids travel in 24 bits of the encapsulation header.
@@ -25,7 +29,7 @@ pub(super) enum Parsed {
     Node(Box<NodeModel>),
     Peer(Peer),
     Pool(Uid, Pool),
-    Service(Service),
+    Service(Box<Service>),
     Source(IpAddr),
     Drain(DrainOrder),
     Tombstone(Uid),
@@ -37,7 +41,7 @@ pub(super) fn entry(entry: &Entry) -> Result<Parsed, Refusal> {
         Some(Value::Node(it)) => node(it).map(|it| Parsed::Node(Box::new(it))),
         Some(Value::BgpPeer(it)) => peer::peer(it).map(Parsed::Peer),
         Some(Value::Pool(it)) => pool(it).map(|(uid, it)| Parsed::Pool(uid, it)),
-        Some(Value::Service(it)) => service(it).map(Parsed::Service),
+        Some(Value::Service(it)) => service(it).map(|it| Parsed::Service(Box::new(it))),
         Some(Value::Source(it)) => address(&it.address, "address").map(Parsed::Source),
         Some(Value::Drain(it)) => drain(it).map(Parsed::Drain),
         Some(Value::Tombstone(it)) => filled(&it.uid, "uid").map(|it| Parsed::Tombstone(it.into())),
@@ -53,7 +57,7 @@ impl Parsed {
             Self::Peer(peer) => model.peers.push(peer),
             Self::Pool(uid, pool) => drop(model.pools.insert(uid, pool)),
             Self::Service(service) => {
-                model.services.insert(service.uid.clone(), service);
+                model.services.insert(service.uid.clone(), *service);
             }
             Self::Source(address) => model.sources.push(address),
             Self::Drain(order) => drop(model.drains.insert(order.uid.clone(), order)),
@@ -138,6 +142,10 @@ fn service(wire: &wire::Service) -> Result<Service, Refusal> {
         ports: wire.ports.iter().map(port).collect::<Result<_, _>>()?,
         pool: (!wire.pool_uid.is_empty()).then(|| Uid::from(wire.pool_uid.as_str())),
         health: health_check(check)?,
+        mid_flow_move: match wire.mid_flow_move() {
+            wire::MidFlowMove::Unspecified | wire::MidFlowMove::Reset => MidFlowMove::Reset,
+            wire::MidFlowMove::Rescue => MidFlowMove::Rescue,
+        },
         failover: Failover {
             on_no_local_backend: match failover.on_no_local_backend() {
                 wire::OnNoLocalBackend::Unspecified
@@ -154,7 +162,56 @@ fn service(wire: &wire::Service) -> Result<Service, Refusal> {
         },
         communities: Communities::parse(wire.communities.iter().map(String::as_str))
             .map_err(|error| format!("communities: {error}"))?,
+        policy: policy(wire)?,
+        tenant_ceilings: ceilings(wire.tenant_limits),
     })
+}
+
+fn policy(wire: &wire::Service) -> Result<ServicePolicy, Refusal> {
+    let ceilings = ceilings(wire.limits);
+    if wire.syn_cookies && ceilings.new_flows_per_second.is_none() {
+        return Err("syn_cookies: limits.new_flows_per_second is missing".into());
+    }
+    Ok(ServicePolicy { sources: sources(wire)?, ceilings, syn_cookies: wire.syn_cookies })
+}
+
+fn sources(wire: &wire::Service) -> Result<Option<SourceList>, Refusal> {
+    let (allowed, denied) = (&wire.allowed_sources, &wire.denied_sources);
+    let count = allowed.len() + denied.len();
+    if count == 0 {
+        return Ok(None);
+    }
+    if count > MAX_SOURCES_PER_SERVICE {
+        return Err(format!(
+            "allowed_sources and denied_sources: {count} prefixes, at most \
+             {MAX_SOURCES_PER_SERVICE} fit"
+        ));
+    }
+    let mut rules = BTreeMap::new();
+    for (texts, field, allowed) in
+        [(allowed, "allowed_sources", true), (denied, "denied_sources", false)]
+    {
+        for text in texts {
+            let prefix: IpNet = parsed(text, field)?;
+            if prefix != prefix.trunc() {
+                return Err(format!("{field}: {text:?} has bits set beyond its length"));
+            }
+            if rules.insert(prefix, allowed).is_some() {
+                return Err(format!("{field}: {text} is there twice"));
+            }
+        }
+    }
+    let rules = rules.into_iter().map(|(prefix, allowed)| SourceRule { prefix, allowed });
+    Ok(Some(SourceList { rules: rules.collect(), others_allowed: allowed.is_empty() }))
+}
+
+fn ceilings(wire: Option<wire::Ceilings>) -> Ceilings {
+    let wire = wire.unwrap_or_default();
+    let some = |value: u32| (value != 0).then_some(value);
+    Ceilings {
+        packets_per_second: some(wire.packets_per_second),
+        new_flows_per_second: some(wire.new_flows_per_second),
+    }
 }
 
 fn drain(wire: &wire::Drain) -> Result<DrainOrder, Refusal> {

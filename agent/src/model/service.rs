@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use isocast_dataplane::{Ceilings, ServicePolicy};
+
 use super::Uid;
 use crate::bgp::Communities;
 
@@ -28,8 +30,24 @@ pub struct Service {
     pub health: HealthCheck,
     /// What happens when the datacenter has too few healthy backends.
     pub failover: Failover,
+    /// What a connection gets that anycast moved to another datacenter.
+    pub mid_flow_move: MidFlowMove,
     /// BGP communities of its routes.
     pub communities: Communities,
+    /// What it lets in.
+    pub policy: ServicePolicy,
+    /// What all services of its tenant take together.
+    pub tenant_ceilings: Ceilings,
+}
+
+/// What a connection gets that anycast moved to another datacenter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MidFlowMove {
+    /// The host that does not know it says so.
+    #[default]
+    Reset,
+    /// It is carried on to the datacenter where it began.
+    Rescue,
 }
 
 /// A listening port.

@@ -7,13 +7,14 @@ use std::{
 };
 
 use isocast_bgp::policy::Policy;
+use isocast_dataplane::{Ceilings, ServicePolicy};
 
 use crate::bgp::Communities;
 
 use super::{
     Backend, Check, ClusterSecret, Connection, Departures, Failover, Families, HealthCheck,
-    MaxPrefixes, NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Reach, Remote, Roles,
-    Service,
+    MaxPrefixes, MidFlowMove, NodeModel, OnNoLocalBackend, Peer, Pool, Port, Protocol, Reach,
+    Remote, Roles, Service,
 };
 
 pub(crate) const SERVICE: &str = "service-uid";
@@ -108,6 +109,9 @@ pub(crate) fn service() -> Service {
             min_healthy: 1,
             preference: Vec::new(),
         },
+        mid_flow_move: MidFlowMove::Reset,
         communities: Communities::parse(["65010:100"]).unwrap(),
+        policy: ServicePolicy::default(),
+        tenant_ceilings: Ceilings::default(),
     }
 }

@@ -86,6 +86,8 @@ pub(super) struct Peer {
     pub(super) passive: bool,
     #[serde(default = "hold_time_s")]
     pub(super) hold_time_s: u16,
+    #[serde(default = "connect_retry_s")]
+    pub(super) connect_retry_s: u16,
     pub(super) import: Option<RoutePolicy>,
     pub(super) export: Option<RoutePolicy>,
     pub(super) bfd: Option<Bfd>,
@@ -340,6 +342,10 @@ const fn both_families() -> FamilySet {
 
 const fn hold_time_s() -> u16 {
     9
+}
+
+const fn connect_retry_s() -> u16 {
+    8
 }
 
 const fn yes() -> bool {

@@ -14,7 +14,7 @@ use isocast_bgp::origination::{Hold, Standing};
 use super::{Inputs, Member};
 use crate::{
     health::{HealthView, TargetId, Verdict},
-    model::{Backend, NodeModel, OnNoLocalBackend, Service, Uid},
+    model::{Backend, MidFlowMove, NodeModel, OnNoLocalBackend, Service, Uid},
 };
 
 /// Where new flows should go.
@@ -180,6 +180,34 @@ pub(super) fn select_held(
         placement: Placement::Held { reason: standing.reason() },
         message: message.into(),
     }
+}
+
+/// Healthy backends of datacenters other than the one that `placement` chose, of each a list, for a
+/// service whose flows may have been moved here from there.
+pub(super) fn elsewhere(
+    inputs: &Inputs<'_>,
+    service: &Service,
+    placement: &Placement,
+) -> Vec<Vec<Member>> {
+    let Inputs { model, health, .. } = inputs;
+    let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
+    let (MidFlowMove::Rescue, Some(pool)) = (service.mid_flow_move, pool) else {
+        return Vec::new();
+    };
+    let chosen = match placement {
+        Placement::Remote { datacenter } => datacenter,
+        _ => &model.datacenter,
+    };
+    let present: BTreeSet<&str> = pool.backends.iter().map(|it| it.datacenter.as_str()).collect();
+    let healthy = |datacenter: String| {
+        let is_healthy = |backend: &&Backend| {
+            let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
+            backend.datacenter == datacenter && health.verdict(&target) == Verdict::Healthy
+        };
+        members(&pool.backends.iter().filter(is_healthy).collect::<Vec<_>>())
+    };
+    let others = others(chosen, &service.failover.preference, present.iter());
+    others.into_iter().map(healthy).filter(|members| !members.is_empty()).collect()
 }
 
 /// Other datacenters with backends: the preferred ones in their order, then the rest by name.

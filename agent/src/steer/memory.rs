@@ -1,7 +1,7 @@
 //! [`Memory`]: what a decision leaves for the next one.
 //!
-//! Rings are pure functions of their members, so an earlier ring is remembered by its members
-//! alone. Serialisable: an agent that restarts over a living data plane goes on where its
+//! Rings are pure functions of their members and their size, so an earlier ring is remembered by
+//! these alone. Serialisable: an agent that restarts over a living data plane goes on where its
 //! predecessor was killed.
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
 };
 
 use isocast_bgp::origination::{Drain, Elsewhere, Ledger};
+use isocast_dataplane_common::slot::{RING_SLOTS_MIN, is_ring_size, ring_slots};
 use serde::{Deserialize, Serialize};
 
 use super::{EPOCHS_MAX, SETTLE, TRANSITION, UnixMs};
@@ -36,6 +37,9 @@ pub struct Memory {
 pub struct ServiceMemory {
     /// Members of the ring in force, in order of uid.
     pub members: Vec<Member>,
+    /// Size of the ring in force.
+    #[serde(default)]
+    pub size: RingSize,
     /// Earlier rings whose flows may still be alive, the latest first.
     pub past: Vec<Epoch>,
     /// Members wanted instead of those in force, and since when.
@@ -47,6 +51,9 @@ pub struct ServiceMemory {
 pub struct Epoch {
     /// Its members.
     pub members: Vec<Member>,
+    /// Its size.
+    #[serde(default)]
+    pub size: RingSize,
     /// When its claim on old flows ends.
     pub until: UnixMs,
 }
@@ -62,16 +69,59 @@ pub struct Member {
     pub weight: u32,
 }
 
+/// Number of slots of a ring. Memories from before rings had sizes are of the smallest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "usize", into = "usize")]
+pub struct RingSize(usize);
+
+// === impl RingSize ===
+
+impl RingSize {
+    /// For a service with so many configured backends, healthy or not: every edge must agree.
+    #[must_use]
+    pub const fn of(backends: usize) -> Self {
+        Self(ring_slots(backends))
+    }
+
+    /// Number of slots.
+    #[must_use]
+    pub const fn slots(self) -> usize {
+        self.0
+    }
+}
+
+impl Default for RingSize {
+    fn default() -> Self {
+        Self(RING_SLOTS_MIN)
+    }
+}
+
+impl TryFrom<usize> for RingSize {
+    type Error = String;
+
+    fn try_from(slots: usize) -> Result<Self, String> {
+        if is_ring_size(slots) { Ok(Self(slots)) } else { Err(format!("a ring of {slots} slots")) }
+    }
+}
+
+impl From<RingSize> for usize {
+    fn from(size: RingSize) -> Self {
+        size.0
+    }
+}
+
 // === impl ServiceMemory ===
 
 impl ServiceMemory {
-    /// The memory after a decision that wants `wanted`, and when to look again.
+    /// The memory after a decision that wants `wanted` in a ring of `size`, and when to look again.
     ///
     /// Members in `urgent` leave at once; any other change waits until the same members have
-    /// been wanted for [`SETTLE`], unless there is nothing to lose.
+    /// been wanted for [`SETTLE`], unless there is nothing to lose. A change of the size alone moves
+    /// next to nothing and need not wait.
     pub(super) fn follow(
         mut self,
         wanted: &[Member],
+        size: RingSize,
         urgent: &BTreeSet<Uid>,
         now: UnixMs,
     ) -> (Self, Option<UnixMs>) {
@@ -79,11 +129,14 @@ impl ServiceMemory {
         let expiry = self.past.iter().map(|epoch| epoch.until).min();
         if wanted == self.members {
             self.pending = None;
-            return (self, expiry);
+            if size == self.size {
+                return (self, expiry);
+            }
+            return (self.succeed(wanted.to_vec(), size, now), Some(now.after(TRANSITION)));
         }
         let dead = |member: &Member| urgent.contains(&member.uid);
         if self.members.is_empty() || wanted.is_empty() || self.members.iter().any(dead) {
-            return (self.succeed(wanted.to_vec(), now), Some(now.after(TRANSITION)));
+            return (self.succeed(wanted.to_vec(), size, now), Some(now.after(TRANSITION)));
         }
         let since = match self.pending.take() {
             // A clock that was set back must not stretch the wait.
@@ -92,18 +145,20 @@ impl ServiceMemory {
         };
         let settled = since.after(SETTLE);
         if settled <= now {
-            return (self.succeed(wanted.to_vec(), now), Some(now.after(TRANSITION)));
+            return (self.succeed(wanted.to_vec(), size, now), Some(now.after(TRANSITION)));
         }
         self.pending = Some((wanted.to_vec(), since));
         (self, [expiry, Some(settled)].into_iter().flatten().min())
     }
 
     /// Puts `members` in force and remembers those that were.
-    fn succeed(mut self, members: Vec<Member>, now: UnixMs) -> Self {
-        let retired = std::mem::replace(&mut self.members, members);
+    fn succeed(mut self, members: Vec<Member>, size: RingSize, now: UnixMs) -> Self {
+        let (retired, retired_size) = (std::mem::replace(&mut self.members, members), self.size);
+        self.size = size;
         if !retired.is_empty() {
-            self.past.retain(|epoch| epoch.members != retired);
-            self.past.insert(0, Epoch { members: retired, until: now.after(TRANSITION) });
+            self.past.retain(|epoch| epoch.members != retired || epoch.size != retired_size);
+            let until = now.after(TRANSITION);
+            self.past.insert(0, Epoch { members: retired, size: retired_size, until });
             self.past.truncate(EPOCHS_MAX);
         }
         self.pending = None;

@@ -1,21 +1,31 @@
-//! A service's ring: who gets each slot, and who may still own flows of it.
+//! A service's ring: who gets each slot, and who else may own flows of it.
 //!
-//! Both follow from member lists alone. The previous backend of a slot is that of the latest
-//! earlier ring in which the slot was somebody else's; a slot that never changed has none.
+//! Both follow from member lists alone. A slot's own backend is that of the ring in force. Its chain
+//! names the hosts that had the slot in earlier rings, the latest first, and then, where the service
+//! asks for it, those that have it in other datacenters: anycast may have moved a flow from there. A
+//! slot that never changed, of a service that keeps to its datacenter, has none.
 //!
 //! **Invariant:** slots depend on the name of the service and on where its flows go, not on uids. A
 //! service or a pool that is deleted and applied again has the ring that it had, so its flows live.
 //!
-//! Filling a ring costs some hundred microseconds and an edge has a thousand of them, so rings of
+//! **Invariant:** the size of a ring follows the configured number of backends, so every edge comes
+//! to the same. While rings of several sizes count, the slots are those of the largest: a slot of a
+//! smaller ring stands for all that have the same low bits, as it does for the flow hash.
+//!
+//! Filling a ring costs some hundred microseconds and an edge has thousands of them, so rings of
 //! services to which nothing happened are taken from the plan before ([`Rings`]). That is a matter
 //! of time only: with and without it the slots are the same.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use isocast_dataplane::ClusterSecret;
-use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot, maglev};
+use isocast_dataplane::{ClusterSecret, Ring};
+use isocast_dataplane_common::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, Slot, maglev};
 
-use super::{Member, ServiceMemory};
+use super::{Member, RingSize, ServiceMemory};
 use crate::model::{Service, Uid};
 
 /// The rings of a plan, by service.
@@ -29,13 +39,24 @@ pub struct Rings {
 struct Made {
     key: [u64; 2],
     lineage: Lineage,
-    /// Positions of the lineage's backends in the tables.
-    positions: Vec<u16>,
-    slots: Arc<[Slot]>,
+    filled: Filled,
 }
 
-/// Members of the ring in force and of those before it.
-type Lineage = Vec<Vec<Member>>;
+/// Slots and chains that point at the lineage's backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Filled {
+    slots: Arc<[Slot]>,
+    chains: Arc<[Vec<u16>]>,
+}
+
+/// Members and sizes of rings that a ring follows from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Lineage {
+    /// The ring in force, and those before it.
+    own: Vec<(Vec<Member>, RingSize)>,
+    /// Rings of other datacenters.
+    others: Vec<(Vec<Member>, RingSize)>,
+}
 
 // === impl Rings ===
 
@@ -48,34 +69,81 @@ impl Rings {
         secret: &ClusterSecret,
         service: &Service,
         memory: &ServiceMemory,
-        position: impl FnMut(&Member) -> u16,
-    ) -> Arc<[Slot]> {
-        let past = memory.past.iter().map(|epoch| &epoch.members);
-        let lineage: Lineage = [&memory.members].into_iter().chain(past).cloned().collect();
-        let positions: Vec<u16> = lineage.iter().flatten().map(position).collect();
+        others: &[Vec<Member>],
+        position: impl FnMut(&Member) -> usize,
+    ) -> Ring {
+        let past = memory.past.iter().map(|epoch| (epoch.members.clone(), epoch.size));
+        let own = [(memory.members.clone(), memory.size)].into_iter().chain(past).collect();
+        let others = others.iter().map(|members| (members.clone(), memory.size)).collect();
+        let lineage = Lineage { own, others };
+        let backends = lineage.backends().into_iter().map(position).collect();
         let key = secret.ring_key(&format!("{}/{}", service.namespace, service.name));
-        let same = |made: &&Made| {
-            made.key == key && made.lineage == lineage && made.positions == positions
-        };
+        let same = |made: &&Made| made.key == key && made.lineage == lineage;
         let made = before.made.get(&service.uid).filter(same).cloned().unwrap_or_else(|| {
-            let slots = slots(&key, &lineage, &positions).into();
-            Made { key, lineage, positions, slots }
+            let filled = fill(&key, &lineage);
+            Made { key, lineage, filled }
         });
-        let slots = Arc::clone(&made.slots);
+        let Filled { slots, chains } = made.filled.clone();
         self.made.insert(service.uid.clone(), made);
-        slots
+        Ring { backends, chains, slots }
     }
 }
 
-/// Fills the slots from the ring in force, first in `lineage`, and those before it.
-fn slots(key: &[u64; 2], lineage: &[Vec<Member>], positions: &[u16]) -> Vec<Slot> {
-    let mut slots = vec![Slot::EMPTY; RING_SLOTS];
-    let mut ring = vec![NO_BACKEND; RING_SLOTS];
-    let mut owners = vec![None; RING_SLOTS];
-    let mut positions = positions;
-    for (age, members) in lineage.iter().enumerate() {
-        let (own, rest) = positions.split_at_checked(members.len()).unwrap_or((positions, &[]));
-        positions = rest;
+// === impl Lineage ===
+
+impl Lineage {
+    fn lists(&self) -> impl Iterator<Item = &(Vec<Member>, RingSize)> {
+        self.own.iter().chain(&self.others)
+    }
+
+    /// The backends that slots and chains point at, in the order of their positions: each uid once.
+    fn backends(&self) -> Vec<&Member> {
+        let mut seen = BTreeSet::new();
+        let members = self.lists().flat_map(|(members, _)| members);
+        members.filter(|member| seen.insert(&member.uid)).collect()
+    }
+}
+
+/// Who may have a slot's flows besides its own backend.
+#[derive(Clone, Debug, Default)]
+struct Claims {
+    own: Option<IpAddr>,
+    /// From earlier rings, the latest first.
+    former: Vec<Claim>,
+    /// From other datacenters, in order of preference.
+    others: Vec<Claim>,
+}
+
+/// A host, and the position of the backend that it is.
+type Claim = (IpAddr, u16);
+
+impl Claims {
+    /// Those that a chain has room for, none twice. As many as there is room for come from earlier
+    /// rings, but one of another datacenter has its place.
+    fn chain(&self) -> Vec<u16> {
+        let mut chain: Vec<Claim> = Vec::new();
+        let mut add = |claims: &[Claim], most: usize| {
+            for claim in claims {
+                let is_known = self.own == Some(claim.0) || chain.iter().any(|it| it.0 == claim.0);
+                if !is_known && chain.len() < most {
+                    chain.push(*claim);
+                }
+            }
+        };
+        add(&self.former, CHAIN_HOPS.saturating_sub(1));
+        add(&self.others, CHAIN_HOPS);
+        add(&self.former, CHAIN_HOPS);
+        chain.into_iter().map(|(_, position)| position).collect()
+    }
+}
+
+fn fill(key: &[u64; 2], lineage: &Lineage) -> Filled {
+    let positions: BTreeMap<_, _> =
+        lineage.backends().into_iter().map(|member| &member.uid).zip(0..NO_BACKEND).collect();
+    let size = lineage.lists().map(|(_, size)| size.slots()).max().unwrap_or(0);
+    let mut slots = vec![Slot::EMPTY; size];
+    let mut claims = vec![Claims::default(); size];
+    for (age, (members, size)) in lineage.lists().enumerate() {
         let candidates: Vec<_> = members
             .iter()
             .map(|member| maglev::Member {
@@ -83,18 +151,41 @@ fn slots(key: &[u64; 2], lineage: &[Vec<Member>], positions: &[u16]) -> Vec<Slot
                 weight: member.weight,
             })
             .collect();
+        let mut ring = vec![NO_BACKEND; size.slots()];
         maglev::fill(key, &candidates, &mut ring);
-        for ((slot, owner), taken) in slots.iter_mut().zip(&mut owners).zip(&ring) {
-            let backend = own.get(usize::from(*taken)).copied().unwrap_or(NO_BACKEND);
-            let host = members.get(usize::from(*taken)).map(|member| member.tunnel_address);
+        for ((slot, claims), taken) in slots.iter_mut().zip(&mut claims).zip(ring.iter().cycle()) {
+            let Some(member) = members.get(usize::from(*taken)) else { continue };
+            let Some(position) = positions.get(&member.uid) else { continue };
+            let host = member.tunnel_address;
             if age == 0 {
-                (slot.current, *owner) = (backend, host);
-            } else if slot.previous == NO_BACKEND && *owner != host {
-                slot.previous = backend;
+                (slot.current, claims.own) = (*position, Some(host));
+            } else if age < lineage.own.len() {
+                claims.former.push((host, *position));
+            } else {
+                claims.others.push((host, *position));
             }
         }
     }
-    slots
+    let chains = link(&mut slots, &claims);
+    Filled { slots: slots.into(), chains }
+}
+
+/// Gives every slot with claims its chain; equal ones share one.
+fn link(slots: &mut [Slot], claims: &[Claims]) -> Arc<[Vec<u16>]> {
+    let mut numbers = BTreeMap::new();
+    let mut chains = Vec::new();
+    for (slot, claims) in slots.iter_mut().zip(claims) {
+        let chain = claims.chain();
+        // Flows of a slot that nobody serves are nobody's.
+        if slot.current == NO_BACKEND || chain.is_empty() {
+            continue;
+        }
+        slot.chain = *numbers.entry(chain).or_insert_with_key(|positions| {
+            chains.push(positions.clone());
+            u16::try_from(chains.len().saturating_sub(1)).unwrap_or(NO_CHAIN)
+        });
+    }
+    chains.into()
 }
 
 fn identity(host: IpAddr) -> [u8; 16] {

@@ -6,10 +6,9 @@ use std::{
 };
 
 use isocast_dataplane::{
-    Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol, Ring,
+    Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol,
     ServiceKey, Tables, Vip,
 };
-use isocast_dataplane_common::NO_BACKEND;
 
 use super::{Inputs, Member, ServiceMemory, ring::Rings};
 use crate::{
@@ -42,13 +41,25 @@ impl<'a> Builder<'a> {
 
     /// Adds a service with the ring that its memory says. One without backends gets a ring that
     /// drops, never an absent VIP: its packets must not reach the edge's own stack.
-    pub(super) fn add_service(&mut self, service: &Service, memory: &ServiceMemory) {
+    pub(super) fn add_service(
+        &mut self,
+        service: &Service,
+        memory: &ServiceMemory,
+        others: &[Vec<Member>],
+    ) {
         let (edge, numbers) = (&mut self.edge, &mut self.numbers);
-        let position = |member: &Member| numbers.number(member, &mut edge.backends);
+        let position = |member: &Member| numbers.position(member, &mut edge.backends);
         let before = self.inputs.rings;
-        let slots = self.rings.ring(before, &self.secret, service, memory, position);
+        let filled = self.rings.ring(before, &self.secret, service, memory, others, position);
         let ring = self.edge.rings.len();
-        self.edge.rings.push(Ring { slots });
+        self.edge.rings.push(filled);
+        if !service.policy.is_open() {
+            let service_key = ServiceKey(Arc::clone(&service.uid));
+            self.edge.policies.insert(service_key, service.policy.clone());
+        }
+        if !service.tenant_ceilings.is_none() {
+            self.edge.tenants.insert(service.tenant, service.tenant_ceilings);
+        }
         for address in &service.addresses {
             self.edge.vips.extend(service.ports.iter().map(|port| Vip {
                 address: *address,
@@ -74,23 +85,22 @@ impl<'a> Builder<'a> {
 /// Positions of backends in the tables.
 #[derive(Default)]
 struct Numbers {
-    by_uid: BTreeMap<Uid, u16>,
+    by_uid: BTreeMap<Uid, usize>,
 }
 
 // === impl Numbers ===
 
 impl Numbers {
     /// The backend's position in the tables; backends of several rings appear once.
-    fn number(&mut self, member: &Member, backends: &mut Vec<Backend>) -> u16 {
-        if let Some(number) = self.by_uid.get(&member.uid) {
-            return *number;
+    fn position(&mut self, member: &Member, backends: &mut Vec<Backend>) -> usize {
+        if let Some(position) = self.by_uid.get(&member.uid) {
+            return *position;
         }
-        // A backend beyond the last number gets no flows; the data plane refuses such tables.
-        let number = u16::try_from(backends.len()).unwrap_or(NO_BACKEND);
+        let position = backends.len();
         let key = BackendKey(Arc::clone(&member.uid));
         backends.push(Backend { key, tunnel_address: member.tunnel_address });
-        self.by_uid.insert(member.uid.clone(), number);
-        number
+        self.by_uid.insert(member.uid.clone(), position);
+        position
     }
 }
 

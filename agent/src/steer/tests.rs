@@ -2,14 +2,16 @@
 
 use proptest::prelude::*;
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use isocast_bgp::origination::Elsewhere;
+use isocast_dataplane::{Ceilings, ServiceKey, ServicePolicy};
+use isocast_dataplane_common::Slot;
 
 use super::*;
 use crate::{
     health::{Report, TargetId, Verdict, targets},
-    model::{DrainOrder, DrainTarget, OnNoLocalBackend, testing},
+    model::{DrainOrder, DrainTarget, MidFlowMove, OnNoLocalBackend, testing},
 };
 
 /// A world that is steered again and again, with memory handed on.
@@ -74,14 +76,31 @@ impl World {
     }
 }
 
+/// The backend that a position in the first ring's slots stands for.
+fn backend_at(plan: &Plan, position: u16) -> Option<&isocast_dataplane::Backend> {
+    let edge = &plan.tables.edge;
+    edge.rings[0].backends.get(usize::from(position)).map(|position| &edge.backends[*position])
+}
+
 fn current(plan: &Plan) -> Vec<String> {
-    let names = |position: u16| plan.tables.edge.backends[usize::from(position)].key.0.to_string();
+    let names = |position: u16| backend_at(plan, position).unwrap().key.0.to_string();
     let slots = plan.tables.edge.rings[0].slots.iter();
     let mut all: Vec<_> =
         slots.filter(|slot| slot.current != u16::MAX).map(|slot| names(slot.current)).collect();
     all.sort();
     all.dedup();
     all
+}
+
+/// Who may have the flows of each slot besides its own backend.
+fn chains(plan: &Plan) -> Vec<Vec<String>> {
+    let ring = &plan.tables.edge.rings[0];
+    let name = |position: &u16| backend_at(plan, *position).unwrap().key.0.to_string();
+    let chain = |slot: &Slot| {
+        let positions = ring.chains.get(usize::from(slot.chain));
+        positions.into_iter().flatten().map(name).collect()
+    };
+    ring.slots.iter().map(chain).collect()
 }
 
 fn placement(plan: &Plan) -> &Placement {
@@ -97,7 +116,7 @@ fn healthy_local_backends_share_the_flows() {
     assert_eq!(current(&plan), ["ams-1", "ams-2"]);
     assert_eq!(placement(&plan), &Placement::Local);
     assert_eq!(plan.leases.len(), 2, "one per address family");
-    assert!(plan.tables.edge.rings[0].slots.iter().all(|slot| slot.previous == u16::MAX));
+    assert!(chains(&plan).iter().all(Vec::is_empty));
 }
 
 #[test]
@@ -145,14 +164,14 @@ fn a_dead_backend_leaves_at_once_and_keeps_its_claim_on_old_flows() {
 
     assert_eq!(current(&after), ["ams-2"]);
     let name = |plan: &Plan, position: u16| {
-        plan.tables.edge.backends.get(usize::from(position)).map(|backend| backend.key.0.clone())
+        backend_at(plan, position).map(|backend| backend.key.0.clone())
     };
     let pairs =
         before.tables.edge.rings[0].slots.iter().zip(after.tables.edge.rings[0].slots.iter());
-    for (old, new) in pairs {
+    for ((old, new), chain) in pairs.zip(chains(&after)) {
         let moved = name(&before, old.current) != name(&after, new.current);
-        let expected = moved.then(|| "ams-1".into());
-        assert_eq!(name(&after, new.previous), expected);
+        let expected: &[&str] = if moved { &["ams-1"] } else { &[] };
+        assert_eq!(chain, expected);
     }
 }
 
@@ -180,6 +199,89 @@ fn without_local_backends_flows_cross_the_backbone_and_the_route_stays() {
     assert_eq!(current(&plan), ["fra-1", "fra-2"]);
     assert_eq!(placement(&plan), &Placement::Remote { datacenter: "fra".into() });
     assert_eq!(plan.leases.len(), 2);
+}
+
+#[test]
+fn a_slot_that_changes_hands_twice_remembers_both() {
+    let mut world = World::with_health(&["ams-1", "ams-2"]);
+    let first = world.steer();
+    world.set("ams-1", false);
+    world.steer();
+    world.set("ams-2", false);
+    world.set("fra-1", true);
+
+    let last = world.steer();
+
+    let owner =
+        |slot: &Slot| first.tables.edge.backends[usize::from(slot.current)].key.0.to_string();
+    assert_eq!(current(&last), ["fra-1"]);
+    for (slot, chain) in first.tables.edge.rings[0].slots.iter().zip(chains(&last)) {
+        assert_eq!(chain[0], "ams-2", "everything was there last");
+        assert_eq!(chain.get(1).is_some_and(|it| it == "ams-1"), owner(slot) == "ams-1");
+    }
+}
+
+#[test]
+fn a_rescued_flow_is_asked_for_where_the_other_datacenter_had_it() {
+    let everybody = ["ams-1", "ams-2", "fra-1", "fra-2"];
+    let mut ams = World::with_health(&everybody);
+    let mut fra = World::with_health(&everybody);
+    fra.model.datacenter = "fra".into();
+    for world in [&mut ams, &mut fra] {
+        let service = world.model.services.get_mut(testing::SERVICE).unwrap();
+        service.mid_flow_move = MidFlowMove::Rescue;
+    }
+
+    let (here, there) = (ams.steer(), fra.steer());
+
+    let owners = |plan: &Plan| -> Vec<String> {
+        let name =
+            |slot: &Slot| plan.tables.edge.backends[usize::from(slot.current)].key.0.to_string();
+        plan.tables.edge.rings[0].slots.iter().map(name).collect()
+    };
+    let chained = |plan: &Plan| -> Vec<String> { chains(plan).concat() };
+    assert_eq!(chained(&here), owners(&there), "one each, the one that the other edges choose");
+    assert_eq!(chained(&there), owners(&here));
+}
+
+#[test]
+fn earlier_rings_leave_a_rescue_its_place() {
+    let mut world = World::with_health(&["ams-1", "fra-1"]);
+    world.model.services.get_mut(testing::SERVICE).unwrap().mid_flow_move = MidFlowMove::Rescue;
+    let pool = world.model.pools.get_mut(testing::POOL).unwrap();
+    pool.backends.extend((3..6).map(|n| testing::backend(&format!("ams-{n}"), "ams", n + 10)));
+    for unused in ["ams-3", "ams-4", "ams-5"] {
+        world.set(unused, false);
+    }
+    world.steer();
+    for (gone, next) in [("ams-1", "ams-3"), ("ams-3", "ams-4"), ("ams-4", "ams-5")] {
+        world.set(next, true);
+        world.set(gone, false);
+        world.steer();
+    }
+
+    let plan = world.steer();
+
+    assert_eq!(current(&plan), ["ams-5"]);
+    assert!(chains(&plan).iter().all(|chain| chain == &["ams-4", "ams-3", "fra-1"]));
+}
+
+#[test]
+fn earlier_rings_fill_a_chain_that_a_rescue_leaves_room_in() {
+    let mut world = World::with_health(&["fra-1"]);
+    world.model.services.get_mut(testing::SERVICE).unwrap().mid_flow_move = MidFlowMove::Rescue;
+    world.steer();
+    for (gone, next) in [("fra-1", "fra-2"), ("fra-2", "ams-1"), ("ams-1", "ams-2")] {
+        world.set(next, true);
+        world.set(gone, false);
+        world.steer();
+    }
+    world.set("fra-2", true);
+
+    let plan = world.steer();
+
+    assert_eq!(current(&plan), ["ams-2"]);
+    assert!(chains(&plan).iter().all(|chain| chain == &["ams-1", "fra-2", "fra-1"]));
 }
 
 #[test]
@@ -230,6 +332,24 @@ fn a_backend_accepts_its_services_and_their_check_port_only() {
 }
 
 #[test]
+fn what_a_service_and_its_tenant_may_take_in_is_in_the_edges_tables() {
+    let mut world = World::with_health(&["ams-1"]);
+    let open = world.steer().tables.edge;
+    assert!(open.policies.is_empty() && open.tenants.is_empty());
+
+    let ceilings = Ceilings { packets_per_second: Some(5), new_flows_per_second: None };
+    let service = world.model.services.get_mut(testing::SERVICE).unwrap();
+    service.policy = ServicePolicy { ceilings, ..ServicePolicy::default() };
+    service.tenant_ceilings = Ceilings { new_flows_per_second: Some(6), ..ceilings };
+    let (policy, tenant_ceilings) = (service.policy.clone(), service.tenant_ceilings);
+
+    let edge = world.steer().tables.edge;
+    let key = ServiceKey(testing::SERVICE.into());
+    assert_eq!(edge.policies, BTreeMap::from([(key, policy)]));
+    assert_eq!(edge.tenants, BTreeMap::from([(5, tenant_ceilings)]));
+}
+
+#[test]
 fn an_edge_that_lost_its_data_plane_still_knows_whose_old_flows_are() {
     let mut world = World::with_health(&["fra-1", "fra-2"]);
     world.steer();
@@ -250,9 +370,8 @@ fn an_edge_that_lost_its_data_plane_still_knows_whose_old_flows_are() {
 
     assert!(blind.leases.is_empty(), "health is not remembered");
     assert_eq!(current(&plan), ["ams-1", "ams-2"]);
-    for slot in plan.tables.edge.rings[0].slots.iter() {
-        let previous = &plan.tables.edge.backends[usize::from(slot.previous)].key.0;
-        assert!(previous.starts_with("fra-"), "{previous}");
+    for chain in chains(&plan) {
+        assert!(chain.len() == 1 && chain[0].starts_with("fra-"), "{chain:?}");
     }
 }
 
@@ -353,11 +472,9 @@ fn a_service_that_is_applied_again_keeps_its_route_and_its_slots() {
     }
     world.model.services.insert(service.uid.clone(), service);
     let hosts = |plan: &Plan| -> Vec<_> {
-        let host = |position: u16| {
-            plan.tables.edge.backends.get(usize::from(position)).map(|it| it.tunnel_address)
-        };
+        let host = |position: u16| backend_at(plan, position).map(|it| it.tunnel_address);
         let slots = plan.tables.edge.rings[0].slots.iter();
-        slots.map(|slot| (host(slot.current), host(slot.previous))).collect()
+        slots.zip(chains(plan)).map(|(slot, chain)| (host(slot.current), chain)).collect()
     };
 
     let after = world.steer();
@@ -365,6 +482,84 @@ fn a_service_that_is_applied_again_keeps_its_route_and_its_slots() {
     assert_eq!(after.leases.len(), 2);
     assert_eq!(reason(&after, "203.0.113.10"), "HeldUntilJudged");
     assert_eq!(hosts(&after), hosts(&before));
+}
+
+/// A pool of that many backends in this datacenter, all healthy.
+fn resize(world: &mut World, count: u8) {
+    let names: Vec<_> = (0..count).map(|n| format!("ams-{n}")).collect();
+    let backends = names.iter().zip(1..).map(|(name, n)| testing::backend(name, "ams", n));
+    world.model.pools.get_mut(testing::POOL).unwrap().backends = backends.collect();
+    for name in &names {
+        world.set(name, true);
+    }
+}
+
+#[test]
+fn a_ring_that_grows_names_the_previous_backend_of_each_slot_that_moves() {
+    let mut world = World::with_health(&[]);
+    resize(&mut world, 40);
+    let small = world.steer();
+    resize(&mut world, 41);
+    world.steer();
+    world.pass(SETTLE);
+
+    let large = world.steer();
+
+    let slots = |plan: &Plan| Arc::clone(&plan.tables.edge.rings[0].slots);
+    assert_eq!((slots(&small).len(), slots(&large).len()), (4096, 8192));
+    let uid = |plan: &Plan, position| backend_at(plan, position).map(|it| it.key.clone());
+    let mut moved = 0;
+    let (large_slots, small_slots) = (slots(&large), slots(&small));
+    let pairs = large_slots.iter().zip(small_slots.iter().cycle());
+    for ((slot, before), chain) in pairs.zip(chains(&large)) {
+        let before = uid(&small, before.current);
+        if uid(&large, slot.current) == before {
+            assert!(chain.is_empty());
+        } else {
+            assert_eq!(chain, [before.unwrap().0.to_string()]);
+            moved += 1;
+        }
+    }
+    assert!((100..8192 / 16).contains(&moved), "{moved} slots moved for a share of 200");
+}
+
+#[test]
+fn a_ring_that_shrinks_keeps_its_slots_until_the_transition_is_over() {
+    let mut world = World::with_health(&[]);
+    resize(&mut world, 41);
+    world.steer();
+    resize(&mut world, 4);
+    let during = world.steer();
+    world.pass(SETTLE);
+    world.steer();
+    world.pass(TRANSITION);
+    let after = world.steer();
+
+    let size = |plan: &Plan| plan.tables.edge.rings[0].slots.len();
+    assert_eq!((size(&during), size(&after)), (8192, 4096));
+}
+
+#[test]
+fn health_does_not_change_the_size_of_a_ring() {
+    let mut world = World::with_health(&[]);
+    resize(&mut world, 41);
+    world.steer();
+    for n in 2..41 {
+        world.set(&format!("ams-{n}"), false);
+    }
+    world.steer();
+    world.pass(TRANSITION);
+
+    assert_eq!(world.steer().tables.edge.rings[0].slots.len(), 8192);
+}
+
+#[test]
+fn a_memory_from_before_rings_had_sizes_is_of_the_smallest() {
+    let memory: ServiceMemory =
+        serde_json::from_str(r#"{"members": [], "past": [], "pending": null}"#).unwrap();
+    assert_eq!(memory.size, RingSize::of(1));
+    let odd = r#"{"members": [], "size": 5000, "past": [], "pending": null}"#;
+    assert!(serde_json::from_str::<ServiceMemory>(odd).is_err());
 }
 
 #[test]
@@ -543,8 +738,12 @@ proptest! {
                 prop_assert_ne!(world.health.verdict(&target), Verdict::Unhealthy);
             }
             prop_assert!(plan.memory.services[testing::SERVICE].past.len() <= EPOCHS_MAX);
-            for slot in plan.tables.edge.rings[0].slots.iter() {
-                prop_assert!(slot.previous == u16::MAX || slot.previous != slot.current);
+            let slots = plan.tables.edge.rings[0].slots.iter();
+            for (slot, chain) in slots.zip(chains(&plan)) {
+                let own = backend_at(&plan, slot.current);
+                let own = own.map(|backend| backend.key.0.to_string());
+                let hosts: BTreeSet<_> = own.iter().chain(&chain).collect();
+                prop_assert_eq!(hosts.len(), chain.len() + usize::from(own.is_some()));
             }
         }
     }

@@ -86,6 +86,7 @@ pub(super) fn encode(
             ConstCounter::new(*packets).encode(family.encode_family(&labels)?)?;
         }
     }
+    guarded(encoder, names, counters)?;
     let totals = &mut *totals.lock();
     totals.read(&tenants, counters, &drops);
     for (unit, what, value) in metrics {
@@ -102,6 +103,34 @@ pub(super) fn encode(
     for ((tenant, reason), packets) in &totals.drops {
         let labels = [("tenant", tenant.to_string()), ("reason", reason.as_str().to_owned())];
         ConstCounter::new(*packets).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// What services kept out, and whom they had prove their address.
+fn guarded(
+    encoder: &mut DescriptorEncoder<'_>,
+    names: &Names<'_>,
+    counters: &Counters,
+) -> fmt::Result {
+    let help = "Packets that a service kept out, and new flows that it had prove their address";
+    let mut family =
+        encoder.encode_descriptor("service_guarded", help, None, MetricType::Counter)?;
+    for (service, refused) in &counters.refused {
+        let [namespace, name, uid] = service_labels(names, service);
+        for (reason, packets) in [
+            (Outcome::SourceNotAllowed.as_str(), refused.sources),
+            (Outcome::OverPacketRate.as_str(), refused.packets),
+            (Outcome::OverFlowRate.as_str(), refused.flows),
+            (Outcome::OverTenantRate.as_str(), refused.tenant),
+            ("challenged", refused.challenged),
+        ] {
+            let labels = [namespace, name, uid, ("reason", reason)];
+            // A series for each service and reason would be too many; most never happen.
+            if packets != 0 {
+                ConstCounter::new(packets).encode(family.encode_family(&labels)?)?;
+            }
+        }
     }
     Ok(())
 }

@@ -19,7 +19,8 @@ use tokio::{
 use crate::{
     PREFIX_V4, PREFIX_V6,
     net::{BIRD_V6, EDGE_TO_FRR_V4, FRR_V4, Lab, eventually, run},
-    routers::{BIRD_ASN, EDGE_TO_BIRD_V6, FRR_ASN},
+    routers::{BIRD_ASN, FRR_ASN},
+    watched::EDGE_TO_BIRD_V6,
 };
 
 /// See the module.
@@ -186,7 +187,9 @@ fn entries(interval_ms: u32) -> Vec<Entry> {
             min_healthy_backends: 1,
             datacenter_preference: vec!["ams".into()],
         }),
+        mid_flow_move: wire::MidFlowMove::Reset.into(),
         communities: Vec::new(),
+        ..wire::Service::default()
     };
     let bfd = wire::Bfd { interval_ms, multiplier: 3, multihop: false };
     let peer = |uid: &str, address: String, asn, local: String, family: AddressFamily| {

@@ -16,7 +16,10 @@ mod agent;
 mod net;
 #[path = "../bgp_interop/route_log.rs"]
 mod route_log;
+#[expect(dead_code, reason = "shared with the tests of the driver")]
+#[path = "../bgp_interop/routers.rs"]
 mod routers;
+mod watched;
 
 use std::time::Duration;
 
@@ -26,17 +29,17 @@ use tokio::time::{Instant, sleep};
 use crate::agent::Agent;
 use crate::net::{Lab, eventually};
 use crate::route_log::RouteLog;
-use crate::routers::Router;
+use crate::watched::Watched;
 
 const PREFIX_V4: &str = "203.0.113.10/32";
 const PREFIX_V6: &str = "2001:db8:f::10/128";
 const INTERVAL_MS: u32 = 50;
 
 /// Both routers and a running agent, at peace: routes are there, and the program answers.
-async fn at_peace(lab: &Lab) -> ([Router; 2], Agent) {
+async fn at_peace(lab: &Lab) -> ([Watched; 2], Agent) {
     let mut agent = Agent::new(lab, INTERVAL_MS).await;
-    let frr = Router::frr(lab, PREFIX_V4, INTERVAL_MS).await;
-    let bird = Router::bird(lab, PREFIX_V6, INTERVAL_MS).await;
+    let frr = Watched::frr(lab, PREFIX_V4, INTERVAL_MS).await;
+    let bird = Watched::bird(lab, PREFIX_V6, INTERVAL_MS).await;
     agent.start();
     let routers = [frr, bird];
     for router in &routers {

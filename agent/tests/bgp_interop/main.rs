@@ -12,6 +12,7 @@
 mod net;
 mod raw_peer;
 mod route_log;
+#[expect(dead_code, reason = "shared with other tests")]
 mod routers;
 mod speaker;
 mod standalone;
@@ -26,6 +27,7 @@ use isocast_agent::bgp::{
 };
 use isocast_bgp::types::Family;
 use isocast_bgp::wire::notification::Notification;
+use tokio::net::TcpStream;
 
 use crate::net::{Lab, eventually};
 use crate::raw_peer::RawPeer;
@@ -137,6 +139,20 @@ fn routers_see_and_lose_what_is_announced_and_withdrawn() {
         for router in [&frr, &bird] {
             eventually("the last prefix is gone", async || !router.has_route(V6).await).await;
         }
+    });
+}
+
+#[test]
+fn nobody_gets_in_before_it_is_known_who_the_peers_are() {
+    Lab::run(async |_lab| {
+        let speaker = speaker(|config| config.listen = vec!["0.0.0.0:179".parse().unwrap()]);
+        let own = (net::EDGE_TO_FRR_V4, 179);
+
+        let refused = TcpStream::connect(own).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+
+        speaker.set_peers(vec![raw_peer(10)]).unwrap();
+        eventually("peers can connect", async || TcpStream::connect(own).await.is_ok()).await;
     });
 }
 

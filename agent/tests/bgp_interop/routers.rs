@@ -43,6 +43,11 @@ impl Router {
 
     /// FRR in a namespace of choice, in place of one that may have been there.
     pub(crate) async fn frr_in(lab: &Lab, namespace: &str, bgp: &str) -> Self {
+        Self::frr_of(lab, namespace, &[("bgpd", bgp)]).await
+    }
+
+    /// FRR with these daemons besides zebra, each with its configuration.
+    pub(crate) async fn frr_of(lab: &Lab, namespace: &str, daemons: &[(&str, &str)]) -> Self {
         let dir = lab.dir.path().join(namespace);
         let user = User::from_name("frr").unwrap().expect("FRR is needed: no user frr");
         let own = |path: &std::path::Path| {
@@ -54,15 +59,15 @@ impl Router {
         fs::create_dir(&dir).unwrap();
         own(lab.dir.path());
         own(&dir);
-        fs::write(dir.join("zebra.conf"), "hostname frr\n").unwrap();
-        fs::write(dir.join("bgpd.conf"), bgp).unwrap();
-        for conf in ["zebra.conf", "bgpd.conf"] {
-            own(&dir.join(conf));
-        }
+        let control = dir.clone();
         let mut router =
-            Self { name: "FRR", namespace: namespace.into(), control: dir, daemons: Vec::new() };
-        router.start_frr_daemon("zebra").await;
-        router.start_frr_daemon("bgpd").await;
+            Self { name: "FRR", namespace: namespace.into(), control, daemons: vec![] };
+        for (daemon, text) in [("zebra", "hostname frr\n")].iter().chain(daemons) {
+            let path = dir.join(format!("{daemon}.conf"));
+            fs::write(&path, text).unwrap();
+            own(&path);
+            router.start_frr_daemon(daemon).await;
+        }
         router
     }
 
@@ -79,6 +84,15 @@ impl Router {
 
     /// BIRD with these protocols besides those that speak with the kernel.
     pub(crate) async fn bird_with(lab: &Lab, protocols: &str) -> Self {
+        Self::bird_run(lab, protocols, &[]).await
+    }
+
+    /// The same, back from a death: its neighbours may still have its routes.
+    pub(crate) async fn bird_recovering(lab: &Lab, protocols: &str) -> Self {
+        Self::bird_run(lab, protocols, &["-R"]).await
+    }
+
+    async fn bird_run(lab: &Lab, protocols: &str, options: &[&str]) -> Self {
         let dir = lab.dir.path();
         let (conf, control) = (dir.join("bird.conf"), dir.join("bird.ctl"));
         let text = format!(
@@ -93,7 +107,7 @@ impl Router {
         }
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &lab.bird, "bird", "-f", "-c"]).arg(&conf);
-        command.arg("-s").arg(&control).arg("-P").arg(dir.join("bird.pid"));
+        command.arg("-s").arg(&control).arg("-P").arg(dir.join("bird.pid")).args(options);
         let daemons = vec![spawn(command)];
         let router = Self { name: "BIRD", namespace: lab.bird.clone(), control, daemons };
         let socket = router.control.clone();
@@ -109,9 +123,11 @@ impl Router {
         command.arg("-i").arg(path(format!("{daemon}.pid")));
         command.arg("-z").arg(path("zserv".into()));
         command.arg("--vty_socket").arg(&self.control).args(["-P", "0"]);
-        if daemon == "zebra" {
+        match daemon {
             // Otherwise each change of an IPv6 route is a removal and an addition.
-            command.arg("--v6-rr-semantics");
+            "zebra" => drop(command.arg("--v6-rr-semantics")),
+            "bfdd" => drop(command.arg("--bfdctl").arg(path("bfdd.sock".into()))),
+            _ => {}
         }
         self.daemons.push(spawn(command));
         let socket = self.control.join(format!("{daemon}.vty"));
@@ -150,6 +166,24 @@ impl Router {
         let shown = self.vtysh(&format!("show bgp neighbors {EDGE_TO_FRR_V4} json")).await;
         let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
         shown[EDGE_TO_FRR_V4.to_string()]["messageStats"]["updatesRecv"].as_u64().unwrap()
+    }
+
+    /// Nothing passes between the router and the edge any more; the carrier stays.
+    pub(crate) async fn cut(&self) {
+        self.nft(
+            "table netdev cut {\n\
+             chain in { type filter hook ingress device toedge priority 0; policy drop; }\n\
+             chain out { type filter hook egress device toedge priority 0; policy drop; }\n}\n",
+        )
+        .await;
+    }
+
+    pub(crate) async fn restore(&self) {
+        self.nft("delete table netdev cut\n").await;
+    }
+
+    async fn nft(&self, rules: &str) {
+        run("ip", &["netns", "exec", &self.namespace, "nft", "-f", "-"], rules).await;
     }
 
     pub(crate) async fn vtysh(&self, command: &str) -> String {

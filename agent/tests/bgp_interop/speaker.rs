@@ -52,9 +52,12 @@ impl Speaker {
         self.signal(Signal::SIGHUP);
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.process.id().unwrap()).unwrap())
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.id().unwrap()).unwrap();
-        kill(Pid::from_raw(pid), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
     }
 
     /// Waits until it has ended of itself.

@@ -264,10 +264,22 @@ impl Drop for Router {
 impl Agent {
     /// What the agent says on its socket.
     pub(crate) fn status(&self) -> Value {
+        self.exchange("GET /v1/status HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")
+    }
+
+    /// What the agent answers to a question that is POSTed.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        let body = body.to_string();
+        self.exchange(&format!(
+            "POST {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn exchange(&self, request: &str) -> Value {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream
-            .write_all(b"GET /v1/status HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")
-            .unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()

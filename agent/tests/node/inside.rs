@@ -7,7 +7,13 @@ use serde_json::Value;
 
 use crate::bench::{self, Bench};
 
-/// A service that serves whatever its backends are like, at a backend whose next hop is known.
+/// A service that serves whatever its backends are like, and more of its spec.
+fn www(more: &str) -> String {
+    let service = bench::service("www");
+    format!("{service}  failover: {{onNoLocalBackend: ServeAnyway}}\n{more}")
+}
+
+/// Serves it at a backend whose next hop is known.
 #[expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -18,8 +24,7 @@ fn serve(bench: &Bench) -> (bench::Agent, String) {
     let status = Command::new("ip").args(neighbour.split(' ')).status().unwrap();
     assert!(status.success(), "ip {neighbour}");
     bench.apply(bench::PLATFORM);
-    let www = bench::service("www");
-    bench.apply(&format!("{www}  failover: {{onNoLocalBackend: ServeAnyway}}\n"));
+    bench.apply(&www(""));
     let agent = bench.start_agent("edge-1", &[]);
     bench.eventually("www is programmed", || bench.is("www", "Programmed", "Programmed"));
     let claim = ["get", "-n", "web", "addressclaim", "www", "-o", "jsonpath={.status.address}"];
@@ -50,8 +55,13 @@ fn a_flow_is_explained_and_traced_by_the_node_that_balances_it() {
         let stages: Vec<_> = stages.iter().map(|it| it["stage"].as_str().unwrap()).collect();
         let road = ["parse", "directory", "hash", "slot", "backend", "encapsulation", "action"];
         assert_eq!(stages, road);
+        let slot = &explained["slot"];
+        assert_eq!((&slot["ringSlots"], &slot["further"]), (&4096.into(), &Value::Array(vec![])));
         assert_eq!(traced["differences"], Value::from(Vec::<Value>::new()), "{traced}");
         assert_eq!(traced["frame"], explained["frame"]);
+        let tunnel = &traced["tunnel"];
+        assert_eq!(tunnel["destination"], "10.98.0.9", "{tunnel}");
+        assert_eq!(tunnel["tenant"], explained["service"]["tenant"], "{tunnel}");
         assert_eq!(traced["counted"]["encapsulated"], 1, "{traced}");
 
         let destination = format!("{}:80", explained["outer"]["destination"].as_str().unwrap());
@@ -59,6 +69,46 @@ fn a_flow_is_explained_and_traced_by_the_node_that_balances_it() {
         assert!(here.contains("not an address of a service"), "{here}");
         let refused = bench.ask("edge-1", "v1/dataplane/explain?protocol=tcp").unwrap_err();
         assert!(refused.contains("source"), "{refused}");
+    });
+}
+
+#[test]
+fn a_client_that_is_kept_out_is_explained_by_the_prefix_that_decides() {
+    Bench::run(|bench| {
+        let (_agent, flow) = serve(bench);
+        let explain = || bench.ask("edge-1", &format!("v1/dataplane/explain?{flow}"));
+        assert_eq!(explain().unwrap()["guard"], Value::Null);
+        bench.apply(&www(
+            "  limits: {newFlowsPerSecond: 500, synCookies: Auto}\n  deniedSources: [192.0.2.0/28]\n",
+        ));
+        bench.eventually("the list is in force", || {
+            explain().is_ok_and(|it| it["outcome"] == "source_not_allowed")
+        });
+
+        let traced = bench.ask("edge-1", &format!("v1/dataplane/trace?{flow}")).unwrap();
+        let beside = flow.replace("192.0.2.1", "192.0.2.16");
+        let let_in = bench.ask("edge-1", &format!("v1/dataplane/trace?{beside}")).unwrap();
+
+        let guard = &traced["explained"]["guard"];
+        assert_eq!(
+            (&guard["source"]["rule"], &guard["level"]),
+            (&"192.0.2.0/28".into(), &"within".into())
+        );
+        assert_eq!(guard["ceilings"]["newFlowsPerSecond"], 500, "{guard}");
+        assert_eq!(traced["counted"]["source_not_allowed"], 1, "{traced}");
+        assert_eq!(let_in["counted"]["encapsulated"], 1, "{let_in}");
+        for traced in [&traced, &let_in] {
+            assert_eq!(traced["differences"], Value::Array(vec![]), "{traced}");
+        }
+        let path = "/apis/network.isocast.dev/v1alpha1/nodes/edge-1/agent/metrics";
+        let metrics = bench.try_kubectl(&["get", "--raw", path], "").unwrap();
+        let kept_out = metrics.lines().find(|line| {
+            line.starts_with(
+                "isocast_agent_service_guarded_total{namespace=\"web\",service=\"www\"",
+            )
+        });
+        let wanted = "reason=\"source_not_allowed\"} 1";
+        assert!(kept_out.is_some_and(|line| line.ends_with(wanted)), "{kept_out:?}");
     });
 }
 

@@ -107,3 +107,51 @@ fn a_node_is_asked_through_the_controller_what_its_socket_says() {
         assert!(bench.ask("edge-3", "v1/status").unwrap_err().contains("not found"));
     });
 }
+
+/// The import policy of the router, with these terms.
+fn import_policy(terms: &Value) -> Value {
+    serde_json::json!({
+        "apiVersion": "network.isocast.dev/v1alpha1", "kind": "BGPPolicy",
+        "metadata": {"name": "from-tor"}, "spec": {"terms": terms},
+    })
+}
+
+#[test]
+fn an_edge_says_what_another_import_policy_would_change_of_what_routers_told_it() {
+    Bench::run(|bench| {
+        let accept = serde_json::json!({"name": "rest", "then": "Accept"});
+        let reject = |path: &str| {
+            let when = serde_json::json!({"asPath": {"patterns": [path]}});
+            serde_json::json!({"name": "no", "match": when, "then": "Reject"})
+        };
+        bench.apply(bench::PLATFORM);
+        bench.apply(&import_policy(&Value::from(vec![accept.clone()])).to_string());
+        bench.apply(&format!("{}  importPolicy: from-tor\n", bench::ROUTER_PEER));
+        let _router = bench.start_router();
+        let agent = bench.start_agent("edge-1", &[]);
+        let accepted = || {
+            let peers = bench.ask("edge-1", "v1/bgp/peers").ok()?;
+            peers["peers"][0]["prefixesAccepted"].as_u64()
+        };
+        bench.eventually("the router's route is taken", || accepted() == Some(1));
+        let preview = |terms: Vec<Value>| {
+            agent.post("/v1/bgp/import-preview", &import_policy(&Value::from(terms)))
+        };
+
+        let lost = preview(vec![reject("65001+"), accept.clone()]);
+        let same = preview(vec![reject("65001 ?+"), accept.clone()]);
+        assert_eq!(lost["peers"][0]["lost"]["prefixes"][0], "192.0.2.0/24", "{lost}");
+        assert_eq!(same["peers"][0]["lost"]["count"], 0, "{same}");
+
+        // What policy refuses is kept, and what would come back is known.
+        let refusing = vec![reject("65001+"), accept.clone()];
+        bench.apply(&import_policy(&Value::from(refusing)).to_string());
+        bench.eventually("the route is refused", || accepted() == Some(0));
+        let gained = preview(vec![accept]);
+        assert_eq!(gained["peers"][0]["gained"]["prefixes"][0], "192.0.2.0/24", "{gained}");
+        let why = bench.ask("edge-1", "v1/why?prefix=192.0.2.0/24").unwrap();
+        assert_eq!(why["paths"][0]["term"], "no", "{why}");
+        let relayed = bench.ask("edge-1", "v1/bgp/import-preview").unwrap_err();
+        assert!(relayed.contains("NotFound"), "{relayed}");
+    });
+}

@@ -2,106 +2,11 @@
 //! something wrong and a router that must not lose its routes for it.
 
 mod bench;
+mod world;
 
-use bench::{Bench, EDGE, EDGE_ASN, NODE, PORT, ROUTER, ROUTER_ASN, Told, address};
-use isocast_api::agent::{
-    AddressFamily, Backend, BackendPool, BgpPeer, BgpPolicy, Connection, Entry, Failover,
-    HealthCheck, Node, OnNoLocalBackend, Port, Protocol, Role, Service, Tombstone, Uplink,
-    entry::Value,
-};
-
-const SERVICES: u8 = 30;
-
-fn entry(key: impl Into<String>, value: Value) -> Entry {
-    Entry { key: key.into(), value: Some(value) }
-}
-
-fn node() -> Entry {
-    let node = Node {
-        name: NODE.into(),
-        datacenter: "ams".into(),
-        roles: vec![Role::Edge.into(), Role::Backend.into()],
-        tunnel_addresses: vec![EDGE.to_string()],
-        uplinks: vec![Uplink { interface: "eth1".into(), ..Uplink::default() }],
-        asn: EDGE_ASN,
-        router_id: EDGE.to_string(),
-        cluster_secret: vec![7; 32],
-        announceable_prefixes: vec!["203.0.113.0/24".into()],
-        idle: false,
-    };
-    entry("node", Value::Node(node))
-}
-
-fn router(export_policy: Option<BgpPolicy>) -> Entry {
-    let peer = BgpPeer {
-        uid: "router".into(),
-        name: "router".into(),
-        address: ROUTER.to_string(),
-        peer_asn: ROUTER_ASN,
-        families: vec![AddressFamily::Ipv4Unicast.into()],
-        hold_time_s: 9,
-        connection: Connection::Fabric.into(),
-        export_policy,
-        ..BgpPeer::default()
-    };
-    entry("bgppeer/router", Value::BgpPeer(peer))
-}
-
-fn pool() -> Entry {
-    let backend = Backend {
-        uid: "backend".into(),
-        name: NODE.into(),
-        datacenter: "ams".into(),
-        node: NODE.into(),
-        tunnel_address: EDGE.to_string(),
-        weight: 1,
-    };
-    let pool =
-        BackendPool { uid: "pool".into(), backends: vec![backend], ..BackendPool::default() };
-    entry("pool/pool", Value::Pool(pool))
-}
-
-fn service(number: u8) -> Entry {
-    let uid = format!("service-{number:02}");
-    let service = Service {
-        uid: uid.clone(),
-        namespace: "web".into(),
-        name: uid.clone(),
-        generation: 1,
-        tenant_id: 1,
-        addresses: vec![address(number)],
-        ports: vec![Port { protocol: Protocol::Tcp.into(), port: PORT.into(), ..Port::default() }],
-        pool_uid: "pool".into(),
-        health_check: Some(HealthCheck {
-            port: PORT.into(),
-            interval_ms: 200,
-            fast_interval_ms: 50,
-            timeout_ms: 500,
-            rise: 1,
-            fall: 2,
-            http: None,
-        }),
-        failover: Some(Failover {
-            on_no_local_backend: OnNoLocalBackend::Withdraw.into(),
-            min_healthy_backends: 1,
-            ..Failover::default()
-        }),
-        ..Service::default()
-    };
-    entry(format!("service/{uid}"), Value::Service(service))
-}
-
-fn tombstone(number: u8) -> Entry {
-    let uid = format!("service-{number:02}");
-    let tombstone =
-        Tombstone { uid: uid.clone(), reason: "Deleted".into(), ..Tombstone::default() };
-    entry(format!("tombstone/{uid}"), Value::Tombstone(tombstone))
-}
-
-fn full() -> Vec<Entry> {
-    let services = (0..SERVICES).map(service);
-    services.chain([node(), router(None), pool()]).collect()
-}
+use bench::{Bench, Told};
+use isocast_api::agent::BgpPolicy;
+use world::{SERVICES, full, node, pool, router, service, tombstone};
 
 /// A bench whose router has every route.
 fn run(test: impl FnOnce(&mut Bench) + Send + 'static) {

@@ -25,7 +25,9 @@ mod routers;
 mod speaker;
 
 mod kernel;
+mod leaks;
 mod limits;
+mod liveness;
 mod marks;
 mod neighbours;
 mod restarts;

@@ -25,6 +25,9 @@ pub const ADVERTISEMENTS_PATH: &str = "/v1/bgp/advertisements";
 /// `GET /v1/why?prefix=…`
 pub const WHY_PATH: &str = "/v1/why";
 
+/// [`ImportPreviewView`]; takes a POST of a BGPPolicy, on the host alone.
+pub const IMPORT_PREVIEW_PATH: &str = "/v1/bgp/import-preview";
+
 /// `GET /v1/status`
 pub const STATUS_PATH: &str = "/v1/status";
 
@@ -147,6 +150,9 @@ pub struct RouteView {
     pub stale: bool,
     /// What import made of it: Accepted, or why not.
     pub verdict: String,
+    /// The import policy's term that decided on it; only where one prefix is asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<String>,
     /// Where packets go; absent: to ourselves.
     pub next_hop: Option<IpAddr>,
     /// The ASes it came through, the nearest first.
@@ -159,6 +165,41 @@ pub struct RouteView {
     pub local_pref: Option<u32>,
     /// Its communities.
     pub communities: Vec<String>,
+}
+
+/// What another import policy would change of what routers have told the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportPreviewView {
+    /// Routers whose import policy it is, by name.
+    pub peers: Vec<ImportPreviewPeer>,
+}
+
+/// What would change of one router's routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportPreviewPeer {
+    /// Its name.
+    pub name: String,
+    /// The node knows what it would say. Not while its session is down, nor of a router that may
+    /// tell nothing: what such a one says is not kept (RFC 8212).
+    pub known: bool,
+    /// Prefixes that would be taken, and are not.
+    pub gained: ChangedPrefixes,
+    /// Prefixes that would no longer be taken.
+    pub lost: ChangedPrefixes,
+    /// Prefixes that would be taken with other attributes.
+    pub changed: ChangedPrefixes,
+}
+
+/// Prefixes, the first thousand by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangedPrefixes {
+    /// How many there are.
+    pub count: u64,
+    /// The first of them.
+    pub prefixes: Vec<IpNet>,
 }
 
 /// A page of what the node announces.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::policy::OrganizationLimits;
 use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
@@ -45,6 +46,10 @@ pub struct AddressPoolSpec {
 pub struct Grant {
     /// Name of the organization.
     pub organization: Label,
+    /// Ceilings on what the organization's services take in together. Where several pools are
+    /// granted to it, the lowest of each holds. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<OrganizationLimits>,
 }
 
 /// What is so.

@@ -1,6 +1,6 @@
 //! AnycastService: addresses that are served from every datacenter.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::{
     object::{Kind, Object, Spec},
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
-    text::{Community, HostAddress, Label, Name, Prefix},
+    text::{Community, HostAddress, IpPrefix, Label, Name},
 };
 
 /// Addresses that are served from every datacenter.
@@ -49,14 +49,19 @@ pub struct AnycastServiceSpec {
     /// What becomes of established connections that the Internet moves elsewhere.
     #[serde(default)]
     pub affinity: Affinity,
-    /// Ceilings on what the service takes in. This version keeps them and enforces none: the
-    /// condition `FullyEnforced` says so.
+    /// Ceilings on what the service takes in.
     #[serde(default)]
     pub limits: Limits,
-    /// Prefixes of the clients that are let in. Empty: everyone, and all that this version offers.
+    /// Prefixes of the clients that are let in, of either family. Empty: everyone who is not
+    /// denied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "set"))]
-    pub allowed_sources: Vec<Prefix>,
+    pub allowed_sources: Vec<IpPrefix>,
+    /// Prefixes of the clients that are kept out. The longest prefix that covers a client decides,
+    /// whichever of the two lists it stands in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "set"))]
+    pub denied_sources: Vec<IpPrefix>,
     /// BGP communities that the service's routes carry, for example `65010:100`, `65010:1:2` or
     /// `no-export`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -205,17 +210,14 @@ impl Spec for AnycastServiceSpec {
             errors.required(&health_check.field("tcp"), message);
         }
         self.failover.validate(&spec.field("failover"), errors);
-        // A ceiling that does not hold yet is a promise kept late; an open door taken for a closed
-        // one is a breach.
-        if !self.allowed_sources.is_empty() {
-            let message = "lists of clients are not enforced by this version";
-            errors.forbidden(&spec.field("allowedSources"), message);
+        self.limits.validate(&spec.field("limits"), errors);
+        let allowed: BTreeSet<_> = self.allowed_sources.iter().collect();
+        for (index, prefix) in self.denied_sources.iter().enumerate() {
+            if allowed.contains(prefix) {
+                let path = spec.field("deniedSources").index(index);
+                errors.invalid(&path, prefix, "is in allowedSources as well");
+            }
         }
-    }
-
-    fn warnings(&self, spec: &FieldPath) -> Vec<String> {
-        let fields = self.not_enforced(spec).into_iter();
-        fields.map(|field| format!("{field}: this version does not enforce it yet")).collect()
     }
 }
 
@@ -234,14 +236,6 @@ impl AnycastServiceSpec {
     pub fn probe_port(&self) -> Option<u16> {
         let first_tcp = || self.ports.iter().find(|port| port.protocol == TransportProtocol::Tcp);
         self.health_check.port().or_else(|| first_tcp().map(|port| port.port))
-    }
-
-    /// The fields below `spec` that are set and that this version keeps without acting on them.
-    #[must_use]
-    pub fn not_enforced(&self, spec: &FieldPath) -> Vec<FieldPath> {
-        let (affinity, limits) = (spec.field("affinity"), spec.field("limits"));
-        let all = self.affinity.not_enforced(&affinity).into_iter();
-        all.chain(self.limits.not_enforced(&limits)).collect()
     }
 }
 

@@ -125,19 +125,58 @@ pub struct Affinity {
     Default,
 )]
 pub enum MidFlowMove {
-    /// Is carried on to the backend it began at. This version keeps the wish and resets: the
-    /// condition `FullyEnforced` says so.
+    /// Is carried on over the backbone to the backend it began at, as long as that is healthy.
     Rescue,
     /// Is reset; the client connects anew.
     #[default]
     Reset,
 }
 
-/// Ceilings on what a service takes in. This version keeps them and enforces none: the condition
-/// `FullyEnforced` says so.
+/// Ceilings on what a service takes in at each edge.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
+    /// Packets per second and edge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub packets_per_second: Option<u32>,
+    /// New connections per second and edge: TCP SYN packets. UDP knows no connections, and is
+    /// limited by `packetsPerSecond` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub new_flows_per_second: Option<u32>,
+    /// What becomes of new connections beyond `newFlowsPerSecond`.
+    pub syn_cookies: SynCookies,
+}
+
+/// What becomes of new connections beyond the ceiling.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Default,
+)]
+pub enum SynCookies {
+    /// While there are more than the ceiling, clients have to prove their address before a backend
+    /// spends memory on them: SYN cookies. Those that do are let in, whatever their number.
+    Auto,
+    /// They are dropped.
+    #[default]
+    Never,
+}
+
+/// Ceilings on what all services of an organization take in together, at each edge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct OrganizationLimits {
     /// Packets per second and edge.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -231,19 +270,12 @@ impl Failover {
     }
 }
 
-impl Affinity {
-    /// Fields that ask for what this version does not do.
-    pub(super) fn not_enforced(&self, path: &FieldPath) -> Option<FieldPath> {
-        (self.mid_flow_move == MidFlowMove::Rescue).then(|| path.field("midFlowMove"))
-    }
-}
-
 impl Limits {
-    /// Fields that ask for what this version does not do.
-    pub(super) fn not_enforced(&self, path: &FieldPath) -> impl Iterator<Item = FieldPath> {
-        let packets = self.packets_per_second.map(|_| path.field("packetsPerSecond"));
-        let flows = self.new_flows_per_second.map(|_| path.field("newFlowsPerSecond"));
-        packets.into_iter().chain(flows)
+    pub(super) fn validate(&self, path: &FieldPath, errors: &mut Errors) {
+        if self.syn_cookies == SynCookies::Auto && self.new_flows_per_second.is_none() {
+            let message = "synCookies: Auto begins when it is exceeded";
+            errors.required(&path.field("newFlowsPerSecond"), message);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What policies say of routes: [`IpPrefix`], [`CommunityPattern`] and [`NextHopRule`].
+//! What policies say of routes: [`IpPrefix`], [`CommunityPattern`], [`AsPathPattern`] and
+//! [`NextHopRule`].
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -15,6 +16,12 @@ pub struct IpPrefix(IpNet);
 /// A community, with `*` for any number in one of its places.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommunityPattern(String);
+
+/// AS paths that look alike, hop by hop from the neighbour to the origin, as speakers read it: `65010`,
+/// `64512..65534`, `[65010,64512..65534]` and `?` (any) for one AS, a `+` after one of these for one or
+/// more, `*` for any number of any.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AsPathPattern(String);
 
 /// What a next hop becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,10 +53,23 @@ pub enum InvalidIpPrefix {
 )]
 pub struct InvalidCommunityPattern;
 
+/// Why a text is not an [`AsPathPattern`].
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error(
+    "must be 1 to {PATH_ITEMS_MAX} of 65010, 64512..65534, [65010,64512..65534], ? for any AS and * \
+     for any number of them, with one space between; + after one of the first four repeats it"
+)]
+pub struct InvalidAsPathPattern;
+
 /// Why a text is not a [`NextHopRule`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("must be Self, Unchanged, or an address")]
 pub struct InvalidNextHopRule;
+
+/// Items of an AS path pattern.
+const PATH_ITEMS_MAX: usize = 32;
+/// Bytes of one.
+const PATH_BYTES_MAX: usize = 255;
 
 /// Communities of the IANA registry that speakers know by name.
 const WELL_KNOWN: [&str; 9] = [
@@ -128,6 +148,43 @@ impl fmt::Display for CommunityPattern {
     }
 }
 
+impl FromStr for AsPathPattern {
+    type Err = InvalidAsPathPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAsPathPattern> {
+        let is_valid = text.split(' ').all(is_path_item)
+            && text.split(' ').count() <= PATH_ITEMS_MAX
+            && text.len() <= PATH_BYTES_MAX;
+        is_valid.then(|| Self(text.to_owned())).ok_or(InvalidAsPathPattern)
+    }
+}
+
+fn is_path_item(text: &str) -> bool {
+    let hop = text.strip_suffix('+').unwrap_or(text);
+    if matches!(hop, "?") || text == "*" {
+        return true;
+    }
+    match hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(list) => list.split(',').all(is_path_range),
+        None => is_path_range(hop),
+    }
+}
+
+fn is_path_range(text: &str) -> bool {
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u32>().ok().filter(|_| digits)
+    };
+    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    matches!((number(first), number(last)), (Some(first), Some(last)) if first <= last)
+}
+
+impl fmt::Display for AsPathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl FromStr for NextHopRule {
     type Err = InvalidNextHopRule;
 
@@ -152,6 +209,7 @@ impl fmt::Display for NextHopRule {
 
 text_type!(IpPrefix, "ip-prefix", 49);
 text_type!(CommunityPattern, "community-pattern", 40);
+text_type!(AsPathPattern, "as-path-pattern", 255);
 text_type!(NextHopRule, "next-hop", 45);
 
 #[cfg(test)]
@@ -207,5 +265,48 @@ mod tests {
             assert_eq!(good.parse::<NextHopRule>().unwrap().to_string(), good);
         }
         assert_eq!("self".parse::<NextHopRule>(), Err(InvalidNextHopRule));
+    }
+
+    #[test]
+    fn path_patterns_are_those_that_speakers_take() {
+        let most = ["?"; PATH_ITEMS_MAX].join(" ");
+        for good in
+            ["*", "65010", "65010 *", "* ?+ [1,3..4]+ 64512..65534", "0..4294967295", most.as_str()]
+        {
+            assert_eq!(good.parse::<AsPathPattern>().unwrap().to_string(), good);
+        }
+        let many = format!("{most} ?");
+        let long = format!("[{}]", ["4294967295"; 24].join(","));
+        for bad in [
+            "",
+            " ",
+            "1 ",
+            "1  2",
+            "*+",
+            "+",
+            "1++",
+            "a",
+            "-1",
+            "+1",
+            "4294967296",
+            "2..1",
+            "1..",
+            "..1",
+            "1...2",
+            "1,2",
+            "[]",
+            "[1,]",
+            "[1",
+            "1]",
+            "[?]",
+            "[1, 2]",
+            "1-2",
+            "^1$",
+            "?*",
+            &many,
+            &long,
+        ] {
+            assert_eq!(bad.parse::<AsPathPattern>(), Err(InvalidAsPathPattern), "{bad:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use isocast_bgp::fsm::{
     ConnectMode, ConnectionId, Input, LocalEndpoint, PeerAs, RestartState, SessionConfig, State,
 };
+use isocast_bgp::limits::CONNECT_RETRY_MAX;
 use isocast_bgp::policy::{Connection, Policy};
 use isocast_bgp::speaker::{
     ExportConfig, ImportConfig, LearntRoutes, OverLimit, PeerConfig, PeerId, PrefixLimit, Speaker,
@@ -19,6 +20,12 @@ pub(crate) const CHUNK: usize = 64 * 1024;
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const RECEIVER: PeerId = PeerId(0);
+
+/// Of the receiver; the others follow.
+const PEERS: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 0);
+
+/// RFC 6793 §9.
+const AS_TRANS: u16 = 23_456;
 
 /// See the module. Peer 0 receives, peers from 1 on inject.
 #[derive(Debug)]
@@ -58,7 +65,7 @@ impl Scripted {
     fn connect(&mut self, peer: u32) {
         let id = PeerId(peer);
         let asn = 65_000 + peer + u32::from(id == RECEIVER) * 500;
-        let address = Ipv4Addr::new(198, 18, 1, peer as u8);
+        let address = Ipv4Addr::from_bits(PEERS.to_bits() + peer);
         let config = config(address.into(), Asn(asn), id == RECEIVER);
         self.speaker.set_peer(self.now, id, config, &mut self.actions).unwrap();
         self.speaker.handle(self.now, id, Input::Start, &mut self.actions);
@@ -67,7 +74,7 @@ impl Scripted {
         self.connections.push(connection);
         let mut hello = Vec::new();
         let mut open = vec![4];
-        open.extend((asn as u16).to_be_bytes());
+        open.extend(u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes());
         open.extend([0, 180]);
         open.extend(address.octets());
         open.extend([14, 2, 12, 1, 4, 0, 1, 0, 1, 65, 4]);
@@ -107,6 +114,11 @@ impl Scripted {
         self.speaker.transmit(RECEIVER, self.connections[0], &mut self.out);
         self.longest = self.longest.max(cpu_time().saturating_sub(started));
         self.out.len()
+    }
+
+    /// What a driver asks after every event: who is to be told something, and when to come back.
+    pub(crate) fn ask(&self) -> (usize, Option<Instant>) {
+        (self.speaker.has_output().count(), self.speaker.next_deadline())
     }
 
     /// Until nothing is left to do.
@@ -156,6 +168,7 @@ fn config(address: IpAddr, asn: Asn, receives: bool) -> PeerConfig {
         connect: ConnectMode::Passive,
         families: FamilySet::BOTH,
         hold_time: Duration::from_secs(180),
+        connect_retry_max: CONNECT_RETRY_MAX,
         restart_time: None,
         helper: None,
         next_hops: PerFamily::default(),

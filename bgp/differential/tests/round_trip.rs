@@ -10,7 +10,7 @@ use isocast_bgp::wire::attribute::PathAttributes;
 use isocast_bgp::wire::encode;
 use isocast_bgp::wire::next_hop::NextHop;
 use isocast_bgp::wire::update::{self, Codec};
-use isocast_bgp_differential::{Oracle, bgpkit, netgauze};
+use isocast_bgp_differential::{Oracle, bgpkit, netgauze, zettabgp};
 use proptest::prelude::*;
 use strategies::{bodies, path_attributes, reachable};
 
@@ -51,5 +51,19 @@ proptest! {
         let prefixes: Vec<_> = prefixes.into_iter().filter(|p| p.prefix_len() > 0).collect();
         prop_assume!(!prefixes.is_empty());
         comes_back(bgpkit, &attributes, next_hop, &prefixes)?;
+    }
+
+    #[test]
+    fn an_announcement_comes_back_from_zettabgp(
+        attributes in path_attributes(),
+        (next_hop, prefixes) in reachable(),
+    ) {
+        let next_hop = match next_hop {
+            NextHop::V6 { global, .. } => NextHop::V6 { global, link_local: None },
+            ipv4 => ipv4,
+        };
+        let attributes =
+            PathAttributes { atomic_aggregate: false, aggregator: None, ..attributes };
+        comes_back(zettabgp, &attributes, next_hop, &prefixes)?;
     }
 }

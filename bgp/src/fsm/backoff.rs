@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, STABLE_AFTER};
+use crate::limits::{CONNECT_RETRY_MIN, STABLE_AFTER};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -27,13 +27,15 @@ impl Backoff {
         Self { next: CONNECT_RETRY_MIN, jitter: Jitter { state: seed } }
     }
 
-    /// The wait before the next attempt, after a session that lasted `lasted` (zero: none came up).
-    pub(super) fn after(&mut self, lasted: Duration) -> Duration {
+    /// The wait before the next attempt, after a session that lasted `lasted` (zero: none came up);
+    /// `most` at most.
+    pub(super) fn after(&mut self, lasted: Duration, most: Duration) -> Duration {
         if lasted >= STABLE_AFTER {
             self.next = CONNECT_RETRY_MIN;
         }
-        let wait = self.jitter.spread(self.next);
-        self.next = self.next.saturating_mul(2).min(CONNECT_RETRY_MAX);
+        let nominal = self.next.min(most);
+        let wait = self.jitter.spread(nominal);
+        self.next = nominal.saturating_mul(2).min(most);
         wait
     }
 
@@ -64,16 +66,25 @@ impl Jitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{CONNECT_RETRY_MAX, CONNECT_RETRY_MOST};
 
     #[test]
     fn waits_double_up_to_the_longest_and_stay_within_their_jitter() {
-        let mut backoff = Backoff::new(7);
-        let mut nominal = CONNECT_RETRY_MIN;
-
-        for _ in 0..12 {
-            let wait = backoff.after(Duration::ZERO);
-            assert!(wait <= nominal && wait >= nominal.mul_f32(0.74), "{wait:?} of {nominal:?}");
-            nominal = (nominal * 2).min(CONNECT_RETRY_MAX);
+        for most in [CONNECT_RETRY_MAX, Duration::from_secs(1), CONNECT_RETRY_MOST] {
+            let mut backoff = Backoff::new(7);
+            let mut nominal = CONNECT_RETRY_MIN;
+            for _ in 0..16 {
+                let wait = backoff.after(Duration::ZERO, most);
+                assert!(
+                    wait <= nominal && wait >= nominal.mul_f32(0.74),
+                    "{wait:?} of {nominal:?}"
+                );
+                nominal = (nominal * 2).min(most);
+            }
+            // Live: what is configured shorter counts at once.
+            assert!(
+                backoff.after(Duration::ZERO, Duration::from_secs(1)) <= Duration::from_secs(1)
+            );
         }
     }
 
@@ -81,16 +92,17 @@ mod tests {
     fn a_stable_session_starts_over_and_a_short_one_does_not() {
         let mut backoff = Backoff::new(7);
         for _ in 0..5 {
-            backoff.after(Duration::ZERO);
+            backoff.after(Duration::ZERO, CONNECT_RETRY_MAX);
         }
+        let after = |lasted| backoff.clone().after(lasted, CONNECT_RETRY_MAX);
 
-        assert!(backoff.clone().after(STABLE_AFTER - Duration::from_millis(1)) > CONNECT_RETRY_MIN);
-        assert!(backoff.after(STABLE_AFTER) <= CONNECT_RETRY_MIN);
+        assert!(after(STABLE_AFTER - Duration::from_millis(1)) > CONNECT_RETRY_MIN);
+        assert!(after(STABLE_AFTER) <= CONNECT_RETRY_MIN);
     }
 
     #[test]
     fn another_seed_spreads_differently() {
-        let wait = |seed| Backoff::new(seed).after(Duration::ZERO);
+        let wait = |seed| Backoff::new(seed).after(Duration::ZERO, CONNECT_RETRY_MAX);
 
         assert_eq!(wait(1), wait(1));
         assert_ne!(wait(1), wait(2));

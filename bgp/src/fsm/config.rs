@@ -4,7 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::role::Role;
-use crate::limits::{HOLD_TIME_MIN, LONG_LIVED_TIME_MAX, RESTART_TIME_MAX, STALE_TIME};
+use crate::limits::{
+    CONNECT_RETRY_LEAST, CONNECT_RETRY_MAX, CONNECT_RETRY_MOST, HOLD_TIME_MIN, LONG_LIVED_TIME_MAX,
+    RESTART_TIME_MAX, STALE_TIME,
+};
 use crate::types::{Asn, Family, FamilySet, PeerKind, PerFamily};
 use crate::wire::next_hop::NextHop;
 
@@ -46,6 +49,8 @@ pub struct SessionConfig {
     pub families: FamilySet,
     /// Hold time to propose; zero turns keepalives off.
     pub hold_time: Duration,
+    /// Longest wait between attempts to connect. The first is short, each further one twice as long.
+    pub connect_retry_max: Duration,
     /// How long the peer shall keep routes while we restart; nothing: not offered.
     pub restart_time: Option<Duration>,
     /// What is kept of the peer while it restarts; nothing: its routes go with its session.
@@ -93,6 +98,9 @@ pub enum ConfigError {
     /// RFC 4271 §4.2: zero, or three seconds and more.
     #[error("hold time {0:?} is neither 0 nor within 3 s to 65535 s")]
     HoldTime(Duration),
+    /// Too short to be kind to a peer, or too long to be of use.
+    #[error("connect retry {0:?} is not within {CONNECT_RETRY_LEAST:?} to {CONNECT_RETRY_MOST:?}")]
+    ConnectRetry(Duration),
     /// The field has 12 bits.
     #[error("restart time {0:?} exceeds {RESTART_TIME_MAX:?}")]
     RestartTime(Duration),
@@ -141,6 +149,7 @@ impl SessionConfig {
             connect: ConnectMode::Active,
             families: FamilySet::BOTH,
             hold_time: Duration::from_secs(9),
+            connect_retry_max: CONNECT_RETRY_MAX,
             restart_time: None,
             helper: None,
             next_hops: PerFamily::default(),
@@ -166,6 +175,9 @@ impl SessionConfig {
         let hold_max = Duration::from_secs(u64::from(u16::MAX));
         if !self.hold_time.is_zero() && !(HOLD_TIME_MIN..=hold_max).contains(&self.hold_time) {
             return Err(ConfigError::HoldTime(self.hold_time));
+        }
+        if !(CONNECT_RETRY_LEAST..=CONNECT_RETRY_MOST).contains(&self.connect_retry_max) {
+            return Err(ConfigError::ConnectRetry(self.connect_retry_max));
         }
         if let Some(time) = self.restart_time.filter(|time| *time > RESTART_TIME_MAX) {
             return Err(ConfigError::RestartTime(time));

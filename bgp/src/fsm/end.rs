@@ -2,11 +2,13 @@
 //! what becomes of its routes: with graceful restart, a NOTIFICATION and a silent close are two
 //! different promises.
 
-use crate::types::Family;
+use crate::types::{Family, FamilySet};
+use crate::wire::capability::Capability;
 use crate::wire::fault::Fault;
 use crate::wire::header::{HeaderFault, MessageType};
 use crate::wire::notification::{Notification, cease, code, open, refresh};
 use crate::wire::open::OpenFault;
+use crate::wire::update;
 
 use super::State;
 
@@ -48,8 +50,14 @@ pub enum EndReason {
     #[error("OPEN refused: {0}")]
     OpenRefused(#[source] OpenRefusal),
     /// An UPDATE beyond repair.
-    #[error("UPDATE: {0}")]
-    Update(#[source] Fault),
+    #[error("UPDATE: {fault}")]
+    Update {
+        /// What is wrong with it.
+        #[source]
+        fault: Fault,
+        /// The attribute at fault as received, header and all, if it is one.
+        attribute: Vec<u8>,
+    },
     /// A ROUTE-REFRESH of the wrong length (RFC 7313 §5).
     #[error("ROUTE-REFRESH of {} octets", message.len())]
     RouteRefresh {
@@ -108,7 +116,10 @@ pub enum OpenRefusal {
     HoldTime(u16),
     /// No family in common.
     #[error("no common address family")]
-    Families,
+    Families {
+        /// The ones that we want.
+        wanted: FamilySet,
+    },
     /// Its role does not go with ours, or it has none and must (RFC 9234 §4.2).
     #[error("role mismatch")]
     Role,
@@ -116,15 +127,21 @@ pub enum OpenRefusal {
 
 /// More prefixes than a peer may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than {prefixes_max} prefixes{}", family.map(|f| format!(" of {f}")).unwrap_or_default())]
+#[error("more than {prefixes_max} prefixes of {family}")]
 pub struct PrefixLimit {
-    /// The family it is about; nothing: all together.
-    pub family: Option<Family>,
+    /// The family it is about.
+    pub family: Family,
     /// The limit.
     pub prefixes_max: usize,
 }
 
 impl EndReason {
+    /// The end that a fault in an UPDATE with this body leads to.
+    pub(crate) fn update(fault: Fault, body: &[u8]) -> Self {
+        let attribute = fault.attribute.and_then(|code| update::raw_attribute(body, code));
+        Self::Update { fault, attribute: attribute.unwrap_or_default().to_vec() }
+    }
+
     /// A short name that stays: for metrics and programs.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -141,9 +158,9 @@ impl EndReason {
             Self::OpenRefused(OpenRefusal::PeerAs(_)) => "BadPeerAs",
             Self::OpenRefused(OpenRefusal::Identifier) => "BadIdentifier",
             Self::OpenRefused(OpenRefusal::HoldTime(_)) => "UnacceptableHoldTime",
-            Self::OpenRefused(OpenRefusal::Families) => "NoCommonFamily",
+            Self::OpenRefused(OpenRefusal::Families { .. }) => "NoCommonFamily",
             Self::OpenRefused(OpenRefusal::Role) => "RoleMismatch",
-            Self::Update(_) => "UpdateMessageError",
+            Self::Update { .. } => "UpdateMessageError",
             Self::RouteRefresh { .. } => "RouteRefreshMessageError",
             Self::Unexpected { .. } => "FiniteStateMachineError",
             Self::PeerNotification(told) if told.is_hard_reset() => "HardResetReceived",
@@ -175,11 +192,14 @@ impl EndReason {
             Self::Header(fault) => fault.notification(),
             Self::Open(fault) => fault.notification(),
             Self::OpenRefused(refusal) => refusal.notification(),
-            Self::Update(fault) => fault.notification(),
+            Self::Update { fault, attribute } => fault.notification(attribute),
             Self::RouteRefresh { message } => {
                 Notification::with_data(code::ROUTE_REFRESH, refresh::BAD_LENGTH, message)
             }
-            Self::Unexpected { state, .. } => Notification::new(code::FSM, state.error_subcode()),
+            // RFC 6608 §4: the type of the message goes along.
+            Self::Unexpected { state, message } => {
+                Notification::with_data(code::FSM, state.error_subcode(), &[message.code()])
+            }
             Self::Collision => Notification::cease(cease::COLLISION, ""),
             Self::PrefixLimit(limit) => limit.notification(),
             Self::Drained { text } => Notification::cease(cease::SHUTDOWN, text),
@@ -200,7 +220,7 @@ impl EndReason {
             Self::HoldTimerExpired
             | Self::SendHoldTimerExpired
             | Self::Header(_)
-            | Self::Update(_)
+            | Self::Update { .. }
             | Self::RouteRefresh { .. }
             | Self::Unexpected { .. }
             | Self::Reconfigured => notification_restarts,
@@ -230,20 +250,26 @@ impl OpenRefusal {
             Self::PeerAs(_) => open::PEER_AS,
             Self::Identifier => open::IDENTIFIER,
             Self::HoldTime(_) => open::HOLD_TIME,
-            Self::Families => open::CAPABILITY,
+            Self::Families { wanted } => return capabilities_missing(wanted),
             Self::Role => open::ROLE,
         };
         Notification::new(code::OPEN, subcode)
     }
 }
 
+/// RFC 5492 §5: the capabilities that would have been needed, as in an OPEN.
+fn capabilities_missing(wanted: FamilySet) -> Notification {
+    let mut data = Vec::new();
+    for capability in Capability::multiprotocol(wanted) {
+        capability.encode(&mut data);
+    }
+    Notification::with_data(code::OPEN, open::CAPABILITY, &data)
+}
+
 impl PrefixLimit {
     /// RFC 4486 §4: family and limit may come along.
     fn notification(self) -> Notification {
-        let Some(family) = self.family else {
-            return Notification::cease(cease::PREFIX_LIMIT, "");
-        };
-        let (afi, safi) = family.codes();
+        let (afi, safi) = self.family.codes();
         let limit = u32::try_from(self.prefixes_max).unwrap_or(u32::MAX);
         let [a, b] = afi.to_be_bytes();
         let [c, d, e, f] = limit.to_be_bytes();

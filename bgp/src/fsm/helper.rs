@@ -16,7 +16,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::Action;
 use super::config::HelperConfig;
 use super::negotiated::Negotiated;
 use super::routes::Routes;
@@ -73,15 +72,14 @@ impl Helper {
         policy: Option<&HelperConfig>,
         terms: &Negotiated,
         routes: &mut impl Routes,
-        actions: &mut Vec<Action>,
     ) {
         // RFC 4724 §4.2: what was stale already does not outlive a second restart.
-        self.give_up(now, routes, actions);
+        self.give_up(routes);
         for family in terms.codec.families.iter() {
             *self.families.get_mut(family) = policy.and_then(|p| restarting(now, p, terms, family));
         }
-        routes.down(now, self.stale(), actions);
-        self.tick(now, routes, actions);
+        routes.down(self.stale());
+        self.tick(now, routes);
     }
 
     /// A session is up: families that did not forward meanwhile, or are no longer there, go.
@@ -91,7 +89,6 @@ impl Helper {
         policy: Option<&HelperConfig>,
         terms: &Negotiated,
         routes: &mut impl Routes,
-        actions: &mut Vec<Action>,
     ) {
         for family in self.stale().iter() {
             let kept = self.families.get_mut(family);
@@ -107,7 +104,7 @@ impl Helper {
                 .filter(|_| preserved && terms.codec.families.contains(family))
                 .map(|until| Kept::Returned { until });
             if kept.is_none() {
-                routes.drop_stale(now, family, actions);
+                routes.drop_stale(family);
             }
         }
     }
@@ -121,72 +118,44 @@ impl Helper {
     }
 
     /// The peer has sent the family again (EoRR); without a beginning it means nothing.
-    pub(super) fn refreshed(
-        &mut self,
-        now: Instant,
-        family: Family,
-        routes: &mut impl Routes,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn refreshed(&mut self, family: Family, routes: &mut impl Routes) {
         if matches!(self.families.get(family), Some(Kept::Refreshing { .. })) {
-            self.drop(now, family, routes, actions);
+            self.drop(family, routes);
         }
     }
 
     /// The peer has sent all its routes (End-of-RIB).
-    pub(super) fn completed(
-        &mut self,
-        now: Instant,
-        family: Family,
-        routes: &mut impl Routes,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn completed(&mut self, family: Family, routes: &mut impl Routes) {
         if matches!(self.families.get(family), Some(Kept::Returned { .. })) {
-            self.drop(now, family, routes, actions);
+            self.drop(family, routes);
         }
     }
 
     /// Nothing stale is to stay.
-    pub(super) fn give_up(
-        &mut self,
-        now: Instant,
-        routes: &mut impl Routes,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn give_up(&mut self, routes: &mut impl Routes) {
         for family in self.stale().iter() {
-            self.drop(now, family, routes, actions);
+            self.drop(family, routes);
         }
     }
 
     /// Lets time pass.
-    pub(super) fn tick(
-        &mut self,
-        now: Instant,
-        routes: &mut impl Routes,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn tick(&mut self, now: Instant, routes: &mut impl Routes) {
         for family in Family::ALL {
             let kept = self.families.get_mut(family);
             let Some(expired) = kept.filter(|kept| kept.until() <= now) else { continue };
             match expired {
                 Kept::Restarting { long_lived, .. } if !long_lived.is_zero() => {
                     *kept = now.checked_add(long_lived).map(|until| Kept::LongLived { until });
-                    routes.retain_long_lived(now, family, actions);
+                    routes.retain_long_lived(family);
                 }
-                _ => self.drop(now, family, routes, actions),
+                _ => self.drop(family, routes),
             }
         }
     }
 
-    fn drop(
-        &mut self,
-        now: Instant,
-        family: Family,
-        routes: &mut impl Routes,
-        actions: &mut Vec<Action>,
-    ) {
+    fn drop(&mut self, family: Family, routes: &mut impl Routes) {
         *self.families.get_mut(family) = None;
-        routes.drop_stale(now, family, actions);
+        routes.drop_stale(family);
     }
 }
 

@@ -119,7 +119,7 @@ pub(super) fn accept(config: &SessionConfig, open: &Open) -> Result<Negotiated, 
     }
     let families = config.families.intersection(open.families());
     if families.is_empty() {
-        return Err(OpenRefusal::Families);
+        return Err(OpenRefusal::Families { wanted: config.families });
     }
     let offered = Offered::new(open);
     check_role(config, &offered.roles)?;

@@ -2,9 +2,6 @@
 //!
 //! A session knows *when* routes come, go stale and go; it never looks at one. What it hands over
 //! is an UPDATE's body as received, so that the keeper may decode it in whatever way is cheapest.
-//! Every method that changes routes may append [`Action`]s for the driver.
-
-use std::time::Instant;
 
 use super::Action;
 use super::end::EndReason;
@@ -15,7 +12,7 @@ use crate::wire::update::Codec;
 
 /// What a session begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionTerms {
+pub(crate) struct SessionTerms {
     /// What the OPENs agreed on.
     pub negotiated: Negotiated,
     /// Our own AS towards this peer.
@@ -25,18 +22,18 @@ pub struct SessionTerms {
 }
 
 /// The routes of one peer, both ways. See the module.
-pub trait Routes {
+pub(crate) trait Routes {
     /// A session begins: the peer knows nothing of ours yet. Stale routes of its last session may
     /// still be there.
-    fn up(&mut self, now: Instant, terms: &SessionTerms);
+    fn up(&mut self, terms: &SessionTerms);
 
-    /// The body of an UPDATE arrived. Returns the family whose End-of-RIB it was, if it was one.
+    /// The body of an UPDATE arrived; faults that the session survives go to `actions`. Returns the
+    /// family whose End-of-RIB it was, if it was one.
     ///
     /// # Errors
     /// What ends the session: a fault beyond repair, or a limit.
     fn update(
         &mut self,
-        now: Instant,
         body: &[u8],
         codec: &Codec,
         actions: &mut Vec<Action>,
@@ -44,17 +41,17 @@ pub trait Routes {
 
     /// The session is over. Routes of the families `kept` become stale, all others go. What the
     /// peer was told is forgotten.
-    fn down(&mut self, now: Instant, kept: FamilySet, actions: &mut Vec<Action>);
+    fn down(&mut self, kept: FamilySet);
 
     /// The peer is about to send a family again (RFC 7313 §4): all it has sent is stale.
     fn mark_stale(&mut self, family: Family);
 
     /// Stale routes of a family go: the peer did not send them again, or not in time.
-    fn drop_stale(&mut self, now: Instant, family: Family, actions: &mut Vec<Action>);
+    fn drop_stale(&mut self, family: Family);
 
     /// Stale routes of a family stay as a last resort (RFC 9494 §4.2), but for those that carry
     /// NO_LLGR.
-    fn retain_long_lived(&mut self, now: Instant, family: Family, actions: &mut Vec<Action>);
+    fn retain_long_lived(&mut self, family: Family);
 
     /// The peer asks for a family again (RFC 2918 §4).
     fn resend(&mut self, family: Family);

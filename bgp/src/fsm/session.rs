@@ -44,7 +44,7 @@ impl Session {
     ///
     /// # Errors
     /// See [`SessionConfig::validate`].
-    pub fn new(
+    pub(crate) fn new(
         now: Instant,
         config: SessionConfig,
         restart: RestartState,
@@ -99,12 +99,12 @@ impl Session {
     }
 
     /// Whether forwarding outlives us from here on: the F bit of the next OPEN.
-    pub const fn set_forwarding_preserved(&mut self, preserved: bool) {
+    pub(crate) const fn set_forwarding_preserved(&mut self, preserved: bool) {
         self.restart.forwarding_preserved = preserved;
     }
 
     /// The desired set is complete for the first time: End-of-RIB need not wait any longer.
-    pub const fn initial_set_complete(&mut self) {
+    pub(crate) const fn initial_set_complete(&mut self) {
         self.initial_set_until = None;
     }
 
@@ -112,7 +112,7 @@ impl Session {
     ///
     /// # Errors
     /// The new configuration is not valid; the old one stays.
-    pub fn reconfigure(
+    pub(crate) fn reconfigure(
         &mut self,
         now: Instant,
         config: SessionConfig,
@@ -122,7 +122,7 @@ impl Session {
         config.validate()?;
         let reset = self.config.needs_reset(&config);
         if self.config.peer_as != config.peer_as || config.helper.is_none() {
-            self.helper.give_up(now, routes, actions);
+            self.helper.give_up(routes);
         }
         self.config = config;
         if reset {
@@ -141,14 +141,14 @@ impl Session {
     }
 
     /// Ends the session because the configuration changed, and starts a new one at once.
-    pub fn reset(&mut self, now: Instant, routes: &mut impl Routes, actions: &mut Vec<Action>) {
+    fn reset(&mut self, now: Instant, routes: &mut impl Routes, actions: &mut Vec<Action>) {
         self.end_all(now, &EndReason::Reconfigured, routes, actions);
         self.retry_at = self.running.then_some(now);
         self.tick(now, routes, actions);
     }
 
     /// Takes a connection that the peer opened; nothing if it is not wanted.
-    pub fn incoming(&mut self, now: Instant, local: LocalEndpoint) -> Option<ConnectionId> {
+    pub(crate) fn incoming(&mut self, now: Instant, local: LocalEndpoint) -> Option<ConnectionId> {
         let refused = self.refuse_until.is_some_and(|until| now < until);
         let wanted = self.running && self.config.connect != ConnectMode::Active && !refused;
         if !wanted || self.connections.len() >= CONNECTIONS_MAX {
@@ -162,7 +162,7 @@ impl Session {
     }
 
     /// Takes what happened; what is to be done is appended to `actions`.
-    pub fn handle(
+    pub(crate) fn handle(
         &mut self,
         now: Instant,
         input: Input<'_>,
@@ -187,7 +187,7 @@ impl Session {
                     Stop::Preserve => EndReason::Preserved,
                 };
                 self.end_all(now, &reason, routes, actions);
-                self.helper.give_up(now, routes, actions);
+                self.helper.give_up(routes);
             }
             Input::Connected { id, local } => self.connected(now, id, local),
             Input::ConnectFailed { id, error } => {
@@ -206,7 +206,7 @@ impl Session {
                 self.end_all(now, &reason, routes, actions);
                 if control_plane_independent {
                     // RFC 5882 §4.3.2.2: whatever restarts, packets are lost.
-                    self.helper.give_up(now, routes, actions);
+                    self.helper.give_up(routes);
                 }
             }
             Input::BfdUp => {
@@ -222,7 +222,7 @@ impl Session {
         if self.initial_set_until.is_some_and(|until| until <= now) {
             self.initial_set_until = None;
         }
-        self.helper.tick(now, routes, actions);
+        self.helper.tick(now, routes);
         let ids: Vec<_> = self.connections.iter().map(|connection| connection.id).collect();
         for id in ids {
             if let Some(reason) = self.tick_connection(now, id) {
@@ -327,9 +327,9 @@ impl Session {
             let terms = &established.peering.terms;
             let restart = self.running && reason.is_restart(terms.notification_restarts);
             let policy = self.config.helper.filter(|_| restart);
-            self.helper.lost(now, policy.as_ref(), terms, routes, out);
+            self.helper.lost(now, policy.as_ref(), terms, routes);
         } else if matches!(&reason, EndReason::PeerNotification(told) if told.is_hard_reset()) {
-            self.helper.give_up(now, routes, out);
+            self.helper.give_up(routes);
         }
         let too_much = matches!(reason, EndReason::PrefixLimit(_));
         out.push(Action::Ended { state, reason });
@@ -338,7 +338,7 @@ impl Session {
         }
         // An attempt that lost to another one is none that failed.
         if self.running && self.connections.is_empty() && self.retry_at.is_none() {
-            let wait = self.backoff.after(lasted);
+            let wait = self.backoff.after(lasted, self.config.connect_retry_max);
             self.retry_at = now.checked_add(wait).max(self.refuse_until.filter(|_| too_much));
         }
     }

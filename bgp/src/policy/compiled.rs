@@ -7,9 +7,10 @@ use ipnet::IpNet;
 use super::community::CommunityPattern;
 use super::edits::CompiledSet;
 use super::limits::{
-    ASNS_MAX, COMMUNITY_PATTERNS_MAX, PREFIXES_PER_TERM_MAX, PREPEND_MAX, TERM_NAME_BYTES_MAX,
-    TERMS_MAX,
+    ASNS_MAX, COMMUNITY_PATTERNS_MAX, PATH_PATTERNS_MAX, PREFIXES_PER_TERM_MAX, PREPEND_MAX,
+    TERM_NAME_BYTES_MAX, TERMS_MAX,
 };
+use super::path_pattern::AsPathPattern;
 use super::prefix_set::{InvalidRange, PrefixSet};
 use super::term::{
     AsPathMatch, CommunityEdit, Connection, IpVersion, Match, OriginCode, PrefixRange, SessionKind,
@@ -92,6 +93,7 @@ struct CompiledPath {
     contains: Box<[u32]>,
     origin: Box<[u32]>,
     neighbour: Box<[u32]>,
+    patterns: Box<[AsPathPattern]>,
     length_min: usize,
     length_max: usize,
     reserved: Option<bool>,
@@ -200,17 +202,20 @@ impl CompiledPath {
             sorted.sort_unstable();
             Ok(sorted)
         };
+        within(term, path.patterns.len(), PATH_PATTERNS_MAX, "AS path patterns")?;
         Ok(Self {
             contains: sorted(&path.contains)?,
             origin: sorted(&path.origin)?,
             neighbour: sorted(&path.neighbour)?,
+            patterns: path.patterns.as_slice().into(),
             length_min: path.length_min.map_or(0, usize::from),
             length_max: path.length_max.map_or(usize::MAX, usize::from),
             reserved: path.reserved,
         })
     }
 
-    fn matches(&self, AsPath(path): &AsPath) -> bool {
+    fn matches(&self, whole: &AsPath) -> bool {
+        let AsPath(path) = whole;
         let has = |list: &[u32], asn: &Asn| list.binary_search(&asn.0).is_ok();
         let end = |list: &[u32], asn: Option<&Asn>| {
             list.is_empty() || asn.is_some_and(|asn| has(list, asn))
@@ -220,6 +225,7 @@ impl CompiledPath {
             && end(&self.origin, path.last())
             && (self.contains.is_empty() || path.iter().any(|asn| has(&self.contains, asn)))
             && self.reserved.is_none_or(|wanted| path.iter().any(is_reserved) == wanted)
+            && (self.patterns.is_empty() || self.patterns.iter().any(|it| it.matches(whole)))
     }
 }
 

@@ -17,3 +17,12 @@ pub const PREPEND_MAX: u8 = 16;
 
 /// Bytes of a term's name.
 pub const TERM_NAME_BYTES_MAX: usize = 63;
+
+/// AS path patterns of one term.
+pub const PATH_PATTERNS_MAX: usize = 64;
+
+/// Items of an AS path pattern.
+pub const PATH_PATTERN_ITEMS_MAX: usize = 32;
+
+/// Bytes of an AS path pattern.
+pub const PATH_PATTERN_BYTES_MAX: usize = 255;

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::community::CommunityPattern;
+use super::path_pattern::AsPathPattern;
 
 /// One sentence: to routes that match, something is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -74,6 +75,8 @@ pub struct AsPathMatch {
     pub origin: Vec<u32>,
     /// Its first AS, next to us, is one of these.
     pub neighbour: Vec<u32>,
+    /// It is like one of these.
+    pub patterns: Vec<AsPathPattern>,
     /// It has at least this many hops.
     pub length_min: Option<u16>,
     /// It has at most this many hops.

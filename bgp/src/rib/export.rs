@@ -120,15 +120,15 @@ impl Rib {
     /// anything. A peer for whom much was looked at in vain still has output.
     pub(crate) fn transmit(&mut self, peer: PeerIndex, out: &mut Vec<u8>) -> bool {
         let before = out.len();
+        let Some(mut entry) = self.peers.get_mut(peer) else { return false };
         for family in Family::ALL {
-            let Some(Some(entry)) = self.peers.get_mut(usize::from(peer.0)) else { return false };
             let limit = out.len().saturating_add(TRANSMIT_BYTES / 2);
             with_table!(self, family, table => {
                 let scratch = &mut self.scratch.export;
                 let mut sender =
                     Sender { table, store: &self.store, guard: &self.guard, scratch, limit };
                 for _ in 0..WINDOWS_MAX {
-                    let more = sender.window(peer, entry, out);
+                    let more = sender.window(peer, &mut entry, out);
                     if !more || out.len() >= limit {
                         break;
                     }
@@ -144,11 +144,9 @@ impl Rib {
         self.is_local_applied() && outbox.is_none_or(Outbox::is_settled)
     }
 
-    /// Whether anything waits to be told.
-    pub(crate) fn has_output(&self, peer: PeerIndex) -> bool {
-        self.peer(peer).is_some_and(|peer| {
-            Family::ALL.into_iter().any(|family| !peer.outboxes.get(family).is_settled())
-        })
+    /// Peers for whom something waits.
+    pub(crate) fn with_output(&self) -> impl Iterator<Item = PeerIndex> {
+        self.peers.with_output()
     }
 }
 

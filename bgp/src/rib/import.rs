@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::attributes::{AttrId, AttributeStore, WellKnown};
 use super::path::{Path, PeerIndex, Verdict};
 use super::peer::{OverLimit, PeerSettings, RibPeer};
+use super::peers::Peers;
 use super::table::{Address, Change, Table};
 use super::{Rib, Scratch, notify, with_table};
 use crate::fsm::PrefixLimit;
@@ -18,6 +19,7 @@ use crate::fsm::{Action, EndReason, SessionTerms, otc_ingress};
 use crate::guard::ExportGuard;
 use crate::policy::{Context, NextHopEdit, Source, Verdict as PolicyVerdict};
 use crate::types::{Asn, Family, PeerKind};
+use crate::wire::attribute::PathAttributes;
 use crate::wire::block;
 use crate::wire::community::Community;
 use crate::wire::next_hop::NextHop;
@@ -53,9 +55,10 @@ impl Rib {
         codec: &Codec,
         actions: &mut Vec<Action>,
     ) -> Result<Option<Family>, EndReason> {
-        let Some(entry) = self.peer_mut(peer) else { return Ok(None) };
+        let Some(mut entry) = self.peer_mut(peer) else { return Ok(None) };
         entry.counters.updates_in = entry.counters.updates_in.saturating_add(1);
         let ignored = entry.settings.imports_nothing();
+        drop(entry);
         match UpdateView::read(body, codec) {
             Some(view) if ignored => Ok(view.end_of_rib),
             Some(view) => self.take_view(peer, &view).map(|()| view.end_of_rib),
@@ -117,17 +120,19 @@ impl Rib {
         actions: &mut Vec<Action>,
     ) -> Result<Option<Family>, EndReason> {
         let decoded = update::decode(body, codec);
-        let Some(entry) = self.peer_mut(peer) else { return Ok(None) };
+        let Some(mut entry) = self.peer_mut(peer) else { return Ok(None) };
         let update = decoded.map_err(|fault| {
             entry.counters.fault(fault.disposition);
-            EndReason::Update(fault)
+            EndReason::update(fault, body)
         })?;
         for fault in &update.faults {
             entry.counters.fault(fault.disposition);
         }
         actions.extend(update.faults.iter().copied().map(Action::Fault));
         let end_of_rib = update.end_of_rib;
-        if !entry.settings.imports_nothing() {
+        let ignored = entry.settings.imports_nothing();
+        drop(entry);
+        if !ignored {
             self.take_decoded(peer, update)?;
         }
         Ok(end_of_rib)
@@ -167,7 +172,7 @@ impl Rib {
     }
 
     fn count_withdrawn(&mut self, peer: PeerIndex, count: u64) {
-        if let Some(entry) = self.peer_mut(peer) {
+        if let Some(mut entry) = self.peer_mut(peer) {
             entry.counters.withdrawn_in = entry.counters.withdrawn_in.saturating_add(count);
         }
     }
@@ -207,7 +212,7 @@ fn withdraw<A: Address>(
 struct Learning<'a, A> {
     table: &'a mut Table<A>,
     store: &'a mut AttributeStore,
-    peers: &'a mut [Option<RibPeer>],
+    peers: &'a mut Peers,
     guard: &'a ExportGuard,
     scratch: &'a mut Scratch,
 }
@@ -220,14 +225,15 @@ impl<A: Address> Learning<'_, A> {
         goes_through: impl Fn(Asn) -> bool,
         prefixes: impl Iterator<Item = (A, u8)>,
     ) -> Result<(), EndReason> {
-        let Some(Some(entry)) = self.peers.get_mut(usize::from(peer.0)) else { return Ok(()) };
-        let RibPeer { settings, terms: Some(terms), current, counters, warned, .. } = entry else {
+        let Some(mut entry) = self.peers.get_mut(peer) else { return Ok(()) };
+        let RibPeer { settings, terms: Some(terms), current, counters, warned, .. } = &mut *entry
+        else {
             return Ok(());
         };
         let Some(source) = *current.get(A::FAMILY) else { return Ok(()) };
         let Some(received) = self.store.intern(&self.scratch.block) else { return Ok(()) };
-        let mut judge =
-            Judge { settings, terms, guard: self.guard, edited: &mut self.scratch.edited };
+        let bench = Bench { settings, terms, guard: self.guard };
+        let mut judge = Judge { bench, edited: &mut self.scratch.edited };
         let looped = goes_through(terms.local_asn);
         // RFC 4271 §9.1.2: whatever policy would say.
         let shared = if looped {
@@ -251,7 +257,7 @@ impl<A: Address> Learning<'_, A> {
                             let prefixes_max = settings.import_limit.prefixes_max as usize;
                             outcome = Err(EndReason::PrefixLimit(PrefixLimit {
                                 prefixes_max,
-                                family: Some(A::FAMILY),
+                                family: A::FAMILY,
                             }));
                             break;
                         }
@@ -296,11 +302,29 @@ fn any_prefix<A: Address>() -> IpNet {
 
 /// Says what becomes of what one peer sends.
 pub(super) struct Judge<'a> {
+    pub(super) bench: Bench<'a>,
+    /// A buffer.
+    pub(super) edited: &'a mut Vec<u8>,
+}
+
+/// Everything an opinion depends on besides the route.
+#[derive(Clone, Copy)]
+pub(super) struct Bench<'a> {
     pub(super) settings: &'a PeerSettings,
     pub(super) terms: &'a SessionTerms,
     pub(super) guard: &'a ExportGuard,
-    /// A buffer.
-    pub(super) edited: &'a mut Vec<u8>,
+}
+
+/// What becomes of a route that is no loop.
+pub(super) enum Opinion<'a> {
+    /// It may be used as it came.
+    AsItIs,
+    /// It left the valley.
+    Leak,
+    /// Policy refuses it.
+    Rejected { term: &'a str },
+    /// It may be used like this.
+    Edited { term: &'a str, attributes: Box<PathAttributes>, next_hop: Option<NextHop> },
 }
 
 impl Judge<'_> {
@@ -311,6 +335,33 @@ impl Judge<'_> {
         prefix: IpNet,
         store: &mut AttributeStore,
     ) -> (Option<AttrId>, Verdict) {
+        match self.bench.opinion(received, prefix, store) {
+            Opinion::AsItIs => {
+                store.retain(received);
+                (Some(received), Verdict::Accepted)
+            }
+            Opinion::Leak => (None, Verdict::Leak),
+            Opinion::Rejected { .. } => (None, Verdict::Policy),
+            Opinion::Edited { attributes, next_hop, .. } => {
+                self.edited.clear();
+                block::write(next_hop, &attributes, self.edited);
+                match store.intern(self.edited) {
+                    Some(used) => (Some(used), Verdict::Accepted),
+                    None => (None, Verdict::Policy),
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Bench<'a> {
+    /// What is to become of a route. Asked again with the same route, it answers the same.
+    pub(super) fn opinion(
+        &self,
+        received: AttrId,
+        prefix: IpNet,
+        store: &AttributeStore,
+    ) -> Opinion<'a> {
         let external = self.terms.negotiated.codec.peer_kind == PeerKind::External;
         let well_known = store.traits(received).well_known;
         let shuts_down = external && well_known.contains(WellKnown::GRACEFUL_SHUTDOWN);
@@ -318,17 +369,16 @@ impl Judge<'_> {
         let peer_role = self.terms.negotiated.peer_role;
         let as_it_is = self.settings.import.constant().is_some_and(|verdict| verdict.is_accept());
         if as_it_is && !shuts_down && !black_hole && peer_role.is_none() {
-            store.retain(received);
-            return (Some(received), Verdict::Accepted);
+            return Opinion::AsItIs;
         }
         let block = store.block(received);
-        let mut attributes = block.decode();
+        let mut attributes = Box::new(block.decode());
         let mut next_hop = block.next_hop();
         if let Some(role) = peer_role {
             let peer_asn = self.terms.negotiated.peer_asn;
             match otc_ingress(attributes.only_to_customer, role, peer_asn) {
                 Ok(otc) => attributes.only_to_customer = otc,
-                Err(_leak) => return (None, Verdict::Leak),
+                Err(_leak) => return Opinion::Leak,
             }
         }
         let context = Context {
@@ -339,10 +389,9 @@ impl Judge<'_> {
             next_hop,
             own_space: self.guard,
         };
-        let PolicyVerdict::Accept { edits, .. } =
-            self.settings.import.evaluate(prefix, &attributes, &context)
-        else {
-            return (None, Verdict::Policy);
+        let (term, edits) = match self.settings.import.evaluate(prefix, &attributes, &context) {
+            PolicyVerdict::Accept { term, edits } => (term, edits),
+            PolicyVerdict::Reject { term } => return Opinion::Rejected { term },
         };
         edits.apply(&mut attributes);
         if let Some(NextHopEdit::Address(address)) = edits.next_hop(Family::of(&prefix)) {
@@ -356,11 +405,6 @@ impl Judge<'_> {
             // RFC 7999 §3.2: who may ask for it asks us, not the Internet.
             attributes.communities.standard.insert(NO_EXPORT);
         }
-        self.edited.clear();
-        block::write(next_hop, &attributes, self.edited);
-        match store.intern(self.edited) {
-            Some(used) => (Some(used), Verdict::Accepted),
-            None => (None, Verdict::Policy),
-        }
+        Opinion::Edited { term, attributes, next_hop }
     }
 }

@@ -6,7 +6,7 @@
 //! hold something of its source.
 
 use super::attributes::{AttributeStore, WellKnown};
-use super::import::Judge;
+use super::import::{Bench, Judge};
 use super::outbox::Outbox;
 use super::path::{Path, SourceId, Verdict};
 use super::slab::CHUNK_NAMES;
@@ -81,13 +81,13 @@ impl Rib {
                 left = left.saturating_sub(end.saturating_sub(id));
                 next = end;
                 let peer = table.source(source).map(|source| source.peer);
-                let entry = peer.and_then(|peer| peers.get(usize::from(peer.0))?.as_ref());
-                let mut judge = entry.and_then(|entry| Some(Judge {
+                let entry = peer.and_then(|peer| peers.get(peer));
+                let bench = entry.and_then(|entry| Some(Bench {
                     settings: &entry.settings,
                     terms: entry.terms.as_deref()?,
                     guard,
-                    edited: &mut scratch.edited,
                 }));
+                let mut judge = bench.map(|bench| Judge { bench, edited: &mut scratch.edited });
                 scratch.changes.extend((id..end).filter_map(|id| {
                     step(table, store, source, what, id, judge.as_mut())
                 }));

@@ -175,6 +175,11 @@ impl RibPeer {
         self.terms.as_ref().is_some_and(|terms| terms.negotiated.peer_long_lived.is_some())
     }
 
+    /// Whether anything waits to be told.
+    pub(super) fn has_output(&self) -> bool {
+        Family::ALL.into_iter().any(|family| !self.outboxes.get(family).is_settled())
+    }
+
     pub(super) fn neighbour(&self) -> Option<Neighbour> {
         let negotiated = &self.terms.as_ref()?.negotiated;
         Some(Neighbour {

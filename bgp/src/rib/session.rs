@@ -12,16 +12,7 @@ use crate::wire::next_hop::NextHop;
 impl Rib {
     /// Takes a peer; nothing if there are too many.
     pub(crate) fn add_peer(&mut self, settings: PeerSettings) -> Option<PeerIndex> {
-        let vacant = self.peers.iter().position(Option::is_none);
-        let at = vacant.unwrap_or(self.peers.len());
-        // The last number stands for ourselves.
-        let index = u16::try_from(at).ok().filter(|at| *at < u16::MAX).map(PeerIndex)?;
-        let peer = Some(RibPeer::new(settings));
-        match self.peers.get_mut(at) {
-            Some(place) => *place = peer,
-            None => self.peers.push(peer),
-        }
-        Some(index)
+        self.peers.insert(RibPeer::new(settings))
     }
 
     /// Forgets a peer and all that it said.
@@ -30,16 +21,15 @@ impl Rib {
         for family in Family::ALL {
             self.drop_stale(peer, family);
         }
-        if let Some(place) = self.peers.get_mut(usize::from(peer.0)) {
-            *place = None;
-        }
+        self.peers.remove(peer);
     }
 
     /// Replaces what the peer may tell us and be told; routes are judged anew, in slices.
     pub(crate) fn set_peer(&mut self, peer: PeerIndex, settings: PeerSettings) {
-        let Some(entry) = self.peer_mut(peer) else { return };
+        let Some(mut entry) = self.peer_mut(peer) else { return };
         let old = std::mem::replace(&mut entry.settings, settings);
         let new = entry.settings.clone();
+        drop(entry);
         let imports = old.import != new.import
             || old.blackhole != new.blackhole
             || old.connection != new.connection;
@@ -62,12 +52,13 @@ impl Rib {
 
     /// A session begins: the peer knows nothing.
     pub(crate) fn up(&mut self, peer: PeerIndex, terms: &SessionTerms) {
-        let Some(entry) = self.peer_mut(peer) else { return };
+        let Some(mut entry) = self.peer_mut(peer) else { return };
         entry.terms = Some(Box::new(terms.clone()));
         entry.warned = PerFamily::default();
+        drop(entry);
         for family in terms.negotiated.codec.families.iter() {
             let source = self.new_source(peer, family);
-            if let Some(entry) = self.peer_mut(peer) {
+            if let Some(mut entry) = self.peer_mut(peer) {
                 *entry.current.get_mut(family) = source;
             }
             self.listen(peer, family);
@@ -80,9 +71,10 @@ impl Rib {
         for family in Family::ALL {
             // RFC 4724 §4.2: what was stale already does not survive a second time.
             self.drop_stale(peer, family);
-            let Some(entry) = self.peer_mut(peer) else { return };
+            let Some(mut entry) = self.peer_mut(peer) else { return };
             let outbox = std::mem::take(entry.outboxes.get_mut(family));
             let source = entry.current.get_mut(family).take();
+            drop(entry);
             self.listeners.get_mut(family).retain(|listener| *listener != peer);
             self.start_close(family, outbox);
             let Some(source) = source else { continue };
@@ -92,14 +84,14 @@ impl Rib {
                 self.kill(family, source);
             }
         }
-        if let Some(entry) = self.peer_mut(peer) {
+        if let Some(mut entry) = self.peer_mut(peer) {
             entry.terms = None;
         }
     }
 
     /// All that the peer has sent is about to be sent again (RFC 7313 §4).
     pub(crate) fn mark_stale(&mut self, peer: PeerIndex, family: Family) {
-        let Some(entry) = self.peer_mut(peer) else { return };
+        let Some(entry) = self.peer(peer) else { return };
         let refreshing = entry.stale.get(family).clone();
         let current = *entry.current.get(family);
         let is_refreshing = with_table!(self, family, table => {
@@ -109,25 +101,27 @@ impl Rib {
         });
         // A refresh within a refresh: what was marked by the first is marked still.
         if let (Some(source), false) = (current, is_refreshing) {
-            let fresh = self.new_source(peer, family);
-            if let (Some(_), Some(entry)) = (fresh, self.peer_mut(peer)) {
-                *entry.current.get_mut(family) = fresh;
-                self.keep(peer, family, source, SourceState::Refreshing);
+            let Some(fresh) = self.new_source(peer, family) else { return };
+            if let Some(mut entry) = self.peer_mut(peer) {
+                *entry.current.get_mut(family) = Some(fresh);
             }
+            self.keep(peer, family, source, SourceState::Refreshing);
         }
     }
 
     /// What is stale of a family goes.
     pub(crate) fn drop_stale(&mut self, peer: PeerIndex, family: Family) {
-        let Some(entry) = self.peer_mut(peer) else { return };
-        for source in std::mem::take(entry.stale.get_mut(family)) {
+        let Some(mut entry) = self.peer_mut(peer) else { return };
+        let stale = std::mem::take(entry.stale.get_mut(family));
+        drop(entry);
+        for source in stale {
             self.kill(family, source);
         }
     }
 
     /// What is stale of a family stays as a last resort (RFC 9494 §4.2).
     pub(crate) fn retain_long_lived(&mut self, peer: PeerIndex, family: Family) {
-        let Some(entry) = self.peer_mut(peer) else { return };
+        let Some(entry) = self.peer(peer) else { return };
         for source in entry.stale.get(family).clone() {
             self.set_state(family, source, SourceState::LongLived);
             self.start_walk(family, source, Walk::LastResort);
@@ -141,10 +135,10 @@ impl Rib {
 
     /// Next hops to announce changed; families whose next hop did are told again.
     pub(crate) fn set_next_hops(&mut self, peer: PeerIndex, next_hops: PerFamily<Option<NextHop>>) {
-        let Some(terms) = self.peer_mut(peer).and_then(|entry| entry.terms.as_mut()) else {
-            return;
-        };
+        let Some(mut entry) = self.peer_mut(peer) else { return };
+        let Some(terms) = &mut entry.terms else { return };
         let old = std::mem::replace(&mut terms.next_hops, next_hops);
+        drop(entry);
         for family in Family::ALL.into_iter().filter(|f| old.get(*f) != next_hops.get(*f)) {
             self.scan(peer, family, Scope::Everything);
         }
@@ -159,13 +153,10 @@ impl Rib {
                 let what = if reads { Scope::Everything } else { Scope::Differences };
                 self.scan(listener, family, what);
             }
-            for at in 0..self.peers.len() {
-                let index = PeerIndex(u16::try_from(at).unwrap_or(u16::MAX));
-                let reads =
-                    self.peer(index).is_some_and(|peer| peer.settings.import.reads_own_space());
-                if reads {
-                    self.judge_again(index, family);
-                }
+            let readers =
+                self.peers.iter().filter(|(_, peer)| peer.settings.import.reads_own_space());
+            for index in readers.map(|(index, _)| index).collect::<Vec<_>>() {
+                self.judge_again(index, family);
             }
         }
     }
@@ -181,7 +172,7 @@ impl Rib {
         };
         if shut {
             let fresh = self.new_source(peer, family);
-            if let Some(entry) = self.peer_mut(peer) {
+            if let Some(mut entry) = self.peer_mut(peer) {
                 *entry.current.get_mut(family) = fresh;
             }
             self.kill(family, source);
@@ -205,7 +196,7 @@ impl Rib {
     fn scan(&mut self, peer: PeerIndex, family: Family, what: Scope) {
         let end = with_table!(self, family, table => table.bound());
         let listens = self.listeners.get(family).contains(&peer);
-        if let (true, Some(entry)) = (listens, self.peer_mut(peer)) {
+        if let (true, Some(mut entry)) = (listens, self.peer_mut(peer)) {
             entry.outboxes.get_mut(family).start_scan(end, what);
         }
     }
@@ -227,7 +218,7 @@ impl Rib {
         if paths == 0 {
             return self.kill(family, source);
         }
-        if let Some(entry) = self.peer_mut(peer) {
+        if let Some(mut entry) = self.peer_mut(peer) {
             entry.stale.get_mut(family).push(source);
         }
         if state.is_stale() {

@@ -179,6 +179,7 @@ impl<A: Address> Table<A> {
         };
         let at = node.paths.as_slice().iter().position(same_peer);
         let before = node.best().copied();
+        let mut only_returned = false;
         if let Some(at) = at {
             let old = node.paths.as_mut_slice().get_mut(at)?;
             let replaced = std::mem::replace(old, path);
@@ -189,6 +190,7 @@ impl<A: Address> Table<A> {
                 // The same route again, or one that is as unusable as the one before.
                 return None;
             }
+            only_returned = replaced.used == path.used && has_returned(sources, &replaced, &path);
         } else {
             node.paths.push(path);
             count(sources, &path, id);
@@ -214,6 +216,10 @@ impl<A: Address> Table<A> {
         };
         let best = node.best().copied();
         if at != Some(0) && best == before {
+            return None;
+        }
+        if only_returned && node.paths.as_slice().len() == 1 {
+            // RFC 4271 §9.2: as it was advertised before its peer restarted.
             return None;
         }
         let local = was_local || best.is_some_and(|best| best.source == LOCAL);
@@ -376,6 +382,13 @@ fn was_alive_alike(sources: &[Source], old: &Path, new: &Path) -> bool {
         let usable = |path| state(path).map(|state| (state.is_alive(), state.is_stale()));
         usable(old) == usable(new)
     }
+}
+
+/// Whether a route that was kept for its peer is there again.
+fn has_returned(sources: &[Source], old: &Path, new: &Path) -> bool {
+    let state = |path: &Path| sources.get(usize::from(path.source.0)).map(|source| source.state);
+    let is_live = matches!(state(new), Some(SourceState::Live | SourceState::Refreshing));
+    is_live && state(old) == Some(SourceState::Stale)
 }
 
 fn count(sources: &mut [Source], path: &Path, id: u32) {

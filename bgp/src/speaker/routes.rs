@@ -1,7 +1,5 @@
 //! The table as a session sees it.
 
-use std::time::Instant;
-
 use crate::fsm::{Action, EndReason, Routes, SessionTerms};
 use crate::rib::{PeerIndex, Rib};
 use crate::types::{Family, FamilySet, PerFamily};
@@ -16,13 +14,12 @@ pub(super) struct PeerRoutes<'a> {
 }
 
 impl Routes for PeerRoutes<'_> {
-    fn up(&mut self, _now: Instant, terms: &SessionTerms) {
+    fn up(&mut self, terms: &SessionTerms) {
         self.rib.up(self.peer, terms);
     }
 
     fn update(
         &mut self,
-        _now: Instant,
         body: &[u8],
         codec: &Codec,
         actions: &mut Vec<Action>,
@@ -30,7 +27,7 @@ impl Routes for PeerRoutes<'_> {
         self.rib.update(self.peer, body, codec, actions)
     }
 
-    fn down(&mut self, _now: Instant, kept: FamilySet, _actions: &mut Vec<Action>) {
+    fn down(&mut self, kept: FamilySet) {
         self.rib.down(self.peer, kept);
     }
 
@@ -38,11 +35,11 @@ impl Routes for PeerRoutes<'_> {
         self.rib.mark_stale(self.peer, family);
     }
 
-    fn drop_stale(&mut self, _now: Instant, family: Family, _actions: &mut Vec<Action>) {
+    fn drop_stale(&mut self, family: Family) {
         self.rib.drop_stale(self.peer, family);
     }
 
-    fn retain_long_lived(&mut self, _now: Instant, family: Family, _actions: &mut Vec<Action>) {
+    fn retain_long_lived(&mut self, family: Family) {
         self.rib.retain_long_lived(self.peer, family);
     }
 

@@ -78,6 +78,17 @@ impl Community {
     pub const NO_EXPORT_SUBCONFED: Self = Self(0xffff_ff03);
 }
 
+impl ExtendedCommunity {
+    const NOT_TRANSITIVE: u8 = 0x40;
+
+    /// Whether it goes on into other ASes (RFC 4360 §2).
+    #[must_use]
+    pub const fn is_transitive(self) -> bool {
+        let Self([kind, ..]) = self;
+        kind & Self::NOT_TRANSITIVE == 0
+    }
+}
+
 impl Communities {
     /// Reads communities as people write them.
     ///

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::as_path::AsnWidth;
 use super::attribute::{PathAttributes, flag, put, type_code};
 use super::block::Block;
+use super::community::ExtendedCommunity;
 use super::header::{self, MessageType, put_u16_at};
 use super::next_hop::NextHop;
 use super::nlri;
@@ -107,7 +108,8 @@ pub(crate) struct Passage {
 const LOCAL_PREF_DEFAULT: u32 = 100;
 
 impl Passage {
-    /// Appends the attributes of a block as the peer is to see them: RFC 4271 §5.1.2 to §5.1.5.
+    /// Appends the attributes of a block as the peer is to see them: RFC 4271 §5.1.2 to §5.1.5,
+    /// RFC 4360 §6.
     pub(crate) fn write(&self, block: Block<'_>, out: &mut Vec<u8>) {
         if self.width == AsnWidth::Two {
             return self.write_values(block.decode(), out);
@@ -122,6 +124,9 @@ impl Passage {
                 (type_code::AS_PATH, PeerKind::External) => {
                     put_prepended(self.local_asn, flags, value, out);
                 }
+                (type_code::EXTENDED_COMMUNITIES, PeerKind::External) => {
+                    put_transitive(flags, value, out);
+                }
                 (code, _) => put(out, flags, code, value),
             }
         }
@@ -135,6 +140,7 @@ impl Passage {
                 attributes.as_path.0.insert(0, self.local_asn);
                 attributes.local_pref = None;
                 attributes.med = attributes.med.filter(|_| self.keeps_med);
+                attributes.communities.extended.retain(|community| community.is_transitive());
             }
             PeerKind::Internal => {
                 attributes.local_pref.get_or_insert(LOCAL_PREF_DEFAULT);
@@ -184,6 +190,20 @@ impl Inserts {
             let flags = flag::OPTIONAL | flag::TRANSITIVE;
             put(out, flags, type_code::ONLY_TO_CUSTOMER, &asn.to_be_bytes());
         }
+    }
+}
+
+/// RFC 4360 §6: extended communities that are not transitive stay in their AS.
+fn put_transitive(flags: u8, value: &[u8], out: &mut Vec<u8>) {
+    let (communities, _none) = value.as_chunks();
+    let is_transitive = |octets: &[u8; 8]| ExtendedCommunity(*octets).is_transitive();
+    if communities.iter().all(is_transitive) {
+        return put(out, flags, type_code::EXTENDED_COMMUNITIES, value);
+    }
+    let mut kept = Vec::with_capacity(value.len());
+    kept.extend(communities.iter().filter(|octets| is_transitive(octets)).flatten());
+    if !kept.is_empty() {
+        put(out, flags, type_code::EXTENDED_COMMUNITIES, &kept);
     }
 }
 
@@ -359,4 +379,43 @@ fn update(out: &mut Vec<u8>, withdrawn: &[u8], attributes: &[u8], announced: &[u
         }
         out.extend_from_slice(announced);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::block;
+    use super::*;
+
+    #[test]
+    fn only_communities_that_are_transitive_leave_their_as_by_either_way_of_writing() {
+        let (stays, goes) = ([0x40, 2, 0, 0, 0, 0, 0, 1], [0, 2, 0, 0, 0, 0, 0, 1]);
+        for (had, left) in [(vec![goes, stays], vec![goes]), (vec![stays], vec![])] {
+            let mut attributes = PathAttributes::default();
+            attributes.communities.extended = had.iter().copied().map(ExtendedCommunity).collect();
+            let mut held = Vec::new();
+            block::write(None, &attributes, &mut held);
+            for (peer_kind, expected) in [(PeerKind::External, &left), (PeerKind::Internal, &had)] {
+                let passage = Passage {
+                    peer_kind,
+                    width: AsnWidth::Four,
+                    local_asn: Asn(65_010),
+                    next_hop: None,
+                    keeps_med: false,
+                    only_to_customer: None,
+                };
+                let (mut bytes, mut values) = (Vec::new(), Vec::new());
+
+                passage.write(Block::from_canonical(&held), &mut bytes);
+                passage.write_values(attributes.clone(), &mut values);
+
+                let value: Vec<u8> = expected.iter().flatten().copied().collect();
+                let mut attribute = Vec::new();
+                if !value.is_empty() {
+                    put(&mut attribute, 0xc0, type_code::EXTENDED_COMMUNITIES, &value);
+                }
+                assert!(bytes.ends_with(&attribute), "{bytes:?}");
+                assert_eq!(bytes, values);
+            }
+        }
+    }
 }

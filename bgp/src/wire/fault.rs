@@ -63,10 +63,12 @@ impl Fault {
         Self { disposition, error, attribute: Some(attribute) }
     }
 
-    /// What the peer is told if this ends the session.
+    /// What the peer is told if this ends the session. `attribute`: the one at fault, as received.
     #[must_use]
-    pub const fn notification(&self) -> Notification {
-        Notification::new(code::UPDATE, self.error as u8)
+    pub fn notification(&self, attribute: &[u8]) -> Notification {
+        // RFC 4271 §6.3: an attribute goes along that is wrong by itself, not by its place in the list.
+        let told = if self.error == UpdateError::AttributeList { &[] } else { attribute };
+        Notification::with_data(code::UPDATE, self.error as u8, told)
     }
 }
 

@@ -136,8 +136,8 @@ impl Open {
 fn decode_parameters(reader: &mut Reader<'_>) -> Result<Vec<Capability>, OpenFault> {
     let length = reader.u8()?;
     let mut peek = *reader;
-    // RFC 9072 §2: both octets 255 announce two-octet lengths.
-    let extended = length == EXTENDED_LENGTH && peek.u8() == Ok(EXTENDED_LENGTH);
+    // RFC 9072 §2: a first parameter of type 255 announces two-octet lengths, whatever is before it.
+    let extended = length != 0 && peek.u8() == Ok(EXTENDED_LENGTH);
     let mut parameters = if extended {
         *reader = peek;
         let length = reader.u16()?;

@@ -131,6 +131,30 @@ pub fn decode(body: &[u8], codec: &Codec) -> Result<Update, Fault> {
     set.finish(withdrawn, announced)
 }
 
+/// The prefixes that an UPDATE speaks of, if they can be read, whatever becomes of them.
+pub(crate) fn prefixes(body: &[u8], codec: &Codec) -> Vec<IpNet> {
+    let Ok(update) = decode(body, codec) else { return Vec::new() };
+    let reached = update.reach.into_iter().flat_map(|reach| reach.prefixes);
+    update.withdrawn.into_iter().chain(reached).collect()
+}
+
+/// The first attribute with this code as received, header and all.
+pub(crate) fn raw_attribute(body: &[u8], code: u8) -> Option<&[u8]> {
+    let mut reader = Reader::new(body);
+    let withdrawn_bytes = reader.u16().ok()?;
+    reader.take(usize::from(withdrawn_bytes)).ok()?;
+    let attribute_bytes = reader.u16().ok()?;
+    let mut section = reader.sub(usize::from(attribute_bytes)).ok()?;
+    loop {
+        let mut before = section;
+        let (_, found, _) = next_attribute(&mut section).ok()?;
+        if found == code {
+            let length = before.remaining().saturating_sub(section.remaining());
+            return before.rest().get(..length);
+        }
+    }
+}
+
 fn decode_attributes(mut section: Reader<'_>, set: &mut AttributeSet) -> Result<(), Fault> {
     while !section.is_empty() {
         // RFC 7606 §4: an attribute that reaches past the list ends it; what came before counts.

@@ -4,8 +4,8 @@ use isocast_bgp::policy::{
     AsPathMatch, CommunityEdit, CommunityPattern, END_OF_POLICY, Match, Policy, PolicyError,
     PrefixRange, Set, Term, Then,
     limits::{
-        ASNS_MAX, COMMUNITY_PATTERNS_MAX, PREFIXES_PER_TERM_MAX, PREPEND_MAX, TERM_NAME_BYTES_MAX,
-        TERMS_MAX,
+        ASNS_MAX, COMMUNITY_PATTERNS_MAX, PATH_PATTERNS_MAX, PREFIXES_PER_TERM_MAX, PREPEND_MAX,
+        TERM_NAME_BYTES_MAX, TERMS_MAX,
     },
 };
 
@@ -45,7 +45,7 @@ fn lists_of_a_term() {
     let path = |make: fn(Vec<u32>) -> AsPathMatch| -> Make {
         Box::new(move |n| (Match { as_path: make(one(1, n)), ..Match::default() }, Set::default()))
     };
-    let cases: [(&str, usize, Make); 9] = [
+    let cases: [(&str, usize, Make); 10] = [
         (
             "prefixes",
             PREFIXES_PER_TERM_MAX,
@@ -85,6 +85,15 @@ fn lists_of_a_term() {
             "AS numbers",
             ASNS_MAX,
             path(|it| AsPathMatch { neighbour: it, ..AsPathMatch::default() }),
+        ),
+        (
+            "AS path patterns",
+            PATH_PATTERNS_MAX,
+            when(|n| {
+                let patterns = one("*".parse().unwrap(), n);
+                let as_path = AsPathMatch { patterns, ..AsPathMatch::default() };
+                Match { as_path, ..Match::default() }
+            }),
         ),
     ];
     for (what, limit, make) in cases {

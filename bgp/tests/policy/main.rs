@@ -5,6 +5,7 @@
 mod builtin;
 mod limits;
 mod naive;
+mod path_patterns;
 mod properties;
 mod verdicts;
 

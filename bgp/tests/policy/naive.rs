@@ -8,6 +8,7 @@ use isocast_bgp::{
     },
     types::{Asn, PeerKind},
     wire::{
+        as_path::AsPath,
         attribute::{Origin, PathAttributes},
         community::Communities,
     },
@@ -85,6 +86,7 @@ fn path_matches(when: &AsPathMatch, path: &[Asn]) -> bool {
     any(&when.contains, |asn| path.contains(&Asn(*asn)))
         && any(&when.origin, |asn| path.last() == Some(&Asn(*asn)))
         && any(&when.neighbour, |asn| path.first() == Some(&Asn(*asn)))
+        && any(&when.patterns, |it| it.matches(&AsPath(path.to_vec())))
         && when.length_min.is_none_or(|min| length >= min)
         && when.length_max.is_none_or(|max| length <= max)
         && when.reserved.is_none_or(|wanted| wanted == path.iter().any(reserved))

@@ -79,16 +79,13 @@ fn any_asn() -> impl Strategy<Value = u32> {
 fn any_as_path_match() -> impl Strategy<Value = AsPathMatch> {
     let some = || vec(any_asn(), 0..3);
     let length = || option::weighted(0.2, 0..6_u16);
-    (some(), some(), some(), length(), length(), option::weighted(0.2, any::<bool>())).prop_map(
-        |(contains, origin, neighbour, length_min, length_max, reserved)| AsPathMatch {
-            contains,
-            origin,
-            neighbour,
-            length_min,
-            length_max,
-            reserved,
-        },
-    )
+    let patterns = ["*", "1 *", "* 2", "* 3 ?+", "?", "1..3 [23456,64512..65551]+"];
+    let pattern = select(patterns.to_vec()).prop_map(|text| text.parse().unwrap());
+    let patterns = vec(pattern, 0..3);
+    (some(), some(), some(), patterns, length(), length(), option::weighted(0.2, any::<bool>()))
+        .prop_map(|(contains, origin, neighbour, patterns, length_min, length_max, reserved)| {
+            AsPathMatch { contains, origin, neighbour, patterns, length_min, length_max, reserved }
+        })
 }
 
 fn any_match() -> impl Strategy<Value = Match> {

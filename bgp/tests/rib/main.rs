@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod agenda;
 mod bounds;
 mod exchange;
 mod forwarding;

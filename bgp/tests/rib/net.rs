@@ -11,6 +11,7 @@ use isocast_bgp::fsm::{
     SessionConfig, State,
 };
 use isocast_bgp::guard::ExportGuard;
+use isocast_bgp::limits::CONNECT_RETRY_MAX;
 use isocast_bgp::policy::{Connection, Policy};
 use isocast_bgp::speaker::{
     Announcement, Announcements, Cursor, ExportConfig, ImportConfig, LearntRoutes, OverLimit,
@@ -54,6 +55,7 @@ pub(crate) fn transit(from: usize, to: usize) -> PeerConfig {
         connect: if from < to { ConnectMode::Active } else { ConnectMode::Passive },
         families: FamilySet::BOTH,
         hold_time: Duration::from_secs(9),
+        connect_retry_max: CONNECT_RETRY_MAX,
         restart_time: None,
         helper: None,
         next_hops: PerFamily::default(),

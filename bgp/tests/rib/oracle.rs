@@ -7,7 +7,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use isocast_bgp::guard::ExportGuard;
 use isocast_bgp::policy::{Match, Policy, PrefixRange, Set, Term, Then};
-use isocast_bgp::speaker::{Announcement, Announcements, LearntRoutes, PeerConfig};
+use isocast_bgp::speaker::{
+    Announcement, Announcements, Cursor, ImportChange, LearntRoutes, PathView, PeerConfig, PeerId,
+    Verdict, Withheld,
+};
 use isocast_bgp::types::{Asn, Family, PeerKind};
 use isocast_bgp::wire::as_path::{AsPath, AsnWidth};
 use isocast_bgp::wire::attribute::{Origin, PathAttributes};
@@ -321,17 +324,13 @@ fn attributes(peer: usize) -> impl Strategy<Value = PathAttributes> {
     )
 }
 
+fn rule() -> impl Strategy<Value = Rule> {
+    prop_oneof![Just(Rule::All), Just(Rule::Nothing), Just(Rule::NotTen), Just(Rule::PreferMarked)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let peer = || 0..PEERS;
     let prefixes = || prop::collection::vec(0..PREFIXES.len(), 1..4);
-    let rule = || {
-        prop_oneof![
-            Just(Rule::All),
-            Just(Rule::Nothing),
-            Just(Rule::NotTen),
-            Just(Rule::PreferMarked)
-        ]
-    };
     let announce = (peer(), prefixes()).prop_flat_map(|(peer, prefixes)| {
         attributes(peer).prop_map(move |attributes| Step::Announce {
             peer,
@@ -358,6 +357,85 @@ fn step() -> impl Strategy<Value = Step> {
 fn guard(everything: bool) -> Arc<ExportGuard> {
     let all = ["0.0.0.0/0", "::/0"].map(net);
     Arc::new(if everything { ExportGuard::new(all) } else { ExportGuard::default() })
+}
+
+/// Policy asked again says of every route what became of it.
+fn expect_reasons(script: &Script, peer: usize) {
+    let id = crate::script::id(peer);
+    for prefix in PREFIXES.iter().map(|text| net(text)) {
+        let paths = script.speaker.route(&prefix).map(|view| view.paths).unwrap_or_default();
+        let judgement = script.speaker.judge_import(id, prefix);
+        let said = judgement.as_ref().map(|it| it.accepted);
+        match paths.iter().find(|path| path.peer == Some(id)) {
+            Some(path) if path.verdict == Verdict::Accepted => {
+                let communities = judgement.map(|it| it.communities);
+                assert_eq!(
+                    (said, communities),
+                    (Some(true), Some(path.attributes.communities.clone()))
+                );
+            }
+            Some(path) if path.verdict == Verdict::Policy => assert_eq!(said, Some(false)),
+            Some(_) | None => assert_eq!(said, None),
+        }
+
+        let judgement = script.speaker.judge_export(id, prefix);
+        let said = judgement.as_ref().map(|it| it.accepted);
+        match script.speaker.sent_prefix(id, &prefix).map(|sent| sent.outcome) {
+            Some(Ok(_)) => {
+                let held = &script.peers[peer].held[&prefix].1.communities;
+                assert_eq!(
+                    (said, judgement.map(|it| it.communities).as_ref()),
+                    (Some(true), Some(held))
+                );
+            }
+            Some(Err(Withheld::Policy)) => assert_eq!(said, Some(false)),
+            Some(Err(Withheld::NotAnnounceable)) => assert_eq!(said, Some(true)),
+            Some(Err(_)) | None => assert_eq!(said, None),
+        }
+    }
+}
+
+/// The routes of a peer that are taken, with their attributes.
+fn taken(script: &Script, peer: usize) -> BTreeMap<IpNet, PathAttributes> {
+    let id = crate::script::id(peer);
+    let prefixes = PREFIXES.iter().map(|text| net(text));
+    let taken = prefixes.filter_map(|prefix| {
+        let paths = script.speaker.route(&prefix)?.paths;
+        let is_it =
+            |path: &PathView<PeerId>| path.peer == Some(id) && path.verdict == Verdict::Accepted;
+        Some((prefix, paths.into_iter().find(is_it)?.attributes))
+    });
+    taken.collect()
+}
+
+/// What is said about a change of import policy before it is made, and what it then does.
+fn expect_preview(script: &mut Script, model: &mut Model, peer: usize, rule: Rule) {
+    let (id, policy) = (crate::script::id(peer), rule.policy());
+    let pages = Family::ALL
+        .map(|family| script.speaker.preview_import(id, &policy, family, Cursor::default()));
+    if model.import[peer] == Rule::Nothing {
+        assert!(pages.iter().all(Option::is_none));
+        return;
+    }
+    let mut said: Vec<_> = pages.into_iter().flat_map(|page| page.unwrap().entries).collect();
+    said.sort();
+    let before = taken(script, peer);
+    model.import[peer] = rule;
+    let config = model.config(peer);
+    script.configure(peer, config);
+    script.settle();
+    let after = taken(script, peer);
+    let mut expected: Vec<_> = PREFIXES
+        .iter()
+        .filter_map(|text| match (before.get(&net(text)), after.get(&net(text))) {
+            (None, Some(_)) => Some((net(text), ImportChange::Gained)),
+            (Some(_), None) => Some((net(text), ImportChange::Lost)),
+            (Some(old), Some(new)) if old != new => Some((net(text), ImportChange::Changed)),
+            _ => None,
+        })
+        .collect();
+    expected.sort();
+    assert_eq!(said, expected);
 }
 
 fn take(script: &mut Script, model: &mut Model, step: Step) {
@@ -427,7 +505,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_peer_holds_what_the_model_says(steps in prop::collection::vec(step(), 1..60)) {
+    fn every_peer_holds_what_the_model_says(
+        steps in prop::collection::vec(step(), 1..60),
+        rules in prop::array::uniform5(rule()),
+    ) {
         let mut script = Script::new(&personas());
         let mut model = Model::new();
         script.speaker.set_guard(guard(true));
@@ -443,6 +524,13 @@ proptest! {
             prop_assert_eq!(&script.peers[peer].held, &expected, "peer {}", peer);
             let told = script.speaker.peer(crate::script::id(peer)).unwrap().counts;
             prop_assert_eq!((told.ipv4.told + told.ipv6.told) as usize, expected.len());
+            expect_reasons(&script, peer);
+        }
+
+        for (peer, rule) in (0..PEERS).zip(rules) {
+            if model.up[peer] {
+                expect_preview(&mut script, &mut model, peer, rule);
+            }
         }
 
         // And nothing is left behind when everybody is gone.

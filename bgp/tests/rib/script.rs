@@ -133,8 +133,7 @@ impl Script {
         script.speaker.initial_set_complete();
         for (peer, config) in configs.into_iter().enumerate() {
             script.configure(peer, config);
-            let mut actions = Vec::new();
-            script.speaker.handle(now, id(peer), Input::Start, &mut actions);
+            script.start(peer);
             script.connect(peer);
         }
         script
@@ -144,6 +143,12 @@ impl Script {
         let mut actions = Vec::new();
         self.speaker.set_peer(self.now, id(peer), config, &mut actions).unwrap();
         self.note(actions);
+    }
+
+    /// Sessions of a peer are wanted from here on.
+    pub(crate) fn start(&mut self, peer: usize) {
+        let mut actions = Vec::new();
+        self.speaker.handle(self.now, id(peer), Input::Start, &mut actions);
     }
 
     /// A new session of a peer that has none.

@@ -15,7 +15,7 @@ use crate::vectors::*;
 
 fn cost(body: &[u8], codec: &Codec) -> Cost {
     match update::decode(body, codec) {
-        Err(fault) => Cost::Session(fault.notification().subcode),
+        Err(fault) => Cost::Session(fault.notification(&[]).subcode),
         Ok(update) if update.reach.is_empty() => Cost::Route,
         Ok(update) if update.faults.is_empty() => Cost::None,
         Ok(_) => Cost::Attribute,

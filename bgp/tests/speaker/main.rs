@@ -9,13 +9,14 @@
     reason = "a test fails by panicking"
 )]
 
-mod adj_out;
 mod allocations;
 mod faults;
+mod lone;
 mod malformed;
 mod messages;
 mod mutations;
 mod open;
+mod packing;
 mod pair;
 mod probe;
 mod properties;

@@ -1,12 +1,12 @@
 //! What a session answers to malformed and misplaced messages, code by code.
 
-use isocast_bgp::adj_in::RouteChange;
 use isocast_bgp::fsm::{EndReason, Input, PeerAs, State};
 use isocast_bgp::limits::MESSAGE_BYTES_MAX;
 use isocast_bgp::wire::capability::Capability;
 use isocast_bgp::wire::header::MessageType;
 use isocast_bgp::wire::notification::{Notification, cease};
 
+use crate::lone::RouteChange;
 use crate::probe::{EXTERNAL_PEER, Probe, keepalive, message, open, probed};
 use crate::vectors::{self, NLRI, OPTIONAL, WELL_KNOWN, attribute, attributes, body};
 
@@ -45,7 +45,7 @@ fn at(state: State) -> Probe {
     if state == ESTABLISHED {
         probe.hear(&keepalive());
     }
-    assert_eq!(probe.session.state(), state);
+    assert_eq!(probe.session().state(), state);
     probe
 }
 
@@ -95,6 +95,56 @@ fn header_faults_say_what_was_wrong() {
 }
 
 #[test]
+fn a_refusal_names_the_families_that_would_have_been_needed() {
+    let mut probe = at(State::OpenSent);
+
+    // AFI 25, SAFI 70.
+    probe.hear(&open_with(&[8, 2, 6, 1, 4, 0, 25, 0, 70]));
+
+    let needed = [1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1];
+    assert_eq!(probe.told.unwrap(), Notification::with_data(2, 7, &needed));
+}
+
+#[test]
+fn the_long_form_of_parameters_needs_no_length_of_255_before_it() {
+    for length in [1, 4, 254, 255] {
+        let mut probe = at(State::OpenSent);
+
+        // RFC 9072 §2: whatever the first length is, type 255 decides.
+        probe.hear(&open_with(&[length, 255, 0, 5, 2, 0, 2, 2, 0]));
+
+        assert_eq!(probe.session().state(), State::OpenConfirm, "{length}: {:?}", probe.ends);
+    }
+}
+
+#[test]
+fn an_attribute_that_ends_the_session_goes_back_to_who_sent_it() {
+    let mut probe = at(ESTABLISHED);
+    let reach = vectors::mp_reach(&[0; 3], &vectors::NLRI_V6);
+    let all = attributes(&[3], std::slice::from_ref(&reach));
+
+    probe.hear(&message(MessageType::Update, &body(&[], &all, &[])));
+
+    assert_eq!(probe.told.unwrap(), Notification::with_data(3, 9, &reach));
+    assert_eq!(probe.malformed, [vec![]], "nobody can read its prefixes");
+}
+
+#[test]
+fn who_looks_for_the_cause_has_the_prefixes_of_a_malformed_update() {
+    let mut probe = at(ESTABLISHED);
+    let bad_origin = attribute(WELL_KNOWN, 1, &[9]);
+
+    probe.hear(&message(
+        MessageType::Update,
+        &body(&[24, 198, 51, 100], &attributes(&[1], &[bad_origin]), &NLRI),
+    ));
+
+    let spoken_of = ["198.51.100.0/24", "192.0.2.1/32"].map(|net| net.parse().unwrap());
+    assert_eq!(probe.malformed, [spoken_of.to_vec()]);
+    assert_eq!(probe.session().state(), ESTABLISHED);
+}
+
+#[test]
 fn open_faults_are_told_by_their_code() {
     let cases = [
         ("4271 6.2", "version 3", open_but(0, &[3]), (2, 1)),
@@ -124,6 +174,7 @@ fn open_faults_are_told_by_their_code() {
         ("9072 2", "long form, nothing behind it", open_with(&[255, 255]), (2, 0)),
         ("9072 2", "long form, parameter cut", open_with(&[255, 255, 0, 3, 2, 0, 9]), (2, 0)),
         ("9072 2", "long form, overrun", open_with(&[255, 255, 0xff, 0xff]), (2, 0)),
+        ("9072 2", "long form behind no length at all", open_with(&[0, 255, 0, 0]), (2, 0)),
         ("9234 4.1", "role of two octets", open_with(&[6, 2, 4, 9, 2, 0, 0]), (2, 0)),
     ];
     for (clause, name, bytes, expected) in cases {
@@ -165,7 +216,7 @@ fn capabilities_nobody_knows_cost_nothing_whatever_is_in_them() {
 
         probe.hear(&open_with(&[&[length + 2, 2, length], capability].concat()));
 
-        assert_eq!(probe.session.state(), State::OpenConfirm, "{name}: {:?}", probe.ends);
+        assert_eq!(probe.session().state(), State::OpenConfirm, "{name}: {:?}", probe.ends);
     }
 }
 
@@ -203,6 +254,7 @@ fn messages_out_of_place_are_told_in_which_state() {
         probe.hear(&bytes);
 
         assert_eq!(probe.farewell(), Some(expected), "RFC 6608 3: {bytes:?} in {state}");
+        assert_eq!(probe.told.unwrap().data, [bytes[18]], "RFC 6608 4: {bytes:?} in {state}");
     }
 }
 
@@ -254,7 +306,7 @@ fn route_refreshes_that_mean_nothing_here_are_ignored() {
 
         probe.hear(&message(MessageType::RouteRefresh, &value));
 
-        assert_eq!(probe.session.state(), ESTABLISHED, "{value:?}");
+        assert_eq!(probe.session().state(), ESTABLISHED, "{value:?}");
         assert_eq!(probe.say(), [], "{value:?}");
     }
 }
@@ -267,14 +319,14 @@ fn a_faulty_update_costs_its_route_and_no_other() {
     let bad = attributes(&[2], &[path, attribute(OPTIONAL, 4, &[1])]);
     let other = [24, 198, 51, 100];
     probe.hear(&message(MessageType::Update, &body(&[], &good, &[&NLRI[..], &other].concat())));
-    assert_eq!(probe.changes.len(), 2);
+    assert_eq!(probe.lone.changes.len(), 2);
 
     probe.hear(&message(MessageType::Update, &body(&[], &bad, &NLRI)));
 
     let prefix = "192.0.2.1/32".parse().unwrap();
-    assert_eq!(probe.changes.last(), Some(&RouteChange::Withdrawn { prefix }));
-    assert_eq!((probe.ribs.adj_in.len(), probe.faults), (1, 1));
-    assert_eq!(probe.session.state(), ESTABLISHED);
+    assert_eq!(probe.lone.changes.last(), Some(&RouteChange::Withdrawn(prefix)));
+    assert_eq!((probe.lone.len(), probe.faults), (1, 1));
+    assert_eq!(probe.session().state(), ESTABLISHED);
 }
 
 #[test]
@@ -287,7 +339,7 @@ fn a_fault_beyond_repair_is_told_and_nothing_after_it_is_read() {
     probe.hear(&[bad, good].concat());
 
     assert_eq!(probe.farewell(), Some((3, 10)));
-    assert!(probe.changes.is_empty());
+    assert!(probe.lone.changes.is_empty());
     assert_eq!(probe.ends.len(), 1);
 }
 
@@ -306,7 +358,7 @@ fn long_messages_are_read_where_both_sides_agreed() {
         probe.hear(&update);
 
         assert_eq!(probe.farewell(), expected);
-        assert_eq!(probe.changes.len(), usize::from(offered));
+        assert_eq!(probe.lone.changes.len(), usize::from(offered));
     }
 }
 

@@ -73,12 +73,12 @@ fn a_peer_without_a_role_is_refused_in_strict_mode_only() {
     assert_eq!(strict.ends[0].code(), "RoleMismatch");
 
     let lenient = Probe::established(with_role(Role::Customer, false), &[]);
-    let terms = lenient.session.negotiated().unwrap();
+    let terms = lenient.session().negotiated().unwrap();
     assert_eq!((terms.local_role, terms.peer_role), (Some(Role::Customer), Some(Role::Provider)));
 
     // Without a role of ours, theirs is its own business.
     let none = answered(probed(EXTERNAL_PEER), 65_001, &[Capability::Role(77)]);
-    assert_eq!(none.session.state(), State::OpenConfirm);
+    assert_eq!(none.session().state(), State::OpenConfirm);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_dynamic_peer_may_be_in_any_as_but_those_it_cannot_be_in() {
 #[test]
 fn inside_an_as_the_codec_knows_it() {
     let probe = Probe::established(probed(PeerAs::Internal), &[]);
-    let terms = probe.session.negotiated().unwrap();
+    let terms = probe.session().negotiated().unwrap();
 
     assert_eq!(terms.codec.peer_kind, PeerKind::Internal);
     assert_eq!((terms.codec.first_as, terms.peer_asn), (None, Asn(65_010)));
@@ -120,7 +120,7 @@ fn inside_an_as_the_codec_knows_it() {
 fn the_first_as_is_the_peers_unless_it_is_a_route_server() {
     let first = |config| {
         let probe = Probe::established(config, &[]);
-        probe.session.negotiated().unwrap().codec.first_as
+        probe.session().negotiated().unwrap().codec.first_as
     };
 
     assert_eq!(first(probed(PeerAs::External)), Some(Asn(65_001)));
@@ -141,7 +141,7 @@ fn what_is_optional_is_offered_when_configured_and_used_when_both_offer_it() {
 
     let both = [extended_next_hop, Capability::ExtendedMessage];
     let codec = |config: &SessionConfig, further: &[Capability]| -> Codec {
-        Probe::established(config.clone(), further).session.negotiated().unwrap().codec
+        Probe::established(config.clone(), further).session().negotiated().unwrap().codec
     };
     let agreed = codec(&all, &both);
     assert!(agreed.extended_next_hop);
@@ -160,7 +160,7 @@ fn an_extended_next_hop_of_other_families_is_not_ours() {
 
     let probe = Probe::established(config, &[vpn]);
 
-    assert!(!probe.session.negotiated().unwrap().codec.extended_next_hop);
+    assert!(!probe.session().negotiated().unwrap().codec.extended_next_hop);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn long_lived_restarts_are_offered_by_a_helper_and_mean_nothing_without_restarts
 
     let alone = Probe::established(config, &[capability]);
 
-    assert_eq!(alone.session.negotiated().unwrap().peer_long_lived, None);
+    assert_eq!(alone.session().negotiated().unwrap().peer_long_lived, None);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn an_old_speaker_gets_two_octet_numbers() {
     old.encode(&mut hello);
     probe.hear(&[hello, keepalive()].concat());
 
-    let terms = probe.session.negotiated().unwrap();
+    let terms = probe.session().negotiated().unwrap();
 
     assert_eq!(terms.codec.asn_width, AsnWidth::Two);
     assert!(terms.codec.families.ipv4 && !terms.codec.families.ipv6, "RFC 4760 §8");

@@ -1,36 +1,31 @@
-//! Two sessions joined by wires that lose nothing, on a clock that moves when told.
+//! Two speakers joined by wires that lose nothing, on a clock that moves when told.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use isocast_bgp::adj_in::{ImportPolicy, RouteChange};
-use isocast_bgp::adj_out::Desired;
-use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
     Action, ConnectMode, ConnectionId, EndReason, Input, LocalEndpoint, PeerAs, RestartState,
-    Session, SessionConfig, State,
+    SessionConfig, State,
 };
-use isocast_bgp::guard::ExportGuard;
+use isocast_bgp::speaker::{Announcements, ImportConfig};
 use isocast_bgp::types::{Asn, Family, FamilySet, PeerKind};
 use isocast_bgp::wire::as_path::AsPath;
 use isocast_bgp::wire::attribute::PathAttributes;
 use isocast_bgp::wire::capability::Capability;
-use isocast_bgp::wire::community::Communities;
 use isocast_bgp::wire::encode;
 use isocast_bgp::wire::next_hop::NextHop;
 use isocast_bgp::wire::open::Open;
 use isocast_bgp::wire::update::Codec;
 
+use crate::lone::{Lone, RouteChange, accept, announcements};
+
 /// One end and what came out of it.
 pub(crate) struct End {
-    pub(crate) session: Session,
-    pub(crate) ribs: AdjRibs,
+    pub(crate) lone: Lone,
     address: Ipv4Addr,
     pub(crate) ends: Vec<EndReason>,
-    pub(crate) routes: Vec<RouteChange>,
     pub(crate) end_of_ribs: Vec<Family>,
     pub(crate) bytes_sent: usize,
     /// Our connection to the other end's.
@@ -63,28 +58,17 @@ pub(crate) fn right_config() -> SessionConfig {
     SessionConfig { connect: ConnectMode::Passive, ..config(65_020, 65_010, 2) }
 }
 
-pub(crate) fn desired(prefixes: &[&str]) -> Arc<Desired> {
-    let communities = Arc::new(Communities::parse(["65010:100"]).unwrap());
-    Arc::new(prefixes.iter().map(|p| (p.parse().unwrap(), Arc::clone(&communities))).collect())
-}
-
-pub(crate) fn guard(prefixes: &[&str]) -> Arc<ExportGuard> {
-    Arc::new(ExportGuard::new(prefixes.iter().map(|p| p.parse().unwrap())))
-}
-
 impl End {
-    pub(crate) fn new(now: Instant, config: SessionConfig, restart: RestartState) -> Self {
-        let address = config.router_id;
-        let seed = u64::from(config.router_id.to_bits());
-        let session = Session::new(now, config, restart, seed).unwrap();
-        let mut ribs = AdjRibs::default();
-        ribs.adj_out.set_guard(guard(&["0.0.0.0/0", "::/0"]));
+    pub(crate) fn new(
+        now: Instant,
+        config: SessionConfig,
+        restart: RestartState,
+        import: ImportConfig,
+    ) -> Self {
         Self {
-            session,
-            ribs,
-            address,
+            address: config.router_id,
+            lone: Lone::new(now, config, restart, import),
             ends: Vec::new(),
-            routes: Vec::new(),
             end_of_ribs: Vec::new(),
             bytes_sent: 0,
             wires: BTreeMap::new(),
@@ -101,36 +85,36 @@ impl End {
 
     pub(crate) fn announced(&self) -> Vec<String> {
         self.changes(|change| match change {
-            RouteChange::Announced { prefix, .. } => Some(prefix.to_string()),
+            RouteChange::Announced(prefix) => Some(prefix.to_string()),
             _ => None,
         })
     }
 
     pub(crate) fn withdrawn(&self) -> Vec<String> {
         self.changes(|change| match change {
-            RouteChange::Withdrawn { prefix } => Some(prefix.to_string()),
+            RouteChange::Withdrawn(prefix) => Some(prefix.to_string()),
             _ => None,
         })
     }
 
     pub(crate) fn lost(&self) -> Vec<String> {
         self.changes(|change| match change {
-            RouteChange::Lost { prefix } => Some(prefix.to_string()),
+            RouteChange::Lost(prefix) => Some(prefix.to_string()),
             _ => None,
         })
     }
 
     pub(crate) fn want(&mut self, prefixes: &[&str]) {
-        self.ribs.adj_out.set_desired(desired(prefixes));
+        self.lone.speaker.set_local(announcements(prefixes, &["65010:100"]));
     }
 
     /// As the driver would, but what comes out is the test's.
     pub(crate) fn handle(&mut self, now: Instant, input: Input<'_>, actions: &mut Vec<Action>) {
-        self.session.handle(now, input, &mut self.ribs, actions);
+        self.lone.handle(now, input, actions);
     }
 
     fn changes(&self, pick: impl Fn(&RouteChange) -> Option<String>) -> Vec<String> {
-        self.routes.iter().filter_map(pick).collect()
+        self.lone.changes.iter().filter_map(pick).collect()
     }
 }
 
@@ -138,9 +122,8 @@ impl Pair {
     pub(crate) fn new(left: SessionConfig, right: SessionConfig) -> Self {
         let now = Instant::now();
         let restart = RestartState::default();
-        let left = End::new(now, left, restart);
-        let mut right = End::new(now, right, restart);
-        right.ribs.adj_in.set_policy(ImportPolicy::AcceptAll { prefixes_max: 100 });
+        let left = End::new(now, left, restart, ImportConfig::default());
+        let right = End::new(now, right, restart, accept(100));
         Self { now, left, right, cut: false }
     }
 
@@ -159,7 +142,7 @@ impl Pair {
     }
 
     pub(crate) fn states(&self) -> (State, State) {
-        (self.left.session.state(), self.right.session.state())
+        (self.left.lone.session().state(), self.right.lone.session().state())
     }
 
     pub(crate) fn input_left(&mut self, input: Input<'_>) {
@@ -176,7 +159,7 @@ impl Pair {
     pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         loop {
-            let deadlines = [&self.left, &self.right].map(|end| end.session.next_deadline());
+            let deadlines = [&self.left, &self.right].map(|end| end.lone.speaker.next_deadline());
             let next = deadlines.into_iter().flatten().min().filter(|at| *at <= until);
             self.now = next.unwrap_or(until).max(self.now);
             self.input(true, Input::Tick);
@@ -193,10 +176,14 @@ impl Pair {
         loop {
             let mut moved = false;
             for is_left in [true, false] {
+                let mut actions = Vec::new();
+                let now = self.now;
+                self.end(is_left).lone.work(now, &mut actions);
+                self.carry_out(is_left, actions);
                 for (from, to) in self.end(is_left).wires.clone() {
                     let mut bytes = Vec::new();
                     let end = self.end(is_left);
-                    end.session.transmit(from, &mut end.ribs, &mut bytes);
+                    end.lone.transmit(from, &mut bytes);
                     self.end(is_left).bytes_sent += bytes.len();
                     moved |= !bytes.is_empty();
                     if !self.cut {
@@ -218,7 +205,7 @@ impl Pair {
         let now = self.now;
         let mut actions = Vec::new();
         let end = self.end(is_left);
-        end.session.handle(now, input, &mut end.ribs, &mut actions);
+        end.handle(now, input, &mut actions);
         self.carry_out(is_left, actions);
     }
 
@@ -228,9 +215,8 @@ impl Pair {
                 Action::Connect(id) => self.connect(is_left, id),
                 Action::Close { id, farewell } => self.close(is_left, id, farewell),
                 Action::Ended { reason, .. } => self.end(is_left).ends.push(reason),
-                Action::Routes(changes) => self.end(is_left).routes.extend(changes),
                 Action::EndOfRib(family) => self.end(is_left).end_of_ribs.push(family),
-                Action::Established | Action::Fault(_) => {}
+                Action::Established | Action::Fault(_) | Action::Malformed { .. } => {}
             }
         }
     }
@@ -242,7 +228,7 @@ impl Pair {
         let now = self.now;
         let other = self.end(!is_left);
         let local = other.endpoint();
-        match other.session.incoming(now, local) {
+        match other.lone.incoming(now, local) {
             Some(theirs) => {
                 other.wires.insert(theirs, id);
                 let end = self.end(is_left);
@@ -277,14 +263,14 @@ impl Pair {
 
     pub(crate) fn replace_left_with(&mut self, config: SessionConfig, restart: RestartState) {
         self.right.wires.clear();
-        self.left = End::new(self.now, config, restart);
+        self.left = End::new(self.now, config, restart, ImportConfig::default());
         self.input_left(Input::Start);
     }
 
     /// A connection to the right end whose other side is the test.
     pub(crate) fn right_accepts(&mut self) -> ConnectionId {
         let endpoint = self.right.endpoint();
-        let accepted = self.right.session.incoming(self.now, endpoint);
+        let accepted = self.right.lone.incoming(self.now, endpoint);
         accepted.expect("the right end wants no connection")
     }
 
@@ -304,22 +290,22 @@ impl Pair {
         .encode(&mut hello);
         encode::keepalive(&mut hello);
         self.input_right(Input::Received { id, bytes: &hello });
-        assert_eq!(self.right.session.state(), State::Established);
+        assert_eq!(self.right.lone.session().state(), State::Established);
         id
     }
 
-    /// What the left end would say to announce `desired`, said by the test.
-    pub(crate) fn announce_by_hand(&mut self, id: ConnectionId, desired: &Desired) {
+    /// What the left end would say to announce `wanted`, said by the test.
+    pub(crate) fn announce_by_hand(&mut self, id: ConnectionId, wanted: &Announcements) {
         let mut bytes = Vec::new();
         let codec = Codec::new(PeerKind::External);
-        for (prefix, communities) in desired {
+        for (prefix, announcement) in wanted {
             let next_hop = match prefix {
                 IpNet::V4(_) => "10.0.0.1",
                 IpNet::V6(_) => "2001:db8::1",
             };
             let attributes = PathAttributes {
                 as_path: AsPath(vec![Asn(65_010)]),
-                communities: Communities::clone(communities),
+                communities: (*announcement.communities).clone(),
                 ..PathAttributes::default()
             };
             let next_hop = NextHop::new(next_hop.parse().unwrap()).unwrap();

@@ -3,8 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use isocast_bgp::adj_in::{ImportPolicy, RouteChange};
-use isocast_bgp::adj_ribs::AdjRibs;
+use ipnet::IpNet;
 use isocast_bgp::fsm::{
     Action, ConnectMode, ConnectionId, EndReason, Input, LocalEndpoint, PeerAs, RestartState,
     Session, SessionConfig, State,
@@ -17,19 +16,19 @@ use isocast_bgp::wire::notification::Notification;
 use isocast_bgp::wire::open::Open;
 use isocast_bgp::wire::reader::Reader;
 
-use crate::pair::guard;
+use crate::lone::{Lone, accept};
 
 /// See the module.
 pub(crate) struct Probe {
     pub(crate) now: Instant,
-    pub(crate) session: Session,
-    pub(crate) ribs: AdjRibs,
+    pub(crate) lone: Lone,
     pub(crate) id: ConnectionId,
     pub(crate) ends: Vec<EndReason>,
     pub(crate) told: Option<Notification>,
-    pub(crate) changes: Vec<RouteChange>,
     pub(crate) end_of_ribs: Vec<Family>,
     pub(crate) faults: usize,
+    /// The prefixes of each UPDATE that had faults.
+    pub(crate) malformed: Vec<Vec<IpNet>>,
 }
 
 /// The session's side: AS 65010 at 10.0.0.8; the test is AS 65001 at 10.0.0.9.
@@ -83,22 +82,19 @@ impl Probe {
     /// A session to which the test has connected.
     pub(crate) fn connected(config: SessionConfig) -> Self {
         let now = Instant::now();
-        let mut session = Session::new(now, config, RestartState::default(), 7).unwrap();
-        let mut ribs = AdjRibs::new(ImportPolicy::AcceptAll { prefixes_max: 1000 });
-        ribs.adj_out.set_guard(guard(&["0.0.0.0/0", "::/0"]));
-        session.handle(now, Input::Start, &mut ribs, &mut Vec::new());
-        session.initial_set_complete();
-        let id = session.incoming(now, endpoint()).unwrap();
+        let mut lone = Lone::new(now, config, RestartState::default(), accept(1000));
+        lone.handle(now, Input::Start, &mut Vec::new());
+        lone.speaker.initial_set_complete();
+        let id = lone.incoming(now, endpoint()).unwrap();
         Self {
             now,
-            session,
-            ribs,
+            lone,
             id,
             ends: Vec::new(),
             told: None,
-            changes: Vec::new(),
             end_of_ribs: Vec::new(),
             faults: 0,
+            malformed: vec![],
         }
     }
 
@@ -114,7 +110,7 @@ impl Probe {
         open(asn, further).encode(&mut hello);
         encode::keepalive(&mut hello);
         probe.hear(&hello);
-        assert_eq!(probe.session.state(), State::Established, "{:?}", probe.ends);
+        assert_eq!(probe.session().state(), State::Established, "{:?}", probe.ends);
         probe.say();
         probe
     }
@@ -125,7 +121,7 @@ impl Probe {
 
     pub(crate) fn input(&mut self, input: Input<'_>) {
         let mut actions = Vec::new();
-        self.session.handle(self.now, input, &mut self.ribs, &mut actions);
+        self.lone.handle(self.now, input, &mut actions);
         for action in actions {
             match action {
                 Action::Close { farewell, .. } => {
@@ -134,9 +130,9 @@ impl Probe {
                     self.told = last.map(|(_, body)| Notification::decode(body).unwrap());
                 }
                 Action::Ended { reason, .. } => self.ends.push(reason),
-                Action::Routes(changes) => self.changes.extend(changes),
                 Action::EndOfRib(family) => self.end_of_ribs.push(family),
                 Action::Fault(_) => self.faults += 1,
+                Action::Malformed { prefixes, .. } => self.malformed.push(prefixes),
                 Action::Connect(_) | Action::Established => {}
             }
         }
@@ -150,8 +146,12 @@ impl Probe {
     /// What the session has to say now.
     pub(crate) fn say(&mut self) -> Vec<(MessageType, Vec<u8>)> {
         let mut bytes = Vec::new();
-        self.session.transmit(self.id, &mut self.ribs, &mut bytes);
+        self.lone.transmit(self.id, &mut bytes);
         messages(&bytes)
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        self.lone.session()
     }
 
     /// Code and subcode that the session ended with.

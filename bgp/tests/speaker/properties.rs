@@ -3,10 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use isocast_bgp::adj_ribs::AdjRibs;
 use isocast_bgp::fsm::{
-    Action, ConnectMode, ConnectionId, Input, LocalEndpoint, RestartState, Session, SessionConfig,
-    Stop,
+    Action, ConnectMode, ConnectionId, Input, LocalEndpoint, RestartState, SessionConfig, Stop,
 };
 use isocast_bgp::limits::{CONNECTIONS_MAX, MESSAGE_BYTES_MAX};
 use isocast_bgp::types::Asn;
@@ -20,7 +18,8 @@ use isocast_bgp::wire::update::{self, Codec};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::pair::{desired, guard, left_config};
+use crate::lone::{Lone, accept, guard};
+use crate::pair::left_config;
 use crate::strategies::{bodies, path_attributes, reachable};
 use crate::vectors::{self, EXTERNAL, attribute};
 
@@ -183,8 +182,7 @@ proptest! {
     ) {
         let config = SessionConfig { connect: ConnectMode::Both, ..left_config() };
         let mut now = Instant::now();
-        let mut ribs = AdjRibs::default();
-        let mut session = Session::new(now, config, RestartState::default(), 1).unwrap();
+        let mut lone = Lone::new(now, config, RestartState::default(), accept(8));
         let local = LocalEndpoint { address: "10.0.0.1".parse().unwrap(), interface_ipv6: None };
         let mut open = Vec::<ConnectionId>::new();
         let mut running = false;
@@ -195,42 +193,42 @@ proptest! {
             match event {
                 Event::Start => {
                     running = true;
-                    session.handle(now, Input::Start, &mut ribs, &mut actions);
+                    lone.handle(now, Input::Start, &mut actions);
                 }
                 Event::Stop => {
                     running = false;
-                    session.handle(now, Input::Stop(Stop::Preserve), &mut ribs, &mut actions);
+                    lone.handle(now, Input::Stop(Stop::Preserve), &mut actions);
                 }
-                Event::Accept => open.extend(session.incoming(now, local)),
+                Event::Accept => open.extend(lone.incoming(now, local)),
                 Event::Connected(n) => if let Some(id) = pick(n) {
-                    session.handle(now, Input::Connected { id, local }, &mut ribs, &mut actions);
+                    lone.handle(now, Input::Connected { id, local }, &mut actions);
                 },
                 Event::Failed(n) => if let Some(id) = pick(n) {
                     let error = "refused".to_owned();
-                    session.handle(now, Input::ConnectFailed { id, error }, &mut ribs, &mut actions);
+                    lone.handle(now, Input::ConnectFailed { id, error }, &mut actions);
                 },
                 Event::Closed(n) => if let Some(id) = pick(n) {
-                    session.handle(now, Input::Closed { id }, &mut ribs, &mut actions);
+                    lone.handle(now, Input::Closed { id }, &mut actions);
                 },
                 Event::Bytes(n, bytes) => if let Some(id) = pick(n) {
-                    session.handle(now, Input::Received { id, bytes: &bytes }, &mut ribs, &mut actions);
+                    lone.handle(now, Input::Received { id, bytes: &bytes }, &mut actions);
                 },
                 Event::Pass(milliseconds) => {
                     now += Duration::from_millis(milliseconds.into());
-                    session.handle(now, Input::Tick, &mut ribs, &mut actions);
+                    lone.handle(now, Input::Tick, &mut actions);
                     // A deadline that has passed is not asked for again.
-                    prop_assert!(session.next_deadline().is_none_or(|at| at > now));
+                    prop_assert!(lone.session().next_deadline().is_none_or(|at| at > now));
                 }
                 Event::Transmit(n) => if let Some(id) = pick(n) {
-                    session.transmit(id, &mut ribs, &mut chunk);
+                    lone.transmit(id, &mut chunk);
                 },
                 Event::Announce(yes) => {
-                    ribs.adj_out.set_desired(desired(if yes { &["192.0.2.1/32"] } else { &[] }));
+                    lone.want(now, if yes { &["192.0.2.1/32"] } else { &[] });
                 }
                 Event::Guard(yes) => {
-                    ribs.adj_out.set_guard(guard(if yes { &["192.0.2.0/24"] } else { &[] }));
+                    lone.speaker.set_guard(guard(if yes { &["192.0.2.0/24"] } else { &[] }));
                 }
-                Event::Reset => session.reset(now, &mut ribs, &mut actions),
+                Event::Reset => lone.reset(now, &mut actions),
             }
             for action in actions {
                 match action {
@@ -241,7 +239,7 @@ proptest! {
             }
             prop_assert!(open.len() <= CONNECTIONS_MAX);
             prop_assert!(running || open.is_empty());
-            prop_assert!(!running || session.next_deadline().is_some());
+            prop_assert!(!running || lone.session().next_deadline().is_some());
         }
     }
 }

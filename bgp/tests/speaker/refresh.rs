@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use isocast_bgp::adj_in::RouteChange;
 use isocast_bgp::fsm::{HelperConfig, Input, SessionConfig};
 use isocast_bgp::limits::REFRESH_TIME;
 use isocast_bgp::types::{Family, PerFamily};
@@ -10,7 +9,7 @@ use isocast_bgp::wire::capability::{Capability, Forwarding, GracefulRestart};
 use isocast_bgp::wire::header::MessageType;
 use isocast_bgp::wire::refresh::{Refresh, RouteRefresh};
 
-use crate::pair::desired;
+use crate::lone::RouteChange;
 use crate::probe::{EXTERNAL_PEER, Probe, keepalive, message, open, probed};
 use crate::vectors::{NLRI, WELL_KNOWN, attribute, attributes, body};
 
@@ -30,13 +29,13 @@ fn announcement(nlri: &[u8]) -> Vec<u8> {
 fn enhanced() -> Probe {
     let mut probe = Probe::established(probed(EXTERNAL_PEER), &[Capability::EnhancedRouteRefresh]);
     probe.hear(&announcement(&[&NLRI[..], &OTHER].concat()));
-    probe.changes.clear();
+    probe.lone.changes.clear();
     probe
 }
 
 fn lost(probe: &Probe) -> Vec<String> {
-    let lost = probe.changes.iter().map(|change| match change {
-        RouteChange::Lost { prefix } => prefix.to_string(),
+    let lost = probe.lone.changes.iter().map(|change| match change {
+        RouteChange::Lost(prefix) => prefix.to_string(),
         other => panic!("{other:?}"),
     });
     lost.collect()
@@ -48,7 +47,7 @@ fn a_refresh_drops_what_the_peer_did_not_send_again() {
 
     probe.hear(&say(Refresh::Begin));
     probe.hear(&announcement(&NLRI));
-    assert!(probe.changes.is_empty());
+    assert!(probe.lone.changes.is_empty());
     probe.hear(&say(Refresh::End));
 
     assert_eq!(lost(&probe), ["198.51.100.0/24"]);
@@ -60,7 +59,7 @@ fn an_end_without_a_beginning_means_nothing() {
 
     probe.hear(&say(Refresh::End));
 
-    assert!(probe.changes.is_empty());
+    assert!(probe.lone.changes.is_empty());
 }
 
 #[test]
@@ -70,7 +69,7 @@ fn a_refresh_that_never_ends_is_ended() {
     let deadline = probe.now + REFRESH_TIME;
 
     while probe.now < deadline {
-        assert!(probe.changes.is_empty());
+        assert!(probe.lone.changes.is_empty());
         probe.hear(&keepalive());
         probe.say();
         probe.pass(Duration::from_secs(1));
@@ -84,12 +83,12 @@ fn a_refresh_that_never_ends_is_ended() {
 fn marks_of_a_peer_that_did_not_offer_them_mean_nothing() {
     let mut probe = Probe::established(probed(EXTERNAL_PEER), &[]);
     probe.hear(&announcement(&NLRI));
-    probe.changes.clear();
+    probe.lone.changes.clear();
 
     probe.hear(&say(Refresh::Begin));
     probe.hear(&say(Refresh::End));
 
-    assert!(probe.changes.is_empty());
+    assert!(probe.lone.changes.is_empty());
 }
 
 #[test]
@@ -103,11 +102,11 @@ fn marks_before_the_first_end_of_rib_mean_nothing() {
     let config = SessionConfig { helper: Some(HelperConfig::default()), ..probed(EXTERNAL_PEER) };
     let mut probe = Probe::established(config, &further);
     probe.hear(&announcement(&NLRI));
-    probe.changes.clear();
+    probe.lone.changes.clear();
 
     probe.hear(&say(Refresh::Begin));
     probe.hear(&say(Refresh::End));
-    assert!(probe.changes.is_empty(), "RFC 7313 §4.2");
+    assert!(probe.lone.changes.is_empty(), "RFC 7313 §4.2");
 
     probe.hear(&message(MessageType::Update, &[0; 4]));
     probe.hear(&say(Refresh::Begin));
@@ -119,7 +118,7 @@ fn marks_before_the_first_end_of_rib_mean_nothing() {
 fn what_a_peer_asks_for_goes_out_between_marks_if_it_knows_them() {
     for (further, marks) in [(vec![Capability::EnhancedRouteRefresh], true), (vec![], false)] {
         let mut probe = Probe::established(probed(EXTERNAL_PEER), &further);
-        probe.ribs.adj_out.set_desired(desired(&["203.0.113.1/32"]));
+        probe.lone.want(probe.now, &["203.0.113.1/32"]);
         probe.say();
 
         probe.hear(&say(Refresh::Request));
@@ -144,7 +143,7 @@ fn what_a_peer_asks_for_goes_out_between_marks_if_it_knows_them() {
 #[test]
 fn many_requests_of_a_peer_that_reads_nothing_cost_one_answer() {
     let mut probe = enhanced();
-    probe.ribs.adj_out.set_desired(desired(&["203.0.113.1/32"]));
+    probe.lone.want(probe.now, &["203.0.113.1/32"]);
     probe.say();
 
     for _ in 0..1000 {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use isocast_bgp::adj_out::Desired;
 use isocast_bgp::fsm::{
     Action, EndReason, HelperConfig, Input, RestartState, SessionConfig, State, Stop,
 };
@@ -11,12 +10,12 @@ use isocast_bgp::types::{Family, FamilySet, PerFamily};
 use isocast_bgp::wire::capability::{
     Capability, Forwarding, GracefulRestart, LongLived, LongLivedFamily,
 };
-use isocast_bgp::wire::community::Communities;
 use isocast_bgp::wire::encode;
 use isocast_bgp::wire::header::{self, MessageType};
 use isocast_bgp::wire::notification::{Notification, cease, code};
 use isocast_bgp::wire::open::Open;
 
+use crate::lone::announcements;
 use crate::pair::{Pair, left_config, right_config};
 
 const V4: &str = "203.0.113.10/32";
@@ -32,10 +31,10 @@ fn helped(left: SessionConfig, right: SessionConfig) -> Pair {
     let mut pair = Pair::started(left, right);
     assert_eq!(pair.states(), (State::Established, State::Established));
     pair.left.want(&[V4, V6]);
-    pair.left.session.initial_set_complete();
+    pair.left.lone.speaker.initial_set_complete();
     pair.settle();
     assert_eq!(pair.right.announced(), [V4, V6]);
-    pair.right.routes.clear();
+    pair.right.lone.changes.clear();
     pair
 }
 
@@ -52,16 +51,16 @@ fn routes_of_a_crashed_peer_stay_and_are_replaced_without_an_event() {
     let mut pair = helped(left_config(), helping());
 
     crash(&mut pair);
-    assert_eq!(pair.right.session.stale(), FamilySet::BOTH);
+    assert_eq!(pair.right.lone.session().stale(), FamilySet::BOTH);
     pair.pass(Duration::from_secs(5));
     pair.replace_left(PRESERVED);
     pair.left.want(&[V4, V6]);
-    pair.left.session.initial_set_complete();
+    pair.left.lone.speaker.initial_set_complete();
     pair.settle();
 
     assert_eq!(pair.right.end_of_ribs.len(), 4);
-    assert!(pair.right.session.stale().is_empty());
-    assert_eq!(pair.right.routes, [], "the same routes again are no change");
+    assert!(pair.right.lone.session().stale().is_empty());
+    assert_eq!(pair.right.lone.changes, [], "the same routes again are no change");
 }
 
 #[test]
@@ -73,7 +72,7 @@ fn what_a_returned_peer_does_not_send_again_goes_at_end_of_rib() {
     pair.left.want(&[V6]);
     pair.settle();
     assert!(pair.right.lost().is_empty(), "not before End-of-RIB");
-    pair.left.session.initial_set_complete();
+    pair.left.lone.speaker.initial_set_complete();
     pair.settle();
 
     assert_eq!(pair.right.lost(), [V4]);
@@ -105,13 +104,13 @@ fn what_a_returned_peer_never_completes_goes_after_the_stale_time() {
         let received = Input::Received { id, bytes: &keepalive };
         pair.right.handle(pair.now, received, &mut actions);
         pair.right.handle(pair.now, Input::Tick, &mut actions);
-        pair.right.session.transmit(id, &mut pair.right.ribs, &mut Vec::new());
+        pair.right.lone.transmit(id, &mut Vec::new());
         pair.carry_out(false, actions);
     }
 
     assert_eq!(waited, STALE_TIME);
     assert_eq!(pair.right.lost(), [V4, V6]);
-    assert_eq!(pair.right.session.state(), State::Established);
+    assert_eq!(pair.right.lone.session().state(), State::Established);
 }
 
 #[test]
@@ -139,7 +138,7 @@ fn a_family_that_does_not_come_back_goes_and_the_other_stays() {
     pair.replace_left_with(SessionConfig { families: v6_only, ..left_config() }, PRESERVED);
 
     assert_eq!(pair.right.lost(), [V4]);
-    assert_eq!(pair.right.session.stale(), v6_only);
+    assert_eq!(pair.right.lone.session().stale(), v6_only);
 }
 
 #[test]
@@ -172,7 +171,7 @@ fn a_second_crash_before_end_of_rib_loses_what_was_not_sent_again() {
     crash(&mut pair);
 
     assert_eq!(pair.right.lost(), [V4], "RFC 4724 §4.2: stale twice is gone");
-    assert_eq!(pair.right.session.stale(), FamilySet::BOTH);
+    assert_eq!(pair.right.lone.session().stale(), FamilySet::BOTH);
 }
 
 #[test]
@@ -209,7 +208,7 @@ fn a_helper_that_never_restarts_itself_offers_no_family() {
     let right = SessionConfig { restart_time: None, ..helping() };
     let pair = helped(left_config(), right);
 
-    let said = pair.left.session.negotiated().unwrap().peer_restart.unwrap();
+    let said = pair.left.lone.session().negotiated().unwrap().peer_restart.unwrap();
 
     assert_eq!(said, GracefulRestart::default());
 }
@@ -229,7 +228,7 @@ fn with_the_n_bit_on_both_sides_silence_and_notifications_are_restarts() {
     let mut reset = helped(left, right.clone());
     let mut actions = Vec::new();
     let (id, _) = reset.left_connection();
-    reset.left.session.reset(reset.now, &mut reset.left.ribs, &mut actions);
+    reset.left.lone.reset(reset.now, &mut actions);
     assert!(matches!(&actions[0], Action::Close { id: closed, .. } if *closed == id));
     reset.carry_out(true, actions);
     let told = Notification::new(code::CEASE, cease::CONFIGURATION);
@@ -293,7 +292,7 @@ fn removing_the_helper_or_the_session_drops_what_is_stale() {
     crash(&mut pair);
     let mut actions = Vec::new();
     let end = &mut pair.right;
-    end.session.reconfigure(pair.now, right_config(), &mut end.ribs, &mut actions).unwrap();
+    end.lone.reconfigure(pair.now, right_config(), &mut actions);
     pair.carry_out(false, actions);
     assert_eq!(pair.right.lost(), [V4, V6]);
 
@@ -301,7 +300,7 @@ fn removing_the_helper_or_the_session_drops_what_is_stale() {
     crash(&mut stopped);
     stopped.input_right(Input::Stop(Stop::Deconfigure));
     assert_eq!(stopped.right.lost(), [V4, V6]);
-    assert!(stopped.right.session.stale().is_empty());
+    assert!(stopped.right.lone.session().stale().is_empty());
 }
 
 /// The right end up with a peer that says it is long-lived, and two routes of it held: one as it
@@ -313,10 +312,8 @@ fn long_lived(restart_time: Duration, stale_time: Duration) -> Pair {
     let mut pair = Pair::new(left_config(), right);
     pair.input_right(Input::Start);
     let id = pair.right_greeted(&long_lived_capabilities(restart_time, stale_time));
-    let plain = Communities::default();
-    let refusing = Communities::parse(["no-llgr"]).unwrap();
-    pair.announce_by_hand(id, &Desired::from([(V4.parse().unwrap(), plain.into())]));
-    pair.announce_by_hand(id, &Desired::from([(V6.parse().unwrap(), refusing.into())]));
+    pair.announce_by_hand(id, &announcements(&[V4], &[]));
+    pair.announce_by_hand(id, &announcements(&[V6], &["no-llgr"]));
     assert_eq!(pair.right.announced(), [V4, V6]);
     pair.input_right(Input::Closed { id });
     pair

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use isocast_bgp::adj_in::ImportPolicy;
-use isocast_bgp::adj_out::Withheld;
 use isocast_bgp::fsm::{
     Action, ConfigError, ConnectMode, ConnectionId, EndReason, Input, LocalEndpoint, OpenRefusal,
     RestartState, SessionConfig, State, Stop,
@@ -11,6 +9,7 @@ use isocast_bgp::fsm::{
 use isocast_bgp::limits::{
     CONNECT_RETRY_MAX, CONNECT_RETRY_MIN, INITIAL_SET_WAIT, PREFIX_LIMIT_WAIT, STABLE_AFTER,
 };
+use isocast_bgp::speaker::{ImportConfig, Withheld};
 use isocast_bgp::types::{Asn, Family, FamilySet};
 use isocast_bgp::wire::encode;
 use isocast_bgp::wire::next_hop::NextHop;
@@ -18,7 +17,8 @@ use isocast_bgp::wire::notification::{Notification, cease, code};
 use isocast_bgp::wire::open::Open;
 use isocast_bgp::wire::refresh::{Refresh, RouteRefresh};
 
-use crate::pair::{End, Pair, config, guard, left_config, right_config};
+use crate::lone::guard;
+use crate::pair::{End, Pair, config, left_config, right_config};
 
 const V4: &str = "203.0.113.10/32";
 const V6: &str = "2001:db8:f::10/128";
@@ -55,12 +55,11 @@ fn what_the_guard_refuses_is_never_announced_and_is_withdrawn_when_the_guard_nar
     pair.left.want(&[V4, V6]);
     pair.settle();
 
-    pair.left.ribs.adj_out.set_guard(guard(&["2001:db8:f::/48"]));
+    pair.left.lone.speaker.set_guard(guard(&["2001:db8:f::/48"]));
     pair.settle();
 
     assert_eq!(pair.right.withdrawn(), [V4]);
-    let withheld = pair.left.ribs.adj_out.withheld();
-    assert_eq!(withheld[&V4.parse().unwrap()], Withheld::NotAnnounceable);
+    assert_eq!(pair.left.lone.withheld(V4), Some(Withheld::NotAnnounceable));
 }
 
 #[test]
@@ -70,7 +69,7 @@ fn import_is_denied_unless_allowed() {
     pair.right.want(&[V4]);
     pair.settle();
 
-    assert!(pair.left.routes.is_empty());
+    assert!(pair.left.lone.changes.is_empty());
 }
 
 #[test]
@@ -82,8 +81,7 @@ fn a_family_the_peer_lacks_is_withheld() {
     pair.settle();
 
     assert_eq!(pair.right.announced(), [V4]);
-    let withheld = pair.left.ribs.adj_out.withheld();
-    assert_eq!(withheld[&V6.parse().unwrap()], Withheld::FamilyNotNegotiated);
+    assert_eq!(pair.left.lone.withheld(V6), Some(Withheld::FamilyNotNegotiated));
 }
 
 #[test]
@@ -106,7 +104,7 @@ fn silence_ends_both_sides_at_the_hold_time_and_they_come_back() {
 fn the_smaller_hold_time_counts_and_three_seconds_is_the_least() {
     let left = SessionConfig { hold_time: Duration::from_secs(3), ..left_config() };
     let pair = Pair::started(left.clone(), right_config());
-    let agreed = pair.right.session.negotiated().unwrap().hold_time;
+    let agreed = pair.right.lone.session().negotiated().unwrap().hold_time;
     assert_eq!(agreed, Duration::from_secs(3));
 
     let too_short = SessionConfig { hold_time: Duration::from_secs(2), ..left };
@@ -162,7 +160,7 @@ fn driven_by_hand() -> (Pair, ConnectionId) {
     right_open().encode(&mut hello);
     encode::keepalive(&mut hello);
     pair.left.handle(pair.now, Input::Received { id, bytes: &hello }, &mut actions);
-    assert_eq!(pair.left.session.state(), State::Established);
+    assert_eq!(pair.left.lone.session().state(), State::Established);
     (pair, id)
 }
 
@@ -188,7 +186,9 @@ fn the_wrong_as_and_families_in_common_with_nobody_are_refused() {
     let v4 = SessionConfig { families: FamilySet { ipv4: true, ipv6: false }, ..left_config() };
     let v6 = SessionConfig { families: FamilySet { ipv4: false, ipv6: true }, ..right_config() };
     let pair = Pair::started(v4, v6);
-    assert!(pair.left.ends.contains(&EndReason::OpenRefused(OpenRefusal::Families)));
+    assert!(pair.left.ends.contains(&EndReason::OpenRefused(OpenRefusal::Families {
+        wanted: FamilySet { ipv4: true, ipv6: false }
+    })));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn end_of_rib_waits_for_the_first_complete_set_but_not_for_ever() {
     assert_eq!(pair.right.announced(), [V4]);
     assert!(pair.right.end_of_ribs.is_empty());
 
-    pair.left.session.initial_set_complete();
+    pair.left.lone.speaker.initial_set_complete();
     pair.settle();
     assert_eq!(pair.right.end_of_ribs, [Family::Ipv4Unicast, Family::Ipv6Unicast]);
 
@@ -238,19 +238,19 @@ fn end_of_rib_waits_for_the_first_complete_set_but_not_for_ever() {
 fn restart_bits_tell_the_truth_until_end_of_rib() {
     let mut pair = Pair::new(left_config(), right_config());
     let restart = RestartState { restarting: true, forwarding_preserved: true };
-    pair.left = End::new(pair.now, left_config(), restart);
+    pair.left = End::new(pair.now, left_config(), restart, ImportConfig::default());
     pair.input_right(Input::Start);
     pair.input_left(Input::Start);
-    let said = |pair: &Pair| pair.right.session.negotiated().unwrap().peer_restart.unwrap();
+    let said = |pair: &Pair| pair.right.lone.session().negotiated().unwrap().peer_restart.unwrap();
     assert!(said(&pair).restarted && !said(&pair).notification);
     assert_eq!(said(&pair).restart_time, Duration::from_secs(30));
     let forwarding = said(&pair).families;
     assert!(forwarding.ipv4.is_some() && forwarding.ipv4 == forwarding.ipv6);
 
-    pair.left.session.initial_set_complete();
+    pair.left.lone.speaker.initial_set_complete();
     pair.settle();
     let mut actions = Vec::new();
-    pair.left.session.reset(pair.now, &mut pair.left.ribs, &mut actions);
+    pair.left.lone.reset(pair.now, &mut actions);
     pair.carry_out(true, actions);
     pair.pass(CONNECT_RETRY_MAX * 2);
 
@@ -275,7 +275,7 @@ fn how_a_session_stops_decides_what_the_peer_is_told() {
         assert_eq!(pair.right.ends, [expected]);
         assert_eq!(pair.states(), (State::Idle, State::Active));
         pair.pass(Duration::from_secs(60));
-        assert_eq!(pair.left.session.state(), State::Idle);
+        assert_eq!(pair.left.lone.session().state(), State::Idle);
     }
 }
 
@@ -294,7 +294,7 @@ fn a_lost_session_takes_its_routes_along_which_is_no_withdrawal() {
 #[test]
 fn the_prefix_limit_is_allowed_and_one_more_ends_the_session() {
     let mut pair = Pair::established();
-    pair.right.ribs.adj_in.set_policy(ImportPolicy::AcceptAll { prefixes_max: 2 });
+    pair.right.lone.set_prefixes_max(pair.now, 1);
     pair.left.want(&[V4, V6]);
     pair.settle();
     assert_eq!(pair.states(), (State::Established, State::Established));
@@ -302,14 +302,17 @@ fn the_prefix_limit_is_allowed_and_one_more_ends_the_session() {
     pair.left.want(&[V4, V6, "203.0.113.11/32"]);
     pair.settle();
 
-    let told = EndReason::PeerNotification(Notification::new(code::CEASE, cease::PREFIX_LIMIT));
+    // RFC 4486 §4: IPv4 unicast, one prefix.
+    let data = vec![0, 1, 1, 0, 0, 0, 1];
+    let limit = Notification { data, ..Notification::new(code::CEASE, cease::PREFIX_LIMIT) };
+    let told = EndReason::PeerNotification(limit);
     assert_eq!(pair.left.ends, [told]);
 }
 
 #[test]
 fn a_route_refresh_gets_its_family_again_and_no_other() {
     let mut pair = Pair::established();
-    pair.left.session.initial_set_complete();
+    pair.left.lone.speaker.initial_set_complete();
     pair.left.want(&[V4, V6]);
     pair.settle();
     let sent = pair.left.bytes_sent;
@@ -334,7 +337,7 @@ fn messages_out_of_place_are_finite_state_machine_errors() {
 
     pair.input_left(Input::Received { id, bytes: &open });
 
-    let told = EndReason::PeerNotification(Notification::new(code::FSM, 3));
+    let told = EndReason::PeerNotification(Notification::with_data(code::FSM, 3, &[1]));
     assert_eq!(pair.right.ends, [told]);
 }
 
@@ -349,7 +352,7 @@ fn a_restarted_peer_replaces_its_old_session_and_a_late_duplicate_does_not() {
             pair.right.ends.iter().filter(|end| **end == EndReason::PeerRestarted).count();
         assert_eq!(restarted, survivor_ends);
         let expected = if restarting { State::Established } else { State::Active };
-        assert_eq!(pair.left.session.state(), expected);
+        assert_eq!(pair.left.lone.session().state(), expected);
     }
 }
 
@@ -363,11 +366,11 @@ fn a_live_change_keeps_the_session_and_another_as_does_not() {
         connect: ConnectMode::Both,
         ..left_config()
     };
-    pair.left.session.reconfigure(pair.now, live, &mut pair.left.ribs, &mut actions).unwrap();
+    pair.left.lone.reconfigure(pair.now, live, &mut actions);
     assert!(actions.is_empty(), "{actions:?}");
 
     let other = SessionConfig { local_asn: Asn(65_011), ..left_config() };
-    pair.left.session.reconfigure(pair.now, other, &mut pair.left.ribs, &mut actions).unwrap();
+    pair.left.lone.reconfigure(pair.now, other, &mut actions);
     pair.carry_out(true, actions);
     let told = EndReason::PeerNotification(Notification::new(code::CEASE, cease::CONFIGURATION));
     assert_eq!(pair.right.ends, [told]);
@@ -382,7 +385,7 @@ fn a_changed_next_hop_is_announced_without_a_new_session() {
     let mut moved = left_config();
     moved.next_hops.ipv4 = NextHop::new("192.0.2.7".parse().unwrap());
 
-    pair.left.session.reconfigure(pair.now, moved, &mut pair.left.ribs, &mut actions).unwrap();
+    pair.left.lone.reconfigure(pair.now, moved, &mut actions);
     pair.settle();
 
     assert_eq!(pair.right.announced(), [V4, V4]);
@@ -403,7 +406,7 @@ fn attempts(mut outcome: impl FnMut(&mut Pair, ConnectionId), time: Duration) ->
                 outcome(&mut pair, id);
             }
         }
-        pair.now = pair.left.session.next_deadline().unwrap().max(pair.now);
+        pair.now = pair.left.lone.session().next_deadline().unwrap().max(pair.now);
         pair.left.handle(pair.now, Input::Tick, &mut actions);
     }
     tried
@@ -443,10 +446,10 @@ fn sessions_that_flap_back_off_and_a_stable_one_starts_over() {
             encode::keepalive(&mut hello);
             let hello = Input::Received { id, bytes: &hello };
             pair.left.handle(pair.now, hello, &mut Vec::new());
-            assert_eq!(pair.left.session.state(), State::Established);
+            assert_eq!(pair.left.lone.session().state(), State::Established);
             pair.now += lasting;
             pair.left.handle(pair.now, Input::Closed { id }, &mut Vec::new());
-            waits.push(pair.left.session.next_deadline().unwrap() - pair.now);
+            waits.push(pair.left.lone.session().next_deadline().unwrap() - pair.now);
         };
 
         attempts(flap, Duration::from_secs(300));
@@ -459,8 +462,8 @@ fn sessions_that_flap_back_off_and_a_stable_one_starts_over() {
 #[test]
 fn a_peer_that_sent_too_much_waits_whoever_connects() {
     let mut pair = Pair::established();
-    pair.right.ribs.adj_in.set_policy(ImportPolicy::AcceptAll { prefixes_max: 1 });
-    pair.left.want(&[V4, V6]);
+    pair.right.lone.set_prefixes_max(pair.now, 1);
+    pair.left.want(&[V4, "203.0.113.11/32"]);
     pair.settle();
     assert_eq!(pair.right.ends[0].code(), "PrefixLimitReached");
 

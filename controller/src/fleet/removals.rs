@@ -7,6 +7,9 @@
 //!
 //! Pure but for [`Removals::load`] and [`Removals::store`]: what was carried is kept on disk, so
 //! that a controller that was killed between a removal and its grave still digs it.
+//!
+//! **Invariant:** only a store that has come further than the last one may remove anything. What an
+//! older one lacks (a backup, an empty disk) it does not know; nobody removed it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +38,9 @@ pub(super) struct Removals {
     graves: BTreeMap<String, Grave>,
     lost: Spending,
     removed: Spending,
+    /// Of the store that this was learnt from.
+    #[serde(default)]
+    revision: u64,
 }
 
 /// A service that edges carry.
@@ -110,6 +116,15 @@ impl Removals {
         reason: &dyn Fn(&str) -> Option<String>,
         now: Moment,
     ) -> Outcome {
+        if present.revision < self.revision {
+            tracing::warn!(
+                revision = present.revision,
+                before = self.revision,
+                "the store is an older one: what it lacks was not removed",
+            );
+            *self = Self::default();
+        }
+        let was = self.clone();
         self.lost.prune(&LOSSES, now);
         self.removed.prune(&REMOVALS, now);
         self.forget(present, now);
@@ -153,6 +168,9 @@ impl Removals {
             if !present.routers.contains_key(&uid) {
                 self.bury(uid, name, None, present.revision, now);
             }
+        }
+        if *self != was {
+            self.revision = present.revision;
         }
         outcome
     }
@@ -293,6 +311,27 @@ mod tests {
         removals.follow(&Present { services, ..present([]) }, &gone, Moment(0));
 
         assert_eq!(removals.follow(&present([]), &gone, Moment(0)).held.len(), 0);
+    }
+
+    #[test]
+    fn a_store_that_went_back_in_time_removes_nothing() {
+        let mut removals = carrying(100);
+        removals.follow(&present(0..99), &gone, Moment(0));
+        let older = Present { revision: 6, ..present([]) };
+
+        assert_eq!(removals.follow(&older, &gone, Moment(1000)), Outcome::default());
+
+        assert_eq!(removals.graves().len(), 0);
+        let later = Present { revision: 8, ..present(0..50) };
+        removals.follow(&later, &gone, Moment(2000));
+        assert_eq!(
+            removals
+                .follow(&Present { revision: 9, ..present(0..49) }, &gone, Moment(3000))
+                .held
+                .len(),
+            0
+        );
+        assert_eq!(removals.graves().len(), 1, "what it knew itself, it may remove");
     }
 
     #[test]

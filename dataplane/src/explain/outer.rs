@@ -1,12 +1,15 @@
 //! The outer header, written once more: independent of the program, and compared with it.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use isocast_dataplane_common::{
-    encap::{ETHERNET_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, entropy_port, hlen},
+    directory::Address,
+    encap::{ETHERNET_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, entropy_port, hlen, tenant_word},
     tables::Target,
 };
 
 use super::{OuterHeader, Question, packet::put};
-use crate::header::address_of;
+use crate::{header::address_of, tunnel::address};
 
 /// What a packet decides of its outer header.
 #[derive(Clone, Copy, Debug)]
@@ -16,12 +19,12 @@ pub(super) struct Outer {
     flow_label: u32,
     traffic_class: u8,
     inner_protocol: u8,
-    /// In network order.
     tenant: u32,
+    flags: u8,
 }
 
 impl Outer {
-    pub(super) fn of(question: &Question, hash: u64, tenant: u32) -> Self {
+    pub(super) fn of(question: &Question, hash: u64, tenant: u32, flags: u8) -> Self {
         const IPIP: u8 = 4;
         const IPV6: u8 = 41;
         Self {
@@ -30,6 +33,7 @@ impl Outer {
             traffic_class: question.traffic_class(),
             inner_protocol: if question.source().is_ipv4() { IPIP } else { IPV6 },
             tenant,
+            flags,
         }
     }
 
@@ -37,23 +41,20 @@ impl Outer {
     pub(super) fn encapsulate(
         self,
         target: &Target,
-        hop: Option<&Target>,
+        hops: &[Address],
         inner: &[u8],
     ) -> (OuterHeader, Vec<u8>) {
         let is_v6 = target.flags & Target::IPV6 != 0;
         let template: Vec<u8> = target.header.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let fixed = if is_v6 { OUTER_V6_LEN } else { OUTER_V4_LEN };
         let mut frame = template.get(..ETHERNET_LEN + fixed).unwrap_or_default().to_vec();
-        let words: Vec<u8> =
-            hop.iter().flat_map(|hop| hop.address).flat_map(u32::to_ne_bytes).collect();
-        let hop_word = match words.get(if is_v6 { 0.. } else { 12.. }) {
-            Some(word) if hop.is_some() => word,
-            _ => &[],
-        };
-        frame.extend(hop_word);
-        let header_len = fixed + hop_word.len();
+        // An IPv4 address is the last of the four words.
+        let skipped = if is_v6 { 0 } else { 3 };
+        let words = hops.iter().flat_map(|hop| hop.iter().skip(skipped));
+        frame.extend(words.flat_map(|word| word.to_ne_bytes()));
+        let header_len = frame.len().saturating_sub(ETHERNET_LEN);
         let packet_len = header_len + inner.len();
-        self.patch(&mut frame, target, hop_word.len(), packet_len);
+        self.patch(&mut frame, target, header_len - fixed, packet_len);
         frame.extend(inner);
         let (source, destination) = addresses(&template, is_v6);
         let outer = OuterHeader {
@@ -62,13 +63,14 @@ impl Outer {
             source_port: u16::from_be(self.entropy),
             header_len,
             packet_len,
-            further_hop: hop.map(|hop| address_of(&hop.address)),
+            further_hops: hops.iter().map(address_of).collect(),
+            flags: self.flags,
         };
         (outer, frame)
     }
 
     /// Fills in what is zero in the template.
-    fn patch(self, frame: &mut [u8], target: &Target, hop_len: usize, packet_len: usize) {
+    fn patch(self, frame: &mut [u8], target: &Target, hops_len: usize, packet_len: usize) {
         let len16 = |len: usize| u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
         let ip = ETHERNET_LEN;
         let udp = if target.flags & Target::IPV6 != 0 {
@@ -89,21 +91,14 @@ impl Outer {
         };
         let gue = udp + UDP_LEN;
         put(frame, udp, &self.entropy.to_ne_bytes());
-        put(frame, gue, &[hlen(hop_len), self.inner_protocol]);
-        put(frame, gue + 4, &self.tenant.to_ne_bytes());
+        put(frame, gue, &[hlen(hops_len), self.inner_protocol]);
+        put(frame, gue + 4, &tenant_word(self.tenant, self.flags).to_ne_bytes());
     }
 }
 
 /// Source and destination of a ready-made header.
-fn addresses(template: &[u8], is_v6: bool) -> (std::net::IpAddr, std::net::IpAddr) {
+fn addresses(template: &[u8], is_v6: bool) -> (IpAddr, IpAddr) {
     let (at, len) = if is_v6 { (ETHERNET_LEN + 8, 16) } else { (ETHERNET_LEN + 12, 4) };
-    let read = |at: usize| -> std::net::IpAddr {
-        let bytes = template.get(at..at + len).unwrap_or_default();
-        match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
-            (Ok(octets), _) => octets.into(),
-            (_, Ok(octets)) => octets.into(),
-            _ => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        }
-    };
+    let read = |at| address(template, at, len).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     (read(at), read(at + len))
 }

@@ -90,7 +90,8 @@ impl Question {
         self
     }
 
-    /// Whether this host has a socket of its own for the flow.
+    /// Whether this host has a socket of its own for the flow, or a listener whose SYN cookie the
+    /// packet acknowledges.
     #[must_use]
     pub const fn with_socket(mut self, has_socket: bool) -> Self {
         self.has_socket = has_socket;
@@ -115,6 +116,11 @@ impl Question {
 
     pub(super) const fn has_socket(&self) -> bool {
         self.has_socket
+    }
+
+    /// A TCP packet that opens a connection: SYN without ACK.
+    pub(super) const fn begins_connection(&self) -> bool {
+        matches!(self.transport, Transport::Tcp { syn: true, .. })
     }
 
     pub(super) const fn is_within_connection(&self) -> bool {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use isocast_dataplane::{
-    Action, CAPTURE_RECORDS, CaptureError, Captured, CapturedVerdict, Outcome, Protocol,
-    ServiceKey, Vip,
+    Action, CAPTURE_RECORDS, CaptureError, Captured, CapturedMember, CapturedVerdict, Outcome,
+    Protocol, ServiceKey, TunnelHeader, Vip,
 };
 use isocast_dataplane_common::{
     NO_BACKEND,
@@ -16,7 +16,7 @@ use nix::{
 };
 
 use crate::support::{
-    node::{Bench, Node, address, one_service, ring, vip},
+    node::{Bench, Node, TENANT, address, one_service, ring, vip},
     packet::{ACK, ROUTER_MAC, ethernet, flow, tcp, udp},
 };
 
@@ -34,8 +34,10 @@ fn captured(bench: &Bench) -> Vec<Captured> {
 fn packet_is_captured_as_it_arrives_and_as_it_leaves() {
     let node = Node::new("capture");
     let mut tables = one_service("10.1.0.2");
-    tables.edge.backends.push(crate::support::node::backend("b2", "10.1.0.3"));
-    tables.edge.rings = vec![ring(0, 1)];
+    for (name, address) in [("b2", "10.1.0.3"), ("b3", "10.1.0.4")] {
+        tables.edge.backends.push(crate::support::node::backend(name, address));
+    }
+    tables.edge.rings = vec![ring(0, &[1, 2])];
     node.with_tables(&tables, |bench| {
         let inner = tcp(flow("198.51.100.7", "192.0.2.10", 443), ACK, 0);
         let arriving = ethernet(bench.mac, ROUTER_MAC, &inner);
@@ -53,8 +55,15 @@ fn packet_is_captured_as_it_arrives_and_as_it_leaves() {
         assert_eq!(after.verdict, Some(CapturedVerdict::Went(Action::Transmit)));
         assert_eq!(after.len as usize, traced.packet.len());
         assert_eq!(before.packet, after.packet);
-        let keys = after.members.each_ref().map(|it| it.as_ref().expect("a backend").address);
-        assert_eq!(keys, [address("10.1.0.2"), address("10.1.0.3")]);
+        let current = after.current.as_ref().expect("a backend");
+        assert_eq!(current.address, address("10.1.0.2"));
+        let key = |it: &CapturedMember| it.key.as_ref().map(|key| key.0.to_string());
+        let further: Vec<_> = after.further.iter().map(|it| (key(it), it.address)).collect();
+        let wanted = [("b2", "10.1.0.3"), ("b3", "10.1.0.4")];
+        assert_eq!(further, wanted.map(|(name, at)| (Some(name.to_owned()), address(at))));
+        let header = TunnelHeader::read(&after.data).expect("a tunnel header");
+        assert_eq!(header.further_hops, wanted.map(|(_, at)| address(at)));
+        assert_eq!((header.tenant, header.flags), (TENANT, 0));
         assert!(after.slot.is_some() && after.at_ns >= before.at_ns);
     });
 }
@@ -85,7 +94,7 @@ fn large_frames_are_cut_and_other_services_are_not_captured() {
 fn dropped_packet_has_its_reason() {
     let node = Node::new("capture-drop");
     let mut tables = one_service("10.1.0.2");
-    tables.edge.rings = vec![ring(NO_BACKEND, NO_BACKEND)];
+    tables.edge.rings = vec![ring(NO_BACKEND, &[])];
     node.with_tables(&tables, |bench| {
         bench.dataplane.capture(&www(), 1, LONG).expect("armed");
         bench.arrive(&udp(flow("198.51.100.7", "192.0.2.10", 53), b"query"));
@@ -94,7 +103,7 @@ fn dropped_packet_has_its_reason() {
 
         let verdicts: Vec<_> = records.iter().map(|record| record.verdict).collect();
         assert_eq!(verdicts, [None, Some(CapturedVerdict::Dropped(Outcome::NoBackend))]);
-        assert_eq!(records[1].members, [None, None]);
+        assert_eq!((&records[1].current, records[1].further.len()), (&None, 0));
     });
 }
 
@@ -102,14 +111,14 @@ fn dropped_packet_has_its_reason() {
 fn drops_are_counted_by_service_and_begin_anew_with_its_number() {
     let node = Node::new("drops");
     let mut tables = one_service("10.1.0.2");
-    tables.edge.rings = vec![ring(NO_BACKEND, NO_BACKEND)];
+    tables.edge.rings = vec![ring(NO_BACKEND, &[])];
     node.with_tables(&tables, |bench| {
         let query = udp(flow("198.51.100.7", "192.0.2.10", 53), b"query");
         bench.arrive(&query);
         bench.arrive(&query);
         let drops = |bench: &Bench| bench.dataplane.drops().expect("drops");
         assert_eq!(drops(bench), [(www(), [(Outcome::NoBackend, 2)].into())].into());
-        assert_eq!(bench.dataplane.tenants().get(&www()), Some(&crate::support::node::TENANT));
+        assert_eq!(bench.dataplane.tenants().get(&www()), Some(&TENANT));
 
         // Twice, for a number is free again one generation after its owner went.
         let named = |name: &str| {

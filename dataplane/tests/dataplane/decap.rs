@@ -4,9 +4,11 @@ use std::net::{TcpListener, TcpStream};
 
 use crate::support::{
     node::{Bench, Node, OWN_V4, OWN_V6, TENANT, accept, address, key_tag, next_key_tag},
-    packet::{ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, ethernet, flow, ip, tcp, udp},
+    packet::{
+        ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, ethernet, flow, hops, ip, tcp, udp,
+    },
 };
-use isocast_dataplane::{Action, Outcome, Protocol, Tables};
+use isocast_dataplane::{Action, Config, Outcome, Protocol, Tables};
 
 const EDGE_V4: &str = "10.9.0.1";
 const EDGE_V6: &str = "2001:db8:e::1";
@@ -35,7 +37,7 @@ fn from(edge: &str) -> Tunnel {
         tenant: TENANT,
         flags: 0,
         key_tag: key_tag(),
-        hop: None,
+        hops: hops(&[]),
         class: 0,
     }
 }
@@ -125,7 +127,7 @@ fn what_is_not_listed_is_a_counted_drop() {
         ("inner length beyond the outer", of(too_long), Outcome::Malformed),
         ("another GUE version", changed(28, 0x42), Outcome::UnknownEncap),
         ("GUE control message", changed(28, 0x22), Outcome::UnknownEncap),
-        ("longer GUE header", changed(28, 4), Outcome::UnknownEncap),
+        ("longer GUE header", changed(28, 6), Outcome::UnknownEncap),
         ("GUE flags", changed(31, 1), Outcome::UnknownEncap),
         ("inner is Ethernet", changed(29, 143), Outcome::UnknownEncap),
         (
@@ -182,10 +184,9 @@ fn congestion_on_the_way_is_told_to_the_flow() {
 fn stranger_within_a_connection_goes_on_to_the_further_hop() {
     Node::new("further").with_tables(&tables(), |bench| {
         for (edge, other) in [(EDGE_V4, OTHER_BACKEND_V4), (EDGE_V6, OTHER_BACKEND_V6)] {
-            let hop = Some(address(other));
             for flow in [v4(443), v6(443)] {
                 let inner = tcp(flow, ACK, 0);
-                let arriving = Tunnel { hop, ..from(edge) };
+                let arriving = Tunnel { hops: hops(&[other]), ..from(edge) };
                 let traced = bench.arrive(&encapsulate(&arriving, &inner));
 
                 const SECOND_HOP: u8 = 2;
@@ -193,7 +194,7 @@ fn stranger_within_a_connection_goes_on_to_the_further_hop() {
                     source: arriving.destination,
                     destination: address(other),
                     flags: SECOND_HOP,
-                    hop: None,
+                    hops: hops(&[]),
                     ..arriving
                 };
                 let mut wanted = bench.leaving(&encapsulate(&leaving, &inner));
@@ -207,16 +208,75 @@ fn stranger_within_a_connection_goes_on_to_the_further_hop() {
                 assert_delivered(bench, &arriving, &opening, &opening);
             }
             let datagram = udp(v4(53), b"q");
-            assert_delivered(bench, &Tunnel { hop, ..from(edge) }, &datagram, &datagram);
+            assert_delivered(
+                bench,
+                &Tunnel { hops: hops(&[other]), ..from(edge) },
+                &datagram,
+                &datagram,
+            );
         }
         assert_eq!(bench.counters().outcomes[&Outcome::SecondChance], 4);
     });
 }
 
 #[test]
+fn a_stranger_takes_the_rest_of_the_further_hops_with_it() {
+    const SECOND_HOP: u8 = 2;
+    let rest_v4: [&[&str]; 2] = [&["10.9.0.9"], &["10.9.0.9", "10.9.0.8"]];
+    let rest_v6: [&[&str]; 2] = [&["2001:db8:9::9"], &["2001:db8:9::9", "2001:db8:9::8"]];
+    Node::new("chain").with_tables(&tables(), |bench| {
+        for (edge, other, rests) in
+            [(EDGE_V4, OTHER_BACKEND_V4, rest_v4), (EDGE_V6, OTHER_BACKEND_V6, rest_v6)]
+        {
+            for (rest, flow) in rests.into_iter().zip([v4(443), v6(443)]) {
+                let all: Vec<_> = [other].into_iter().chain(rest.iter().copied()).collect();
+                let arriving = Tunnel { hops: hops(&all), ..from(edge) };
+                let inner = tcp(flow, ACK, 0);
+                let leaving = Tunnel {
+                    source: arriving.destination,
+                    destination: address(other),
+                    flags: SECOND_HOP,
+                    hops: hops(rest),
+                    ..arriving
+                };
+                let mut wanted = bench.leaving(&encapsulate(&leaving, &inner));
+                if address(other).is_ipv6() {
+                    wanted[16..18].copy_from_slice(&50_000_u16.to_be_bytes());
+                }
+
+                let traced = bench.arrive(&encapsulate(&arriving, &inner));
+
+                assert_eq!((traced.action, traced.packet), (Action::Transmit, wanted));
+            }
+        }
+    });
+}
+
+#[test]
+fn strangers_beyond_the_limit_are_counted_drops() {
+    let node = Node::new("many");
+    node.namespace.enter(|| {
+        let (mut bench, _) = Bench::open(Config { pass_on_max: 1, ..node.config() });
+        bench.dataplane.apply(&tables()).expect("tables");
+        let tunnel = Tunnel { hops: hops(&[OTHER_BACKEND_V4]), ..from(EDGE_V4) };
+        let packet = encapsulate(&tunnel, &tcp(v4(443), ACK, 0));
+        let counted = |outcome| bench.counters().outcomes[&outcome];
+
+        // Unless the window ends between them, the second one is too many.
+        let is_limited = (0..1000).any(|_| {
+            bench.arrive(&packet);
+            counted(Outcome::SecondChanceLimited) > 0
+        });
+
+        assert!(is_limited, "a thousand times a window ended");
+        assert!(counted(Outcome::SecondChance) > 0);
+    });
+}
+
+#[test]
 fn further_hop_that_is_not_listed_is_a_counted_drop() {
     Node::new("unhop").with_tables(&tables(), |bench| {
-        let tunnel = Tunnel { hop: Some(address("10.9.0.9")), ..from(EDGE_V4) };
+        let tunnel = Tunnel { hops: hops(&["10.9.0.9"]), ..from(EDGE_V4) };
         let packet = encapsulate(&tunnel, &tcp(v4(443), ACK, 0));
         assert_eq!(bench.outcome_of(&packet), (Action::Drop, vec![Outcome::UnlistedHop]));
     });
@@ -236,7 +296,7 @@ fn own_connections_stay_whatever_the_further_hop() {
             let own =
                 Flow { source_port: source.port(), source: source.ip(), ..flow(vip, vip, 443) };
             let stranger = Flow { source_port: source.port() ^ 1, ..own };
-            let tunnel = Tunnel { hop: Some(address(other)), ..from(outer) };
+            let tunnel = Tunnel { hops: hops(&[other]), ..from(outer) };
 
             let inner = tcp(own, ACK, 0);
             assert_delivered(bench, &tunnel, &inner, &inner);

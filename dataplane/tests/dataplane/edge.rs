@@ -12,7 +12,7 @@ use crate::support::{
         Bench, Node, OWN_V4, OWN_V6, TENANT, UPLINK, address, backend, key_tag, one_service, ring,
         vip,
     },
-    packet::{ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, flow, ip, tcp, udp},
+    packet::{ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, flow, hops, ip, tcp, udp},
 };
 use isocast_dataplane::{Action, BackendKey, Counter, Outcome, Protocol, ServiceKey};
 use isocast_dataplane_common::NO_BACKEND;
@@ -40,7 +40,7 @@ fn tunnel(destination: &str) -> Tunnel {
         tenant: TENANT,
         flags: 0,
         key_tag: key_tag(),
-        hop: None,
+        hops: hops(&[]),
         class: 0,
     }
 }
@@ -88,41 +88,70 @@ fn inner_class_is_copied_out() {
 }
 
 #[test]
-fn slot_in_transition_names_the_previous_backend_to_established_tcp_alone() {
+fn slot_in_transition_names_the_others_to_established_tcp_alone() {
     let node = Node::new("transition");
-    let mut tables = one_service("10.1.0.2");
-    tables.edge.backends.push(backend("b2", "10.1.0.3"));
-    tables.edge.rings = vec![ring(0, 1)];
-    node.with_tables(&tables, |bench| {
-        let hop = Some(address("10.1.0.3"));
-        for (inner, hop) in [
-            (tcp(v4(443), ACK, 0), hop),
-            (tcp(v6(443), ACK, 0), hop),
-            (tcp(v4(443), SYN, 0), None),
-            (udp(v4(53), b"query"), None),
-        ] {
-            let traced = bench.arrive(&inner);
-            let tunnel = Tunnel { hop, ..tunnel("10.1.0.2") };
-            assert_eq!(traced.packet, expected(bench, &traced.packet, &tunnel, &inner));
+    for (vip, current, others) in [
+        ("10.1.0.1", "10.1.0.2", ["10.1.0.3", "10.1.0.4", "10.1.0.5"]),
+        ("2001:db8:b::1", "2001:db8:b::2", ["2001:db8:b::3", "2001:db8:b::4", "2001:db8:b::5"]),
+    ] {
+        let mut tables = one_service(current);
+        for other in others {
+            tables.edge.backends.push(backend(&format!("to {other} beside {vip}"), other));
         }
-    });
+        for count in 1..=3 {
+            let chain: Vec<u16> = (1..=count).collect();
+            tables.edge.rings = vec![ring(0, &chain)];
+            node.with_tables(&tables, |bench| {
+                let all = hops(&others[..usize::from(count)]);
+                for (inner, hops) in [
+                    (tcp(v4(443), ACK, 0), all),
+                    (tcp(v6(443), ACK, 0), all),
+                    (tcp(v4(443), SYN, 0), hops(&[])),
+                    (udp(v4(53), b"query"), hops(&[])),
+                ] {
+                    let traced = bench.arrive(&inner);
+                    let tunnel = Tunnel { hops, ..tunnel(current) };
+                    assert_eq!(traced.packet, expected(bench, &traced.packet, &tunnel, &inner));
+                }
+            });
+        }
+    }
 }
 
 #[test]
-fn further_hop_of_the_other_family_is_left_out() {
+fn further_hops_of_the_other_family_are_left_out() {
     let node = Node::new("transition46");
     let mut tables = one_service("2001:db8:b::2");
     tables.edge.backends.push(backend("b2", "10.1.0.3"));
     tables.edge.backends.push(backend("b3", "2001:db8:b::3"));
-    for (previous, hop) in [(1, None), (2, Some(address("2001:db8:b::3")))] {
-        tables.edge.rings = vec![ring(0, previous)];
+    for (chain, hop) in [(&[1_u16] as &[u16], None), (&[1, 2, 1], Some("2001:db8:b::3"))] {
+        tables.edge.rings = vec![ring(0, chain)];
         node.with_tables(&tables, |bench| {
             let inner = tcp(v4(443), ACK, 0);
             let traced = bench.arrive(&inner);
-            let tunnel = Tunnel { hop, ..tunnel("2001:db8:b::2") };
+            let hops = hops(hop.as_slice());
+            let tunnel = Tunnel { hops, ..tunnel("2001:db8:b::2") };
             assert_eq!(traced.packet, expected(bench, &traced.packet, &tunnel, &inner));
         });
     }
+}
+
+#[test]
+fn a_flow_that_this_node_does_not_know_goes_to_the_first_of_the_others() {
+    let node = Node::new("unknown");
+    let mut tables = one_service(OWN_V4);
+    tables.edge.backends.push(backend("b2", "10.1.0.3"));
+    tables.edge.backends.push(backend("b3", "10.1.0.4"));
+    tables.edge.rings = vec![ring(0, &[1, 2])];
+    node.with_tables(&tables, |bench| {
+        let inner = tcp(v4(443), ACK, 0);
+        let traced = bench.arrive(&inner);
+        let tunnel = Tunnel { hops: hops(&["10.1.0.4"]), ..tunnel("10.1.0.3") };
+        assert_eq!(traced.packet, expected(bench, &traced.packet, &tunnel, &inner));
+
+        let opening = tcp(v4(443), SYN, 0);
+        assert_eq!(bench.outcome_of(&opening), (Action::Pass, vec![Outcome::DeliveredHere]));
+    });
 }
 
 #[test]
@@ -147,7 +176,7 @@ fn odd_packets_to_a_vip_are_counted_drops() {
         .edge
         .vips
         .push(isocast_dataplane::Vip { ring: 1, ..vip("192.0.2.11", Protocol::Tcp, 80) });
-    tables.edge.rings.push(ring(NO_BACKEND, NO_BACKEND));
+    tables.edge.rings.push(ring(NO_BACKEND, &[]));
     let mut options = tcp(v4(443), SYN, 0);
     options[0] = 0x46;
     let mut fragment = tcp(v4(443), SYN, 0);

@@ -57,7 +57,7 @@ fn connection_survives_when_its_slot_moves_to_another_backend() {
         assert_eq!(connection.ask().expect("answer"), "first");
     }
 
-    edge.apply(&edge_tables(&backends, 1, 0)).expect("edge");
+    edge.apply(&edge_tables(&backends, 1, &[0])).expect("edge");
 
     for connection in &mut old {
         assert_eq!(connection.ask().expect("still there"), "first");

@@ -10,7 +10,8 @@ const ALLOWED: &[(i32, &str)] = &[
     (1, "bpf_map_lookup_elem"),
     // The first drop of its kind.
     (2, "bpf_map_update_elem"),
-    // Time stamps of BFD and of captured packets: never on the road of a packet to a backend.
+    // Time stamps of BFD and of captured packets, and the window in which packets to further hops
+    // are counted: never on the road of a packet to the slot's own backend.
     (5, "bpf_ktime_get_ns"),
     // Which CPU's packet it was, in a capture.
     (8, "bpf_get_smp_processor_id"),
@@ -21,9 +22,16 @@ const ALLOWED: &[(i32, &str)] = &[
     // Room for the outer header: XDP, and tc.
     (44, "bpf_xdp_adjust_head"),
     (50, "bpf_skb_adjust_room"),
-    // Whose connection is this?
+    // A SYN becomes the answer to it, whose length is another.
+    (65, "bpf_xdp_adjust_tail"),
+    // Whose connection is this? A socket's, or one that a listener's cookie stands for.
     (86, "bpf_sk_release"),
     (99, "bpf_skc_lookup_tcp"),
+    (100, "bpf_tcp_check_syncookie"),
+    // Answers to new flows beyond a ceiling, by the listener's own secret.
+    (110, "bpf_tcp_gen_syncookie"),
+    // The tick that fills the buckets of ceilings: a word of the kernel, no clock.
+    (118, "bpf_jiffies64"),
     // Captured packets.
     (131, "bpf_ringbuf_reserve"),
     (132, "bpf_ringbuf_submit"),
@@ -41,22 +49,20 @@ const OTHERS: &[(i32, &str)] = &[
     (28, "bpf_csum_diff"),
     (51, "bpf_redirect_map"),
     (54, "bpf_xdp_adjust_meta"),
-    (65, "bpf_xdp_adjust_tail"),
     (69, "bpf_fib_lookup"),
     (84, "bpf_sk_lookup_tcp"),
     (85, "bpf_sk_lookup_udp"),
     (93, "bpf_spin_lock"),
-    (100, "bpf_tcp_check_syncookie"),
-    (110, "bpf_tcp_gen_syncookie"),
     (112, "bpf_probe_read_user"),
     (113, "bpf_probe_read_kernel"),
-    (118, "bpf_jiffies64"),
     (125, "bpf_ktime_get_boot_ns"),
     (130, "bpf_ringbuf_output"),
     (133, "bpf_ringbuf_discard"),
     (134, "bpf_ringbuf_query"),
     (160, "bpf_ktime_get_coarse_ns"),
     (181, "bpf_loop"),
+    (204, "bpf_tcp_raw_gen_syncookie_ipv4"),
+    (205, "bpf_tcp_raw_gen_syncookie_ipv6"),
 ];
 
 const CALL: u8 = 0x85;

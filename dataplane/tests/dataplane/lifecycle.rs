@@ -4,6 +4,7 @@ use std::{
     env,
     io::{BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use crate::support::{
@@ -77,6 +78,40 @@ fn refused_tables_change_nothing() {
         assert_eq!(bench.dataplane.generation(), before);
         assert_eq!(outer_destination(bench), [10, 1, 0, 2]);
         bench.dataplane.verify().expect("still in force");
+    });
+}
+
+#[test]
+fn generation_that_would_answer_wrongly_is_not_put_in_force() {
+    let node = Node::new("canary");
+    node.with_tables(&one_service("10.1.0.2"), |bench| {
+        let before = bench.dataplane.generation();
+        let tables = one_service("10.1.0.3");
+        // Somebody writes over all that the idle half will refer to: it will find nothing.
+        let dirs =
+            std::fs::read_dir(&node.pin_dir).expect("pins").map(|dir| dir.expect("dir").path());
+        let mut pins = dirs.map(|dir| dir.join("DISPLACEMENTS")).filter(|pin| pin.exists());
+        let pin = pins.next().expect("pinned");
+        bench.dataplane.apply(&tables).expect("fills the other half");
+        bench.dataplane.apply(&one_service("10.1.0.2")).expect("and goes back");
+        let map = aya::maps::MapData::from_pin(&pin).expect("map");
+        let mut map: aya::maps::Array<_, u64> =
+            aya::maps::Map::Array(map).try_into().expect("array");
+        let half = map.len() / 2;
+        let idle = half * ((before.0 + 3) & 1);
+        for at in idle..idle + half {
+            map.set(at, 0, 0).expect("written over");
+        }
+
+        let refused = bench.dataplane.apply(&tables);
+
+        assert!(matches!(refused, Err(ApplyError::Canary(_))), "{refused:?}");
+        assert_eq!(bench.dataplane.generation(), Generation(before.0 + 2));
+        assert_eq!(outer_destination(bench), [10, 1, 0, 2]);
+        bench.dataplane.verify().expect("what was in force still is");
+
+        bench.dataplane.apply(&tables).expect("all of it is written anew");
+        assert_eq!(outer_destination(bench), [10, 1, 0, 3]);
     });
 }
 
@@ -155,7 +190,11 @@ fn detach_frees_the_interface_and_is_repeatable() {
     detach(&node.pin_dir).expect("detach");
     detach(&node.pin_dir).expect("nothing to detach");
 
-    assert!(!node.namespace.run("ip -details link show up0").contains("prog/xdp"));
+    // The kernel lets go of what was unpinned a grace period later.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while node.namespace.run("ip -details link show up0").contains("prog/xdp") {
+        assert!(Instant::now() < deadline, "the program is still attached");
+    }
 }
 
 #[test]

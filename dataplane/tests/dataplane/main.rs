@@ -5,6 +5,8 @@ mod bfd;
 #[cfg(test)]
 mod capture;
 #[cfg(test)]
+mod ceilings;
+#[cfg(test)]
 mod decap;
 #[cfg(test)]
 mod edge;
@@ -21,4 +23,10 @@ mod pass;
 #[cfg(test)]
 mod probe;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod syncookie;

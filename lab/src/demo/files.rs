@@ -174,7 +174,8 @@ fn service() -> wire::Service {
             min_healthy_backends: 1,
             datacenter_preference: vec!["ams".to_owned(), "fra".to_owned()],
         }),
-        communities: Vec::new(),
+        mid_flow_move: wire::MidFlowMove::Rescue.into(),
+        ..wire::Service::default()
     }
 }
 

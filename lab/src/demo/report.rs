@@ -43,6 +43,9 @@ pub(super) struct Outcome {
     pub(super) proof: Proof,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) programmed_after_ms: Option<u64>,
+    /// SYNs of a flood that left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) flooded: Option<u64>,
     pub(super) problems: Vec<String>,
     pub(super) ok: bool,
 }
@@ -153,8 +156,9 @@ impl Outcome {
             self.failed,
             self.longest_gap_ms,
         );
+        let flooded = self.flooded.map(|sent| format!("\n    flooded with {sent} SYNs"));
         let problems = self.problems.iter().map(|problem| format!("\n    {problem}"));
-        std::iter::once(text).chain(problems).collect()
+        std::iter::once(text).chain(flooded).chain(problems).collect()
     }
 
     fn row(&self) -> [String; 9] {

@@ -10,9 +10,10 @@ use super::{
     verdict::{self, Observed},
 };
 use crate::{
+    flood::flood,
     load::{self, STEADY_CONNECTIONS},
     routers::{self, POLL_INTERVAL},
-    scenario::{Event, Step},
+    scenario::{Event, Flood, Step},
 };
 
 /// Plays `event`.
@@ -26,17 +27,18 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
     let backends_before = scene.backends_before(Instant::now());
     let mut problems = Vec::new();
     let mut programmed_after = None;
+    let mut flooded = None;
 
     scene.collector.begin_window().await?;
     let from = scene.load.begin_window();
     for step in &event.fault {
-        take(scene, step, &mut problems, &mut programmed_after).await?;
+        take(scene, step, &mut problems, &mut programmed_after, &mut flooded).await?;
     }
     let repair_from = Instant::now();
     let mut backends_after = scene.backends_before(repair_from);
     let mut wrong = wrongly_served(scene, event, repair_from);
     for step in &event.repair {
-        take(scene, step, &mut problems, &mut programmed_after).await?;
+        take(scene, step, &mut problems, &mut programmed_after, &mut flooded).await?;
     }
     let until = Instant::now();
     if event.fault.is_empty() {
@@ -58,6 +60,7 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
             backends_after,
             withdrawals,
             programmed_after,
+            flooded,
             problems,
         };
         verdict::judge(event, observed)
@@ -69,11 +72,16 @@ async fn take(
     step: &Step,
     problems: &mut Vec<String>,
     programmed_after: &mut Option<Duration>,
+    flooded: &mut Option<u64>,
 ) -> Result<(), DemoError> {
     let lab = &scene.lab;
     match step {
         Step::CheckRouters => problems.extend(check_routers(scene)?),
         Step::Cut(node) => lab.cut(node)?,
+        Step::Flood(Flood { node, to, time }) => {
+            let sent = flood(lab.topology.node_namespace(node), *to, *time).await?;
+            *flooded = Some(flooded.unwrap_or_default() + sent);
+        }
         Step::Kill(target) => lab.kill(&target.node, &target.program)?,
         Step::KillControllerInBurst => {
             if let Some(kube) = &mut scene.kube {

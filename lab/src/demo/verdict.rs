@@ -23,6 +23,7 @@ pub(super) struct Observed<'a> {
     pub(super) backends_after: BTreeSet<String>,
     pub(super) withdrawals: u64,
     pub(super) programmed_after: Option<Duration>,
+    pub(super) flooded: Option<u64>,
     pub(super) problems: Vec<String>,
 }
 
@@ -107,6 +108,7 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
             backends_after: observed.backends_after,
         },
         programmed_after_ms: observed.programmed_after.map(millis),
+        flooded: observed.flooded,
         ok: problems.is_empty(),
         problems,
     }
@@ -173,13 +175,15 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_breaks_when_the_datacenter_returns_was_moved() {
+    fn a_connection_that_breaks_in_a_repair_was_moved_where_the_event_says_so() {
         let from = Instant::now();
         let later = from + Duration::from_secs(1);
         let end = broke("be-fra-1", from, later);
+        let event = event("datacenter_back");
+        let moving = Event { breaks_in_repair: BreaksInRepair::AreMoves, ..event.clone() };
 
-        assert_eq!(cause(&event("datacenter_back"), &end, from, from), Cause::Moved);
-        assert_eq!(cause(&event("datacenter_lost"), &end, from, from), Cause::Reset);
+        assert_eq!(cause(&moving, &end, from, from), Cause::Moved);
+        assert_eq!(cause(&event, &end, from, from), Cause::Reset);
     }
 
     #[test]
@@ -196,6 +200,7 @@ mod tests {
             backends_after: BTreeSet::new(),
             withdrawals: 1,
             programmed_after: None,
+            flooded: None,
             problems: Vec::new(),
         };
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use isocast_bgp::speaker::{Page, PathView, PeerId, PrefixView, Verdict};
+use isocast_bgp::speaker::{ImportChange, Page, PathView, PeerId, PrefixView, Verdict};
 
 use super::Driver;
 use crate::bgp::query::{
-    PAGE_PREFIXES, Passage, PeerReport, PrefixReport, Question, RouteReport, RoutesPage,
-    RoutesQuery,
+    ImportQuery, PAGE_PREFIXES, Passage, PeerReport, PrefixReport, Question, RouteReport,
+    RoutesPage, RoutesQuery,
 };
 
 impl Driver {
@@ -17,6 +17,9 @@ impl Driver {
         match question {
             Question::Peers(answer) => drop(answer.send(self.peer_reports())),
             Question::Prefix(prefix, answer) => drop(answer.send(self.prefix_report(&prefix))),
+            Question::PreviewImport(query, answer) => {
+                drop(answer.send(self.preview_import(&query)));
+            }
             Question::Routes(query, answer) => drop(answer.send(self.routes_page(&query))),
         }
     }
@@ -26,6 +29,7 @@ impl Driver {
             let view = self.speaker.peer(id)?;
             Some(PeerReport {
                 status: peer.status.clone(),
+                import_policy: peer.config.import.policy.name().to_owned(),
                 address: view.address,
                 uid: Arc::clone(&peer.config.uid),
                 asn: view.session.negotiated().map(|agreed| agreed.peer_asn.0),
@@ -47,14 +51,19 @@ impl Driver {
             state: peer.status.state,
             sent: self.speaker.sent_prefix(id, prefix),
             policy: peer.config.export.policy.name().to_owned(),
-            judgement: self.speaker.judge(id, *prefix),
+            judgement: self.speaker.judge_export(id, *prefix),
         };
         PrefixReport {
-            paths: paths.filter_map(|path| self.route_report(*prefix, path)).collect(),
+            paths: paths.filter_map(|path| self.judged_report(*prefix, path)).collect(),
             best_by,
             permitted: self.speaker.is_permitted(*prefix),
             passages: self.peers.iter().map(passage).collect(),
         }
+    }
+
+    fn preview_import(&self, query: &ImportQuery) -> Option<Page<(IpNet, ImportChange)>> {
+        let (id, _) = self.peers.iter().find(|(_, peer)| peer.config.name == query.peer)?;
+        self.speaker.preview_import(id, &query.policy, query.family, query.from)
     }
 
     fn routes_page(&self, query: &RoutesQuery) -> RoutesPage {
@@ -82,6 +91,12 @@ impl Driver {
         };
         let PathView { best, multipath, stale, verdict, next_hop, attributes, .. } = path;
         let path = PathView { peer, best, multipath, stale, verdict, next_hop, attributes };
-        Some(RouteReport { prefix, path })
+        Some(RouteReport { prefix, path, term: None })
+    }
+
+    fn judged_report(&self, prefix: IpNet, path: PathView<PeerId>) -> Option<RouteReport> {
+        let judgement = path.peer.and_then(|id| self.speaker.judge_import(id, prefix));
+        let term = judgement.map(|judgement| judgement.term);
+        self.route_report(prefix, path).map(|report| RouteReport { term, ..report })
     }
 }

@@ -201,7 +201,7 @@ impl Driver {
                     if let (Some(kernel), Action::EndOfRib(family)) = (&mut self.kernel, &told) {
                         kernel.note_end_of_rib(peer, *family);
                     }
-                    self.reports.note(&mut self.peers, peer, &told);
+                    self.reports.note(now, &mut self.peers, peer, &told);
                 }
             }
         }

@@ -24,6 +24,8 @@ pub(super) struct Listeners {
     listeners: Vec<Listener>,
     first: usize,
     keys: BTreeMap<IpNet, Md5Key>,
+    /// Whether peers can connect.
+    open: bool,
 }
 
 #[derive(Debug)]
@@ -43,19 +45,30 @@ impl Listeners {
     /// The first address that cannot be bound.
     pub(super) fn bind(
         addresses: &[SocketAddr],
-        registry: &Registry,
         first: usize,
     ) -> Result<Self, (SocketAddr, io::Error)> {
-        let bind = |(token, address): (usize, &SocketAddr)| {
-            let mut socket = socket::listen(*address)?;
-            registry.register(&mut socket, Token(token), Interest::READABLE)?;
+        let bind = |address: &SocketAddr| {
+            let socket = socket::bind(*address).map_err(|error| (*address, error))?;
             Ok(Listener { socket, address: *address, ready: None })
         };
-        let listeners = (first..)
-            .zip(addresses)
-            .map(|(token, address)| bind((token, address)).map_err(|error| (*address, error)))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { listeners, first, keys: BTreeMap::new() })
+        let listeners = addresses.iter().map(bind).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, first, keys: BTreeMap::new(), open: false })
+    }
+
+    /// Lets peers connect, once it is known who they are and which of them sign what they send:
+    /// until then they are refused, as by a host where nobody speaks BGP.
+    pub(super) fn open(&mut self, registry: &Registry) {
+        if std::mem::replace(&mut self.open, true) {
+            return;
+        }
+        for (token, listener) in (self.first..).zip(&mut self.listeners) {
+            let socket = &mut listener.socket;
+            let begun = socket::listen(socket)
+                .and_then(|()| registry.register(socket, Token(token), Interest::READABLE));
+            if let Err(error) = begun {
+                tracing::error!(address = %listener.address, %error, "peers cannot connect");
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -88,6 +88,7 @@ impl Driver {
             self.add(now, config, None);
         }
         self.listeners.set_keys(self.peers.keys());
+        self.listeners.open(self.poll.registry());
         self.act(now);
         self.reports.mark();
     }

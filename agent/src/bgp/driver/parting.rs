@@ -2,7 +2,7 @@
 //!
 //! Closing a socket with unread bytes in it sends a reset, which may overtake the farewell and turn
 //! a shutdown into a restart. So we say that nothing follows, read until the peer closes, too, and
-//! close then, or after a second.
+//! close then, or after a second. There are no more than [`PARTINGS_MAX`] with one peer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,6 +18,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Reads after which a peer that goes on sending has to wait for the others' turn.
 const READS_MAX: usize = 16;
 
+/// Connections of one peer at a time: who is refused again and again and never hangs up is not to use up our
+/// descriptors. A peer that behaves has one or two.
+const PARTINGS_MAX: usize = 4;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Parting {
@@ -27,8 +31,14 @@ pub(super) struct Parting {
 // === impl Parting ===
 
 impl Parting {
-    /// Says a last word.
+    /// Says a last word. A peer with too many of these does without the oldest.
     pub(super) fn begin(&mut self, now: Instant, token: Token, mut link: Link, farewell: &[u8]) {
+        let peer = link.peer;
+        let same = || self.links.iter().filter(|(_, (link, _))| link.peer == peer);
+        if same().count() >= PARTINGS_MAX {
+            let oldest = same().min_by_key(|(_, (_, until))| *until).map(|(token, _)| *token);
+            oldest.map(|token| self.links.remove(&token));
+        }
         link.part(farewell);
         let until = now.checked_add(LINGER).unwrap_or(now);
         self.links.insert(token, (link, until));

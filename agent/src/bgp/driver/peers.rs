@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::IpNet;
 use isocast_bgp::fsm::ConnectionId;
@@ -33,6 +34,8 @@ pub(super) struct Peer {
     pub(super) template: Option<Uid>,
     /// Its connections: one, but for collisions.
     pub(super) links: Vec<(ConnectionId, Token)>,
+    /// When the last malformed UPDATE was logged as a warning.
+    pub(super) malformed_at: Option<Instant>,
 }
 
 /// What a new set of peers changes.
@@ -76,7 +79,8 @@ impl Peers {
             self.by_address.insert(address, id);
         }
         let status = PeerStatus::new(config.name.clone());
-        self.by_id.insert(id, Peer { config, status, template, links: Vec::new() });
+        let (links, malformed_at) = (Vec::new(), None);
+        self.by_id.insert(id, Peer { config, status, template, links, malformed_at });
         id
     }
 

@@ -1,6 +1,7 @@
 //! What the [`Driver`] tells others: the state of every session, as it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +22,9 @@ const PAUSE_FACTOR: u32 = 20;
 
 /// How old counts of routes may be while nothing else changes.
 const COUNTS_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// Shortest time between two malformed UPDATEs of a peer that are logged in full, as warnings.
+const MALFORMED_PAUSE: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ impl Reports {
     }
 
     /// Takes note of what a session says.
-    pub(super) fn note(&mut self, peers: &mut Peers, peer: PeerId, action: &Action) {
+    pub(super) fn note(&mut self, now: Instant, peers: &mut Peers, peer: PeerId, action: &Action) {
         let Some(peer) = peers.get_mut(peer) else { return };
         self.due = true;
         let (name, status) = (&peer.config.name, &mut peer.status);
@@ -76,6 +80,17 @@ impl Reports {
             Action::Fault(fault) => {
                 status.faults = status.faults.saturating_add(1);
                 tracing::debug!(peer = %name, %fault, "UPDATE with a fault");
+            }
+            Action::Malformed { prefixes, body } => {
+                // RFC 7606 §8: whoever looks for the cause needs all of the message.
+                let body = hex(body);
+                let quiet = peer.malformed_at.and_then(|at| at.checked_add(MALFORMED_PAUSE));
+                if quiet.is_some_and(|until| now < until) {
+                    tracing::debug!(peer = %name, ?prefixes, body, "UPDATE malformed");
+                } else {
+                    peer.malformed_at = Some(now);
+                    tracing::warn!(peer = %name, ?prefixes, body, "UPDATE malformed");
+                }
             }
             told => tracing::debug!(peer = %name, ?told, "BGP session"),
         }
@@ -112,6 +127,15 @@ impl Driver {
         let age = self.peers.iter().any(is_up).then_some(COUNTS_AGE_MAX.max(pause));
         self.reports.count_at = age.and_then(|age| begun.checked_add(age));
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _infallible = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// Brings a status up to date.

@@ -1,6 +1,7 @@
 //! What is admitted, refused and kept.
 
 use isocast_api::agent::{self as wire, Role};
+use isocast_dataplane_common::policy::MAX_SOURCES_PER_SERVICE;
 use proptest::prelude::*;
 
 use super::*;
@@ -366,4 +367,83 @@ proptest! {
         prop_assert_eq!(one.model, other.model);
         prop_assert_eq!(one.refusals, other.refusals);
     }
+}
+
+/// A service with `count` prefixes of sources.
+fn listed(id: u8, count: usize, tenant: u32) -> Entry {
+    let mut entry = service(id, None, Is::Good(1));
+    if let Some(Value::Service(service)) = &mut entry.value {
+        let base = u32::from(id) << 24;
+        let prefixes = (0..u32::try_from(count).unwrap())
+            .map(|n| format!("{}/32", std::net::Ipv4Addr::from(base | n)));
+        service.allowed_sources = prefixes.collect();
+        service.tenant_id = tenant;
+    }
+    entry
+}
+
+#[test]
+fn a_source_list_that_finds_no_room_is_refused_and_those_in_force_stay() {
+    let full = u8::try_from(MAX_SOURCES / MAX_SOURCES_PER_SERVICE).unwrap();
+    let all = |last| (1..=last).map(|id| listed(id, MAX_SOURCES_PER_SERVICE, 1));
+    let history = History::begin(MANY, all(full));
+    assert!(history.refused().is_empty());
+
+    let history = history.then(MANY, [listed(0, 1, 1)].into_iter().chain(all(full)));
+
+    assert_eq!(history.refused(), [("service/s0", "TooManySources")]);
+    assert_eq!(history.services().len(), usize::from(full));
+    assert!(history.refusals.errors[0].message.contains(&MAX_SOURCES.to_string()));
+}
+
+#[test]
+fn a_source_list_that_is_none_is_refused_with_its_field() {
+    type Change = fn(&mut wire::Service);
+    let cases: [(Change, &str); 6] = [
+        (|it| it.allowed_sources = vec!["10.0.0.1/8".into()], "allowed_sources: \"10.0.0.1/8\""),
+        (|it| it.allowed_sources = vec!["10.0.0.1".into()], "allowed_sources: \"10.0.0.1\""),
+        (|it| it.denied_sources = vec!["::/129".into()], "denied_sources: \"::/129\""),
+        (
+            |it| {
+                it.allowed_sources = vec!["10.0.0.0/8".into()];
+                it.denied_sources = vec!["10.0.0.0/8".into()];
+            },
+            "denied_sources: 10.0.0.0/8 is there twice",
+        ),
+        (|it| it.syn_cookies = true, "syn_cookies"),
+        (
+            |it| it.denied_sources = vec!["10.0.0.0/8".into(); MAX_SOURCES_PER_SERVICE + 1],
+            "2049 prefixes, at most 2048 fit",
+        ),
+    ];
+    for (change, said) in cases {
+        let mut entry = service(1, None, Is::Good(1));
+        if let Some(Value::Service(service)) = &mut entry.value {
+            change(service);
+        }
+        let history = History::begin(MANY, [entry]);
+
+        assert_eq!(history.refused(), [("service/s1", "Invalid")], "{said}");
+        assert!(history.refusals.errors[0].message.contains(said), "{:?}", history.refusals);
+    }
+}
+
+#[test]
+fn one_limited_tenant_too_many_is_refused() {
+    const ALL: Limits = Limits { services: 2 * MAX_LIMITED_TENANTS };
+    let limited = |n: usize| {
+        let mut entry = service(1, None, Is::Good(1));
+        if let Some(Value::Service(service)) = &mut entry.value {
+            service.uid = format!("t{n:04}");
+            service.tenant_id = u32::try_from(n).unwrap();
+            service.addresses =
+                vec![std::net::Ipv4Addr::from(0xcb00_0000 + service.tenant_id).to_string()];
+            service.tenant_limits =
+                Some(wire::Ceilings { packets_per_second: 1, ..<_>::default() });
+        }
+        Entry { key: format!("service/t{n:04}"), ..entry }
+    };
+    let history = History::begin(ALL, (0..=MAX_LIMITED_TENANTS).map(limited));
+
+    assert_eq!(history.refused(), [("service/t1024", "TooManyLimitedTenants")]);
 }

@@ -90,7 +90,7 @@ impl PeerView {
 
 impl RouteView {
     pub(super) fn new(route: RouteReport) -> Self {
-        let RouteReport { prefix, path } = route;
+        let RouteReport { prefix, path, .. } = route;
         let attributes = path.attributes;
         Self {
             prefix,

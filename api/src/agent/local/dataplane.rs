@@ -81,6 +81,9 @@ pub struct ExplainView {
     pub outcome: Option<String>,
     /// The service that it is for.
     pub service: Option<ServiceRef>,
+    /// What the service asks of it first; absent: nothing.
+    #[serde(default)]
+    pub guard: Option<GuardView>,
     /// Its slot.
     pub slot: Option<SlotView>,
     /// Who gets it.
@@ -96,7 +99,7 @@ pub struct ExplainView {
 /// One step on a packet's road.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageView {
-    /// parse, directory, hash, slot, backend, encapsulation or action.
+    /// parse, directory, admission, hash, slot, backend, encapsulation or action.
     pub stage: String,
     /// What happens there.
     pub says: String,
@@ -116,20 +119,59 @@ pub struct ServiceRef {
     pub tenant: u32,
 }
 
+/// What a service with a source list or ceilings asks of a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardView {
+    /// What its source list says; absent: it has none.
+    pub source: Option<SourceView>,
+    /// Its ceilings; absent: it has none.
+    pub ceilings: Option<CeilingsView>,
+    /// The same of all services of its tenant together.
+    pub tenant_ceilings: Option<CeilingsView>,
+    /// Beyond the ceiling this packet is not dropped: its client proves its address.
+    pub may_challenge: bool,
+    /// How full the ceilings were found, or are supposed to be: within, challenged or over.
+    pub level: String,
+}
+
+/// What a source list says of a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceView {
+    /// Let in, or kept out.
+    pub allowed: bool,
+    /// The most specific prefix of the list that covers it; absent: none does.
+    pub rule: Option<String>,
+}
+
+/// What is taken a second, at most; a figure that is absent has no limit, or is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CeilingsView {
+    /// Packets.
+    pub packets_per_second: Option<u32>,
+    /// Connections that begin.
+    pub new_flows_per_second: Option<u32>,
+}
+
 /// The slot of a flow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SlotView {
     /// The flow hash, in hexadecimal.
     pub hash: String,
-    /// Number of the ring.
+    /// Where the ring begins in the pool of rings, in blocks.
     pub ring: u32,
+    /// Number of the ring's slots.
+    pub ring_slots: u32,
     /// Place in it.
     pub slot: u32,
     /// Who gets new flows.
     pub current: Option<MemberView>,
-    /// Who may still own flows.
-    pub previous: Option<MemberView>,
+    /// Who may have flows of the slot besides, in turn: each gets a TCP packet within a connection
+    /// that the one before has no socket for.
+    pub further: Vec<MemberView>,
 }
 
 /// A backend.
@@ -160,8 +202,26 @@ pub struct OuterView {
     pub header_bytes: usize,
     /// Bytes of the whole IP packet.
     pub packet_bytes: usize,
-    /// Who is asked next if the backend does not know the flow.
-    pub further_hop: Option<IpAddr>,
+    /// Who is asked in turn if the backend does not know the flow.
+    pub further_hops: Vec<IpAddr>,
+    /// Packet flags of the tunnel header, by name.
+    pub flags: Vec<String>,
+}
+
+/// What a frame's tunnel header says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelView {
+    /// Outer source.
+    pub source: IpAddr,
+    /// Outer destination.
+    pub destination: IpAddr,
+    /// The isolation domain.
+    pub tenant: u32,
+    /// Packet flags, by name: probe, second-hop, cookie, returns.
+    pub flags: Vec<String>,
+    /// Who is asked in turn if the destination does not know the flow.
+    pub further_hops: Vec<IpAddr>,
 }
 
 /// What the program did with a packet.
@@ -174,6 +234,9 @@ pub struct TraceView {
     pub action: String,
     /// The frame that the program left, in hexadecimal.
     pub frame: String,
+    /// Its tunnel header; absent: it has none.
+    #[serde(default)]
+    pub tunnel: Option<TunnelView>,
     /// What the host counted meanwhile, other packets included, by outcome.
     pub counted: BTreeMap<String, u64>,
     /// Where program and tables disagree: action, bytes, outcome, service or backend.
@@ -299,6 +362,9 @@ pub struct RecordView {
     pub backend: Option<String>,
     /// What became of the packet; absent in a frame as it arrived.
     pub outcome: Option<String>,
+    /// Its tunnel header, if it went out with one.
+    #[serde(default)]
+    pub tunnel: Option<TunnelView>,
     /// The frame went out; otherwise it was dropped, or is this host's.
     #[serde(default)]
     pub sent: bool,
@@ -395,12 +461,26 @@ impl fmt::Display for TraceView {
             .collect();
         let counted = if counted.is_empty() { "nothing".to_owned() } else { counted.join(", ") };
         writeln!(f, "{:<15}{}, {} bytes", "program", harmless(&self.action), self.frame.len() / 2)?;
+        if let Some(tunnel) = &self.tunnel {
+            writeln!(f, "{:<15}{}", "tunnel", harmless(&tunnel.to_string()))?;
+        }
         writeln!(f, "{:<15}{counted}", "counted")?;
         if self.differences.is_empty() {
             return writeln!(f, "{:<15}program and tables agree", "verdict");
         }
         let differences = harmless(&self.differences.join(", "));
         writeln!(f, "{:<15}PROGRAM AND TABLES DISAGREE: {differences}", "verdict")
+    }
+}
+
+impl fmt::Display for TunnelView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, destination, tenant, flags, further_hops } = self;
+        write!(f, "from {source} to {destination}, tenant {tenant}")?;
+        for hop in further_hops {
+            write!(f, ", further hop {hop}")?;
+        }
+        if flags.is_empty() { Ok(()) } else { write!(f, ", flags {}", flags.join(" ")) }
     }
 }
 

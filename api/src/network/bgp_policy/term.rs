@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     field::{Errors, FieldPath},
     network::{Connection, Family},
-    text::{CommunityPattern, IpPrefix, NextHopRule},
+    text::{AsPathPattern, CommunityPattern, IpPrefix, NextHopRule},
 };
 
 /// One sentence of a policy: to routes that match, something is done.
@@ -130,6 +130,12 @@ pub struct AsPathMatch {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "atomic"))]
     pub neighbour: Vec<u32>,
+    /// The whole path is like one of these, hop by hop from the neighbour to the origin: 65010,
+    /// 64512..65534 or [65010,64512..65534] for one AS, ? for any one, a + after one of these for one
+    /// or more, * for any number of any. "65010+ * [64512..65534]", for example.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub patterns: Vec<AsPathPattern>,
     /// It has at least this many hops.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 255))]

@@ -16,6 +16,7 @@ use crate::wire::notification::Notification;
 use crate::wire::open::Open;
 use crate::wire::reader::Reader;
 use crate::wire::refresh::{Refresh, RouteRefresh};
+use crate::wire::update;
 
 impl Session {
     pub(super) fn received(
@@ -82,8 +83,8 @@ impl Session {
                     timers.heard(now);
                 }
                 match kind {
-                    MessageType::Update => self.updated(now, id, body, routes, actions),
-                    MessageType::RouteRefresh => self.refresh(now, id, body, routes, actions),
+                    MessageType::Update => self.updated(id, body, routes, actions),
+                    MessageType::RouteRefresh => self.refresh(now, id, body, routes),
                     _ => Ok(()),
                 }
             }
@@ -183,15 +184,14 @@ impl Session {
         });
         self.connections.push(connection);
         let terms = SessionTerms { negotiated, local_asn: self.config.local_asn, next_hops };
-        routes.up(now, &terms);
+        routes.up(&terms);
         actions.push(Action::Established);
         let policy = self.config.helper;
-        self.helper.returned(now, policy.as_ref(), &terms.negotiated, routes, actions);
+        self.helper.returned(now, policy.as_ref(), &terms.negotiated, routes);
     }
 
     fn updated(
         &mut self,
-        now: Instant,
         id: ConnectionId,
         body: &[u8],
         routes: &mut impl Routes,
@@ -202,10 +202,19 @@ impl Session {
             return Ok(());
         };
         let codec = &established.peering.terms.codec;
-        if let Some(family) = routes.update(now, body, codec, actions)? {
+        let before = actions.len();
+        let outcome = routes.update(body, codec, actions);
+        let mut new = actions.get(before..).unwrap_or_default().iter();
+        if matches!(outcome, Err(EndReason::Update { .. }))
+            || new.any(|action| matches!(action, Action::Fault(_)))
+        {
+            let prefixes = update::prefixes(body, codec);
+            actions.push(Action::Malformed { prefixes, body: body.to_vec() });
+        }
+        if let Some(family) = outcome? {
             *established.end_of_rib_awaited.get_mut(family) = false;
             actions.push(Action::EndOfRib(family));
-            self.helper.completed(now, family, routes, actions);
+            self.helper.completed(family, routes);
         }
         Ok(())
     }
@@ -216,7 +225,6 @@ impl Session {
         id: ConnectionId,
         body: &[u8],
         routes: &mut impl Routes,
-        actions: &mut Vec<Action>,
     ) -> Result<(), EndReason> {
         let Some(message) = RouteRefresh::decode(body) else {
             let mut message = Vec::new();
@@ -245,7 +253,7 @@ impl Session {
             {
                 self.helper.refreshing(now, family, routes);
             }
-            Some((Refresh::End, family)) => self.helper.refreshed(now, family, routes, actions),
+            Some((Refresh::End, family)) => self.helper.refreshed(family, routes),
             Some((Refresh::Begin, _)) | None => {}
         }
         Ok(())

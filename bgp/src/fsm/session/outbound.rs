@@ -11,7 +11,12 @@ use crate::wire::refresh::{Refresh, RouteRefresh};
 impl Session {
     /// Appends what connection `id` should carry next, about [`TRANSMIT_BYTES`] at most; nothing
     /// if there is nothing to say. To be called when all that came before has been written.
-    pub fn transmit(&mut self, id: ConnectionId, routes: &mut impl Routes, out: &mut Vec<u8>) {
+    pub(crate) fn transmit(
+        &mut self,
+        id: ConnectionId,
+        routes: &mut impl Routes,
+        out: &mut Vec<u8>,
+    ) {
         let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
         out.append(&mut connection.greeting);
         if connection.timers_mut().is_some_and(Timers::take_keepalive) {

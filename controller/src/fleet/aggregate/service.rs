@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use isocast_api::{
     agent::{ServiceStatus, Verdict},
-    field::FieldPath,
     meta::{ConditionStatus, Finding, find_condition},
     network::{
         AnycastService, AnycastServiceStatus, DatacenterState, Node, NodeRole,
@@ -54,7 +53,7 @@ pub fn service(
     let findings =
         [PROGRAMMED, ANNOUNCED, HEALTHY].map(|kind| overall(kind, &datacenters, &resolved));
     let ready = ready(&resolved, &findings);
-    let all = [resolved].into_iter().chain(findings).chain([ready, fully_enforced(service)]);
+    let all = [resolved].into_iter().chain(findings).chain([ready, fully_enforced()]);
     for finding in all {
         judgement.set(finding);
     }
@@ -320,14 +319,7 @@ fn ready(resolved: &Finding, findings: &[Finding; 3]) -> Finding {
     }
 }
 
-/// Whether everything that the service asks for is done. No part of Ready: a service whose ceilings
-/// do not hold yet serves all the same.
-fn fully_enforced(service: &AnycastService) -> Finding {
-    let fields = service.spec.not_enforced(&FieldPath::spec());
-    if fields.is_empty() {
-        return Finding::new(FULLY_ENFORCED, ConditionStatus::True, "Enforced", "");
-    }
-    let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
-    let message = format!("this version does not enforce {} yet", fields.join(", "));
-    Finding::new(FULLY_ENFORCED, ConditionStatus::False, "NotEnforced", message)
+/// Whether everything that the service asks for is done: this version does all that it accepts.
+fn fully_enforced() -> Finding {
+    Finding::new(FULLY_ENFORCED, ConditionStatus::True, "Enforced", "")
 }

@@ -6,9 +6,10 @@ use ipnet::IpNet;
 use isocast_api::{
     agent as wire,
     network::{
-        AnycastService, BackendPool, Node, NodeRole, OnNoLocalBackend, TransportProtocol, XdpMode,
+        AnycastService, BackendPool, MidFlowMove, Node, NodeRole, OnNoLocalBackend, SynCookies,
+        TransportProtocol, XdpMode,
     },
-    text::{Duration, HostAddress},
+    text::{Duration, HostAddress, IpPrefix},
 };
 
 pub(super) fn node(
@@ -47,7 +48,7 @@ pub(super) fn node(
 
 pub(super) fn service(
     service: &AnycastService,
-    tenant: Option<u32>,
+    tenant: Option<Tenant>,
     addresses: &[HostAddress],
     pool: Option<&wire::BackendPool>,
 ) -> wire::Service {
@@ -66,14 +67,45 @@ pub(super) fn service(
         namespace: service.namespace().to_owned(),
         name: service.name().to_owned(),
         generation: service.metadata.generation,
-        tenant_id: tenant.unwrap_or_default(),
+        tenant_id: tenant.map(|it| it.id).unwrap_or_default(),
         addresses: addresses.iter().map(ToString::to_string).collect(),
         ports: ports.collect(),
         pool_uid: pool.map(|pool| pool.uid.clone()).unwrap_or_default(),
         health_check: Some(health_check(service)),
         failover: Some(failover(service)),
         communities: spec.communities.iter().map(ToString::to_string).collect(),
+        allowed_sources: prefixes(&spec.allowed_sources),
+        denied_sources: prefixes(&spec.denied_sources),
+        limits: ceilings(spec.limits.packets_per_second, spec.limits.new_flows_per_second),
+        syn_cookies: spec.limits.syn_cookies == SynCookies::Auto,
+        tenant_limits: tenant.and_then(|it| it.limits),
+        mid_flow_move: match spec.affinity.mid_flow_move {
+            MidFlowMove::Rescue => wire::MidFlowMove::Rescue,
+            MidFlowMove::Reset => wire::MidFlowMove::Reset,
+        }
+        .into(),
     }
+}
+
+/// Who a service belongs to, and what all its services may take in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tenant {
+    pub(super) id: u32,
+    pub(super) limits: Option<wire::Ceilings>,
+}
+
+/// In one order: the order of the list means nothing, so it shall change nothing.
+fn prefixes(prefixes: &[IpPrefix]) -> Vec<String> {
+    let prefixes: BTreeSet<_> = prefixes.iter().map(|it| it.get()).collect();
+    prefixes.iter().map(ToString::to_string).collect()
+}
+
+/// Nothing where there are none.
+pub(super) fn ceilings(packets: Option<u32>, new_flows: Option<u32>) -> Option<wire::Ceilings> {
+    (packets.is_some() || new_flows.is_some()).then(|| wire::Ceilings {
+        packets_per_second: packets.unwrap_or_default(),
+        new_flows_per_second: new_flows.unwrap_or_default(),
+    })
 }
 
 fn health_check(service: &AnycastService) -> wire::HealthCheck {

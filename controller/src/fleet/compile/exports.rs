@@ -154,8 +154,8 @@ fn connection(connection: Connection) -> policy::Connection {
 #[cfg(test)]
 mod tests {
     use isocast_bgp::policy::limits::{
-        ASNS_MAX, COMMUNITY_PATTERNS_MAX, PREFIXES_PER_TERM_MAX, PREPEND_MAX, TERM_NAME_BYTES_MAX,
-        TERMS_MAX,
+        ASNS_MAX, COMMUNITY_PATTERNS_MAX, PATH_PATTERN_BYTES_MAX, PATH_PATTERN_ITEMS_MAX,
+        PATH_PATTERNS_MAX, PREFIXES_PER_TERM_MAX, PREPEND_MAX, TERM_NAME_BYTES_MAX, TERMS_MAX,
     };
     use serde_json::{Value, json};
 
@@ -208,6 +208,19 @@ mod tests {
         assert_eq!(told["bor-ams"], BTreeSet::new());
     }
 
+    /// As long as one may be, with every kind of item.
+    fn path_pattern() -> String {
+        let mut items =
+            ["*", "?", "?+", "1", "1..2", "[1,3..4]", "1+", "[1]+"].map(str::to_owned).to_vec();
+        items.resize(PATH_PATTERN_ITEMS_MAX, "1".to_owned());
+        let rest = PATH_PATTERN_BYTES_MAX - items.join(" ").len() + 1;
+        let last = "1,".repeat(rest.div_ceil(2));
+        if let Some(item) = items.last_mut() {
+            *item = format!("[{}]", &last[..rest.saturating_sub(2)].trim_end_matches(','));
+        }
+        items.join(" ")
+    }
+
     #[test]
     fn whatever_the_api_accepts_the_speaker_takes() {
         let everything = json!({
@@ -217,7 +230,8 @@ mod tests {
                 "communities": vec!["65010:*"; COMMUNITY_PATTERNS_MAX],
                 "asPath": {
                     "contains": vec![1; ASNS_MAX], "origin": vec![u32::MAX; ASNS_MAX],
-                    "neighbour": vec![2; ASNS_MAX], "lengthMin": 0, "lengthMax": 255,
+                    "neighbour": vec![2; ASNS_MAX],
+                    "patterns": vec![path_pattern(); PATH_PATTERNS_MAX], "lengthMin": 0, "lengthMax": 255,
                     "reserved": true,
                 },
                 "connections": ["Fabric", "IXP", "PNI", "RouteServer", "Transit"],

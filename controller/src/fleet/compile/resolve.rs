@@ -9,7 +9,10 @@ use isocast_api::{
     text::HostAddress,
 };
 
-use super::{World, entries};
+use super::{
+    World,
+    entries::{self, Tenant},
+};
 
 /// A service as nodes will see it.
 #[derive(Clone, Debug)]
@@ -56,7 +59,12 @@ pub(super) fn service(world: &World, service: &AnycastService) -> ResolvedServic
     ResolvedService {
         is_leaving,
         usable: tenant.is_some() && !addresses.is_empty() && !is_leaving,
-        wire: entries::service(service, tenant, &addresses, pool.as_ref()),
+        wire: entries::service(
+            service,
+            tenant.map(|id| Tenant { id, limits: tenant_limits(world, service.namespace()) }),
+            &addresses,
+            pool.as_ref(),
+        ),
         backends: pool.iter().flat_map(|pool| &pool.backends).map(|it| it.node.clone()).collect(),
         pool,
         addresses,
@@ -87,6 +95,19 @@ fn tenant(world: &World, service: &AnycastService, problems: &mut Vec<Finding>) 
         problems.push(problem("TenantNotFound", message));
     }
     tenant
+}
+
+/// Ceilings on all services of an organization: of those that its grants name, the lowest.
+fn tenant_limits(world: &World, namespace: &str) -> Option<wire::Ceilings> {
+    let organization = world.organization_of(namespace)?;
+    let grants = world.address_pools.values().flat_map(|pool| &pool.spec.grants);
+    let limits: Vec<_> = grants
+        .filter(|grant| grant.organization.as_str() == organization.name())
+        .filter_map(|grant| grant.limits.as_ref())
+        .collect();
+    let packets = limits.iter().filter_map(|it| it.packets_per_second).min();
+    let new_flows = limits.iter().filter_map(|it| it.new_flows_per_second).min();
+    entries::ceilings(packets, new_flows)
 }
 
 fn addresses(

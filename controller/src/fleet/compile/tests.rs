@@ -75,6 +75,38 @@ fn an_edge_gets_its_peers_every_service_and_their_pools() {
 }
 
 #[test]
+fn a_service_carries_its_sources_and_ceilings_and_the_lowest_of_its_organizations() {
+    let plain = service(&compile(&objects()), "edge-ams").unwrap();
+    assert_eq!((plain.limits, plain.tenant_limits, plain.syn_cookies), (None, None, false));
+
+    let mut objects = with("www", |it| {
+        it["spec"]["allowedSources"] = json!(["2001:db8::/32", "10.0.0.0/8", "192.0.2.0/24"]);
+        it["spec"]["deniedSources"] = json!(["10.1.0.0/16"]);
+        it["spec"]["limits"] = json!({"newFlowsPerSecond": 50, "synCookies": "Auto"});
+    });
+    let grant = |limits: Json| json!([{"organization": "acme", "limits": limits}]);
+    let vips = objects.iter_mut().find(|it| it["metadata"]["name"] == "vips").unwrap();
+    vips["spec"]["grants"] = grant(json!({"packetsPerSecond": 1000, "newFlowsPerSecond": 7}));
+    let mut more = vips.clone();
+    more["metadata"]["name"] = json!("more");
+    more["metadata"]["uid"] = json!(uid("more"));
+    more["spec"]["prefixes"] = json!(["198.51.100.0/24"]);
+    more["spec"]["grants"] = grant(json!({"packetsPerSecond": 900}));
+    objects.push(more);
+
+    let service = service(&compile(&objects), "edge-ams").unwrap();
+
+    assert_eq!(service.allowed_sources, ["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]);
+    assert_eq!(service.denied_sources, ["10.1.0.0/16"]);
+    let ceilings = |packets_per_second, new_flows_per_second| {
+        Some(wire::Ceilings { packets_per_second, new_flows_per_second })
+    };
+    assert_eq!(service.limits, ceilings(0, 50));
+    assert_eq!(service.tenant_limits, ceilings(900, 7));
+    assert!(service.syn_cookies);
+}
+
+#[test]
 fn a_backend_gets_what_it_serves_and_the_sources_to_believe() {
     let compilation = compile(&objects());
 

@@ -9,9 +9,9 @@ use std::{
 };
 
 use isocast_dataplane::{
-    ClusterSecret, Config, DecapTables, Mode, Protocol, Roles, Tables, Uplink, detach, pass,
+    ClusterSecret, Config, DecapTables, Mode, PASS_ON_MAX, Protocol, Roles, Tables, Uplink, detach,
+    pass,
 };
-use isocast_dataplane_common::NO_BACKEND;
 
 use super::{
     Namespace,
@@ -66,6 +66,7 @@ pub(crate) fn config(host: usize, pin_dir: PathBuf) -> Config {
         tunnel_addresses: host_addresses(host).map(|text| address(&text)).to_vec(),
         cluster_secret: ClusterSecret::new(SECRET),
         roles: Roles { edge: host == EDGE, backend: host != EDGE },
+        pass_on_max: PASS_ON_MAX,
     }
 }
 
@@ -103,7 +104,7 @@ fn join(router: &Namespace, host: &Namespace, n: usize) {
 }
 
 /// One service on both families at the given backends, with slots as in [`ring`].
-pub(crate) fn edge_tables(backends: &[String], current: u16, previous: u16) -> Tables {
+pub(crate) fn edge_tables(backends: &[String], current: u16, chain: &[u16]) -> Tables {
     let mut tables = Tables::default();
     for text in VIPS {
         tables.edge.vips.push(vip(text, Protocol::Tcp, PORT));
@@ -111,7 +112,7 @@ pub(crate) fn edge_tables(backends: &[String], current: u16, previous: u16) -> T
     for (n, tunnel_address) in backends.iter().enumerate() {
         tables.edge.backends.push(backend(&format!("b{n}"), tunnel_address));
     }
-    tables.edge.rings.push(ring(current, previous));
+    tables.edge.rings.push(ring(current, chain));
     tables
 }
 
@@ -122,8 +123,8 @@ pub(crate) fn backend_tables(sources: &[String]) -> Tables {
     Tables { decap: DecapTables { sources, accepts }, ..Tables::default() }
 }
 
-/// No previous backend.
-pub(crate) const NOBODY: u16 = NO_BACKEND;
+/// Nobody else may have a slot's flows.
+pub(crate) const NOBODY: &[u16] = &[];
 
 /// Listens on the service's addresses inside `host`; every connection gets lines of `name` for
 /// lines of anything.

@@ -1,12 +1,13 @@
 //! A node with one uplink and a router whose address is known beforehand, and its data plane.
 
-use std::{net::IpAddr, path::PathBuf, process, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, process};
 
 use isocast_dataplane::{
     Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
-    Outcome, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Unresolved, Uplink, Vip, detach,
+    Outcome, PASS_ON_MAX, Protocol, Ring, Roles, ServiceKey, Tables, Traced, Unresolved, Uplink,
+    Vip, detach,
 };
-use isocast_dataplane_common::{NO_BACKEND, RING_SLOTS, Slot};
+use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS_MIN, Slot};
 
 use super::{Namespace, packet, wait_for};
 
@@ -51,6 +52,7 @@ impl Node {
             tunnel_addresses: vec![address(OWN_V4), address(OWN_V6)],
             cluster_secret: ClusterSecret::new(SECRET),
             roles: Roles { edge: true, backend: true },
+            pass_on_max: PASS_ON_MAX,
         }
     }
 
@@ -173,9 +175,10 @@ pub(crate) fn backend(key: &str, tunnel_address: &str) -> Backend {
     Backend { key: BackendKey(key.into()), tunnel_address: address(tunnel_address) }
 }
 
-/// A ring whose slots are all alike.
-pub(crate) fn ring(current: u16, previous: u16) -> Ring {
-    Ring { slots: Arc::new([Slot { current, previous }; RING_SLOTS]) }
+/// A ring whose slots are all alike: a backend, and those that may have its flows otherwise.
+pub(crate) fn ring(current: u16, chain: &[u16]) -> Ring {
+    let slot = Slot { current, chain: if chain.is_empty() { NO_CHAIN } else { 0 } };
+    Ring::chained([slot; RING_SLOTS_MIN], &[chain.to_vec()])
 }
 
 /// One service on both families and protocols, at one backend.
@@ -186,6 +189,6 @@ pub(crate) fn one_service(backend_address: &str) -> Tables {
         tables.edge.vips.push(vip(text, Protocol::Udp, 53));
     }
     tables.edge.backends.push(backend("b1", backend_address));
-    tables.edge.rings.push(ring(0, NO_BACKEND));
+    tables.edge.rings.push(ring(0, &[]));
     tables
 }

@@ -122,27 +122,37 @@ pub(crate) struct Tunnel {
     pub(crate) tenant: u32,
     pub(crate) flags: u8,
     pub(crate) key_tag: [u8; 4],
-    pub(crate) hop: Option<IpAddr>,
+    /// The first ones, as many as there are.
+    pub(crate) hops: [Option<IpAddr>; 3],
     pub(crate) class: u8,
+}
+
+/// Further hops.
+pub(crate) fn hops(addresses: &[&str]) -> [Option<IpAddr>; 3] {
+    std::array::from_fn(|at| addresses.get(at).map(|text| text.parse().expect("address")))
 }
 
 /// Puts an IP packet into the tunnel; the IPv6 flow label is left zero.
 pub(crate) fn encapsulate(tunnel: &Tunnel, inner: &[u8]) -> Vec<u8> {
-    let hop = match tunnel.hop {
-        None => Vec::new(),
-        Some(IpAddr::V4(hop)) => hop.octets().to_vec(),
-        Some(IpAddr::V6(hop)) => hop.octets().to_vec(),
-    };
+    let hops: Vec<u8> = tunnel
+        .hops
+        .into_iter()
+        .flatten()
+        .flat_map(|hop| match hop {
+            IpAddr::V4(hop) => hop.octets().to_vec(),
+            IpAddr::V6(hop) => hop.octets().to_vec(),
+        })
+        .collect();
     let inner_protocol = if inner[0] >> 4 == 4 { 4 } else { 41 };
     let mut datagram = Vec::new();
     datagram.extend(tunnel.source_port.to_be_bytes());
     datagram.extend(6080_u16.to_be_bytes());
-    datagram.extend((8 + 12 + hop.len() as u16 + inner.len() as u16).to_be_bytes());
+    datagram.extend((8 + 12 + hops.len() as u16 + inner.len() as u16).to_be_bytes());
     datagram.extend([0, 0]);
-    datagram.extend([2 + (hop.len() / 4) as u8, inner_protocol, 0, 0]);
+    datagram.extend([2 + (hops.len() / 4) as u8, inner_protocol, 0, 0]);
     datagram.extend((tunnel.tenant << 8 | u32::from(tunnel.flags)).to_be_bytes());
     datagram.extend(tunnel.key_tag);
-    datagram.extend(hop);
+    datagram.extend(hops);
     datagram.extend(inner);
     ip(tunnel.source, tunnel.destination, 17, tunnel.class, &datagram)
 }

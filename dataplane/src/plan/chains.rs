@@ -1,0 +1,220 @@
+//! [`Links`]: what the positions in each ring's slots stand for.
+//!
+//! A slot says who may have its flows besides its own backend; a chain is what of that can travel in
+//! one header: hops of one outer family, none twice, at most [`CHAIN_HOPS`], and not this node where
+//! the slot's own backend is this node. Many slots share few chains. If there are more than there may be, every chain is cut to its first hop: the host that
+//! had the slot last is the one that most likely has the flow.
+//!
+//! Slots are not read here: the cost is that of backends and chains.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use isocast_dataplane_common::{
+    CHAIN_HOPS, NO_BACKEND, NO_CHAIN, limits::MAX_CHAINS, tables::Chain,
+};
+
+use super::{Node, TablesError, TargetOwner, contents::Meaning};
+use crate::{
+    header::{address_of, address_words},
+    tables::{Ring, Tables},
+};
+
+/// What a chain number stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ChainOwner {
+    /// Target number of the first hop.
+    first: u16,
+    /// Tunnel addresses of one family, the first included.
+    hops: Vec<IpAddr>,
+}
+
+/// How a slot's own backend is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    /// It is this node, or nobody.
+    Here,
+    Ipv4,
+    Ipv6,
+}
+
+/// Something that depends on how the slot's own backend is reached.
+pub(super) type ByWay<T> = [T; 3];
+
+/// Backends and chains of all rings.
+#[derive(Debug)]
+pub(super) struct Links {
+    rings: Vec<RingLinks>,
+}
+
+#[derive(Debug)]
+struct RingLinks {
+    /// Target number of each backend, and how it is reached.
+    targets: Vec<(u16, Way)>,
+    chains: Vec<ByWay<Option<ChainOwner>>>,
+}
+
+/// Finds backends and chains of all rings.
+pub(super) fn resolve(
+    tables: &Tables,
+    targets: &BTreeMap<TargetOwner, u16>,
+    node: Node<'_>,
+) -> Result<Links, TablesError> {
+    let resolve = |hops_max| {
+        let resolving = Resolving { tables, targets, node, hops_max };
+        let rings = tables.edge.rings.iter().map(|ring| resolving.ring(ring));
+        rings.collect::<Result<_, _>>().map(|rings| Links { rings })
+    };
+    let links = resolve(CHAIN_HOPS)?;
+    if links.owners().len() <= MAX_CHAINS { Ok(links) } else { resolve(1) }
+}
+
+struct Resolving<'a> {
+    tables: &'a Tables,
+    targets: &'a BTreeMap<TargetOwner, u16>,
+    node: Node<'a>,
+    hops_max: usize,
+}
+
+/// A backend of a ring: its target number and its tunnel address.
+type Member = (u16, IpAddr);
+
+// === impl Resolving ===
+
+impl Resolving<'_> {
+    fn ring(&self, ring: &Ring) -> Result<RingLinks, TablesError> {
+        let members: Vec<Member> =
+            ring.backends.iter().map(|at| self.member(*at)).collect::<Result<_, _>>()?;
+        let targets: Vec<_> =
+            members.iter().map(|(number, address)| (*number, self.way(*address))).collect();
+        // A slot without a backend counts as one that is here.
+        let ways: BTreeSet<Way> = targets.iter().map(|(_, way)| *way).chain([Way::Here]).collect();
+        let by_way = |positions: &Vec<u16>| {
+            let mut chains: ByWay<Option<ChainOwner>> = <_>::default();
+            for way in &ways {
+                *way.of_mut(&mut chains) = self.chain(&members, positions, *way)?;
+            }
+            Ok(chains)
+        };
+        let chains = ring.chains.iter().map(by_way).collect::<Result<_, TablesError>>()?;
+        Ok(RingLinks { targets, chains })
+    }
+
+    fn member(&self, position: usize) -> Result<Member, TablesError> {
+        let backend = self.tables.edge.backends.get(position);
+        let backend = backend.ok_or(TablesError::Dangling { what: "backend", position })?;
+        let address = backend.tunnel_address;
+        let owner = TargetOwner { key: backend.key.0.clone(), address };
+        Ok((self.targets.get(&owner).copied().unwrap_or(NO_BACKEND), address))
+    }
+
+    fn way(&self, address: IpAddr) -> Way {
+        if self.node.tunnel_addresses.contains(&address) { Way::Here } else { Way::to(address) }
+    }
+
+    fn chain(
+        &self,
+        members: &[Member],
+        positions: &[u16],
+        way: Way,
+    ) -> Result<Option<ChainOwner>, TablesError> {
+        let mut chain: Option<(ChainOwner, Way)> = None;
+        for &position in positions {
+            let position = usize::from(position);
+            let dangling = TablesError::Dangling { what: "backend of a chain", position };
+            let &(first, address) = members.get(position).ok_or(dangling)?;
+            // A flow that this host has no socket for is not found here under another address either.
+            if way == Way::Here && self.way(address) == Way::Here {
+                continue;
+            }
+            match &mut chain {
+                // From here the first hop is reached as a target of its own.
+                None if way == Way::Here || way == Way::to(address) => {
+                    chain = Some((ChainOwner { first, hops: vec![address] }, Way::to(address)));
+                }
+                Some((owner, way))
+                    if *way == Way::to(address)
+                        && owner.hops.len() < self.hops_max
+                        && !owner.hops.contains(&address) =>
+                {
+                    owner.hops.push(address);
+                }
+                _ => {}
+            }
+        }
+        Ok(chain.map(|(owner, _)| owner))
+    }
+}
+
+// === impl Links ===
+
+impl Links {
+    /// Every chain.
+    pub(super) fn owners(&self) -> BTreeSet<ChainOwner> {
+        let chains = self.rings.iter().flat_map(|ring| &ring.chains);
+        chains.flatten().flatten().cloned().collect()
+    }
+
+    /// What the positions of each ring stand for, once the chains have numbers.
+    pub(super) fn meanings(
+        self,
+        numbers: &BTreeMap<ChainOwner, u16>,
+    ) -> impl Iterator<Item = Meaning> {
+        let number = |owner: Option<ChainOwner>| {
+            owner.and_then(|owner| numbers.get(&owner).copied()).unwrap_or(NO_CHAIN)
+        };
+        self.rings.into_iter().map(move |RingLinks { targets, chains }| {
+            let chains = chains.into_iter().map(|by_way| by_way.map(number)).collect();
+            Meaning { targets, chains }
+        })
+    }
+}
+
+// === impl ChainOwner ===
+
+impl ChainOwner {
+    /// As the kernel's table holds it.
+    pub(crate) fn to_kernel(&self) -> Chain {
+        let mut chain = Chain { first: self.first, ..Chain::default() };
+        for (hop, address) in chain.hops.iter_mut().zip(&self.hops) {
+            *hop = address_words(*address);
+            chain.len = chain.len.saturating_add(1);
+        }
+        chain
+    }
+
+    /// What a predecessor put in force.
+    pub(crate) fn of_kernel(chain: &Chain) -> Self {
+        let hops = chain.hops.iter().take(chain.len.into()).map(address_of).collect();
+        Self { first: chain.first, hops }
+    }
+}
+
+// === impl Way ===
+
+impl Way {
+    const fn to(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+
+    pub(super) const fn of<T>(self, [here, ipv4, ipv6]: &ByWay<T>) -> &T {
+        match self {
+            Self::Here => here,
+            Self::Ipv4 => ipv4,
+            Self::Ipv6 => ipv6,
+        }
+    }
+
+    const fn of_mut<T>(self, [here, ipv4, ipv6]: &mut ByWay<T>) -> &mut T {
+        match self {
+            Self::Here => here,
+            Self::Ipv4 => ipv4,
+            Self::Ipv6 => ipv6,
+        }
+    }
+}
