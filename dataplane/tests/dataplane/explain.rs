@@ -328,3 +328,36 @@ fn source_list_is_explained_by_the_rule_that_decides() {
         assert_eq!((source.allowed, &explained.choice), (false, &None));
     });
 }
+
+#[test]
+fn successor_explains_what_its_predecessor_put_in_force() {
+    let node = Node::new("explain-adopt");
+    let mut tables = one_service("10.1.0.2");
+    for (name, address) in [("b2", "10.1.0.3"), ("b3", "10.1.0.4")] {
+        tables.edge.backends.push(backend(name, address));
+    }
+    tables.edge.rings = vec![ring(0, &[1, 2])];
+    let rule = SourceRule { prefix: "198.51.100.0/24".parse().expect("a prefix"), allowed: true };
+    let policy = ServicePolicy {
+        sources: Some(SourceList { rules: [rule].into(), others_allowed: false }),
+        ceilings: Ceilings { packets_per_second: Some(1_000_000), ..Ceilings::default() },
+        syn_cookies: false,
+    };
+    tables.edge.policies.insert(ServiceKey("www".into()), policy);
+    node.with_tables(&tables, |bench| {
+        let tcp = Transport::Tcp { source_port: 4711, port: 443, syn: false };
+        let question = Question::new(address("198.51.100.7"), address("192.0.2.10"), tcp);
+        let question = question.expect("a packet");
+        let before = bench.dataplane.explain_arrival(&question).expect("explained");
+
+        let (successor, _) = Dataplane::open(node.config()).expect("adopted");
+        let inspection = successor.inspect(&question).expect("test run");
+
+        assert_eq!(inspection.differences, []);
+        let after = inspection.explained;
+        assert_eq!((&after.choice, &after.outer), (&before.choice, &before.outer));
+        let guard = after.guard.expect("a guard");
+        assert_eq!(Some(guard.source), before.guard.map(|guard| guard.source));
+        assert_eq!(guard.ceilings, Some(Ceilings::default()), "figures come with its own tables");
+    });
+}
