@@ -15,7 +15,8 @@
 //! +---------------------------------------------------------------+
 //! ```
 //! A host that has no socket for the flow passes the packet on to the first further hop, with the
-//! rest of them. The list only ever gets shorter, so no packet can circle.
+//! rest of them. A host that has what is left of a closed connection does so too, but is the last
+//! hop from then on; only one host can be, so no packet can circle.
 
 /// UDP destination port (IANA: gue).
 pub const PORT: u16 = 6080;
@@ -48,6 +49,8 @@ pub const FLAG_PROBE: u8 = 1;
 pub const FLAG_SECOND_HOP: u8 = 2;
 /// Packet flag: a new flow, to be answered by a cookie.
 pub const FLAG_COOKIE: u8 = 4;
+/// Packet flag: the last hop is the host that has what is left of a closed connection.
+pub const FLAG_RETURNS: u8 = 8;
 
 /// A tenant and flags as the second word of the header, in network order.
 #[inline(always)]

@@ -4,15 +4,19 @@
 //! A TCP packet within a connection that this host does not know goes on to the first further hop
 //! that its header names (the second chance), if that is a listed node too, and not more often than
 //! a real change of hands asks for: anybody can send packets of connections that nobody has.
+//!
+//! A host that has only what is left of a closed connection lets the others go first, and is the
+//! last hop itself: nobody else could answer a FIN that was sent again.
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
     CHAIN_HOPS, Outcome,
     directory::{Address, Key, Space, mapped},
     encap::{
-        ETHERNET_LEN, FLAG_COOKIE, FLAG_SECOND_HOP, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
-        OUTER_V6_LEN, UDP_LEN, hlen,
+        ETHERNET_LEN, FLAG_COOKIE, FLAG_RETURNS, FLAG_SECOND_HOP, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN,
+        OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, hlen,
     },
+    tables::Target,
 };
 
 use crate::{
@@ -23,7 +27,8 @@ use crate::{
         ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, IPIP, IPV6, Ip, TCP, UDP, destination_port, ip_len,
         opens_connection,
     },
-    socket, syncookie,
+    socket::{self, Claim},
+    syncookie,
 };
 
 #[inline(always)]
@@ -124,14 +129,22 @@ fn inner<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
     if generation.find(&accept).is_none() {
         return Err(Outcome::UnlistedDestination);
     }
-    if HOPS > 0
-        && ip.protocol == TCP
-        && !opens_connection(frame, transport)
-        && !socket::owns::<INNER6>(ctx, frame, at, &ip, ports)
-    {
+    if HOPS > 0 && ip.protocol == TCP && !opens_connection(frame, transport) {
         // SAFETY: the further hops lie before the inner header, which is within bounds.
         let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };
-        return pass_on::<OUTER6, HOPS, INNER6>(ctx, frame, generation, outer, &ip, hop);
+        match socket::claim::<INNER6>(ctx, frame, at, &ip, ports) {
+            Claim::Open => {}
+            Claim::Closed if u32::from_be(tenant) as u8 & FLAG_RETURNS == 0 => {
+                // Where nobody else can be asked, the packet is this host's.
+                if let Ok(target) = next_hop(generation, &hop) {
+                    return pass_on::<OUTER6, HOPS, INNER6, true>(ctx, frame, outer, &ip, target);
+                }
+            }
+            Claim::Closed | Claim::None => {
+                let target = next_hop(generation, &hop)?;
+                return pass_on::<OUTER6, HOPS, INNER6, false>(ctx, frame, outer, &ip, target);
+            }
+        }
     }
     propagate_congestion::<INNER6>(frame, at, outer.traffic_class, ip.traffic_class)?;
 
@@ -158,48 +171,83 @@ fn inner<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
     Ok(XDP_PASS)
 }
 
-/// Sends the packet to the first further hop, under a header of this node's own with the rest of
-/// them: their words stay where they are, right before the inner packet.
+/// The node that a further hop names, if it is listed and this CPU may pass on one packet more.
 #[inline(always)]
-fn pass_on<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
-    ctx: &XdpContext,
-    frame: Frame,
-    generation: Generation,
-    outer: &Ip,
-    inner: &Ip,
-    hop: Address,
-) -> Result<u32, Outcome> {
+fn next_hop(generation: Generation, hop: &Address) -> Result<&'static Target, Outcome> {
     let listed =
-        generation.find(&Key::new(Space::Source, &hop, 0, 0, 0)).ok_or(Outcome::UnlistedHop)?;
+        generation.find(&Key::new(Space::Source, hop, 0, 0, 0)).ok_or(Outcome::UnlistedHop)?;
     let target = maps::ready_target(listed.index)?;
     if !maps::may_pass_on(generation.root()?.pass_on_max) {
         return Err(Outcome::SecondChanceLimited);
     }
+    Ok(target)
+}
+
+/// Sends the packet to the first further hop, under a header of this node's own with the rest of
+/// them, and at their end with this node where the packet `RETURNS`.
+#[inline(always)]
+fn pass_on<const OUTER6: bool, const HOPS: usize, const INNER6: bool, const RETURNS: bool>(
+    ctx: &XdpContext,
+    frame: Frame,
+    outer: &Ip,
+    inner: &Ip,
+    target: &Target,
+) -> Result<u32, Outcome> {
     let udp = ETHERNET_LEN + ip_len::<OUTER6>();
     // SAFETY: the outer headers are within bounds: the caller read what follows them.
     let (entropy, tenant) =
         unsafe { (frame.read::<u16>(udp), frame.read::<u32>(udp + UDP_LEN + 4)) };
+    let flags = if RETURNS { FLAG_SECOND_HOP | FLAG_RETURNS } else { FLAG_SECOND_HOP };
     let outer = Outer {
         entropy,
         flow_label: u32::from(u16::from_be(entropy)),
         traffic_class: outer.traffic_class,
         inner_protocol: if INNER6 { IPV6 } else { IPIP },
         inner_len: inner.len,
-        tenant: tenant | u32::from(FLAG_SECOND_HOP).to_be(),
+        tenant: tenant | u32::from(flags).to_be(),
     };
-    // The new header is shorter by the words of one hop.
-    adjust(ctx, hop_len(OUTER6) as i32)?;
+    let hops_at = ETHERNET_LEN + if OUTER6 { OUTER_V6_LEN } else { OUTER_V4_LEN };
+    let (rest, headers) = if RETURNS {
+        // SAFETY: the caller read what follows the hops.
+        unsafe { move_up::<OUTER6, HOPS>(frame, hops_at) };
+        (HOPS, hops_at + HOPS * hop_len(OUTER6))
+    } else {
+        // The words of the others stay where they are, right before the inner packet.
+        adjust(ctx, hop_len(OUTER6) as i32)?;
+        (HOPS - 1, hops_at)
+    };
     let frame = Frame::of(ctx);
-    if !frame.has(ETHERNET_LEN + if OUTER6 { OUTER_V6_LEN } else { OUTER_V4_LEN }) {
+    if !frame.has(headers) {
         return Err(Outcome::Malformed);
     }
     maps::count(Outcome::SecondChance);
-    let rest = HOPS - 1;
-    Ok(if OUTER6 {
+    let action = if OUTER6 {
         header::push_v6(ctx, frame, target, &outer, rest)
     } else {
         header::push_v4(ctx, frame, target, &outer, rest)
-    })
+    };
+    if RETURNS {
+        // SAFETY: asked for above.
+        unsafe {
+            if OUTER6 {
+                header::end_at_sender_v6(frame, rest);
+            } else {
+                header::end_at_sender_v4(frame, rest);
+            }
+        }
+    }
+    Ok(action)
+}
+
+/// Moves the words of all hops but the first to the place of the one before.
+#[inline(always)]
+unsafe fn move_up<const OUTER6: bool, const HOPS: usize>(frame: Frame, at: usize) {
+    let words = hop_len(OUTER6) / 4;
+    for word in 0..(HOPS - 1) * words {
+        let to = at + word * 4;
+        // SAFETY: the caller's promise: all hops are within bounds.
+        unsafe { frame.write(to, frame.read::<u32>(to + hop_len(OUTER6))) };
+    }
 }
 
 const fn hop_len(outer6: bool) -> usize {

@@ -5,8 +5,8 @@ use isocast_dataplane_common::{
     NO_BACKEND, NO_CHAIN, Outcome, RingPlace,
     directory::{Address, Value},
     encap::{
-        ETHERNET_LEN, FLAG_COOKIE, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN, OUTER_V6_LEN,
-        entropy_port, tenant_word,
+        ETHERNET_LEN, FLAG_COOKIE, FLAG_RETURNS, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
+        OUTER_V6_LEN, entropy_port, tenant_word,
     },
     tables::Target,
 };
@@ -16,7 +16,8 @@ use crate::{
     limits,
     maps::{self, Generation},
     packet::{Frame, IPIP, IPV6, Ip, TCP, ip_len, opens_connection},
-    socket, syncookie,
+    socket::{self, Claim},
+    syncookie,
 };
 
 #[inline(always)]
@@ -53,17 +54,29 @@ pub fn run<const V6: bool>(
         further = Further::of(slot.chain)?;
     }
     if target.flags & Target::LOCAL != 0 {
-        if further.len == 0 || socket::owns::<V6>(ctx, frame, ETHERNET_LEN, ip, ports) {
+        let claim = if further.len == 0 {
+            Claim::Open
+        } else {
+            socket::claim::<V6>(ctx, frame, ETHERNET_LEN, ip, ports)
+        };
+        let next = maps::target(further.first)?;
+        // What is left of a closed connection is enough where nobody else can be asked.
+        let cannot_ask = claim == Claim::Closed && next.flags & Target::READY == 0;
+        if claim == Claim::Open || cannot_ask {
             maps::count_target(number, ip.len);
             maps::count(Outcome::DeliveredHere);
             return Ok(if challenged { syncookie::answer::<V6>(ctx) } else { XDP_PASS });
         }
         number = further.first;
-        target = maps::target(number)?;
-        further.skip();
+        target = next;
+        further.begin(claim == Claim::Closed);
     }
     if target.flags & Target::READY == 0 {
         return Err(Outcome::NextHopUnresolved);
+    }
+    let mut flags = if challenged { FLAG_COOKIE } else { 0 };
+    if further.returns {
+        flags |= FLAG_RETURNS;
     }
     let outer = Outer {
         entropy: entropy_port(hash),
@@ -71,7 +84,7 @@ pub fn run<const V6: bool>(
         traffic_class: ip.traffic_class,
         inner_protocol: if V6 { IPV6 } else { IPIP },
         inner_len: ip.len,
-        tenant: tenant_word(service.tenant, if challenged { FLAG_COOKIE } else { 0 }),
+        tenant: tenant_word(service.tenant, flags),
     };
     let action = match (target.flags & Target::IPV6 != 0, further.len) {
         (false, 0) => over_v4::<0>(ctx, target, &outer, &further),
@@ -93,23 +106,30 @@ struct Further {
     hops: *const Address,
     len: u16,
     first: u16,
+    /// The last one is this node, in place of what is read.
+    returns: bool,
 }
 
 impl Further {
-    const NOBODY: Self = Self { hops: core::ptr::null(), len: 0, first: 0 };
+    const NOBODY: Self = Self { hops: core::ptr::null(), len: 0, first: 0, returns: false };
 
     #[inline(always)]
     fn of(chain: u16) -> Result<Self, Outcome> {
         let chain = maps::chain(chain)?;
-        Ok(Self { hops: chain.hops.as_ptr(), len: chain.len, first: chain.first })
+        let (hops, len) = (chain.hops.as_ptr(), chain.len);
+        Ok(Self { hops, len, first: chain.first, returns: false })
     }
 
-    /// Leaves the first out. A chain is longer than its hops, so the last is read within bounds.
+    /// The first is where the packet goes. A chain is longer than its hops, so the last is read
+    /// within bounds.
     #[inline(always)]
-    fn skip(&mut self) {
+    fn begin(&mut self, returns: bool) {
         // SAFETY: within the chain.
         self.hops = unsafe { self.hops.add(1) };
-        self.len -= 1;
+        self.returns = returns;
+        if !returns {
+            self.len -= 1;
+        }
     }
 }
 
@@ -123,7 +143,12 @@ fn over_v4<const HOPS: usize>(
     let frame = room(ctx, OUTER_V4_LEN + HOPS * HOP_V4_LEN)?;
     // SAFETY: room was made, and the caller counted the hops.
     unsafe { header::push_hops_v4::<HOPS>(frame, further.hops) };
-    Ok(header::push_v4(ctx, frame, target, outer, HOPS))
+    let action = header::push_v4(ctx, frame, target, outer, HOPS);
+    if HOPS > 0 && further.returns {
+        // SAFETY: as above.
+        unsafe { header::end_at_sender_v4(frame, HOPS) };
+    }
+    Ok(action)
 }
 
 #[inline(always)]
@@ -136,7 +161,12 @@ fn over_v6<const HOPS: usize>(
     let frame = room(ctx, OUTER_V6_LEN + HOPS * HOP_V6_LEN)?;
     // SAFETY: room was made, and the caller counted the hops.
     unsafe { header::push_hops_v6::<HOPS>(frame, further.hops) };
-    Ok(header::push_v6(ctx, frame, target, outer, HOPS))
+    let action = header::push_v6(ctx, frame, target, outer, HOPS);
+    if HOPS > 0 && further.returns {
+        // SAFETY: as above.
+        unsafe { header::end_at_sender_v6(frame, HOPS) };
+    }
+    Ok(action)
 }
 
 /// Makes room for `len` bytes between the Ethernet header and the packet.

@@ -132,6 +132,28 @@ pub unsafe fn push_hops_v6<const HOPS: usize>(frame: Frame, hops: *const Address
     }
 }
 
+/// Makes the header's own source the last of its `hops` further hops: the packet comes back if
+/// nobody else wants it. The caller checked the room, and that there is one.
+#[inline(always)]
+pub unsafe fn end_at_sender_v4(frame: Frame, hops: usize) {
+    let last = ETHERNET_LEN + OUTER_V4_LEN + (hops - 1) * HOP_V4_LEN;
+    // SAFETY: the caller's promise.
+    unsafe { frame.write(last, frame.read::<u32>(ETHERNET_LEN + 12)) };
+}
+
+/// Makes the header's own source the last of its `hops` further hops: the packet comes back if
+/// nobody else wants it. The caller checked the room, and that there is one.
+#[inline(always)]
+pub unsafe fn end_at_sender_v6(frame: Frame, hops: usize) {
+    let last = ETHERNET_LEN + OUTER_V6_LEN + (hops - 1) * HOP_V6_LEN;
+    for word in 0..4 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            frame.write(last + word * 4, frame.read::<u32>(ETHERNET_LEN + 8 + word * 4));
+        }
+    }
+}
+
 /// Folds a sum of 16-bit words (RFC 1071).
 #[inline(always)]
 pub const fn fold(sum: u32) -> u16 {

@@ -11,6 +11,8 @@ use aya_ebpf::{
 
 use crate::packet::{Frame, Ip, ip_len};
 
+/// `TCP_TIME_WAIT` of the kernel.
+const TIME_WAIT: u32 = 6;
 /// `TCP_LISTEN` of the kernel.
 const LISTEN: u32 = 10;
 /// TCP header without options.
@@ -25,8 +27,13 @@ pub struct Held(*mut bpf_sock);
 impl Held {
     #[inline(always)]
     pub fn is_listener(self) -> bool {
+        self.state() == LISTEN
+    }
+
+    #[inline(always)]
+    fn state(self) -> u32 {
         // SAFETY: the socket is held.
-        unsafe { (&raw const (*self.0).state).read_volatile() == LISTEN }
+        unsafe { (&raw const (*self.0).state).read_volatile() }
     }
 
     #[inline(always)]
@@ -73,19 +80,35 @@ pub fn with<const V6: bool, T>(
     }
 }
 
-/// Whether this host has a socket for the flow that is more than a listener: established,
-/// half-open or in time-wait. Or a listener that would take it for one: the packet acknowledges a
-/// SYN cookie of its own, so the connection is in no table yet.
+/// What a host has of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing.
+    None,
+    /// What is left of a closed one. It may be an earlier one between the same ports, and the
+    /// packet another host's: a user's ports come round, and anycast moved the user in between.
+    Closed,
+    /// The connection: established, half-open, or half-closed by a process that still has it. Or a
+    /// listener that would take the packet for one: it acknowledges a SYN cookie of its own, so the
+    /// connection is in no table yet.
+    Open,
+}
+
+/// What this host has of the connection that a packet belongs to.
 #[inline(always)]
-pub fn owns<const V6: bool>(
+pub fn claim<const V6: bool>(
     ctx: &XdpContext,
     frame: Frame,
     at: usize,
     ip: &Ip,
     ports: u32,
-) -> bool {
-    let look = |socket: Held| !socket.is_listener() || acknowledges_cookie::<V6>(socket, frame, at);
-    with::<V6, _>(ctx, ip, ports, look).unwrap_or(false)
+) -> Claim {
+    let look = |socket: Held| match socket.state() {
+        TIME_WAIT => Claim::Closed,
+        LISTEN if !acknowledges_cookie::<V6>(socket, frame, at) => Claim::None,
+        _ => Claim::Open,
+    };
+    with::<V6, _>(ctx, ip, ports, look).unwrap_or(Claim::None)
 }
 
 #[inline(always)]

@@ -72,6 +72,12 @@ impl Spending {
         self.withdrawn.remove(prefix);
     }
 
+    /// Whether `prefix` is among those withdrawn within the window.
+    #[must_use]
+    pub fn contains(&self, prefix: &IpNet) -> bool {
+        self.withdrawn.contains_key(prefix)
+    }
+
     /// When the oldest withdrawal is forgotten.
     #[must_use]
     pub fn relief(&self, budget: &Budget) -> Option<Moment> {

@@ -130,40 +130,47 @@ impl Removals {
         self.forget(present, now);
         let served: BTreeSet<IpNet> =
             present.services.values().flat_map(|service| &service.prefixes).copied().collect();
-        for prefix in &served {
-            self.lost.refund(prefix);
-            self.removed.refund(prefix);
-        }
         let mut outcome = Outcome::default();
         let mut carried = present.services.clone();
         let before = std::mem::take(&mut self.services);
-        let mut total: usize = before.values().map(|service| service.prefixes.len()).sum();
+        let all = before.values().flat_map(|service| &service.prefixes);
+        // What is back already is counted by the spending still.
+        let unspent = |spending: &Spending| all.clone().filter(|it| !spending.contains(it)).count();
+        let mut totals = (unspent(&self.removed), unspent(&self.lost));
         for (uid, service) in before {
             if present.services.contains_key(&uid) {
                 continue;
             }
             let reason = reason(&uid);
-            let (budget, spending) = match reason {
-                None => (&REMOVALS, &mut self.removed),
-                Some(_) => (&LOSSES, &mut self.lost),
+            let (budget, spending, total) = match reason {
+                None => (&REMOVALS, &mut self.removed, &mut totals.0),
+                Some(_) => (&LOSSES, &mut self.lost, &mut totals.1),
             };
             // An address that another service has now loses nothing, and cannot be kept for this one.
             let going: Vec<IpNet> = service.prefixes.difference(&served).copied().collect();
             let count = going.len();
             let is_succeeded = count < service.prefixes.len();
             // One service is one decision, however many addresses it has.
-            if count > spending.left(budget, total) && !spending.is_empty() && !is_succeeded {
+            if count > spending.left(budget, *total) && !spending.is_empty() && !is_succeeded {
                 outcome.wake_at =
                     [outcome.wake_at, spending.relief(budget)].into_iter().flatten().min();
                 outcome.held.insert(uid.clone());
                 carried.insert(uid, service);
                 continue;
             }
-            total = total.saturating_sub(count);
+            *total = total.saturating_sub(count);
             going.into_iter().for_each(|prefix| spending.spend(prefix, now));
             self.bury(uid, service.name, reason, present.revision, now);
         }
         self.services = carried;
+        // While services are being put back, one after the other, none that is held may go in the
+        // place of those that are back already: it is about to be put back too.
+        if outcome.held.is_empty() {
+            for prefix in &served {
+                self.lost.refund(prefix);
+                self.removed.refund(prefix);
+            }
+        }
         for (uid, name) in std::mem::replace(&mut self.routers, present.routers.clone()) {
             if !present.routers.contains_key(&uid) {
                 self.bury(uid, name, None, present.revision, now);
@@ -290,6 +297,20 @@ mod tests {
         assert_eq!(outcome, Outcome::default());
         assert_eq!(removals.graves().len(), 100, "edges are told that the former ones are gone");
         assert_eq!(removals.removed.len(), 0);
+    }
+
+    #[test]
+    fn services_that_are_put_back_one_by_one_make_no_room_for_removing_the_others() {
+        let mut removals = carrying(100);
+        let held = removals.follow(&present([]), &gone, Moment(0)).held;
+
+        for back in 1..=100 {
+            let outcome = removals.follow(&present(0..back), &gone, Moment(back.into()));
+
+            let still_away: BTreeSet<_> = (back..100).map(|number| carried(number).0).collect();
+            assert!(outcome.held.is_superset(&held.intersection(&still_away).cloned().collect()));
+        }
+        assert_eq!(removals.removed.len(), 0, "all are back");
     }
 
     #[test]

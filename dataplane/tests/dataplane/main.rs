@@ -7,6 +7,8 @@ mod capture;
 #[cfg(test)]
 mod ceilings;
 #[cfg(test)]
+mod closed;
+#[cfg(test)]
 mod decap;
 #[cfg(test)]
 mod edge;

@@ -91,10 +91,15 @@ impl Scene {
             }
             let address = stream.destination.ip();
             let samples = self.samples_before(Instant::now(), |flow| flow.stream == position);
-            if samples.iter().any(|sample| sample.answer.is_none()) {
-                return Some(format!("requests of {client} to {address} fail"));
+            let mut failed =
+                samples.iter().filter_map(|s| Some((s.flow, s.answer.as_ref().err()?)));
+            if let Some((flow, why)) = failed.next() {
+                let port = flow.port;
+                return Some(format!(
+                    "a request of {client}, port {port}, to {address} fails: {why}"
+                ));
             }
-            let servers = samples.iter().filter_map(|sample| sample.answer.as_ref());
+            let servers = samples.iter().filter_map(|sample| sample.answer.as_ref().ok());
             let servers: BTreeSet<_> = servers.collect();
             if let Some(other) = servers.iter().find(|server| server.datacenter != datacenter) {
                 return Some(format!("{client} is served by {}", other.backend));
@@ -124,7 +129,7 @@ impl Scene {
     /// Names of the backends that answered in the last second.
     pub(super) fn backends_before(&self, instant: Instant) -> BTreeSet<String> {
         let samples = self.samples_before(instant, |_| true);
-        samples.into_iter().filter_map(|sample| Some(sample.answer?.backend)).collect()
+        samples.into_iter().filter_map(|sample| Some(sample.answer.ok()?.backend)).collect()
     }
 
     /// Edges of a border's datacenter.

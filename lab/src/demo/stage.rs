@@ -133,7 +133,8 @@ fn wrongly_served(scene: &Scene, event: &Event, at: Instant) -> Vec<String> {
                 continue;
             }
             let samples = scene.samples_before(at, |flow| flow.stream == position);
-            let mut served = samples.iter().filter_map(|sample| sample.answer.as_ref()).peekable();
+            let served = samples.iter().filter_map(|sample| sample.answer.as_ref().ok());
+            let mut served = served.peekable();
             let address = stream.destination.ip();
             if served.peek().is_none() {
                 problems.push(format!("{client} is not served by {address}"));

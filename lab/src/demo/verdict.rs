@@ -7,7 +7,7 @@ use std::{
 
 use super::report::{Outcome, Proof};
 use crate::{
-    load::{Break, Expected, FlowKey, Record, longest_gap, metrics},
+    load::{Break, Expected, FlowKey, Record, Sample, longest_gap, metrics},
     scenario::{BreaksInRepair, Event},
 };
 
@@ -78,6 +78,11 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
         let is_held = seen.is_some_and(|took| took <= limit);
         hold("programmed after", format!("{seen:?}"), is_held, format!("{limit:?}"));
     }
+    if limits.failed.is_some_and(|limit| all.failed > limit) {
+        let of_window = |sample: &&Sample| (from..until).contains(&sample.started);
+        let samples = record.samples().iter().filter(of_window);
+        problems.extend(samples.filter_map(|sample| failure(sample, from)).take(DETAILS_MAX));
+    }
     if limits.resets.is_some_and(|limit| resets > limit) {
         let of_resets = record.breaks().iter().zip(&causes);
         let of_resets = of_resets.filter(|(_, cause)| **cause == Cause::Reset);
@@ -114,6 +119,12 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
     }
 }
 
+fn failure(sample: &Sample, from: Instant) -> Option<String> {
+    let why = sample.answer.as_ref().err()?;
+    let started = sample.started.saturating_duration_since(from).as_secs_f64();
+    Some(format!("the request of port {} at {started:.1} s: {why}", sample.flow.port))
+}
+
 fn description(end: &Break, from: Instant) -> String {
     let seconds = |at: Instant| at.saturating_duration_since(from).as_secs_f64();
     let age = end.at.saturating_duration_since(end.opened).as_secs_f64();
@@ -135,7 +146,7 @@ fn cause(event: &Event, end: &Break, from: Instant, repair_from: Instant) -> Cau
     }
 }
 
-/// Most broken connections that are described.
+/// Most failed requests, and most broken connections, that are described.
 const DETAILS_MAX: usize = 5;
 
 pub(super) fn millis(duration: Duration) -> u64 {

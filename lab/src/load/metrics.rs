@@ -36,11 +36,11 @@ pub fn metrics(samples: &[Sample], from: Instant, until: Instant) -> Metrics {
     for sample in samples.iter().filter(|sample| (from..until).contains(&sample.started)) {
         metrics.requests += 1;
         match &sample.answer {
-            Some(server) => {
+            Ok(server) => {
                 *metrics.served_by.entry(server.datacenter.clone()).or_default() += 1;
                 metrics.backends.insert(server.backend.clone());
             }
-            None => metrics.failed += 1,
+            Err(_) => metrics.failed += 1,
         }
     }
     metrics
@@ -90,7 +90,7 @@ fn gap_of_group(mut samples: Vec<&Sample>, until: Instant) -> Duration {
         if is_covered || !is_troubled(sample) {
             continue;
         }
-        let later = samples.iter().skip(position + 1).filter(|s| s.answer.is_some());
+        let later = samples.iter().skip(position + 1).filter(|s| s.answer.is_ok());
         let end = later.map(|success| success.ended).min().unwrap_or(until);
         closed_at = Some(end);
         longest = longest.max(end.saturating_duration_since(sample.started));
@@ -99,7 +99,7 @@ fn gap_of_group(mut samples: Vec<&Sample>, until: Instant) -> Duration {
 }
 
 fn is_troubled(sample: &Sample) -> bool {
-    sample.answer.is_none() || sample.ended.saturating_duration_since(sample.started) > SLOW
+    sample.answer.is_err() || sample.ended.saturating_duration_since(sample.started) > SLOW
 }
 
 /// A request that took longer is no success of a healthy service.
@@ -114,7 +114,12 @@ mod tests {
         let at = |ms| base + Duration::from_millis(ms);
         let server = Server { datacenter: "ams".into(), backend: "be-ams-1".into() };
         let flow = FlowKey { stream: 0, port };
-        Sample { flow, started: at(start), ended: at(end), answer: answered.then_some(server) }
+        Sample {
+            flow,
+            started: at(start),
+            ended: at(end),
+            answer: answered.then_some(server).ok_or_else(String::new),
+        }
     }
 
     fn expected(ports: &[(u16, &str)]) -> HashMap<FlowKey, Expected> {

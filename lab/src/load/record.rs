@@ -32,8 +32,8 @@ pub struct Sample {
     pub started: Instant,
     /// When it was answered or given up.
     pub ended: Instant,
-    /// Who answered it right; `None`: nobody, within the time limit.
-    pub answer: Option<Server>,
+    /// Who answered it right within the time limit; or what its user saw.
+    pub answer: Result<Server, String>,
 }
 
 /// The unwanted end of a long-lived connection.
@@ -90,7 +90,7 @@ impl Record {
 
     /// A request that was over as soon as it started.
     pub(super) fn push(&mut self, sample: Sample) {
-        if let Some(server) = &sample.answer {
+        if let Ok(server) = &sample.answer {
             self.last.insert(sample.flow, server.clone());
         }
         if self.samples.len() < SAMPLES_MAX {
@@ -173,7 +173,12 @@ mod tests {
         let now = Instant::now();
         let server = Server { datacenter: "ams".into(), backend: "be-ams-1".into() };
         let flow = FlowKey { stream: 0, port };
-        Sample { flow, started: now, ended: now, answer: answered.then_some(server) }
+        Sample {
+            flow,
+            started: now,
+            ended: now,
+            answer: answered.then_some(server).ok_or_else(String::new),
+        }
     }
 
     #[test]

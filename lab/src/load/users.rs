@@ -51,7 +51,8 @@ async fn open_loop(position: usize, stream: Stream, record: Arc<Mutex<Record>>) 
         due += REQUEST_INTERVAL;
 
         let Ok(permit) = Arc::clone(&in_flight).try_acquire_owned() else {
-            record.lock().push(Sample { flow, started, ended: Instant::now(), answer: None });
+            let answer = Err(format!("{IN_FLIGHT_MAX} requests wait already"));
+            record.lock().push(Sample { flow, started, ended: Instant::now(), answer });
             continue;
         };
         let number = record.lock().open(started);
@@ -62,12 +63,8 @@ async fn open_loop(position: usize, stream: Stream, record: Arc<Mutex<Record>>) 
                 Connection::open(source, destination, Persistence::Close).await?.exchange().await
             };
             let answer = match timeout(REQUEST_TIMEOUT, request).await {
-                Ok(Ok(server)) => Some(server),
-                Ok(Err(error)) => {
-                    tracing::debug!(%destination, port, %error, "request failed");
-                    None
-                }
-                Err(_elapsed) => None,
+                Ok(answer) => answer.map_err(|error| error.to_string()),
+                Err(_elapsed) => Err(format!("no answer for {REQUEST_TIMEOUT:?}")),
             };
             record.lock().close(number, Sample { flow, started, ended: Instant::now(), answer });
             drop(permit);

@@ -1,8 +1,8 @@
 //! A client, an edge and backends around one router, with real sockets.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process, thread,
     time::Duration,
@@ -12,6 +12,8 @@ use isocast_dataplane::{
     ClusterSecret, Config, DecapTables, Mode, PASS_ON_MAX, Protocol, Roles, Tables, Uplink, detach,
     pass,
 };
+
+use socket2::{Domain, Socket, Type};
 
 use super::{
     Namespace,
@@ -127,7 +129,7 @@ pub(crate) fn backend_tables(sources: &[String]) -> Tables {
 pub(crate) const NOBODY: &[u16] = &[];
 
 /// Listens on the service's addresses inside `host`; every connection gets lines of `name` for
-/// lines of anything.
+/// lines of anything, until it says [`BYE`].
 pub(crate) fn serve(host: &Namespace, name: &'static str) {
     for vip in VIPS {
         let address = SocketAddr::new(vip.parse().expect("address"), PORT);
@@ -143,27 +145,53 @@ pub(crate) fn serve(host: &Namespace, name: &'static str) {
 
 fn answer(mut stream: TcpStream, name: &str) {
     let mut byte = [0; 1];
-    while matches!(stream.read(&mut byte), Ok(1)) {
+    while matches!(stream.read(&mut byte), Ok(1)) && byte != BYE {
         if byte == *b"\n" && stream.write_all(format!("{name}\n").as_bytes()).is_err() {
             return;
         }
     }
 }
 
+/// What makes a server close a connection.
+const BYE: [u8; 1] = *b".";
+
 /// A client's connection.
 pub(crate) struct Connection(TcpStream);
 
 impl Connection {
-    pub(crate) fn open(client: &Namespace, vip: &str) -> std::io::Result<Self> {
+    pub(crate) fn open(client: &Namespace, vip: &str) -> io::Result<Self> {
+        Self::open_from(client, 0, vip)
+    }
+
+    /// From that port of the client's; 0 lets the kernel choose.
+    pub(crate) fn open_from(client: &Namespace, port: u16, vip: &str) -> io::Result<Self> {
         let address = SocketAddr::new(vip.parse::<IpAddr>().expect("address"), PORT);
-        let stream =
-            client.enter(|| TcpStream::connect_timeout(&address, Duration::from_secs(5)))?;
+        let socket =
+            client.enter(|| Socket::new(Domain::for_address(address), Type::STREAM, None))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+            socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+        } else {
+            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+        }
+        socket.connect_timeout(&address.into(), Duration::from_secs(5))?;
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         Ok(Self(stream))
     }
 
+    /// The server closes first, and the client then; whether all went as it should.
+    pub(crate) fn close(mut self) -> io::Result<()> {
+        self.0.write_all(&BYE)?;
+        match self.0.read(&mut [0; 1])? {
+            0 => Ok(()),
+            _ => Err(io::Error::other("an answer to a farewell")),
+        }
+    }
+
     /// Says something, and learns who answers.
-    pub(crate) fn ask(&mut self) -> std::io::Result<String> {
+    pub(crate) fn ask(&mut self) -> io::Result<String> {
         self.0.write_all(b"who\n")?;
         let mut answer = String::new();
         let mut byte = [0; 1];
