@@ -4,6 +4,7 @@
 //! Read-only, what is POSTed is a question, too; whoever may open the socket (mode 0600) may know everything the agent knows.
 
 mod bgp;
+mod dataplane;
 mod error;
 mod preview;
 
@@ -21,6 +22,7 @@ use isocast_api::agent::{
     local::{
         ADVERTISEMENTS_PATH, IMPORT_PREVIEW_PATH, METRICS_PATH, PEERS_PATH, ROUTES_PATH,
         STATUS_PATH, WHY_PATH,
+        dataplane::{CAPTURE_PATH, COUNTERS_PATH, EXPLAIN_PATH, TRACE_PATH},
     },
 };
 use prometheus_client::registry::Registry;
@@ -30,7 +32,7 @@ use tokio::{
 };
 
 use self::error::Refused;
-use crate::runtime::Inquirer;
+use crate::{inside::Inside, runtime::Inquirer};
 
 /// The content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -44,6 +46,8 @@ pub struct Views {
     pub metrics: Arc<Registry>,
     /// Whom to ask about routing.
     pub inquirer: Inquirer,
+    /// Who looks into the data plane.
+    pub inside: Inside,
 }
 
 /// Serves metrics until the future is dropped.
@@ -85,6 +89,10 @@ pub fn local(views: Views) -> Router {
         .route(ROUTES_PATH, get(bgp::routes))
         .route(ADVERTISEMENTS_PATH, get(bgp::advertisements))
         .route(WHY_PATH, get(bgp::why))
+        .route(CAPTURE_PATH, get(dataplane::capture))
+        .route(COUNTERS_PATH, get(dataplane::counters))
+        .route(EXPLAIN_PATH, get(dataplane::explain))
+        .route(TRACE_PATH, get(dataplane::trace))
         .route(
             IMPORT_PREVIEW_PATH,
             post(preview::imports).layer(DefaultBodyLimit::max(preview::BODY_BYTES_MAX)),

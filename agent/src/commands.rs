@@ -1,6 +1,8 @@
 //! What the commands of `isocast-agent` do.
 
+mod ask;
 mod dataplane;
+mod flow;
 mod run;
 mod speaker;
 mod status;
@@ -9,7 +11,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-pub use self::{dataplane::dataplane, run::run, speaker::speaker, status::status};
+pub use self::{
+    dataplane::dataplane,
+    flow::{explain, trace},
+    run::run,
+    speaker::speaker,
+    status::status,
+};
 use crate::options::{DetachOptions, OutputFormat, PreflightOptions};
 
 /// Lists every kernel need; fails if one is missing.

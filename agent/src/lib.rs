@@ -16,6 +16,7 @@ pub mod bgp;
 pub mod commands;
 pub mod config_file;
 pub mod health;
+pub mod inside;
 pub mod memory_file;
 pub mod model;
 pub mod options;

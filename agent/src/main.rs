@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         Command::Speaker(options) => commands::speaker(&options),
         Command::Preflight(options) => return commands::preflight(&options),
         Command::Status(options) => commands::status(&options),
+        Command::Explain(options) => commands::explain(&options),
+        Command::Trace(options) => commands::trace(&options),
         Command::Detach(options) => commands::detach(&options),
         Command::Dataplane(options) => commands::dataplane(&options),
         Command::Completion { shell } => {

@@ -26,6 +26,10 @@ pub enum Command {
     Preflight(PreflightOptions),
     /// Show what the running agent does: services, sessions, backends.
     Status(StatusOptions),
+    /// Say what the data plane's tables make of a packet.
+    Explain(FlowOptions),
+    /// Run a packet through the data plane's program, without sending it, and compare.
+    Trace(FlowOptions),
     /// Take this host's data plane out of the kernel. The agent must not be running.
     Detach(DetachOptions),
     /// The data plane's program, apart from what this host does.
@@ -97,6 +101,35 @@ pub struct PreflightOptions {
 /// Options of `status`.
 #[derive(Args, Debug)]
 pub struct StatusOptions {
+    /// Socket of the agent.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub admin_socket: PathBuf,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    pub output: OutputFormat,
+}
+
+/// Options of `explain` and `trace`.
+#[derive(Args, Debug)]
+pub struct FlowOptions {
+    /// tcp, udp or icmp
+    #[arg(value_name = "PROTOCOL")]
+    pub protocol: String,
+    /// Who sends: ADDRESS:PORT; without a port for icmp
+    #[arg(value_name = "SOURCE")]
+    pub from: String,
+    /// Where to: ADDRESS:PORT; without a port for icmp
+    #[arg(value_name = "DESTINATION")]
+    pub to: String,
+    /// The TCP packet opens the connection.
+    #[arg(long)]
+    pub syn: bool,
+    /// Bytes after the transport header.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub payload: u16,
+    /// Suppose that this host has a socket of its own for the flow.
+    #[arg(long)]
+    pub local_socket: bool,
     /// Socket of the agent.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     pub admin_socket: PathBuf,

@@ -4,12 +4,17 @@
 //! Names are labels for people; the uid beside them tells an object from one made anew under its
 //! name, and adds no series: each uid has one name. There are as many series as the data plane has
 //! room for services and backends (`isocast_dataplane_common::limits`), at most five more for each
-//! service with limits, and five for each peer.
+//! service with limits, one for each pair of a service and a reason that packets of it were dropped
+//! for, and five for each peer.
+
+mod backends;
+mod services;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use isocast_api::agent::{NodeStatus, PeerStatus};
-use isocast_dataplane::Outcome;
+use isocast_dataplane::Counter;
+use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -27,8 +32,11 @@ pub fn register(
     kernel: KernelCounters,
 ) {
     let registry = registry.sub_registry_with_prefix("isocast_agent");
-    registry.register_collector(Box::new(View { status, kernel }));
+    registry.register_collector(Box::new(View { status, kernel, tenants: Arc::default() }));
 }
+
+/// Packets or bytes of a counter.
+type Part = fn(&Counter) -> u64;
 
 /// A count of prefixes.
 type Count = fn(&PeerStatus) -> u32;
@@ -37,6 +45,7 @@ type Count = fn(&PeerStatus) -> u32;
 struct View {
     status: watch::Receiver<Arc<NodeStatus>>,
     kernel: KernelCounters,
+    tenants: Arc<Mutex<services::Tenants>>,
 }
 
 impl Collector for View {
@@ -113,67 +122,24 @@ impl View {
             let labels = [("outcome", outcome.as_str()), ("drop", drop)];
             ConstCounter::new(*packets).encode(family.encode_family(&labels)?)?;
         }
-        let help = "Packets to a service";
-        let mut family =
-            encoder.encode_descriptor("service_packets", help, None, MetricType::Counter)?;
         let names = Names::of(status);
-        for (service, counter) in &counters.services {
-            let uid = service.0.as_ref();
-            let (namespace, name) = names.services.get(uid).copied().unwrap_or_default();
-            let labels = [("namespace", namespace), ("service", name), ("service_uid", uid)];
-            ConstCounter::new(counter.packets).encode(family.encode_family(&labels)?)?;
-        }
-        let help = "Packets that a service kept out, and new flows that it had prove their address";
-        let mut family =
-            encoder.encode_descriptor("service_guarded", help, None, MetricType::Counter)?;
-        for (service, refused) in &counters.refused {
-            let uid = service.0.as_ref();
-            let (namespace, name) = names.services.get(uid).copied().unwrap_or_default();
-            for (reason, packets) in [
-                (Outcome::SourceNotAllowed.as_str(), refused.sources),
-                (Outcome::OverPacketRate.as_str(), refused.packets),
-                (Outcome::OverFlowRate.as_str(), refused.flows),
-                (Outcome::OverTenantRate.as_str(), refused.tenant),
-                ("challenged", refused.challenged),
-            ] {
-                let labels = [
-                    ("namespace", namespace),
-                    ("service", name),
-                    ("service_uid", uid),
-                    ("reason", reason),
-                ];
-                // A series for each service and reason would be too many; most never happen.
-                if packets != 0 {
-                    ConstCounter::new(packets).encode(family.encode_family(&labels)?)?;
-                }
-            }
-        }
-        let help = "Packets sent to a backend";
-        let mut family =
-            encoder.encode_descriptor("backend_packets", help, None, MetricType::Counter)?;
-        for (backend, counter) in &counters.backends {
-            let uid = backend.0.as_ref();
-            let (namespace, pool, name) = names.backends.get(uid).copied().unwrap_or_default();
-            let labels =
-                [("namespace", namespace), ("pool", pool), ("backend", name), ("backend_uid", uid)];
-            ConstCounter::new(counter.packets).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        services::encode(encoder, &names, &counters, &self.kernel, &self.tenants)?;
+        backends::encode(encoder, &names, &counters)
     }
 }
 
 /// What people call what the kernel counts by uid. What is no longer configured has no name left,
 /// and is counted until the kernel forgets it.
 #[derive(Default)]
-struct Names<'a> {
-    services: BTreeMap<&'a str, (&'a str, &'a str)>,
-    backends: BTreeMap<&'a str, (&'a str, &'a str, &'a str)>,
+pub(crate) struct Names<'a> {
+    pub(crate) services: BTreeMap<&'a str, (&'a str, &'a str)>,
+    pub(crate) backends: BTreeMap<&'a str, (&'a str, &'a str, &'a str)>,
 }
 
 // === impl Names ===
 
 impl<'a> Names<'a> {
-    fn of(status: &'a NodeStatus) -> Self {
+    pub(crate) fn of(status: &'a NodeStatus) -> Self {
         let mut names = Self::default();
         for service in &status.services {
             let namespace = service.namespace.as_str();

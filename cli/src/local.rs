@@ -59,20 +59,9 @@ impl At {
 impl Source<'_> {
     /// What the node answers to a GET of `path` with these parameters.
     pub(crate) fn ask(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
-        let mut target = path.to_owned();
-        for (at, (name, value)) in query.iter().enumerate() {
-            target.push(if at == 0 { '?' } else { '&' });
-            target.push_str(name);
-            target.push('=');
-            resource::push_escaped(&mut target, value);
-        }
         match self {
-            Self::Relayed(client, node) => {
-                let kind = resource::find(NodeSpec::KIND.plural)?;
-                client
-                    .get(&format!("{}/agent{target}", resource::path(kind, Place::All, Some(node))))
-            }
-            Self::Socket(socket) => answered(socket, "GET", &target, &[]),
+            Self::Relayed(client, node) => relay(client, node, path, query),
+            Self::Socket(socket) => by_socket(socket, path, query),
         }
     }
 
@@ -84,6 +73,27 @@ impl Source<'_> {
     ) -> anyhow::Result<T> {
         serde_json::from_value(self.ask(path, query)?).context("is this command too old?")
     }
+}
+
+/// What a node answers through the controller.
+pub(crate) fn relay(
+    client: &Client,
+    node: &str,
+    path: &str,
+    query: &[(&str, &str)],
+) -> anyhow::Result<Value> {
+    let kind = resource::find(NodeSpec::KIND.plural)?;
+    let node = resource::path(kind, Place::All, Some(node));
+    client.get(&format!("{node}/agent{}", target(path, query)))
+}
+
+/// What the agent behind a socket answers.
+pub(crate) fn by_socket(
+    socket: &Path,
+    path: &str,
+    query: &[(&str, &str)],
+) -> anyhow::Result<Value> {
+    answered(socket, "GET", &target(path, query), &[])
 }
 
 /// What the agent at `socket` answers to a POST.
@@ -106,6 +116,17 @@ fn answered(socket: &Path, method: &str, target: &str, body: &[u8]) -> anyhow::R
         Ok(refusal) => bail!("{} ({status}, {method} {target})", refusal.error),
         Err(_) => bail!("the agent answers {status} to {method} {target}"),
     }
+}
+
+fn target(path: &str, query: &[(&str, &str)]) -> String {
+    let mut target = path.to_owned();
+    for (at, (name, value)) in query.iter().enumerate() {
+        target.push(if at == 0 { '?' } else { '&' });
+        target.push_str(name);
+        target.push('=');
+        resource::push_escaped(&mut target, value);
+    }
+    target
 }
 
 /// One request by HTTP/1.0: the answer is whole, and ends with the connection.

@@ -9,14 +9,18 @@ mod bgp;
 mod bgp_policy;
 mod client;
 mod drain;
+mod fleet;
+mod flow;
 mod get;
 mod kubeconfig;
 mod local;
 mod options;
 mod output;
+mod pcap;
 mod resource;
 mod status;
 mod token;
+mod top;
 mod why;
 
 use std::{
@@ -67,6 +71,10 @@ fn run(options: Options) -> anyhow::Result<()> {
             BgpCommand::Advertisements(arguments) => bgp::advertisements(&connect, arguments, out),
             BgpCommand::Policy { command } => bgp_policy::run(|| Ok(connect()?.0), command, out),
         },
+        Command::Explain(arguments) => flow::explain(&connect, arguments, out),
+        Command::Trace(arguments) => flow::trace(&connect, arguments, out),
+        Command::Pcap(arguments) => pcap::run(&connect, arguments, out),
+        Command::Top(arguments) => top::run(&connect, arguments, out),
         Command::Why(arguments) => why::run(&connect, arguments, out),
         Command::Drain { command } => {
             let (client, kubeconfig) = connect()?;

@@ -9,6 +9,9 @@ use crate::{
     bgp::{ListArguments, RoutesArguments},
     bgp_policy::PolicyCommand,
     drain::DrainCommand,
+    flow::FlowArguments,
+    pcap::PcapArguments,
+    top::TopArguments,
     why::WhyArguments,
 };
 
@@ -66,6 +69,26 @@ pub(crate) enum Command {
     /// Without a node: what every node that carries it makes of it. With one: the services at it,
     /// every gate, what holds it, every path, and what each router was told or why not.
     Why(WhyArguments),
+    /// Say what the data plane's tables make of a packet
+    ///
+    /// isocast explain tcp 192.0.2.1:4711 203.0.113.10:80
+    ///
+    /// The same hash, rings and headers as the program's, without the program. Every edge is asked
+    /// unless one is named, which then answers stage by stage.
+    Explain(FlowArguments),
+    /// Run a packet through the program of an edge, without sending it
+    ///
+    /// Stage by stage, with what was counted, and whether the program does what the tables say.
+    Trace(FlowArguments),
+    /// Capture packets of a service, as they arrive at edges and as they leave them
+    ///
+    /// isocast pcap web-prod/www --node edge-ams-1 --count 100 -w www.pcapng
+    ///
+    /// The first 192 bytes of each frame, with the tenant's payload in them. Backend, slot,
+    /// generation and what became of the packet are its comment.
+    Pcap(PcapArguments),
+    /// Show the busiest services, backends and tenants, and what is dropped
+    Top(TopArguments),
     /// Print the version
     Version {
         /// And the controller's

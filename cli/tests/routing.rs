@@ -1,59 +1,8 @@
 //! What the program says of routing, asked of an agent by its socket.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+mod support;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    os::unix::net::UnixListener,
-    path::PathBuf,
-    process::{Command, Output},
-    sync::mpsc,
-    thread,
-};
-
-use tempfile::TempDir;
-
-/// An agent that gives these answers, one after the other, and what it was asked.
-struct Agent {
-    folder: TempDir,
-    requests: mpsc::Receiver<String>,
-}
-
-impl Agent {
-    fn answering(answers: &'static [(&'static str, &'static str)]) -> Self {
-        let folder = TempDir::new().unwrap();
-        let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
-        let (sender, requests) = mpsc::channel();
-        thread::spawn(move || {
-            for (status, body) in answers {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut line = String::new();
-                BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
-                write!(stream, "HTTP/1.0 {status}\r\n\r\n{body}").unwrap();
-                sender.send(line.trim_end().to_owned()).unwrap();
-            }
-        });
-        Self { folder, requests }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("agent.sock")
-    }
-
-    fn isocast(&self, arguments: &[&str]) -> Output {
-        isocast(arguments).arg("--socket").arg(self.socket()).output().unwrap()
-    }
-}
-
-fn isocast(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_isocast"));
-    command.args(arguments).env_remove("KUBECONFIG").env_remove("HOME");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use support::{Agent, isocast, text};
 
 const PEERS: &str = r#"{"peers": [{
     "name": "tor1", "uid": "u", "address": "10.0.0.2", "asn": 65001, "state": "Established",
@@ -109,7 +58,7 @@ const CHANGES: &str = r#"{"peers": [{"name": "ix1", "known": true,
 #[test]
 fn a_policy_is_posted_to_the_agent_that_knows_what_it_would_change() {
     let agent = Agent::answering(&[("200 OK", CHANGES)]);
-    let file = agent.folder.path().join("policy.yaml");
+    let file = agent.socket().with_file_name("policy.yaml");
     std::fs::write(&file, "{kind: BGPPolicy, metadata: {name: from-ix}, spec: {terms: []}}")
         .unwrap();
 

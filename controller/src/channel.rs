@@ -153,6 +153,7 @@ async fn ask(relay: Relay, node: Object, target: String) -> Result<Answer, ApiEr
         200 => return Ok(Answer { content_type, body: body.into() }),
         400 => Reason::BadRequest,
         404 => Reason::NotFound,
+        409 => Reason::Conflict,
         413 => Reason::RequestEntityTooLarge,
         503 => Reason::ServiceUnavailable,
         _ => Reason::InternalError,

@@ -10,7 +10,9 @@
 extern crate alloc;
 
 pub mod bfd;
+pub mod capture;
 pub mod directory;
+pub mod drops;
 pub mod encap;
 pub mod flow;
 pub mod limits;

@@ -12,6 +12,7 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
+    capture::{self, Served},
     edge::{self, Part},
     maps::Generation,
     packet::{Frame, Ip, TCP, destination_port, ip_len},
@@ -68,17 +69,25 @@ impl Piece {
 /// Forwards a fragment that was sent to a VIP over IPv4.
 #[inline(never)]
 pub fn run_v4(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    settle(forward::<false>(ctx, generation))
+    let mut served = Served::NOBODY;
+    let verdict = forward::<false>(ctx, generation, &mut served);
+    settle(ctx, served, verdict)
 }
 
 /// The same over IPv6.
 #[inline(never)]
 pub fn run_v6(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    settle(forward::<true>(ctx, generation))
+    let mut served = Served::NOBODY;
+    let verdict = forward::<true>(ctx, generation, &mut served);
+    settle(ctx, served, verdict)
 }
 
 #[inline(always)]
-fn forward<const V6: bool>(ctx: *mut xdp_md, generation: Generation) -> Result<u32, Outcome> {
+fn forward<const V6: bool>(
+    ctx: *mut xdp_md,
+    generation: Generation,
+    served: &mut Served,
+) -> Result<u32, Outcome> {
     let frame = Frame::of_argument(ctx);
     if !frame.has(ETHERNET_LEN + ip_len::<V6>()) {
         return Err(Outcome::Malformed);
@@ -100,7 +109,10 @@ fn forward<const V6: bool>(ctx: *mut xdp_md, generation: Generation) -> Result<u
         }
     }
     let flow = Ip { protocol: piece.protocol, ..ip };
-    edge::run::<V6>(&XdpContext::new(ctx), frame, generation, &flow, 0, service, Part::Fragment)
+    let ctx = XdpContext::new(ctx);
+    capture::arrives::<V6>(&ctx, generation, &flow, 0, service);
+    *served = Served::of(service.service);
+    edge::run::<V6>(&ctx, frame, generation, &flow, 0, service, Part::Fragment)
 }
 
 /// Whether a fragment may leave the tunnel here.

@@ -13,6 +13,7 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
+    capture::{self, Served},
     edge::{self, Part},
     maps::Generation,
     packet::{Frame, Ip, TCP, UDP, destination_port, ip_len, same},
@@ -96,17 +97,25 @@ fn transport<const V6: bool>(
 /// is rare must not cost registers where it is not.
 #[inline(never)]
 pub fn run_v4(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    settle(forward::<false>(ctx, generation))
+    let mut served = Served::NOBODY;
+    let verdict = forward::<false>(ctx, generation, &mut served);
+    settle(ctx, served, verdict)
 }
 
 /// The same over IPv6.
 #[inline(never)]
 pub fn run_v6(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    settle(forward::<true>(ctx, generation))
+    let mut served = Served::NOBODY;
+    let verdict = forward::<true>(ctx, generation, &mut served);
+    settle(ctx, served, verdict)
 }
 
 #[inline(always)]
-fn forward<const V6: bool>(ctx: *mut xdp_md, generation: Generation) -> Result<u32, Outcome> {
+fn forward<const V6: bool>(
+    ctx: *mut xdp_md,
+    generation: Generation,
+    served: &mut Served,
+) -> Result<u32, Outcome> {
     let frame = Frame::of_argument(ctx);
     if !frame.has(ETHERNET_LEN + ip_len::<V6>()) {
         return Err(Outcome::Malformed);
@@ -119,16 +128,10 @@ fn forward<const V6: bool>(ctx: *mut xdp_md, generation: Generation) -> Result<u
     let (flow, ports) = quoted::<V6>(frame, ETHERNET_LEN, &ip)?;
     let port = destination_port(ports);
     let key = Key::new(Space::Listener, &flow.destination, 0, flow.protocol, port);
-    match generation.find(&key) {
-        Some(service) if service.tenant != Value::TUNNEL => edge::run::<V6>(
-            &XdpContext::new(ctx),
-            frame,
-            generation,
-            &flow,
-            ports,
-            service,
-            Part::Quote,
-        ),
-        _ => Err(Outcome::UnlistedPort),
-    }
+    let listener = generation.find(&key).filter(|it| it.tenant != Value::TUNNEL);
+    let service = listener.ok_or(Outcome::UnlistedPort)?;
+    let ctx = XdpContext::new(ctx);
+    capture::arrives::<V6>(&ctx, generation, &flow, ports, service);
+    *served = Served::of(service.service);
+    edge::run::<V6>(&ctx, frame, generation, &flow, ports, service, Part::Quote)
 }

@@ -10,7 +10,9 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
-    bfd, decap, echo,
+    bfd,
+    capture::{self, Served},
+    decap, echo,
     edge::{self, Part},
     icmp,
     maps::Generation,
@@ -19,21 +21,27 @@ use crate::{
 };
 
 #[inline(always)]
-pub fn run(ctx: &XdpContext) -> Result<u32, Outcome> {
+pub fn run(ctx: &XdpContext, served: &mut Served) -> Result<u32, Outcome> {
     let frame = Frame::of(ctx);
     if !frame.has(ETHERNET_LEN + ip_len::<false>()) {
         return Ok(XDP_PASS);
     }
     // SAFETY: within the 34 bytes.
     match unsafe { frame.read::<u16>(12) } {
-        ETHERTYPE_IPV4 => family::<false>(ctx, frame),
-        ETHERTYPE_IPV6 if frame.has(ETHERNET_LEN + ip_len::<true>()) => family::<true>(ctx, frame),
+        ETHERTYPE_IPV4 => family::<false>(ctx, frame, served),
+        ETHERTYPE_IPV6 if frame.has(ETHERNET_LEN + ip_len::<true>()) => {
+            family::<true>(ctx, frame, served)
+        }
         _ => Ok(XDP_PASS),
     }
 }
 
 #[inline(always)]
-fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome> {
+fn family<const V6: bool>(
+    ctx: &XdpContext,
+    frame: Frame,
+    served: &mut Served,
+) -> Result<u32, Outcome> {
     // SAFETY: `run` asked for the fixed header.
     let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
     let generation = Generation::in_force()?;
@@ -52,6 +60,8 @@ fn family<const V6: bool>(ctx: &XdpContext, frame: Frame) -> Result<u32, Outcome
             return if listener.tenant == Value::TUNNEL {
                 decap::run::<V6>(ctx, frame, generation, &ip)
             } else {
+                capture::arrives::<V6>(ctx, generation, &ip, ports, listener);
+                *served = Served::of(listener.service);
                 edge::run::<V6>(ctx, frame, generation, &ip, ports, listener, Part::Whole)
             };
         }

@@ -12,7 +12,9 @@
 #![no_main]
 
 mod bfd;
+mod capture;
 mod decap;
+mod drops;
 mod echo;
 mod edge;
 mod fragment;
@@ -35,7 +37,9 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use isocast_dataplane_common::Outcome;
+use isocast_dataplane_common::{Outcome, capture::UNDECIDED};
+
+use crate::capture::Served;
 
 /// Balances and decapsulates.
 #[xdp]
@@ -47,15 +51,25 @@ pub fn isocast(ctx: XdpContext) -> u32 {
 /// The verdict, or what is left to do. The stack that it needs is free again afterwards.
 #[inline(never)]
 fn arrive(ctx: *mut xdp_md) -> u32 {
-    settle(ingress::run(&XdpContext::new(ctx)))
+    let mut served = Served::NOBODY;
+    let verdict = ingress::run(&XdpContext::new(ctx), &mut served);
+    match verdict {
+        Ok(task) if task::is_left(task) => task::of_service(task, served),
+        verdict => settle(ctx, served, verdict),
+    }
 }
 
 /// The verdict; what is dropped is counted.
 #[inline(always)]
-fn settle(verdict: Result<u32, Outcome>) -> u32 {
+fn settle(ctx: *mut xdp_md, served: Served, verdict: Result<u32, Outcome>) -> u32 {
     match verdict {
-        Ok(action) => action,
+        Ok(action) => {
+            capture::leaves(ctx, served, UNDECIDED, action);
+            action
+        }
         Err(reason) => {
+            drops::count(served, reason);
+            capture::leaves(ctx, served, reason as u32, xdp_action::XDP_DROP);
             maps::count(reason);
             xdp_action::XDP_DROP
         }

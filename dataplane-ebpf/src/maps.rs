@@ -87,7 +87,7 @@ impl Generation {
 
     /// Which half of the tables.
     #[inline(always)]
-    pub fn half(self) -> u32 {
+    pub const fn half(self) -> u32 {
         self.half
     }
 

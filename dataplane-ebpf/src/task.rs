@@ -2,11 +2,19 @@
 //!
 //! Functions that call each other share 512 bytes of stack, and the one that balances and
 //! decapsulates needs most of them. What is rare therefore comes after it instead of within it: it
-//! returns a task in place of a verdict. A task keeps the generation that the packet was met in.
+//! returns a task in place of a verdict. A task keeps the generation that the packet was met in, and
+//! whose it is if that is known.
 
 use aya_ebpf::bindings::xdp_md;
 
-use crate::{fragment, icmp, maps::Generation, syncookie};
+use isocast_dataplane_common::{capture::UNDECIDED, limits::SERVICE_POOL};
+
+use crate::{
+    capture::{self, Served},
+    fragment, icmp,
+    maps::Generation,
+    syncookie,
+};
 
 /// Something to be done, by family.
 #[derive(Clone, Copy)]
@@ -25,6 +33,9 @@ const TASK: u32 = 1 << 8;
 const V6: u32 = 1 << 1;
 /// The generation's.
 const HALF: u32 = 1;
+/// Above it is whose packet it is.
+const SERVED: u32 = 16;
+const _: () = assert!(SERVICE_POOL < u16::MAX as usize);
 
 impl Task {
     /// In place of a verdict.
@@ -32,6 +43,18 @@ impl Task {
     pub fn of<const OVER_V6: bool>(self, generation: Generation) -> u32 {
         self as u32 | if OVER_V6 { V6 } else { 0 } | generation.half()
     }
+}
+
+/// Whether this is a task and no verdict.
+#[inline(always)]
+pub const fn is_left(verdict: u32) -> bool {
+    verdict & TASK != 0
+}
+
+/// The task, for a packet of a service.
+#[inline(always)]
+pub const fn of_service(task: u32, served: Served) -> u32 {
+    task | served.to_code() << SERVED
 }
 
 /// The verdict, after whatever is left to do.
@@ -43,17 +66,24 @@ pub fn finish(ctx: *mut xdp_md, verdict: u32) -> u32 {
     const QUOTE_V6: u32 = QUOTE_V4 | V6;
     const FRAGMENT_V4: u32 = Task::Fragment as u32;
     const FRAGMENT_V6: u32 = FRAGMENT_V4 | V6;
-    if verdict & TASK == 0 {
+    if !is_left(verdict) {
         return verdict;
     }
     let generation = Generation::of_half(verdict & HALF);
-    match verdict & !HALF {
-        COOKIE_V4 => syncookie::answer_v4(ctx, generation),
-        COOKIE_V6 => syncookie::answer_v6(ctx, generation),
+    let served = Served::from_code(verdict >> SERVED);
+    match verdict & (1 << SERVED) - 1 & !HALF {
+        COOKIE_V4 => answered(ctx, served, syncookie::answer_v4(ctx, generation)),
+        COOKIE_V6 => answered(ctx, served, syncookie::answer_v6(ctx, generation)),
         QUOTE_V4 => icmp::run_v4(ctx, generation),
         QUOTE_V6 => icmp::run_v6(ctx, generation),
         FRAGMENT_V4 => fragment::run_v4(ctx, generation),
         FRAGMENT_V6 => fragment::run_v6(ctx, generation),
         _ => verdict,
     }
+}
+
+#[inline(always)]
+fn answered(ctx: *mut xdp_md, served: Served, action: u32) -> u32 {
+    capture::leaves(ctx, served, UNDECIDED, action);
+    action
 }

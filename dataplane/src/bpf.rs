@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use isocast_dataplane_common::{bfd, policy, tables};
+use isocast_dataplane_common::{bfd, capture, policy, tables};
 
 /// Types of the programs that are made here from a few instructions.
 #[derive(Clone, Copy, Debug)]
@@ -366,10 +366,12 @@ plain_old_data! {
     BfdSeenValue(bfd::Seen);
     BfdSessionValue(bfd::Session);
     ChainValue(tables::Chain);
+    ControlValue(capture::Control);
     CounterValue(tables::Counter);
     LevelsValue(policy::Levels);
     NameValue(tables::Name);
     PolicyValue(policy::Policy);
+    ProgressValue(capture::Progress);
     RatesValue(policy::Rates);
     RefusedValue(policy::Refused);
     RootValue(tables::Root);

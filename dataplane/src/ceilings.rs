@@ -116,6 +116,11 @@ impl CeilingKeeper {
         Ok(())
     }
 
+    /// The ceilings of a bucket; unknown until the first tables, if a predecessor put them on.
+    pub(crate) fn of(&self, bucket: u32) -> Option<Ceilings> {
+        self.shared.state.lock().kept.get(&bucket).map(|kept| kept.bucket.ceilings)
+    }
+
     /// What a service kept out.
     pub(crate) fn refused(&self, service: u16) -> Result<Refused, MapFailure> {
         let state = self.shared.state.lock();

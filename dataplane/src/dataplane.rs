@@ -24,9 +24,12 @@ use tokio::sync::watch;
 use crate::{
     bpf::{self, Hook},
     canary::{Canary, Questions},
+    capture::Tap,
     counters::Counters,
     directory::{Directories, Entries},
+    drops::Drops,
     errors::{ApplyError, NotInForce, OpenError},
+    explain::InForce,
     grace::GracePeriod,
     guards::{self, Guards},
     header::{self, NextHop},
@@ -86,7 +89,7 @@ pub enum Opened {
 pub struct Generation(pub u32);
 
 impl Generation {
-    const fn half(self) -> u32 {
+    pub(crate) const fn half(self) -> u32 {
         self.0 & 1
     }
 
@@ -107,6 +110,8 @@ pub struct Dataplane {
     directories: Directories,
     rings: Rings,
     guards: Guards,
+    tap: Tap,
+    drops: Drops,
     links: Links,
     /// Held, not pinned: probes end with the process that sends them.
     _probe_links: Vec<OwnedFd>,
@@ -161,6 +166,7 @@ impl Dataplane {
         // Before maps are taken out: a program is loaded with the descriptors of its maps.
         load_programs(&mut ebpf, config.roles).map_err(OpenError::Program)?;
         let Taken { maps, directories, rings, targets } = Taken::of(&mut ebpf)?;
+        let (tap, drops) = (Tap::take(&mut ebpf)?, Drops::take(&mut ebpf)?);
         let generation = Generation(maps.generation()?);
         let in_force = directories.listed(generation.half());
         let ledger = recover(&maps, &targets, &rings, in_force)?;
@@ -194,6 +200,8 @@ impl Dataplane {
             directories,
             rings,
             guards,
+            tap,
+            drops,
             links,
             _probe_links: probe_links,
             _mss_links: mss_links,
@@ -237,13 +245,7 @@ impl Dataplane {
         self.write_numbered(&plan)?;
         self.next_hops.want(self.wanted(&plan.ledger), NEXT_HOP_PATIENCE);
         let secret = &self.config.cluster_secret;
-        let root = Root {
-            flow_key: secret.flow_key(),
-            key_tags: secret.key_tags(),
-            pass_on_max: self.config.pass_on_max,
-            reserved: 0,
-        };
-        self.maps.write_root(next.half(), root)?;
+        self.maps.write_root(next.half(), self.root())?;
         self.directories.put(next.half(), plan.entries.clone()).map_err(failed("ENTRIES"))?;
         if let Some(canary) = &mut self.canary {
             let questions = Questions {
@@ -310,6 +312,46 @@ impl Dataplane {
         Ok(self.links.verify(program.info()?.id())?)
     }
 
+    /// What was put in force last, to be asked.
+    pub(crate) fn in_force(&self) -> InForce<'_> {
+        let half = self.generation.half();
+        InForce {
+            generation: self.generation,
+            root: self.root(),
+            entries: self.directories.listed(half),
+            rings: &self.rings,
+            guards: &self.guards,
+            ledger: &self.ledger,
+            next_hops: &self.next_hops,
+        }
+    }
+
+    /// What this node's generations have besides their directories.
+    fn root(&self) -> Root {
+        let Config { cluster_secret: secret, pass_on_max, .. } = &self.config;
+        Root {
+            flow_key: secret.flow_key(),
+            key_tags: secret.key_tags(),
+            pass_on_max: *pass_on_max,
+            reserved: 0,
+        }
+    }
+
+    /// What is counted of drops.
+    pub(crate) const fn drop_counters(&self) -> &Drops {
+        &self.drops
+    }
+
+    /// Where captured packets come from.
+    pub(crate) const fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// The interface that packets are taken to arrive by, if nobody says which.
+    pub(crate) fn first_uplink(&self) -> Option<&str> {
+        self.config.uplinks.first().map(|uplink| uplink.interface.as_str())
+    }
+
     /// The program that runs on the uplinks.
     pub(crate) fn program(&self) -> Result<&Xdp, ProgramError> {
         self.ebpf.program(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
@@ -317,6 +359,9 @@ impl Dataplane {
 
     /// Names, counters, chains and rings of numbers that nothing in force has.
     fn write_numbered(&mut self, plan: &Plan) -> Result<(), MapFailure> {
+        let fresh = (plan.ledger.services.iter())
+            .filter(|(name, _)| !self.ledger.services.contains_key(*name));
+        self.drops.forget(&fresh.map(|(_, number)| *number).collect())?;
         for (name, &number) in &plan.ledger.services {
             if !self.ledger.services.contains_key(name) {
                 self.maps.write_name(Numbered::Service, number, Some(name))?;

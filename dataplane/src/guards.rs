@@ -143,6 +143,20 @@ impl Guards {
         Ok(())
     }
 
+    /// What is asked of a service's packets in one half of the tables.
+    pub(crate) fn policy(&self, half: u32, service: u16) -> Policy {
+        let [even, odd] = &self.present;
+        let policies = if half == 0 { even } else { odd };
+        policies.get(usize::from(service)).copied().unwrap_or_default()
+    }
+
+    /// The rule of a list in force that decides about a source; none: no rule covers it.
+    pub(crate) fn rule(&self, list: u32, source: IpAddr) -> Option<SourceRule> {
+        let (rules, _) = self.numbers.lists.iter().find(|(_, number)| **number == list)?;
+        let covering = rules.iter().filter(|rule| rule.prefix.contains(&source));
+        covering.max_by_key(|rule| rule.prefix.prefix_len()).copied()
+    }
+
     pub(crate) fn ceilings(&self) -> &CeilingKeeper {
         &self.ceilings
     }

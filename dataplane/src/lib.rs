@@ -8,15 +8,19 @@
 pub mod bfd;
 mod bpf;
 mod canary;
+mod capture;
 mod ceilings;
 mod counters;
 mod dataplane;
 mod directory;
+mod drops;
 mod errors;
+mod explain;
 pub mod fixture;
 mod grace;
 mod guards;
 mod header;
+mod inspect;
 mod keys;
 mod links;
 mod loopback;
@@ -33,7 +37,9 @@ mod rates;
 mod resolve;
 mod rings;
 mod tables;
+mod tenants;
 mod trace;
+mod tunnel;
 
 pub use isocast_dataplane_common::{
     Outcome, limits::PASS_ON_MAX, policy::Refused, tables::Counter,
@@ -41,10 +47,16 @@ pub use isocast_dataplane_common::{
 
 pub use self::{
     canary::{CanaryError, WrongAnswer},
+    capture::{CAPTURE_RECORDS, CaptureError, Captured, CapturedMember, CapturedVerdict, Losses},
     counters::Counters,
     dataplane::{Config, Dataplane, Generation, Opened, Roles, detach},
     errors::{ApplyError, NotInForce, OpenError},
+    explain::{
+        Choice, Explained, Found, Guard, Level, Member, NotAPacket, OuterHeader, PAYLOAD_MAX,
+        Question, Reach, SourceVerdict, Transport,
+    },
     header::{MacAddress, NextHop},
+    inspect::{Difference, InspectError, Inspection},
     keys::ClusterSecret,
     links::{LinkError, Mode, Uplink},
     maps::MapFailure,
@@ -57,4 +69,5 @@ pub use self::{
         Protocol, Ring, ServiceKey, Tables, Vip,
     },
     trace::{Action, Traced},
+    tunnel::TunnelHeader,
 };

@@ -130,6 +130,11 @@ impl NextHopKeeper {
         self.shared.published.subscribe()
     }
 
+    /// A target as it is written now; nothing where there can be none.
+    pub(crate) fn target(&self, number: u16) -> Option<Target> {
+        self.shared.state.lock().targets.read(number).ok()
+    }
+
     /// Replaces what is wanted, and waits, for at most `patience`, until what is new is resolved.
     pub(crate) fn want(&self, wanted: BTreeMap<u16, Wanted>, patience: Duration) {
         let deadline = Instant::now() + patience;

@@ -30,6 +30,19 @@ pub enum Action {
     Aborted,
 }
 
+impl Action {
+    /// The verdict of this number (`enum xdp_action`).
+    pub(crate) const fn of(verdict: u32) -> Self {
+        match verdict {
+            1 => Self::Drop,
+            2 => Self::Pass,
+            3 => Self::Transmit,
+            4 => Self::Redirect,
+            _ => Self::Aborted,
+        }
+    }
+}
+
 impl Dataplane {
     /// Runs a packet through the program as if it had arrived by an interface, `repeat` times.
     /// It is counted as any other; nothing is sent.
@@ -55,13 +68,7 @@ impl Dataplane {
         options.repeat = repeat;
         let result = self.program()?.test_run(options)?;
         out.truncate(result.data_size_out as usize);
-        let action = match result.return_value {
-            1 => Action::Drop,
-            2 => Action::Pass,
-            3 => Action::Transmit,
-            4 => Action::Redirect,
-            _ => Action::Aborted,
-        };
+        let action = Action::of(result.return_value);
         Ok(Traced { action, packet: out, nanoseconds: result.duration.as_nanos() })
     }
 }

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     admin::{self, Views},
     bfd, config_file,
+    inside::Inside,
     memory_file::MemoryFile,
     model::Limits,
     options::{LogFormat, RunOptions},
@@ -44,7 +45,12 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     if let Some(readout) = agent.bfd() {
         bfd::register(&mut registry, readout);
     }
-    let views = Views { status, metrics: Arc::new(registry), inquirer: agent.inquirer() };
+    let views = Views {
+        status,
+        metrics: Arc::new(registry),
+        inquirer: agent.inquirer(),
+        inside: Inside::new(agent.counters()),
+    };
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,28 +1,18 @@
 //! `isocast-agent status`: asks the running agent on its socket and shows the answer.
 
-use std::{fmt::Write, path::Path};
+use std::fmt::Write;
 
-use anyhow::Context;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
-use hyper_util::rt::TokioIo;
-use isocast_api::agent::{NodeStatus, ServiceStatus, Verdict};
-use tokio::net::UnixStream;
+use isocast_api::agent::{NodeStatus, ServiceStatus, Verdict, local::STATUS_PATH};
 
+use super::ask;
 use crate::options::{OutputFormat, StatusOptions};
-
-/// Largest answer that is read.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Shows what the running agent does.
 ///
 /// # Errors
 /// No agent answers on the socket.
 pub fn status(options: &StatusOptions) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime
-        .block_on(ask(&options.admin_socket))
-        .with_context(|| format!("agent at {}", options.admin_socket.display()))?;
+    let answer = ask::ask(&options.admin_socket, STATUS_PATH)?;
     let text = match options.output {
         OutputFormat::Json => String::from_utf8_lossy(&answer).into_owned() + "\n",
         OutputFormat::Table => table(&serde_json::from_slice(&answer)?)?,
@@ -32,21 +22,6 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<()> {
         print!("{text}");
     }
     Ok(())
-}
-
-async fn ask(socket: &Path) -> anyhow::Result<Bytes> {
-    let stream = UnixStream::connect(socket).await.context("connect")?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/v1/status").header(HOST, "agent").body(Empty::<Bytes>::new())?;
-    // Takes the sender along: once it is dropped, the connection ends.
-    let exchange = async move {
-        let answer = sender.send_request(request).await?;
-        anyhow::ensure!(answer.status().is_success(), "status {}", answer.status());
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-        Ok(body.map_err(anyhow::Error::from_boxed)?.to_bytes())
-    };
-    let (answer, _closed) = tokio::join!(exchange, async { connection.await.ok() });
-    answer
 }
 
 fn table(status: &NodeStatus) -> Result<String, std::fmt::Error> {

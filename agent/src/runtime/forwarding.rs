@@ -129,6 +129,11 @@ impl Forwarding {
 // === impl KernelCounters ===
 
 impl KernelCounters {
+    /// What `look` finds in the data plane; nothing before it is open.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Dataplane) -> T) -> Option<T> {
+        self.open.lock().as_ref().map(|open| look(&open.dataplane))
+    }
+
     /// The counters now; nothing before the data plane is open.
     #[must_use]
     pub fn read(&self) -> Option<Counters> {

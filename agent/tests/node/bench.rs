@@ -292,8 +292,14 @@ impl Agent {
 
     /// What `isocast-agent status` shows.
     pub(crate) fn table(&self) -> String {
+        self.command(&["status"])
+    }
+
+    /// What a command of `isocast-agent` shows of this one.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_isocast-agent"))
-            .args(["status", "--admin-socket"])
+            .args(arguments)
+            .arg("--admin-socket")
             .arg(&self.socket)
             .output()
             .unwrap();

@@ -3,11 +3,14 @@
 //! Shared by the agent, which writes them, and by whoever reads them: over the node's socket, or
 //! through the controller. Fields are only ever added.
 
+pub mod dataplane;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use self::dataplane::{CAPTURE_PATH, COUNTERS_PATH, EXPLAIN_PATH, TRACE_PATH};
 use crate::text::Time;
 
 /// `GET /v1/bgp/peers`
@@ -32,8 +35,18 @@ pub const STATUS_PATH: &str = "/v1/status";
 pub const METRICS_PATH: &str = "/metrics";
 
 /// Every path that the controller passes on. All of them only read.
-pub const RELAYED_PATHS: [&str; 6] =
-    [ADVERTISEMENTS_PATH, METRICS_PATH, PEERS_PATH, ROUTES_PATH, STATUS_PATH, WHY_PATH];
+pub const RELAYED_PATHS: [&str; 10] = [
+    ADVERTISEMENTS_PATH,
+    CAPTURE_PATH,
+    COUNTERS_PATH,
+    EXPLAIN_PATH,
+    METRICS_PATH,
+    PEERS_PATH,
+    ROUTES_PATH,
+    STATUS_PATH,
+    TRACE_PATH,
+    WHY_PATH,
+];
 
 /// Entries of a page, if nobody says how many.
 pub const PAGE_DEFAULT: usize = 1000;

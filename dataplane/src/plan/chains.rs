@@ -1,8 +1,8 @@
 //! [`Links`]: what the positions in each ring's slots stand for.
 //!
 //! A slot says who may have its flows besides its own backend; a chain is what of that can travel in
-//! one header: hops of one outer family, none twice, at most [`CHAIN_HOPS`]. Many slots share few
-//! chains. If there are more than there may be, every chain is cut to its first hop: the host that
+//! one header: hops of one outer family, none twice, at most [`CHAIN_HOPS`], and not this node where
+//! the slot's own backend is this node. Many slots share few chains. If there are more than there may be, every chain is cut to its first hop: the host that
 //! had the slot last is the one that most likely has the flow.
 //!
 //! Slots are not read here: the cost is that of backends and chains.
@@ -125,6 +125,10 @@ impl Resolving<'_> {
             let position = usize::from(position);
             let dangling = TablesError::Dangling { what: "backend of a chain", position };
             let &(first, address) = members.get(position).ok_or(dangling)?;
+            // A flow that this host has no socket for is not found here under another address either.
+            if way == Way::Here && self.way(address) == Way::Here {
+                continue;
+            }
             match &mut chain {
                 // From here the first hop is reached as a target of its own.
                 None if way == Way::Here || way == Way::to(address) => {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bfd;
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod ceilings;
 #[cfg(test)]
 mod closed;
@@ -13,7 +15,11 @@ mod edge;
 #[cfg(test)]
 mod end_to_end;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod fragment;
+#[cfg(test)]
+mod helpers;
 #[cfg(test)]
 mod icmp;
 #[cfg(test)]
