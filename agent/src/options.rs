@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedI64ValueParser, value_parser};
+use isocast_api::agent::local::dataplane::LocalSocket;
 use isocast_dataplane::fixture::BACKENDS_MAX;
 use isocast_dataplane_common::limits::MAX_SERVICES;
 
@@ -127,9 +128,16 @@ pub struct FlowOptions {
     /// Bytes after the transport header.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub payload: u16,
-    /// Suppose that this host has a socket of its own for the flow.
-    #[arg(long)]
-    pub local_socket: bool,
+    /// Suppose that this host has a socket of its own for the flow; `closed`: what is left of one.
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "none",
+        default_missing_value = "open",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    pub local_socket: LocalSocket,
     /// Socket of the agent.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     pub admin_socket: PathBuf,

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use isocast_api::agent::local::dataplane::{
-    EXPLAIN_PATH, ExplainView, FlowQuery, MemberView, TRACE_PATH, TraceView,
+    EXPLAIN_PATH, ExplainView, FlowQuery, LocalSocket, MemberView, TRACE_PATH, TraceView,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -34,9 +34,16 @@ pub(crate) struct FlowArguments {
     /// Bytes after the transport header
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) payload: u16,
-    /// Suppose that the node has a socket of its own for the flow
-    #[arg(long)]
-    pub(crate) local_socket: bool,
+    /// Suppose that the node has a socket of its own for the flow; `closed`: what is left of one
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "none",
+        default_missing_value = "open",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    pub(crate) local_socket: LocalSocket,
     #[command(flatten)]
     pub(crate) at: At,
     /// Form of the answer

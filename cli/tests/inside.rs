@@ -39,7 +39,7 @@ fn a_flow_is_explained_stage_by_stage() {
     let flow = ["explain", "tcp", "192.0.2.1:4711", "203.0.113.10:80"];
 
     let output = agent.isocast(&flow);
-    let json = agent.isocast(&[&flow[..], &["--syn", "-o", "json"]].concat());
+    let json = agent.isocast(&[&flow[..], &["--syn", "--local-socket", "-o", "json"]].concat());
 
     let expected = "\
 parse          TCP from 192.0.2.1:4711 to 203.0.113.10:80
@@ -48,8 +48,8 @@ action         transmit by up0 [2J
     assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
     let asked: Vec<_> = agent.requests.try_iter().collect();
     let question = "protocol=tcp&source=192.0.2.1&sourcePort=4711&destination=203.0.113.10&port=80";
-    for (asked, syn) in asked.iter().zip(["false", "true"]) {
-        let rest = format!("&syn={syn}&payload=0&class=0&socket=false HTTP/1.0");
+    for (asked, (syn, socket)) in asked.iter().zip([("false", "none"), ("true", "open")]) {
+        let rest = format!("&syn={syn}&payload=0&class=0&socket={socket} HTTP/1.0");
         assert_eq!(*asked, format!("GET /v1/dataplane/explain?{question}{rest}"));
     }
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use isocast_dataplane_common::{
     NO_BACKEND, NO_CHAIN, Outcome, RingPlace, Slot,
     directory::{Address, Key, Space, Value},
-    encap::{ETHERNET_LEN, FLAG_COOKIE, GUE_LEN},
+    encap::{ETHERNET_LEN, FLAG_COOKIE, FLAG_RETURNS, GUE_LEN},
     flow::Flow,
     tables::{ECHO_V4, ECHO_V6, Target},
 };
@@ -26,7 +26,7 @@ use self::outer::Outer;
 pub(crate) use self::tables::{InForce, Lookup};
 pub use self::{
     guard::{Guard, Level, SourceVerdict},
-    packet::{NotAPacket, PAYLOAD_MAX, Question, Transport},
+    packet::{Claim, NotAPacket, PAYLOAD_MAX, Question, Transport},
 };
 use crate::{
     Action, BackendKey, ServiceKey,
@@ -206,7 +206,7 @@ fn balance(
     let Some((place, slot)) = tables.slot(ring, hash) else {
         return explained(None, End::dropped(Outcome::TablesInconsistent, frame));
     };
-    let flags = if guard.as_ref().is_some_and(Guard::is_challenged) { FLAG_COOKIE } else { 0 };
+    let mut flags = if guard.as_ref().is_some_and(Guard::is_challenged) { FLAG_COOKIE } else { 0 };
     let turn = Turn::of(tables, question, slot);
     let choice = Choice {
         hash,
@@ -229,7 +229,8 @@ fn balance(
             backend: Some(Member::of(tables, number)),
             ..End::dropped(Outcome::NextHopUnresolved, frame)
         },
-        Some(Turn { number, target, hops, .. }) => {
+        Some(Turn { number, target, hops, returns, .. }) => {
+            flags |= if returns { FLAG_RETURNS } else { 0 };
             let outer = Outer::of(question, hash, tenant, flags);
             let inner = frame.get(ETHERNET_LEN..).unwrap_or_default();
             let (header, frame) = outer.encapsulate(&target, &hops, inner);
@@ -252,6 +253,8 @@ struct Turn {
     target: Target,
     /// Who is asked in turn, after that.
     hops: Vec<Address>,
+    /// The last of them is this node, which has what is left of a closed connection.
+    returns: bool,
     /// It is this node, and keeps the packet.
     delivered: bool,
     asks_for_socket: bool,
@@ -263,8 +266,14 @@ impl Turn {
         let number = slot.current;
         let target = tables.target(number)?;
         let is_here = target.flags & Target::LOCAL != 0;
-        let settled =
-            Self { number, target, hops: Vec::new(), delivered: is_here, asks_for_socket: false };
+        let settled = Self {
+            number,
+            target,
+            hops: Vec::new(),
+            returns: false,
+            delivered: is_here,
+            asks_for_socket: false,
+        };
         // Only a TCP packet within a connection can be told to be a stranger's.
         if slot.chain == NO_CHAIN || !question.is_within_connection() {
             return Some(settled);
@@ -274,13 +283,18 @@ impl Turn {
         if !is_here {
             return Some(Self { hops, ..settled });
         }
-        if question.has_socket() {
-            return Some(Self { asks_for_socket: true, ..settled });
+        let asked = Self { asks_for_socket: true, ..settled };
+        let (number, target) = (chain.first, tables.target(chain.first)?);
+        let returns = question.claim() == Claim::Closed;
+        // What is left of a closed connection is enough where nobody else can be asked.
+        let cannot_ask = returns && target.flags & Target::READY == 0;
+        if question.claim() == Claim::Open || cannot_ask {
+            return Some(asked);
         }
         // The first further hop is sent to as a target of its own.
         hops.drain(..hops.len().min(1));
-        let (number, target) = (chain.first, tables.target(chain.first)?);
-        Some(Self { number, target, hops, delivered: false, asks_for_socket: true })
+        hops.extend(returns.then(|| address_words(outer::source(&target))));
+        Some(Self { number, target, hops, returns, delivered: false, ..asked })
     }
 }
 

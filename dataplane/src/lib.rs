@@ -52,8 +52,8 @@ pub use self::{
     dataplane::{Config, Dataplane, Generation, Opened, Roles, detach},
     errors::{ApplyError, NotInForce, OpenError},
     explain::{
-        Choice, Explained, Found, Guard, Level, Member, NotAPacket, OuterHeader, PAYLOAD_MAX,
-        Question, Reach, SourceVerdict, Transport,
+        Choice, Claim, Explained, Found, Guard, Level, Member, NotAPacket, OuterHeader,
+        PAYLOAD_MAX, Question, Reach, SourceVerdict, Transport,
     },
     header::{MacAddress, NextHop},
     inspect::{Difference, InspectError, Inspection},

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use isocast_dataplane_common::{
     CHAIN_HOPS,
     encap::{
-        ETHERNET_LEN, FLAG_COOKIE, FLAG_PROBE, FLAG_SECOND_HOP, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN,
-        PORT, UDP_LEN,
+        ETHERNET_LEN, FLAG_COOKIE, FLAG_PROBE, FLAG_RETURNS, FLAG_SECOND_HOP, GUE_LEN, HOP_V4_LEN,
+        HOP_V6_LEN, PORT, UDP_LEN,
     },
 };
 
@@ -24,9 +24,6 @@ pub struct TunnelHeader {
     /// Who is asked in turn if the destination does not know the flow.
     pub further_hops: Vec<IpAddr>,
 }
-
-/// Packet flag: the last hop is the host that has what is left of a closed connection.
-const FLAG_RETURNS: u8 = 8;
 
 /// Names of packet flags.
 const FLAGS: [(u8, &str); 4] = [
@@ -144,6 +141,6 @@ mod tests {
     #[test]
     fn flags_have_names() {
         assert_eq!(TunnelHeader::flag_names(0), [""; 0]);
-        assert_eq!(TunnelHeader::flag_names(0x47), ["probe", "second-hop", "cookie", "0x40"]);
+        assert_eq!(TunnelHeader::flag_names(0x4e), ["second-hop", "cookie", "returns", "0x40"]);
     }
 }

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use isocast_api::agent::local::dataplane::{
-    ExplainView, FlowProtocol, FlowQuery, MemberView, OuterView, SlotView, StageView, TraceView,
-    TunnelView,
+    ExplainView, FlowProtocol, FlowQuery, LocalSocket, MemberView, OuterView, SlotView, StageView,
+    TraceView, TunnelView,
 };
 use isocast_dataplane::{
-    Action, Choice, Difference, Explained, Found, Inspection, Member, NotAPacket, OuterHeader,
-    Question, Reach, Transport, TunnelHeader,
+    Action, Choice, Claim, Difference, Explained, Found, Inspection, Member, NotAPacket,
+    OuterHeader, Question, Reach, Transport, TunnelHeader,
 };
 
 use super::{About, admission, service_ref};
@@ -24,7 +24,11 @@ pub(super) fn question(query: &FlowQuery) -> Result<Question, NotAPacket> {
     };
     let question = Question::new(query.source, query.destination, transport)?;
     let question = question.with_payload(query.payload)?;
-    Ok(question.with_traffic_class(query.class).with_socket(query.socket))
+    Ok(question.with_traffic_class(query.class).with_claim(match query.socket {
+        LocalSocket::None => Claim::None,
+        LocalSocket::Closed => Claim::Closed,
+        LocalSocket::Open => Claim::Open,
+    }))
 }
 
 /// What the tables say.

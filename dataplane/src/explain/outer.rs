@@ -96,6 +96,12 @@ impl Outer {
     }
 }
 
+/// The outer source of what is sent to a target.
+pub(super) fn source(target: &Target) -> IpAddr {
+    let template: Vec<u8> = target.header.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    addresses(&template, target.flags & Target::IPV6 != 0).0
+}
+
 /// Source and destination of a ready-made header.
 fn addresses(template: &[u8], is_v6: bool) -> (IpAddr, IpAddr) {
     let (at, len) = if is_v6 { (ETHERNET_LEN + 8, 16) } else { (ETHERNET_LEN + 12, 4) };

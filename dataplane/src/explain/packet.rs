@@ -15,7 +15,19 @@ pub struct Question {
     transport: Transport,
     traffic_class: u8,
     payload: u16,
-    has_socket: bool,
+    claim: Claim,
+}
+
+/// What this host itself has of the connection that a packet belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing.
+    #[default]
+    None,
+    /// What is left of a closed one.
+    Closed,
+    /// A socket, or a listener whose SYN cookie the packet acknowledges.
+    Open,
 }
 
 /// What follows the IP header.
@@ -68,8 +80,8 @@ impl Question {
         if source.is_ipv4() != destination.is_ipv4() {
             return Err(NotAPacket::Families);
         }
-        let (traffic_class, payload, has_socket) = (0, 0, false);
-        Ok(Self { source, destination, transport, traffic_class, payload, has_socket })
+        let (traffic_class, payload, claim) = (0, 0, Claim::None);
+        Ok(Self { source, destination, transport, traffic_class, payload, claim })
     }
 
     /// With this many zeros after the transport header.
@@ -90,11 +102,10 @@ impl Question {
         self
     }
 
-    /// Whether this host has a socket of its own for the flow, or a listener whose SYN cookie the
-    /// packet acknowledges.
+    /// What this host itself has of the flow.
     #[must_use]
-    pub const fn with_socket(mut self, has_socket: bool) -> Self {
-        self.has_socket = has_socket;
+    pub const fn with_claim(mut self, claim: Claim) -> Self {
+        self.claim = claim;
         self
     }
 
@@ -114,8 +125,8 @@ impl Question {
         self.payload
     }
 
-    pub(super) const fn has_socket(&self) -> bool {
-        self.has_socket
+    pub(super) const fn claim(&self) -> Claim {
+        self.claim
     }
 
     /// A TCP packet that opens a connection: SYN without ACK.

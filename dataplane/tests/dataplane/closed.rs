@@ -16,7 +16,7 @@ use crate::support::{
     },
     packet::{ACK, Flow, Tunnel, encapsulate, flow, hops, reverse, tcp, too_big},
 };
-use isocast_dataplane::{Action, Dataplane, Outcome, Protocol, Tables};
+use isocast_dataplane::{Action, Claim, Dataplane, Outcome, Protocol, Question, Tables, Transport};
 
 /// Packet flags of the tunnel.
 const SECOND_HOP: u8 = 2;
@@ -138,7 +138,8 @@ fn an_edge_that_is_the_backend_asks_others_first() {
     {
         tables.edge.rings = vec![ring(0, chain)];
         node.with_tables(&tables, |bench| {
-            let inner = tcp(closed_connection("192.0.2.10"), ACK, 0);
+            let closed = closed_connection("192.0.2.10");
+            let inner = tcp(closed, ACK, 0);
             let traced = bench.arrive(&inner);
             let leaving = Tunnel {
                 source: address(OWN_V4),
@@ -152,6 +153,12 @@ fn an_edge_that_is_the_backend_asks_others_first() {
             };
             let wanted = bench.leaving(&encapsulate(&leaving, &inner));
             assert_eq!((traced.action, traced.packet), (Action::Transmit, wanted));
+
+            let Flow { source, destination, source_port, port } = closed;
+            let within = Transport::Tcp { source_port, port, syn: false };
+            let question = Question::new(source, destination, within).expect("a packet");
+            let question = question.with_claim(Claim::Closed);
+            assert_eq!(bench.dataplane.inspect(&question).expect("test run").differences, []);
         });
     }
 }

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use isocast_dataplane::{
-    Action, Backend, BackendKey, Ceilings, Dataplane, DecapTables, EdgeTables, Found, Inspection,
-    Level, Member, Outcome, PAYLOAD_MAX, Protocol, Question, Ring, ServiceKey, ServicePolicy,
-    SourceList, SourceRule, Tables, Transport, TunnelHeader, Vip,
+    Action, Backend, BackendKey, Ceilings, Claim, Dataplane, DecapTables, EdgeTables, Found,
+    Inspection, Level, Member, Outcome, PAYLOAD_MAX, Protocol, Question, Ring, ServiceKey,
+    ServicePolicy, SourceList, SourceRule, Tables, Transport, TunnelHeader, Vip,
 };
 use isocast_dataplane_common::{NO_BACKEND, NO_CHAIN, RING_SLOTS_MIN, Slot, encap::FLAG_COOKIE};
 use proptest::{
@@ -246,7 +246,7 @@ fn flow_that_this_node_has_no_socket_for_goes_on_to_the_chain() {
 
         let within = bench.dataplane.inspect(&ask(tcp(false))).expect("test run");
         let opens = bench.dataplane.inspect(&ask(tcp(true))).expect("test run");
-        let owned = bench.dataplane.explain_arrival(&ask(tcp(false)).with_socket(true));
+        let owned = bench.dataplane.explain_arrival(&ask(tcp(false)).with_claim(Claim::Open));
 
         assert_eq!((&within.differences, &opens.differences), (&Vec::new(), &Vec::new()));
         let outer = within.explained.outer.expect("a header");

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
@@ -48,9 +49,22 @@ pub struct FlowQuery {
     /// DSCP and ECN.
     #[serde(default)]
     pub class: u8,
-    /// The node has a socket of its own for the flow.
+    /// What the node itself has of the flow.
     #[serde(default)]
-    pub socket: bool,
+    pub socket: LocalSocket,
+}
+
+/// What a node itself has of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LocalSocket {
+    /// Nothing.
+    #[default]
+    None,
+    /// What is left of a closed connection.
+    Closed,
+    /// A socket.
+    Open,
 }
 
 /// Protocols that a flow can have.
@@ -416,7 +430,7 @@ impl FlowQuery {
             syn: false,
             payload: 0,
             class: 0,
-            socket: false,
+            socket: LocalSocket::None,
         })
     }
 
@@ -437,8 +451,29 @@ impl FlowQuery {
             ("syn", self.syn.to_string()),
             ("payload", self.payload.to_string()),
             ("class", self.class.to_string()),
-            ("socket", self.socket.to_string()),
+            ("socket", self.socket.as_str().to_owned()),
         ]
+    }
+}
+
+// === impl LocalSocket ===
+
+impl LocalSocket {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Closed => "closed",
+            Self::Open => "open",
+        }
+    }
+}
+
+impl FromStr for LocalSocket {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::None, Self::Closed, Self::Open];
+        all.into_iter().find(|it| it.as_str() == text).ok_or("must be none, closed or open")
     }
 }
 
