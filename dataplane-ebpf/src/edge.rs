@@ -100,8 +100,8 @@ pub fn run<const V6: bool>(
         return match part {
             // RFC 1122 §3.2.2: no error about an error.
             Part::Quote => Err(Outcome::TooBig),
-            _ if V6 => Ok(mtu::too_big_v6(ctx.ctx, target.room)),
-            _ => Ok(mtu::too_big_v4(ctx.ctx, target.room)),
+            _ if V6 => Ok(mtu::too_big_v6(ctx.ctx, target.room, service.service)),
+            _ => Ok(mtu::too_big_v4(ctx.ctx, target.room, service.service)),
         };
     }
     if part == Part::Whole && service.tenant & Value::CLAMP != 0 && ip.protocol == TCP {

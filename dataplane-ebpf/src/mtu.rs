@@ -20,6 +20,7 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
+    capture::Served,
     header::{adjust, fold, transmit},
     maps,
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, Ip, ip_len},
@@ -35,16 +36,16 @@ const QUOTE_LEN: usize = 128;
 /// No path of IPv6 is narrower, and no host believes that one is (RFC 8200 §5).
 const IPV6_MINIMUM: u32 = 1280;
 
-/// Answers an IPv4 packet that is longer than `room`, if it may be answered.
+/// Answers an IPv4 packet of a service that is longer than `room`, if it may be answered.
 #[inline(never)]
-pub fn too_big_v4(ctx: *mut xdp_md, room: u32) -> u32 {
-    settle(answer::<false>(ctx, room))
+pub fn too_big_v4(ctx: *mut xdp_md, room: u32, service: u16) -> u32 {
+    settle(ctx, Served::of(service), answer::<false>(ctx, room))
 }
 
 /// The same over IPv6.
 #[inline(never)]
-pub fn too_big_v6(ctx: *mut xdp_md, room: u32) -> u32 {
-    settle(answer::<true>(ctx, room))
+pub fn too_big_v6(ctx: *mut xdp_md, room: u32, service: u16) -> u32 {
+    settle(ctx, Served::of(service), answer::<true>(ctx, room))
 }
 
 #[inline(always)]

@@ -192,6 +192,7 @@ fn balance(
 ) -> Explained {
     let frame = question.frame();
     let Value { index, service: number, tenant } = service;
+    let by_address = tenant & Value::BY_ADDRESS != 0;
     let tenant = tenant & Value::TENANT;
     let found = Found::Service { service: tables.service(number), number, tenant };
     let guard = Guard::of(tables, &service, question, level);
@@ -202,7 +203,7 @@ fn balance(
     if let Some(reason) = guard.as_ref().and_then(Guard::refusal) {
         return explained(None, End::dropped(reason, frame));
     }
-    let (hash, ring) = (flow_hash(tables, question), RingPlace::from_code(index));
+    let (hash, ring) = (flow_hash(tables, question, by_address), RingPlace::from_code(index));
     let Some((place, slot)) = tables.slot(ring, hash) else {
         return explained(None, End::dropped(Outcome::TablesInconsistent, frame));
     };
@@ -229,6 +230,12 @@ fn balance(
             backend: Some(Member::of(tables, number)),
             ..End::dropped(Outcome::NextHopUnresolved, frame)
         },
+        Some(Turn { number, target, .. })
+            if frame.len().saturating_sub(ETHERNET_LEN) > target.room as usize =>
+        {
+            let backend = Some(Member::of(tables, number));
+            End { backend, ..too_big(tables, frame, target.room, ingress) }
+        }
         Some(Turn { number, target, hops, returns, .. }) => {
             flags |= if returns { FLAG_RETURNS } else { 0 };
             let outer = Outer::of(question, hash, tenant, flags);
@@ -315,6 +322,28 @@ pub(crate) fn further(tables: &impl Lookup, slot: Slot) -> Vec<Member> {
         .collect()
 }
 
+/// A packet that does not fit the path to its backend with an outer header on. At most some hundred
+/// a second are answered; that this one would be among them is supposed.
+fn too_big(tables: &impl Lookup, frame: Vec<u8>, room: u32, ingress: u32) -> End {
+    const IPV6_MINIMUM: u32 = 1280;
+    let is_v4 = packet::is_ipv4(&frame);
+    if !is_v4 && room < IPV6_MINIMUM {
+        return End::dropped(Outcome::TooBig, frame);
+    }
+    match tables.target(if is_v4 { ECHO_V4 } else { ECHO_V6 }) {
+        None => End::dropped(Outcome::TablesInconsistent, frame),
+        Some(way) if way.flags & Target::READY == 0 => {
+            End::dropped(Outcome::NextHopUnresolved, frame)
+        }
+        Some(way) => End {
+            action: sent(&way, ingress),
+            outcome: Some(Outcome::TooBigAnswered),
+            interface: Some(way.interface),
+            ..End::passed(packet::too_big(&frame, &way, room))
+        },
+    }
+}
+
 /// An echo request for a service's address.
 fn echo(tables: &impl Lookup, frame: Vec<u8>, ingress: u32) -> End {
     let is_v4 = packet::is_ipv4(&frame);
@@ -344,8 +373,9 @@ fn tunnel(tables: &impl Lookup, question: &Question) -> Outcome {
     if tables.root().key_tags.contains(&0) { Outcome::UnknownEncap } else { Outcome::WrongKey }
 }
 
-fn flow_hash(tables: &impl Lookup, question: &Question) -> u64 {
-    let (source_port, port) = question.ports();
+/// Flows of a service that takes fragments are told apart by addresses alone.
+fn flow_hash(tables: &impl Lookup, question: &Question, by_address: bool) -> u64 {
+    let (source_port, port) = if by_address { (0, 0) } else { question.ports() };
     let ports = u32::from(port.to_be()) << 16 | u32::from(source_port.to_be());
     let flow = Flow {
         source: address_words(question.source()),

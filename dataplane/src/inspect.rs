@@ -163,6 +163,12 @@ fn differences(
 ) -> Vec<Difference> {
     let mut differences = Vec::new();
     let counted = counted(before, after);
+    // Answers to what does not fit have a pace, which no table knows.
+    if explained.outcome == Some(Outcome::TooBigAnswered)
+        && counted.contains_key(&Outcome::AnswerLimited)
+    {
+        return differences;
+    }
     let is_cookie = is_cookie(explained, traced, &counted);
     if traced.action != explained.action && !is_cookie {
         differences.push(Difference::Action);

@@ -252,6 +252,48 @@ pub(super) fn echo_reply(mut frame: Vec<u8>, target: &Target) -> Vec<u8> {
     frame
 }
 
+/// What the sender of a packet that is too big is told (RFC 1191 §4, RFC 4443 §3.2).
+pub(super) fn too_big(frame: &[u8], way: &Target, room: u32) -> Vec<u8> {
+    const QUOTE_LEN: usize = 128;
+    const HOP_LIMIT: u8 = 64;
+    let is_v4 = is_ipv4(frame);
+    let quote = frame.get(ETHERNET_LEN..ETHERNET_LEN + QUOTE_LEN).unwrap_or_default();
+    let (addresses, len) = if is_v4 { (12, 4) } else { (8, 16) };
+    let read = |at: usize| quote.get(at..at + len).unwrap_or_default();
+    let (source, destination) = (read(addresses), read(addresses + len));
+    let mut message = if is_v4 { vec![3, 4, 0, 0] } else { vec![2, 0, 0, 0] };
+    message.extend(room.to_be_bytes());
+    message.extend(quote);
+    let size = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    let pseudo: Vec<u8> = if is_v4 {
+        Vec::new()
+    } else {
+        [destination, source, &size.to_be_bytes(), &[0, 58]].concat()
+    };
+    let checksum = !fold(sum(&[&pseudo, message.as_slice()].concat()));
+    put(&mut message, 2, &checksum.to_ne_bytes());
+
+    let mut answer: Vec<u8> = way.header.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    answer.truncate(ETHERNET_LEN - 2);
+    if is_v4 {
+        answer.extend([0x08, 0x00, 0x45, 0]);
+        answer.extend((20 + size).to_be_bytes());
+        answer.extend([0, 0, 0, 0, HOP_LIMIT, 1, 0, 0]);
+    } else {
+        answer.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        answer.extend(size.to_be_bytes());
+        answer.extend([58, HOP_LIMIT]);
+    }
+    answer.extend(destination);
+    answer.extend(source);
+    if is_v4 {
+        let checksum = !fold(sum(answer.get(ETHERNET_LEN..).unwrap_or_default()));
+        put(&mut answer, ETHERNET_LEN + 10, &checksum.to_ne_bytes());
+    }
+    answer.extend(message);
+    answer
+}
+
 /// Replaces the first byte of the word at `at` and repairs the checksum (RFC 1624, equation 3).
 fn rewrite(frame: &mut [u8], at: usize, checksum: usize, byte: u8) {
     let word = |frame: &[u8], at: usize| {

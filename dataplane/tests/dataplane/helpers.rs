@@ -13,16 +13,21 @@ const ALLOWED: &[(i32, &str)] = &[
     // Time stamps of BFD and of captured packets, and the window in which packets to further hops
     // are counted: never on the road of a packet to the slot's own backend.
     (5, "bpf_ktime_get_ns"),
+    // The clamped segment size of a host's own handshakes.
+    (9, "bpf_skb_store_bytes"),
+    (11, "bpf_l4_csum_replace"),
     // Which CPU's packet it was, in a capture.
     (8, "bpf_get_smp_processor_id"),
     // Out of another interface than a packet came by.
     (23, "bpf_redirect"),
+    // What the sender of a packet that is too big is told.
+    (28, "bpf_csum_diff"),
     // The tunnel's entropy of a health check.
     (34, "bpf_get_hash_recalc"),
     // Room for the outer header: XDP, and tc.
     (44, "bpf_xdp_adjust_head"),
     (50, "bpf_skb_adjust_room"),
-    // A SYN becomes the answer to it, whose length is another.
+    // A packet becomes the answer to it, whose length is another.
     (65, "bpf_xdp_adjust_tail"),
     // Whose connection is this? A socket's, or one that a listener's cookie stands for.
     (86, "bpf_sk_release"),
@@ -46,7 +51,6 @@ const OTHERS: &[(i32, &str)] = &[
     (7, "bpf_get_prandom_u32"),
     (12, "bpf_tail_call"),
     (25, "bpf_perf_event_output"),
-    (28, "bpf_csum_diff"),
     (51, "bpf_redirect_map"),
     (54, "bpf_xdp_adjust_meta"),
     (69, "bpf_fib_lookup"),
