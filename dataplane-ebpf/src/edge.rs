@@ -48,8 +48,7 @@ pub fn run<const V6: bool>(
     let challenged = service.tenant & Value::GUARDED != 0 && {
         let transport = ETHERNET_LEN + ip_len::<V6>();
         let is_whole = part == Part::Whole;
-        let begins =
-            is_whole && ip.protocol == TCP && limits::begins_connection(frame, transport);
+        let begins = is_whole && ip.protocol == TCP && limits::begins_connection(frame, transport);
         limits::admit::<V6>(generation, ip, service, begins)? && is_whole
     };
     let root = generation.root()?;
