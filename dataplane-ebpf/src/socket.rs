@@ -5,7 +5,9 @@ use core::ffi::c_void;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{bpf_sock, bpf_sock_tuple, tcphdr},
-    helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_check_syncookie},
+    helpers::generated::{
+        bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_timewait_sock, bpf_tcp_check_syncookie,
+    },
     programs::XdpContext,
 };
 
@@ -19,6 +21,10 @@ const LISTEN: u32 = 10;
 const TCP_LEN: usize = 20;
 /// `BPF_F_CURRENT_NETNS`: the namespace of the interface.
 const THIS_NAMESPACE: u64 = u64::MAX;
+
+/// Offset in `struct tcp_timewait_sock` of the sequence number that is expected next; 0: unknown.
+#[unsafe(no_mangle)]
+static TIME_WAIT_EXPECTS_AT: u32 = 0;
 
 /// A socket that is held while it is looked at.
 #[derive(Clone, Copy)]
@@ -34,6 +40,29 @@ impl Held {
     fn state(self) -> u32 {
         // SAFETY: the socket is held.
         unsafe { (&raw const (*self.0).state).read_volatile() }
+    }
+
+    /// Whether it is in `TIME_WAIT` of the connection that a segment with this sequence number
+    /// belongs to: it expects no other, or has seen it. Who opens a connection between the same
+    /// ports begins it far beyond.
+    #[inline(always)]
+    fn expects(self, sequence: u32) -> bool {
+        /// A user has no more on the way in its last moments.
+        const WINDOW: u32 = 1 << 16;
+        // SAFETY: a constant of the program, which the host sets before it is loaded; the kernel's
+        // own description of the structure says that a word is there.
+        unsafe {
+            let at = (&raw const TIME_WAIT_EXPECTS_AT).read_volatile();
+            if at == 0 {
+                return false;
+            }
+            let socket = bpf_skc_to_tcp_timewait_sock(self.as_ptr());
+            if socket.is_null() {
+                return false;
+            }
+            let expected = socket.byte_add(at as usize).cast::<u32>().read_volatile();
+            expected.wrapping_sub(sequence) <= WINDOW
+        }
     }
 
     #[inline(always)]
@@ -85,16 +114,18 @@ pub fn with<const V6: bool, T>(
 pub enum Claim {
     /// Nothing.
     None,
-    /// What is left of a closed one. It may be an earlier one between the same ports, and the
-    /// packet another host's: a user's ports come round, and anycast moved the user in between.
+    /// What is left of a closed one, which is not known to be this one. It is an earlier one between
+    /// the same ports, and the packet another host's: a user's ports come round, and anycast moved
+    /// the user in between.
     Closed,
-    /// The connection: established, half-open, or half-closed by a process that still has it. Or a
+    /// The connection: established, half-open, half-closed, or closed just now. Or a
     /// listener that would take the packet for one: it acknowledges a SYN cookie of its own, so the
     /// connection is in no table yet.
     Open,
 }
 
-/// What this host has of the connection that a packet belongs to.
+/// What this host has of the connection that the packet at `at` belongs to; eight bytes of its
+/// transport header are within bounds.
 #[inline(always)]
 pub fn claim<const V6: bool>(
     ctx: &XdpContext,
@@ -103,7 +134,10 @@ pub fn claim<const V6: bool>(
     ip: &Ip,
     ports: u32,
 ) -> Claim {
+    // SAFETY: callers asked for eight bytes of the transport header.
+    let sequence = u32::from_be(unsafe { frame.read(at + ip_len::<V6>() + 4) });
     let look = |socket: Held| match socket.state() {
+        TIME_WAIT if socket.expects(sequence) => Claim::Open,
         TIME_WAIT => Claim::Closed,
         LISTEN if !acknowledges_cookie::<V6>(socket, frame, at) => Claim::None,
         _ => Claim::Open,

@@ -15,6 +15,7 @@ use aya::{
 use isocast_dataplane_common::{NO_BACKEND, Outcome, encap::ETHERNET_LEN, flow::Flow};
 
 use crate::{
+    btf::{self, TIME_WAIT_EXPECTS_AT},
     directory::Entries,
     errors::OpenError,
     header::address_words,
@@ -92,7 +93,9 @@ enum Expected {
 impl Canary {
     /// Loads the second instance over the maps that are pinned in `dir`.
     pub(crate) fn open(object: &[u8], program: &str, dir: &Path) -> Result<Self, OpenError> {
+        let time_wait_expects_at = btf::time_wait_expects_at();
         let mut loader = EbpfLoader::new();
+        loader.override_global(TIME_WAIT_EXPECTS_AT, &time_wait_expects_at, true);
         for name in SHARED {
             loader.map_pin_path(name, dir.join(name));
         }

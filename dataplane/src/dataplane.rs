@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::{
     bpf::{self, Hook},
+    btf::{self, TIME_WAIT_EXPECTS_AT},
     canary::{Canary, Questions},
     capture::Tap,
     counters::Counters,
@@ -155,7 +156,9 @@ impl Dataplane {
             pins::create(dir)
                 .map_err(|source| OpenError::Pin { path: config.pin_dir.clone(), source })?;
         }
+        let time_wait_expects_at = btf::time_wait_expects_at();
         let mut loader = EbpfLoader::new();
+        loader.override_global(TIME_WAIT_EXPECTS_AT, &time_wait_expects_at, true);
         for name in MAP_NAMES.into_iter().chain(guards::MAP_NAMES) {
             loader.map_pin_path(name, dir.join(name));
         }

@@ -7,6 +7,7 @@
 
 pub mod bfd;
 mod bpf;
+mod btf;
 mod canary;
 mod capture;
 mod ceilings;

@@ -4,6 +4,7 @@
 use std::{
     io::Read as _,
     net::{Shutdown, TcpListener, TcpStream},
+    time::{Duration, Instant},
 };
 
 use crate::support::{
@@ -200,4 +201,35 @@ fn a_connection_lives_although_an_earlier_one_of_its_ports_is_remembered_elsewhe
     for connection in later {
         connection.close().expect("close");
     }
+}
+
+#[test]
+fn the_end_of_a_connection_is_its_own_hosts() {
+    let network = Network::new("itsown", 4);
+    let open = |host: usize| {
+        network.hosts[host].enter(|| Dataplane::open(network.config(host)).expect("open").0)
+    };
+    let backends = [host_addresses(BACKEND)[0].clone(), host_addresses(BACKEND + 1)[0].clone()];
+    let mut nodes = host_addresses(EDGE).to_vec();
+    nodes.extend(backends.clone());
+    let (mut edge, mut first) = (open(EDGE), open(BACKEND));
+    first.apply(&backend_tables(&nodes)).expect("first");
+    serve(&network.hosts[BACKEND], "first");
+    edge.apply(&edge_tables(&backends, 0, &[1])).expect("edge");
+
+    for vip in VIPS {
+        let mut connection = Connection::open(&network.hosts[CLIENT], vip).expect("connect");
+        assert_eq!(connection.ask().expect("answer"), "first");
+        connection.close().expect("close");
+    }
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let unacknowledged =
+        || network.hosts[CLIENT].run("ss -Htan state last-ack state closing state fin-wait-1");
+    while !unacknowledged().is_empty() {
+        assert!(Instant::now() < deadline, "the client's FIN was never acknowledged");
+        std::thread::yield_now();
+    }
+    let outcomes = first.counters().expect("counters").outcomes;
+    assert_eq!(outcomes[&Outcome::SecondChance], 0, "nobody else is asked");
 }

@@ -33,6 +33,8 @@ const ALLOWED: &[(i32, &str)] = &[
     (86, "bpf_sk_release"),
     (99, "bpf_skc_lookup_tcp"),
     (100, "bpf_tcp_check_syncookie"),
+    // What a socket in TIME_WAIT expects.
+    (138, "bpf_skc_to_tcp_timewait_sock"),
     // Answers to new flows beyond a ceiling, by the listener's own secret.
     (110, "bpf_tcp_gen_syncookie"),
     // The tick that fills the buckets of ceilings: a word of the kernel, no clock.
