@@ -100,6 +100,7 @@ fn pool(number: u32) -> Entry {
         datacenter: if index < BACKENDS / 2 { "ams" } else { "fra" }.into(),
         tunnel_address: format!("10.1.0.{index}"),
         weight: 1,
+        drained: false,
         ..Backend::default()
     };
     let uid = format!("pool-{number}");

@@ -16,6 +16,7 @@
 mod members;
 mod memory;
 mod origination;
+mod ramp;
 mod ring;
 mod tables;
 
@@ -31,6 +32,7 @@ use self::origination::Origination;
 pub use self::{
     members::{Placement, Selection},
     memory::{Epoch, Member, Memory, RingSize, ServiceMemory},
+    ramp::Ramp,
     ring::Rings,
 };
 use crate::{
@@ -148,7 +150,7 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
     let mut wake_at = origination.wake_at;
     for (uid, mut selection) in selections {
         let Some(service) = inputs.model.services.get(&uid) else { continue };
-        let past = inputs.memory.services.get(&uid).cloned().unwrap_or_default();
+        let mut past = inputs.memory.services.get(&uid).cloned().unwrap_or_default();
         if selection.members.is_empty()
             && let Some(standing) = origination.held(service)
         {
@@ -157,9 +159,10 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
         // Without a pool there is nobody new to make room for.
         let pool = service.pool.as_ref().and_then(|uid| inputs.model.pools.get(uid));
         let size = pool.map_or(past.size, |pool| RingSize::of(pool.backends.len()));
-        let Selection { members, urgent, .. } = &selection;
-        let (now_remembered, wake) = past.follow(members, size, urgent, inputs.now);
-        wake_at = [wake_at, wake].into_iter().flatten().min();
+        let span = pool.map(|pool| pool.slow_start).unwrap_or_default();
+        let step = past.ramp.weigh(&mut selection.members, &past.members, span, inputs.now);
+        let (now_remembered, wake) = past.follow(&selection, size, inputs.now);
+        wake_at = [wake_at, step, wake].into_iter().flatten().min();
         if inputs.model.roles.edge {
             let others = members::elsewhere(inputs, service, &selection.placement);
             tables.add_service(service, &now_remembered, &others);

@@ -563,7 +563,8 @@ fn backend_pool() {
         "BackendPool",
         &json!({"mode": "GUE", "backends": [
             {"node": "be-1", "weight": 1000}, {"address": "10.0.0.9", "datacenter": "ams"},
-        ]}),
+            {"node": "be-2", "weight": 0},
+        ], "slowStart": "30s"}),
         &[
             (
                 &[("/backends/0/node", Value::Null)],
@@ -583,15 +584,19 @@ fn backend_pool() {
             ),
             (
                 &[("/backends/-", json!({"node": "be-1"}))],
-                "spec.backends[2].node: Duplicate value: \"be-1\"",
+                "spec.backends[3].node: Duplicate value: \"be-1\"",
             ),
             (
                 &[("/backends/-", json!({"address": "10.0.0.9", "datacenter": "fra"}))],
-                "spec.backends[2].address: Duplicate value: \"10.0.0.9\"",
+                "spec.backends[3].address: Duplicate value: \"10.0.0.9\"",
             ),
             (
-                &[("/backends/0/weight", json!(0))],
-                "spec.backends[0].weight: Invalid value: 0: must be between 1 and 1000",
+                &[("/backends/0/weight", json!(1001))],
+                "spec.backends[0].weight: Invalid value: 1001: must be between 0 and 1000",
+            ),
+            (
+                &[("/slowStart", json!("5s"))],
+                "spec.slowStart: Invalid value: \"5s\": must be between 10s and 15m",
             ),
             (
                 &[("/mode", json!("IPIP"))],

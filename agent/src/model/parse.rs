@@ -115,7 +115,8 @@ fn uplink(wire: &wire::Uplink) -> Result<Uplink, Refusal> {
 
 fn pool(wire: &wire::BackendPool) -> Result<(Uid, Pool), Refusal> {
     let backends = wire.backends.iter().map(backend).collect::<Result<_, _>>()?;
-    Ok((filled(&wire.uid, "uid")?.into(), Pool { name: wire.name.clone(), backends }))
+    let slow_start = Duration::from_millis(wire.slow_start_ms.into());
+    Ok((filled(&wire.uid, "uid")?.into(), Pool { name: wire.name.clone(), backends, slow_start }))
 }
 
 fn backend(wire: &wire::Backend) -> Result<Backend, Refusal> {
@@ -125,7 +126,7 @@ fn backend(wire: &wire::Backend) -> Result<Backend, Refusal> {
         datacenter: wire.datacenter.clone(),
         node: wire.node.clone(),
         tunnel_address: address(&wire.tunnel_address, "backends.tunnel_address")?,
-        weight: wire.weight.max(1),
+        weight: if wire.drained { 0 } else { wire.weight.max(1) },
     })
 }
 

@@ -150,12 +150,14 @@ pub enum OnNoLocalBackend {
 }
 
 /// A set of backends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pool {
     /// Its name, for people; its services are of the same namespace.
     pub name: String,
     /// Members in the order given.
     pub backends: Vec<Backend>,
+    /// How long a backend that joins takes to its whole share; zero: no time.
+    pub slow_start: Duration,
 }
 
 /// One member of a pool.
@@ -171,6 +173,14 @@ pub struct Backend {
     pub node: String,
     /// Where encapsulated packets go.
     pub tunnel_address: IpAddr,
-    /// Share of new flows relative to the others. At least 1.
+    /// Share of new flows relative to the others. 0: it is drained.
     pub weight: u32,
+}
+
+impl Backend {
+    /// Whether it keeps the flows that it has, and gets no others.
+    #[must_use]
+    pub const fn is_drained(&self) -> bool {
+        self.weight == 0
+    }
 }

@@ -39,7 +39,10 @@ pub(crate) fn two_datacenters() -> NodeModel {
         cluster_secret: ClusterSecret([7; 32]),
         announceable: vec!["203.0.113.0/24".parse().unwrap(), "2001:db8:f::/48".parse().unwrap()],
         peers: Vec::new(),
-        pools: BTreeMap::from([(POOL.into(), Pool { name: "www".into(), backends })]),
+        pools: BTreeMap::from([(
+            POOL.into(),
+            Pool { name: "www".into(), backends, ..Pool::default() },
+        )]),
         services: BTreeMap::from([(SERVICE.into(), service())]),
         sources: Vec::new(),
         drains: BTreeMap::new(),

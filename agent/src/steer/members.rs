@@ -2,7 +2,8 @@
 //!
 //! Own datacenter first; then, where the policy allows it, the first other datacenter in order
 //! of preference with enough healthy backends; health is ignored only when no eligible
-//! datacenter has enough, and only with `ServeAnyway`.
+//! datacenter has enough, and only with `ServeAnyway`. A backend that is drained gets none, however
+//! well it is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,8 @@ pub struct Selection {
     pub members: Vec<Member>,
     /// Backends that must leave the ring without waiting: dead, or no longer in the pool.
     pub urgent: BTreeSet<Uid>,
+    /// Backends that keep their flows for as long as they are drained.
+    pub drained: BTreeSet<Uid>,
     /// Where that is, and why.
     pub placement: Placement,
     /// A sentence for the service's owner.
@@ -62,7 +65,9 @@ pub(super) fn select_first(model: &NodeModel, service: &Service, health: &Health
     let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
     let unjudged = |backend: &&Backend| {
         let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
-        backend.datacenter == model.datacenter && health.verdict(&target) == Verdict::Unknown
+        backend.datacenter == model.datacenter
+            && !backend.is_drained()
+            && health.verdict(&target) == Verdict::Unknown
     };
     let waiting = pool.map_or(0, |pool| pool.backends.iter().filter(unjudged).count());
     if waiting > 0 {
@@ -83,7 +88,9 @@ pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) 
         health.verdict(&TargetId { service, backend: backend.uid.clone() })
     };
     let mut by_datacenter: BTreeMap<&str, Vec<&Backend>> = BTreeMap::new();
-    for backend in &pool.backends {
+    let (drained, serving): (Vec<_>, Vec<_>) =
+        pool.backends.iter().partition(|backend| backend.is_drained());
+    for backend in serving {
         by_datacenter.entry(&backend.datacenter).or_default().push(backend);
     }
     let healthy_in = |datacenter: &str| -> Vec<&Backend> {
@@ -97,19 +104,27 @@ pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) 
         .filter(|backend| verdict(backend) == Verdict::Unhealthy)
         .map(|backend| backend.uid.clone())
         .collect();
+    let kept = drained.iter().filter(|backend| verdict(backend) != Verdict::Unhealthy);
+    let kept: BTreeSet<Uid> = kept.map(|backend| backend.uid.clone()).collect();
     let known: BTreeSet<Uid> = pool.backends.iter().map(|backend| backend.uid.clone()).collect();
 
     let chosen = |backends: &[&Backend], placement: Placement, message: String| Selection {
         members: members(backends),
         urgent: dead.clone(),
+        drained: kept.clone(),
         placement,
         message: message.into(),
     };
     let min = service.failover.min_healthy;
     let local = healthy_in(here);
     let total = by_datacenter.get(here).map_or(0, Vec::len);
+    let and_drained = match drained.iter().filter(|it| it.datacenter == here).count() {
+        0 => String::new(),
+        count => format!(", {count} drained"),
+    };
     if local.len() >= min {
-        let message = format!("{} of {total} backends in {here} are healthy", local.len());
+        let message =
+            format!("{} of {total} backends in {here} are healthy{and_drained}", local.len());
         return chosen(&local, Placement::Local, message);
     }
     let policy = service.failover.on_no_local_backend;
@@ -118,7 +133,8 @@ pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) 
             let healthy = healthy_in(&datacenter);
             if healthy.len() >= min {
                 let message = format!(
-                    "{} of {total} backends in {here} are healthy: served by {} in {datacenter}",
+                    "{} of {total} backends in {here} are healthy{and_drained}: served by {} in \
+                     {datacenter}",
                     local.len(),
                     healthy.len(),
                 );
@@ -135,11 +151,13 @@ pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) 
             ..chosen(all, Placement::Regardless, message)
         };
     }
-    let message =
-        format!("{} of {total} backends in {here} are healthy, {min} needed", local.len());
+    let message = format!(
+        "{} of {total} backends in {here} are healthy{and_drained}, {min} needed",
+        local.len()
+    );
     let is_unjudged = |backend: &Backend| {
         let is_eligible = policy != OnNoLocalBackend::Withdraw || backend.datacenter == here;
-        is_eligible && verdict(backend) == Verdict::Unknown
+        is_eligible && !backend.is_drained() && verdict(backend) == Verdict::Unknown
     };
     let placement = if pool.backends.iter().any(is_unjudged) {
         Placement::Unjudged
@@ -167,7 +185,7 @@ pub(super) fn select_held(
     };
     let all = pool.into_iter().flat_map(|pool| &pool.backends);
     let (local, remote): (Vec<_>, Vec<_>) = all
-        .filter(|backend| !is_waiting || !is_dead(backend))
+        .filter(|backend| !backend.is_drained() && (!is_waiting || !is_dead(backend)))
         .partition(|backend| backend.datacenter == model.datacenter);
     let local = if local.is_empty() && is_waiting { remote } else { local };
     let members = if local.is_empty() { last.to_vec() } else { members(&local) };
@@ -176,6 +194,7 @@ pub(super) fn select_held(
     let gone = last.iter().filter(|_| is_waiting).map(|member| member.uid.clone());
     Selection {
         urgent: gone.collect(),
+        drained: BTreeSet::new(),
         members,
         placement: Placement::Held { reason: standing.reason() },
         message: message.into(),
@@ -202,7 +221,9 @@ pub(super) fn elsewhere(
     let healthy = |datacenter: String| {
         let is_healthy = |backend: &&Backend| {
             let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
-            backend.datacenter == datacenter && health.verdict(&target) == Verdict::Healthy
+            backend.datacenter == datacenter
+                && !backend.is_drained()
+                && health.verdict(&target) == Verdict::Healthy
         };
         members(&pool.backends.iter().filter(is_healthy).collect::<Vec<_>>())
     };
@@ -234,6 +255,7 @@ fn members(backends: &[&Backend]) -> Vec<Member> {
             uid: backend.uid.clone(),
             tunnel_address: backend.tunnel_address,
             weight: backend.weight,
+            share: Member::WHOLE,
         })
         .collect();
     members.sort();
@@ -245,6 +267,7 @@ fn nowhere(placement: Placement, message: &str, urgent: Option<BTreeSet<Uid>>) -
     Selection {
         members: Vec::new(),
         urgent: urgent.unwrap_or_default(),
+        drained: BTreeSet::new(),
         placement,
         message: message.into(),
     }

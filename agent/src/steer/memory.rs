@@ -4,16 +4,13 @@
 //! these alone. Serialisable: an agent that restarts over a living data plane goes on where its
 //! predecessor was killed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use isocast_bgp::origination::{Drain, Elsewhere, Ledger};
 use isocast_dataplane_common::slot::{RING_SLOTS_MIN, is_ring_size, ring_slots};
 use serde::{Deserialize, Serialize};
 
-use super::{EPOCHS_MAX, SETTLE, TRANSITION, UnixMs};
+use super::{EPOCHS_MAX, SETTLE, Selection, TRANSITION, UnixMs, ramp::Ramp};
 use crate::model::Uid;
 
 /// What earlier decisions left behind.
@@ -44,6 +41,9 @@ pub struct ServiceMemory {
     pub past: Vec<Epoch>,
     /// Members wanted instead of those in force, and since when.
     pub pending: Option<(Vec<Member>, UnixMs)>,
+    /// Backends that joined lately.
+    #[serde(default)]
+    pub ramp: Ramp,
 }
 
 /// A ring that was in force.
@@ -65,8 +65,20 @@ pub struct Member {
     pub uid: Uid,
     /// Where its flows are sent.
     pub tunnel_address: IpAddr,
-    /// Its share.
+    /// Its weight among the others.
     pub weight: u32,
+    /// How much of it counts, of [`Member::WHOLE`].
+    #[serde(default = "whole")]
+    pub share: u8,
+}
+
+impl Member {
+    /// The whole share.
+    pub const WHOLE: u8 = 5;
+}
+
+const fn whole() -> u8 {
+    Member::WHOLE
 }
 
 /// Number of slots of a ring. Memories from before rings had sizes are of the smallest.
@@ -113,41 +125,50 @@ impl From<RingSize> for usize {
 // === impl ServiceMemory ===
 
 impl ServiceMemory {
-    /// The memory after a decision that wants `wanted` in a ring of `size`, and when to look again.
+    /// The memory after a decision that wants `selection` in a ring of `size`, and when to look again.
     ///
-    /// Members in `urgent` leave at once; any other change waits until the same members have
+    /// Urgent members leave at once; any other change waits until the same members have
     /// been wanted for [`SETTLE`], unless there is nothing to lose. A change of the size alone moves
-    /// next to nothing and need not wait.
+    /// next to nothing and need not wait. An earlier ring keeps its claim while one of its members is
+    /// drained: how long that takes is for whoever drains it to say.
     pub(super) fn follow(
         mut self,
-        wanted: &[Member],
+        selection: &Selection,
         size: RingSize,
-        urgent: &BTreeSet<Uid>,
         now: UnixMs,
     ) -> (Self, Option<UnixMs>) {
+        let Selection { members: wanted, urgent, drained, .. } = selection;
+        let is_drained = |member: &Member| drained.contains(&member.uid);
+        for epoch in &mut self.past {
+            // Not at every decision: what is remembered is written down.
+            let is_short = epoch.until < now.after(TRANSITION / 2);
+            if is_short && epoch.members.iter().any(is_drained) {
+                epoch.until = now.after(TRANSITION);
+            }
+        }
         self.past.retain(|epoch| epoch.until > now);
         let expiry = self.past.iter().map(|epoch| epoch.until).min();
-        if wanted == self.members {
+        if *wanted == self.members {
             self.pending = None;
             if size == self.size {
                 return (self, expiry);
             }
-            return (self.succeed(wanted.to_vec(), size, now), Some(now.after(TRANSITION)));
+            return (self.succeed(wanted.clone(), size, now), Some(now.after(TRANSITION)));
         }
         let dead = |member: &Member| urgent.contains(&member.uid);
         if self.members.is_empty() || wanted.is_empty() || self.members.iter().any(dead) {
-            return (self.succeed(wanted.to_vec(), size, now), Some(now.after(TRANSITION)));
+            return (self.succeed(wanted.clone(), size, now), Some(now.after(TRANSITION)));
         }
         let since = match self.pending.take() {
             // A clock that was set back must not stretch the wait.
-            Some((members, since)) if members == wanted && since <= now => since,
+            Some((members, since)) if members == *wanted && since <= now => since,
             _ => now,
         };
         let settled = since.after(SETTLE);
         if settled <= now {
-            return (self.succeed(wanted.to_vec(), size, now), Some(now.after(TRANSITION)));
+            return (self.succeed(wanted.clone(), size, now), Some(now.after(TRANSITION)));
         }
-        self.pending = Some((wanted.to_vec(), since));
+        self.pending = Some((wanted.clone(), since));
         (self, [expiry, Some(settled)].into_iter().flatten().min())
     }
 

@@ -148,7 +148,7 @@ fn fill(key: &[u64; 2], lineage: &Lineage) -> Filled {
             .iter()
             .map(|member| maglev::Member {
                 id: identity(member.tunnel_address),
-                weight: member.weight,
+                weight: member.weight.saturating_mul(member.share.into()),
             })
             .collect();
         let mut ring = vec![NO_BACKEND; size.slots()];

@@ -151,6 +151,7 @@ fn entries(interval_ms: u32) -> Vec<Entry> {
         datacenter: "ams".into(),
         tunnel_address: FRR_V4.to_string(),
         weight: 1,
+        drained: false,
         ..wire::Backend::default()
     };
     let pool = wire::BackendPool {
@@ -158,6 +159,7 @@ fn entries(interval_ms: u32) -> Vec<Entry> {
         namespace: "web".into(),
         name: "www".into(),
         backends: vec![backend],
+        slow_start_ms: 0,
     };
     let http = wire::HttpCheck { path: "/".into(), host: String::new() };
     let service = wire::Service {

@@ -53,6 +53,7 @@ pub(crate) fn pool() -> Entry {
         node: NODE.into(),
         tunnel_address: EDGE.to_string(),
         weight: 1,
+        drained: false,
     };
     let pool =
         BackendPool { uid: "pool".into(), backends: vec![backend], ..BackendPool::default() };

@@ -12,7 +12,7 @@ use crate::{
     object::{Kind, Object, Spec},
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
-    text::{HostAddress, Label, Name},
+    text::{Duration, HostAddress, Label, Name},
 };
 
 /// The hosts that serve a tenant's services.
@@ -29,6 +29,10 @@ pub struct BackendPoolSpec {
     /// How packets reach the hosts.
     #[serde(default)]
     pub mode: PoolMode,
+    /// How long a host that joins others takes to its whole share of new connections, in five steps:
+    /// 10s to 15m. Default: it has it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Duration>,
 }
 
 /// One host: a node, or an address in a datacenter.
@@ -44,9 +48,10 @@ pub struct Backend {
     /// Name of the datacenter that `address` is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datacenter: Option<Label>,
-    /// Share of new connections in proportion to the other hosts' weights.
+    /// Share of new connections in proportion to the other hosts' weights. 0 drains the host: it gets
+    /// no new connections, and keeps those it has for as long as it is in the list.
     #[serde(default = "default_weight")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 0, max = 1000))]
     pub weight: u32,
 }
 
@@ -114,6 +119,12 @@ impl Spec for BackendPoolSpec {
     }
 
     fn validate(&self, _old: Option<&Self>, spec: &FieldPath, errors: &mut Errors) {
+        if let Some(span) = self.slow_start
+            && !(SLOW_START_MIN..=SLOW_START_MAX).contains(&span)
+        {
+            let message = format!("must be between {SLOW_START_MIN} and {SLOW_START_MAX}");
+            errors.invalid(&spec.field("slowStart"), span, message);
+        }
         for (index, backend) in self.backends.iter().enumerate() {
             let path = spec.field("backends").index(index);
             backend.validate(&path, errors);
@@ -149,6 +160,10 @@ impl Backend {
         }
     }
 }
+
+/// A step must be longer than members of a ring are waited for to be steady.
+const SLOW_START_MIN: Duration = Duration::from_secs(10);
+const SLOW_START_MAX: Duration = Duration::from_secs(900);
 
 fn default_weight() -> u32 {
     100

@@ -134,6 +134,7 @@ fn pool(lab: &Lab) -> Result<wire::BackendPool, LabError> {
             node: node.name.clone(),
             tunnel_address: Addresses::of(lab, node)?.ipv4.source.to_string(),
             weight: 1,
+            drained: false,
         })
     };
     let backends = lab.topology.with_role(Role::Backend).map(backend);
@@ -142,6 +143,7 @@ fn pool(lab: &Lab) -> Result<wire::BackendPool, LabError> {
         namespace: "web-prod".to_owned(),
         name: "www".to_owned(),
         backends: backends.collect::<Result<_, LabError>>()?,
+        slow_start_ms: 0,
     })
 }
 

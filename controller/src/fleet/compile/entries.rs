@@ -166,6 +166,7 @@ pub(super) fn node_backend(pool: &BackendPool, node: &Node, weight: u32) -> wire
         node: node.name().to_owned(),
         tunnel_address: tunnel_address.unwrap_or_default(),
         weight,
+        drained: weight == 0,
     }
 }
 
@@ -182,6 +183,7 @@ pub(super) fn address_backend(
         node: String::new(),
         tunnel_address: address.to_string(),
         weight,
+        drained: weight == 0,
     }
 }
 

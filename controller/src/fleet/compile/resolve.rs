@@ -170,6 +170,7 @@ fn pool(
         namespace: pool.namespace().to_owned(),
         name: name.to_owned(),
         backends,
+        slow_start_ms: pool.spec.slow_start.map_or(0, entries::millis),
     })
 }
 
