@@ -20,8 +20,8 @@ use axum::{
 use isocast_api::agent::{
     NodeStatus,
     local::{
-        ADVERTISEMENTS_PATH, IMPORT_PREVIEW_PATH, METRICS_PATH, PEERS_PATH, ROUTES_PATH,
-        STATUS_PATH, WHY_PATH,
+        ADVERTISEMENTS_PATH, IMPORT_PREVIEW_PATH, METRICS_PATH, PEERS_PATH, POST_BYTES_MAX,
+        ROUTES_PATH, STATUS_PATH, WHY_PATH,
         dataplane::{CAPTURE_PATH, COUNTERS_PATH, EXPLAIN_PATH, TRACE_PATH},
     },
 };
@@ -95,7 +95,7 @@ pub fn local(views: Views) -> Router {
         .route(TRACE_PATH, get(dataplane::trace))
         .route(
             IMPORT_PREVIEW_PATH,
-            post(preview::imports).layer(DefaultBodyLimit::max(preview::BODY_BYTES_MAX)),
+            post(preview::imports).layer(DefaultBodyLimit::max(POST_BYTES_MAX)),
         )
         .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "no such resource") })
         .with_state(views)

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     bgp::clean,
     client::Client,
-    local,
+    local::At,
     options::StatusOutput,
     output,
     resource::{self, Place},
@@ -43,10 +43,9 @@ pub(crate) enum PolicyCommand {
 pub(crate) struct PreviewArguments {
     /// File with the BGPPolicy as it would be; - is standard input
     pub(crate) file: PathBuf,
-    /// Show what changes of the routes that routers told the agent of this host, instead; by its admin
-    /// socket
-    #[arg(long, value_name = "PATH")]
-    pub(crate) socket: Option<PathBuf>,
+    /// Whose routes an import policy would change
+    #[command(flatten)]
+    pub(crate) at: At,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: StatusOutput,
@@ -93,8 +92,10 @@ fn preview(
     let candidate = read(&arguments.file)?;
     let name = candidate.pointer("/metadata/name").and_then(Value::as_str);
     let name = name.context("the policy has no metadata.name")?;
-    if let Some(socket) = &arguments.socket {
-        let preview: ImportPreviewView = local::post(socket, IMPORT_PREVIEW_PATH, &candidate)?;
+    if arguments.at.is_named() {
+        // What routers told an edge, the controller does not know.
+        let source = arguments.at.source(connect)?.context("nobody to ask")?;
+        let preview: ImportPreviewView = source.post(IMPORT_PREVIEW_PATH, &candidate)?;
         return match arguments.output {
             StatusOutput::Json => output::json(out, &json!(preview)),
             StatusOutput::Text => write_imports(&preview, name, out),
@@ -156,7 +157,7 @@ fn write(preview: &Preview, out: &mut impl Write) -> anyhow::Result<()> {
     }
     if !preview.imported_from.is_empty() {
         let routers = preview.imported_from.join(", ");
-        let told = "which the controller is not told: ask an edge with --socket on its host";
+        let told = "which the controller is not told: ask an edge with --node";
         writeln!(out, "Judges what {routers} send too, {told}.").context("cannot write")?;
     }
     Ok(())
@@ -168,7 +169,7 @@ fn write_imports(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     if preview.peers.is_empty() {
-        writeln!(out, "No router of this host has {policy:?} as its import policy.")?;
+        writeln!(out, "No router of this node has {policy:?} as its import policy.")?;
         return Ok(());
     }
     let mut rows = Vec::new();

@@ -43,6 +43,11 @@ pub(crate) enum Source<'a> {
 }
 
 impl At {
+    /// Whether anybody was named to be asked.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.node.is_some() || self.socket.is_some()
+    }
+
     /// The node that was named, if one was; `connect` leads to the controller.
     pub(crate) fn source(
         &self,
@@ -65,7 +70,16 @@ impl Source<'_> {
         }
     }
 
-    /// The same, in the words of the API.
+    /// What the node answers to a POST of `body`, in the words of the API.
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<T> {
+        let answer = match self {
+            Self::Relayed(client, node) => client.post(&relayed(node, path)?, body),
+            Self::Socket(socket) => answered(socket, "POST", path, &serde_json::to_vec(body)?),
+        };
+        serde_json::from_value(answer?).context("is this command too old?")
+    }
+
+    /// What it answers to a GET, in the words of the API.
     pub(crate) fn view<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -82,9 +96,14 @@ pub(crate) fn relay(
     path: &str,
     query: &[(&str, &str)],
 ) -> anyhow::Result<Value> {
+    client.get(&relayed(node, &target(path, query))?)
+}
+
+/// Where the controller passes questions on to a node.
+fn relayed(node: &str, target: &str) -> anyhow::Result<String> {
     let kind = resource::find(NodeSpec::KIND.plural)?;
     let node = resource::path(kind, Place::All, Some(node));
-    client.get(&format!("{node}/agent{}", target(path, query)))
+    Ok(format!("{node}/agent{target}"))
 }
 
 /// What the agent behind a socket answers.
@@ -94,16 +113,6 @@ pub(crate) fn by_socket(
     query: &[(&str, &str)],
 ) -> anyhow::Result<Value> {
     answered(socket, "GET", &target(path, query), &[])
-}
-
-/// What the agent at `socket` answers to a POST.
-pub(crate) fn post<T: DeserializeOwned>(
-    socket: &Path,
-    path: &str,
-    body: &Value,
-) -> anyhow::Result<T> {
-    let answer = answered(socket, "POST", path, &serde_json::to_vec(body)?)?;
-    serde_json::from_value(answer).context("is this command too old?")
 }
 
 fn answered(socket: &Path, method: &str, target: &str, body: &[u8]) -> anyhow::Result<Value> {

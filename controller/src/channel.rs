@@ -12,8 +12,8 @@ use std::{
 use isocast_api::{
     ResourceKind,
     agent::{
-        LocalResponse,
-        local::{RELAYED_PATHS, Refusal},
+        LocalRequest, LocalResponse,
+        local::{RELAYED_PATHS, RELAYED_POST_PATHS, Refusal},
     },
 };
 use serde::Deserialize;
@@ -101,13 +101,15 @@ impl Channel {
         }
     }
 
-    /// `GET nodes/{name}/agent/{path}`
+    /// `GET nodes/{name}/agent/{path}`, and `POST` of what a question is about.
     pub(crate) fn agent_subresource(&self) -> Relayed {
         let relay = self.fleet.relay();
         Relayed {
             kind: ResourceKind::Node,
             name: "agent",
-            ask: Arc::new(move |node, target| Box::pin(ask(relay.clone(), node, target))),
+            ask: Arc::new(move |node, target, body| {
+                Box::pin(ask(relay.clone(), node, LocalRequest { target, body: body.into() }))
+            }),
         }
     }
 
@@ -132,16 +134,19 @@ impl Channel {
 }
 
 /// What a node answers, or why it does not.
-async fn ask(relay: Relay, node: Object, target: String) -> Result<Answer, ApiError> {
-    let path = target.split('?').next().unwrap_or_default();
+async fn ask(relay: Relay, node: Object, question: LocalRequest) -> Result<Answer, ApiError> {
+    let path = question.target.split('?').next().unwrap_or_default();
     let key = &node.key;
-    if !RELAYED_PATHS.contains(&path) {
-        let known = RELAYED_PATHS.map(|path| path.trim_start_matches('/')).join(", ");
+    let paths: &[&str] =
+        if question.body.is_empty() { &RELAYED_PATHS } else { &RELAYED_POST_PATHS };
+    if !paths.contains(&path) {
+        let known: Vec<_> = paths.iter().map(|path| path.trim_start_matches('/')).collect();
+        let known = known.join(", ");
         let message = format!("a node answers no {path:?}; it answers {known}");
         return Err(ApiError::about(Reason::NotFound, key, message));
     }
     let uid = node.value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
-    let response = relay.ask(key.name(), uid, target).await.map_err(|error| {
+    let response = relay.ask(key.name(), uid, question).await.map_err(|error| {
         let reason = match error {
             RelayError::Late => Reason::Timeout,
             RelayError::Broken(_) | RelayError::NotConnected => Reason::ServiceUnavailable,

@@ -15,9 +15,6 @@ use serde::Deserialize;
 use super::{Views, error::Refused};
 use crate::bgp::{Cursor, Desk, ImportQuery};
 
-/// Largest policy that is read: none within the API's limits is larger.
-pub(super) const BODY_BYTES_MAX: usize = 4 << 20;
-
 /// Prefixes that are named of each kind of change; all are counted.
 const NAMED_MAX: usize = 1000;
 

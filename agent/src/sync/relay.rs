@@ -1,8 +1,8 @@
 //! Questions that the controller passes on to this node's local API: one stream for each.
 //!
-//! Only what reads, and only by the list of [`RELAYED_PATHS`]: whoever controls the controller still
-//! learns no more than the node's operator could, and changes nothing by this road. How many there
-//! are at a time is the transport's limit.
+//! Only what reads, and only by the lists of [`RELAYED_PATHS`] and [`RELAYED_POST_PATHS`]: whoever
+//! controls the controller still learns no more than the node's operator could, and changes nothing by
+//! this road. How many there are at a time is the transport's limit.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Limited};
 use isocast_api::agent::{
     FrameDecoder, LOCAL_REQUEST_BYTES_MAX, LOCAL_RESPONSE_BYTES_MAX, LocalRequest, LocalResponse,
     frame,
-    local::{RELAYED_PATHS, Refusal},
+    local::{RELAYED_PATHS, RELAYED_POST_PATHS, Refusal},
 };
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::{task::JoinSet, time::timeout};
@@ -61,18 +61,26 @@ async fn exchange(
         let chunk = receive.read_chunk(LOCAL_REQUEST_BYTES_MAX, true).await?;
         decoder.push(&chunk.ok_or(LinkError::Ended)?.bytes);
     };
-    let response = answer(&request.target, local).await;
+    let response = answer(request, local).await;
     send.write_all(&frame(&response)).await?;
     send.finish().map_err(|_closed| LinkError::Ended)
 }
 
 /// What the local API says.
-async fn answer(target: &str, local: Router) -> LocalResponse {
+async fn answer(request: LocalRequest, local: Router) -> LocalResponse {
+    let LocalRequest { target, body } = request;
     let path = target.split('?').next().unwrap_or_default();
-    if !RELAYED_PATHS.contains(&path) {
+    let (method, known) = if body.is_empty() {
+        (http::Method::GET, RELAYED_PATHS.contains(&path))
+    } else {
+        (http::Method::POST, RELAYED_POST_PATHS.contains(&path))
+    };
+    if !known {
         return refusal(http::StatusCode::NOT_FOUND, "the node answers no such question");
     }
-    let Ok(request) = http::Request::get(target).body(Body::empty()) else {
+    let request = http::Request::builder().method(method).uri(&target);
+    let request = request.header(http::header::CONTENT_TYPE, "application/json");
+    let Ok(request) = request.body(Body::from(body)) else {
         return refusal(http::StatusCode::BAD_REQUEST, "the question is not a path and a query");
     };
     let Ok(response) = local.oneshot(request).await;
@@ -105,9 +113,14 @@ fn refusal(status: http::StatusCode, error: &str) -> LocalResponse {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use axum::routing::{get, post};
+    use isocast_api::agent::local::IMPORT_PREVIEW_PATH;
 
     use super::*;
+
+    fn question(target: &str) -> LocalRequest {
+        LocalRequest { target: target.to_owned(), ..LocalRequest::default() }
+    }
 
     fn local(body: String) -> Router {
         let status = move || async move { body.clone() };
@@ -118,23 +131,36 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_on_the_list_is_answered_and_nothing_else() {
-        let answered = answer("/v1/status?x=y", local("fine".into())).await;
+        let answered = answer(question("/v1/status?x=y"), local("fine".into())).await;
         assert_eq!((answered.status, answered.body), (200, b"fine".to_vec()));
 
         for target in ["/v1/secret", "/v1/status/", "/v1/../v1/secret", "", "/v1/why x"] {
-            let refused = answer(target, local(String::new())).await;
+            let refused = answer(question(target), local(String::new())).await;
             assert_eq!(refused.status, 404, "{target}");
         }
-        let malformed = answer("/v1/status?a b", local(String::new())).await;
+        let malformed = answer(question("/v1/status?a b"), local(String::new())).await;
         assert_eq!(malformed.status, 400);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_posted_where_that_only_reads_and_nowhere_else() {
+        let echo = || post(|body: String| async { body });
+        let local = Router::new().route(IMPORT_PREVIEW_PATH, echo()).route("/v1/status", echo());
+        let with_body = |target| LocalRequest { body: b"{}".to_vec(), ..question(target) };
+
+        let answered = answer(with_body(IMPORT_PREVIEW_PATH), local.clone()).await;
+        assert_eq!((answered.status, answered.body), (200, b"{}".to_vec()));
+        for refused in [with_body("/v1/status"), question(IMPORT_PREVIEW_PATH)] {
+            assert_eq!(answer(refused, local.clone()).await.status, 404);
+        }
     }
 
     #[tokio::test]
     async fn an_answer_at_the_limit_is_passed_on_and_a_larger_one_is_not() {
         let most = LOCAL_RESPONSE_BYTES_MAX - ENVELOPE_BYTES;
 
-        let largest = answer("/v1/status", local("x".repeat(most))).await;
-        let too_large = answer("/v1/status", local("x".repeat(most + 1))).await;
+        let largest = answer(question("/v1/status"), local("x".repeat(most))).await;
+        let too_large = answer(question("/v1/status"), local("x".repeat(most + 1))).await;
 
         assert_eq!((largest.status, largest.body.len()), (200, most));
         assert_eq!(too_large.status, 413);

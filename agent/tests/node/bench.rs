@@ -210,6 +210,13 @@ impl Bench {
         answer.map(|answer| serde_json::from_str(&answer).unwrap())
     }
 
+    /// The same for a question with a body.
+    pub(crate) fn post(&self, node: &str, target: &str, body: &Value) -> Result<Value, String> {
+        let path = format!("{NODES}/{node}/agent/{target}");
+        let answer = self.try_kubectl(&["create", "--raw", &path, "-f", "-"], &body.to_string());
+        answer.map(|answer| serde_json::from_str(&answer).unwrap())
+    }
+
     /// An object that has no namespace, if it is there.
     pub(crate) fn object(&self, kind: &str, name: &str) -> Option<Value> {
         let answer = self.try_kubectl(&["get", kind, name, "-o", "json"], "").ok()?;

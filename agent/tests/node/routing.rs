@@ -147,10 +147,13 @@ fn an_edge_says_what_another_import_policy_would_change_of_what_routers_told_it(
         let refusing = vec![reject("65001+"), accept.clone()];
         bench.apply(&import_policy(&Value::from(refusing)).to_string());
         bench.eventually("the route is refused", || accepted() == Some(0));
+        let accepting = Value::from(vec![accept.clone()]);
         let gained = preview(vec![accept]);
         assert_eq!(gained["peers"][0]["gained"]["prefixes"][0], "192.0.2.0/24", "{gained}");
         let why = bench.ask("edge-1", "v1/why?prefix=192.0.2.0/24").unwrap();
         assert_eq!(why["paths"][0]["term"], "no", "{why}");
+        let relayed = bench.post("edge-1", "v1/bgp/import-preview", &import_policy(&accepting));
+        assert_eq!(relayed.unwrap(), gained);
         let relayed = bench.ask("edge-1", "v1/bgp/import-preview").unwrap_err();
         assert!(relayed.contains("NotFound"), "{relayed}");
     });

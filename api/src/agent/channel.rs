@@ -21,8 +21,8 @@ pub const STATUS_BYTES_MAX: usize = 8 << 20;
 /// Largest enrolment message, either way: a certificate request, or a chain.
 pub const ENROLL_BYTES_MAX: usize = 16 << 10;
 
-/// Largest question to a node's local API.
-pub const LOCAL_REQUEST_BYTES_MAX: usize = 8 << 10;
+/// Largest question to a node's local API: path, query and body.
+pub const LOCAL_REQUEST_BYTES_MAX: usize = super::local::POST_BYTES_MAX + (8 << 10);
 
 /// Largest answer of a node's local API that is passed on.
 pub const LOCAL_RESPONSE_BYTES_MAX: usize = 8 << 20;

@@ -25,7 +25,7 @@ pub const ADVERTISEMENTS_PATH: &str = "/v1/bgp/advertisements";
 /// `GET /v1/why?prefix=…`
 pub const WHY_PATH: &str = "/v1/why";
 
-/// [`ImportPreviewView`]; takes a POST of a BGPPolicy, on the host alone.
+/// [`ImportPreviewView`]; takes a POST of a BGPPolicy.
 pub const IMPORT_PREVIEW_PATH: &str = "/v1/bgp/import-preview";
 
 /// `GET /v1/status`
@@ -34,7 +34,7 @@ pub const STATUS_PATH: &str = "/v1/status";
 /// `GET /metrics`
 pub const METRICS_PATH: &str = "/metrics";
 
-/// Every path that the controller passes on. All of them only read.
+/// Every path that the controller passes on and that takes a GET. All of them only read.
 pub const RELAYED_PATHS: [&str; 10] = [
     ADVERTISEMENTS_PATH,
     CAPTURE_PATH,
@@ -47,6 +47,12 @@ pub const RELAYED_PATHS: [&str; 10] = [
     TRACE_PATH,
     WHY_PATH,
 ];
+
+/// Every path that the controller passes on and that takes a POST. It only reads, too.
+pub const RELAYED_POST_PATHS: [&str; 1] = [IMPORT_PREVIEW_PATH];
+
+/// Largest body of a POST: no policy within the API's limits is larger.
+pub const POST_BYTES_MAX: usize = 4 << 20;
 
 /// Entries of a page, if nobody says how many.
 pub const PAGE_DEFAULT: usize = 1000;

@@ -82,9 +82,10 @@ pub struct Relayed {
     pub ask: Ask,
 }
 
-/// From the object, and path and query below the subresource, to the answer.
-pub type Ask =
-    Arc<dyn Fn(Object, String) -> BoxFuture<'static, Result<Answer, ApiError>> + Send + Sync>;
+/// From the object, path and query below the subresource, and a body, to the answer.
+pub type Ask = Arc<
+    dyn Fn(Object, String, Bytes) -> BoxFuture<'static, Result<Answer, ApiError>> + Send + Sync,
+>;
 
 /// What somebody else answered.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! What is read below a subresource and answered by somebody else: `nodes/{name}/agent/{path}`.
 
+use bytes::Bytes;
 use hyper::{Method, Response, StatusCode, header::HeaderValue};
 use std::sync::Arc;
 
@@ -23,9 +24,12 @@ impl Call<'_> {
             relayed.kind == kind.descriptor().resource_kind && relayed.name == subresource
         };
         let relayed = self.relayed.iter().find(is_it).ok_or_else(unknown_resource)?;
-        if *self.method != Method::GET {
-            return Err(not_allowed());
-        }
+        // A question that needs a body is posted, and reads all the same.
+        let body = match *self.method {
+            Method::GET => Bytes::new(),
+            Method::POST if !self.body.is_empty() => self.body.clone(),
+            _ => return Err(not_allowed()),
+        };
         let key = kind.key(namespace, name)?;
         let proof = self.registry.authorize::<verb::Get, _>(self.identity, key)?;
         let object = self.registry.store().get(&proof);
@@ -35,7 +39,7 @@ impl Call<'_> {
             None => format!("/{rest}"),
         };
         let ask = Arc::clone(&relayed.ask);
-        let answer = ask(object, target).await?;
+        let answer = ask(object, target, body).await?;
         let content_type = HeaderValue::from_str(&answer.content_type).unwrap_or(JSON);
         Ok(respond::bytes(StatusCode::OK, content_type, answer.body))
     }

@@ -45,7 +45,7 @@ impl Relay {
         Self { nodes, metrics }
     }
 
-    /// What the node of this name and uid answers to a GET of `target`.
+    /// What the node of this name and uid answers.
     ///
     /// # Errors
     /// It is not connected, or does not answer.
@@ -53,11 +53,11 @@ impl Relay {
         &self,
         node: &str,
         uid: &str,
-        target: String,
+        question: LocalRequest,
     ) -> Result<LocalResponse, RelayError> {
         let connection = self.nodes.connection(node, uid).ok_or(RelayError::NotConnected);
         let answer = match connection {
-            Ok(connection) => timeout(PATIENCE, exchange(&connection, target))
+            Ok(connection) => timeout(PATIENCE, exchange(&connection, question))
                 .await
                 .unwrap_or(Err(RelayError::Late)),
             Err(error) => Err(error),
@@ -69,9 +69,12 @@ impl Relay {
     }
 }
 
-async fn exchange(connection: &Connection, target: String) -> Result<LocalResponse, RelayError> {
+async fn exchange(
+    connection: &Connection,
+    question: LocalRequest,
+) -> Result<LocalResponse, RelayError> {
     let (mut send, mut receive) = connection.open_bi().await?;
-    send.write_all(&frame(&LocalRequest { target })).await?;
+    send.write_all(&frame(&question)).await?;
     // The agent may have answered already; then it wants no more.
     let _answered = send.finish();
     let mut decoder = FrameDecoder::new(LOCAL_RESPONSE_BYTES_MAX);
