@@ -108,7 +108,8 @@ pub async fn play(
 
     let borders = lab.topology.borders();
     let collector = Collector::start(&lab.topology, borders)?;
-    let load = Load::start(load::streams(&lab, &scene::ADDRESSES.map(IpAddr::from), scene::PORT)?)?;
+    let streams = load::streams(&lab, &scene::ADDRESSES.map(IpAddr::from), scene::PORT)?;
+    let load = Load::start(streams, scenario.connections)?;
     let mut scene = Scene { lab, load, collector, kube };
     progress("waiting until every user is served by the nearest datacenter");
     scene.settle().await?;

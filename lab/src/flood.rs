@@ -12,7 +12,7 @@ use std::{
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use thiserror::Error;
 
 use crate::netns::{EnterError, Namespace};
@@ -54,9 +54,7 @@ pub async fn flood(
 fn send(namespace: &Namespace, to: SocketAddrV4, is_over: &AtomicBool) -> Result<u64, FloodError> {
     namespace.enter()?;
     yield_to_others();
-    let none = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Inet, SockType::Raw, none, SockProtocol::Raw)
-        .map_err(FloodError::Socket)?;
+    let socket = raw_socket()?;
     let address = SockaddrIn::from(SocketAddrV4::new(*to.ip(), 0));
     let (mut number, mut sent) = (0_u32, 0);
     while !is_over.load(Ordering::Relaxed) {
@@ -67,6 +65,12 @@ fn send(namespace: &Namespace, to: SocketAddrV4, is_over: &AtomicBool) -> Result
         }
     }
     Ok(sent)
+}
+
+/// Sends IPv4 packets as they are.
+pub(crate) fn raw_socket() -> Result<OwnedFd, FloodError> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Raw).map_err(FloodError::Socket)
 }
 
 fn yield_to_others() {
@@ -80,7 +84,7 @@ fn yield_to_others() {
 
 /// An IPv4 packet with the SYN of a client that nobody has seen before: addresses are those of
 /// RFC 2544's benchmarks. The kernel fills in the header's checksum.
-fn syn(number: u32, to: SocketAddrV4) -> [u8; LEN] {
+pub(crate) fn syn(number: u32, to: SocketAddrV4) -> [u8; LEN] {
     let [a, b, c, d] = Ipv4Addr::from(0xc612_0000 | number & 0x1_ffff).octets();
     let [e, f, g, h] = to.ip().octets();
     let [port_high, port_low] = to.port().to_be_bytes();

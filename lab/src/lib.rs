@@ -7,6 +7,7 @@ pub mod collector;
 pub mod command;
 pub mod demo;
 pub mod flood;
+pub mod forge;
 pub mod inspect;
 pub mod lab;
 pub mod load;

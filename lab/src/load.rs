@@ -47,6 +47,7 @@ pub struct Stream {
 #[derive(Debug)]
 pub struct Load {
     streams: Vec<Stream>,
+    connections: usize,
     record: Arc<Mutex<Record>>,
     stop: CancellationToken,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -71,14 +72,14 @@ pub enum LoadError {
 }
 
 impl Load {
-    /// Starts load on every stream.
+    /// Starts load on every stream, with so many long-lived connections over all of them.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn start(streams: Vec<Stream>) -> Result<Self, LoadError> {
+    pub fn start(streams: Vec<Stream>, connections: usize) -> Result<Self, LoadError> {
         let record = Arc::new(Mutex::new(Record::default()));
         let stop = CancellationToken::new();
-        let mut load = Self { streams, record, stop, threads: Vec::new() };
+        let mut load = Self { streams, connections, record, stop, threads: Vec::new() };
         let mut clients: Vec<_> = load.streams.iter().map(|stream| stream.client.clone()).collect();
         clients.dedup();
         for client in clients {
@@ -107,12 +108,24 @@ impl Load {
         look(&self.record.lock())
     }
 
+    /// Long-lived connections that do not live; `None`: all do.
+    #[must_use]
+    pub fn missing_connections(&self, now: Instant) -> Option<String> {
+        // Each has its turn, and time to answer.
+        let span = RECENT + users::pause(self.connections);
+        let since = now.checked_sub(span).unwrap_or(now);
+        let alive = self.with_record(|record| record.steady_since(since));
+        let all = self.connections;
+        (alive < all).then(|| format!("only {alive} of {all} long-lived connections are alive"))
+    }
+
     fn start_client(&self, client: &str) -> std::io::Result<std::thread::JoinHandle<()>> {
         let of_client = self.streams.iter().cloned().enumerate();
         let streams: Vec<_> = of_client.filter(|(_, stream)| stream.client == client).collect();
         let stream_count = self.streams.len();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (record, stop) = (Arc::clone(&self.record), self.stop.clone());
+        let connections = self.connections;
         std::thread::Builder::new().name(format!("users-{client}")).spawn(move || {
             if let Some((_, stream)) = streams.first()
                 && let Err(error) = stream.namespace.enter()
@@ -120,13 +133,13 @@ impl Load {
                 tracing::error!(%error, "users cannot enter their node");
                 return;
             }
-            runtime.block_on(users::run(streams, stream_count, record, stop));
+            runtime.block_on(users::run(streams, stream_count, connections, record, stop));
         })
     }
 }
 
-/// Long-lived connections, over all streams.
-pub const STEADY_CONNECTIONS: usize = users::STEADY_CONNECTIONS;
+/// What is no longer ago than that is now.
+pub const RECENT: Duration = Duration::from_secs(1);
 
 /// The time in which every flow has its turn once.
 pub const CYCLE: Duration = users::CYCLE;

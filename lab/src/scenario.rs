@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,8 +30,15 @@ pub struct Scenario {
     /// From `kubectl apply` of one more service to its first answer; without it none is applied.
     #[serde(default, deserialize_with = "optional_duration")]
     pub apply_limit: Option<Duration>,
+    /// Long-lived connections of all users together.
+    #[serde(default = "default_connections")]
+    pub connections: usize,
     /// What happens, in order.
     pub events: Vec<Event>,
+}
+
+const fn default_connections() -> usize {
+    50
 }
 
 /// One event.
@@ -106,6 +113,8 @@ pub enum Step {
     Run(Run),
     /// Floods a service with new connections.
     Flood(Flood),
+    /// Sends a backend host tunnel packets without knowing the key.
+    Forge(Forge),
 }
 
 /// A flood of SYNs from ever other addresses.
@@ -119,6 +128,22 @@ pub struct Flood {
     /// For how long.
     #[serde(rename = "for", deserialize_with = "duration")]
     pub time: Duration,
+}
+
+/// Forged tunnel packets with connections to a service inside.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forge {
+    /// The node that sends them.
+    pub node: String,
+    /// Who they say sent them.
+    pub from: Ipv4Addr,
+    /// Tunnel address of the backend host.
+    pub to: Ipv4Addr,
+    /// Address and port of the service.
+    pub service: SocketAddrV4,
+    /// How many.
+    pub count: u32,
 }
 
 /// A program of a node.
@@ -167,6 +192,9 @@ pub struct Limits {
     /// Long-lived connections that broke without a reason of their own.
     #[serde(default)]
     pub resets: Option<usize>,
+    /// Long-lived connections that neither went on nor ended, whatever the reason.
+    #[serde(default)]
+    pub stalled: Option<usize>,
     /// Longest wait of any group of users.
     #[serde(default, deserialize_with = "optional_duration")]
     pub longest_gap: Option<Duration>,

@@ -34,6 +34,7 @@ pub(super) struct Outcome {
     pub(super) failed: usize,
     pub(super) failed_after_return: usize,
     pub(super) resets: usize,
+    pub(super) stalled: usize,
     pub(super) lost: usize,
     pub(super) moved: usize,
     pub(super) longest_gap_ms: u64,
@@ -66,6 +67,8 @@ pub(super) struct LimitRow {
     failed_after_return: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resets: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stalled: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     longest_gap_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +195,7 @@ impl From<Limits> for LimitRow {
             failed: limits.failed,
             failed_after_return: limits.failed_after_return,
             resets: limits.resets,
+            stalled: limits.stalled,
             longest_gap_ms: limits.longest_gap.map(millis),
             withdrawals: limits.withdrawals,
             programmed_after_ms: limits.programmed_within.map(millis),

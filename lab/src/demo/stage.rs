@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     flood::flood,
-    load::{self, STEADY_CONNECTIONS},
+    forge::{Forgery, forge},
+    load,
     routers::{self, POLL_INTERVAL},
-    scenario::{Event, Flood, Step},
+    scenario::{Event, Flood, Forge, Step},
 };
 
 /// Plays `event`.
@@ -81,6 +82,10 @@ async fn take(
         Step::Flood(Flood { node, to, time }) => {
             let sent = flood(lab.topology.node_namespace(node), *to, *time).await?;
             *flooded = Some(flooded.unwrap_or_default() + sent);
+        }
+        Step::Forge(Forge { node, from, to, service, count }) => {
+            let forgery = Forgery { from: *from, to: *to, service: *service, count: *count };
+            forge(lab.topology.node_namespace(node), forgery).await?;
         }
         Step::Kill(target) => lab.kill(&target.node, &target.program)?,
         Step::KillControllerInBurst => {
@@ -152,16 +157,14 @@ fn wrongly_served(scene: &Scene, event: &Event, at: Instant) -> Vec<String> {
 async fn finish(scene: &Scene, until: Instant) -> Option<String> {
     let deadline = until + FINISH_TIMEOUT;
     loop {
-        let (is_complete, steady) = scene.load.with_record(|record| {
-            let steady = record.steady_since(scene::recently(Instant::now()));
-            (record.is_complete_until(until), steady)
-        });
-        if is_complete && steady == STEADY_CONNECTIONS {
+        let now = Instant::now();
+        let is_complete = scene.load.with_record(|record| record.is_complete_until(until));
+        let missing = scene.load.missing_connections(now);
+        if is_complete && missing.is_none() {
             return None;
         }
-        if Instant::now() > deadline {
-            let all = STEADY_CONNECTIONS;
-            return Some(format!("only {steady} of {all} long-lived connections are alive"));
+        if now > deadline {
+            return missing.or_else(|| Some("requests are not over".to_owned()));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }

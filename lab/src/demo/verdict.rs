@@ -66,6 +66,10 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
     if let Some(limit) = limits.resets {
         hold("resets", resets.to_string(), resets <= limit, limit.to_string());
     }
+    let stalled = record.breaks().iter().filter(|end| end.stalled).count();
+    if let Some(limit) = limits.stalled {
+        hold("stalled", stalled.to_string(), stalled <= limit, limit.to_string());
+    }
     if let Some(limit) = limits.longest_gap {
         hold("longest gap", format!("{gap:?}"), gap <= limit, format!("{limit:?}"));
     }
@@ -91,6 +95,9 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
     if all.requests == 0 {
         problems.push("no requests were made".to_owned());
     }
+    if record.skipped() > all.requests / SKIPPED_PART {
+        problems.push(format!("{} requests were not made: ports in use", record.skipped()));
+    }
     if record.overflows() > 0 {
         problems.push(format!("{} samples were not kept", record.overflows()));
     }
@@ -102,6 +109,7 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
         failed: all.failed,
         failed_after_return: in_repair.failed,
         resets,
+        stalled,
         lost,
         moved,
         longest_gap_ms: millis(gap),
@@ -146,6 +154,8 @@ fn cause(event: &Event, end: &Break, from: Instant, repair_from: Instant) -> Cau
     }
 }
 
+/// One request of so many may find its flow's port in use by the connection before.
+const SKIPPED_PART: usize = 100;
 /// Most failed requests, and most broken connections, that are described.
 const DETAILS_MAX: usize = 5;
 
@@ -168,7 +178,7 @@ mod tests {
 
     fn broke(backend: &str, opened: Instant, at: Instant) -> Break {
         let server = Server { datacenter: "ams".into(), backend: backend.into() };
-        Break { stream: 0, opened, at, server, reason: String::new() }
+        Break { stream: 0, opened, at, server, reason: String::new(), stalled: false }
     }
 
     #[test]

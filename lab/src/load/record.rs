@@ -49,6 +49,8 @@ pub struct Break {
     pub server: Server,
     /// What its user saw.
     pub reason: String,
+    /// What its user saw is nothing: neither an answer nor an end.
+    pub stalled: bool,
 }
 
 /// The record of one window.
@@ -62,6 +64,7 @@ pub struct Record {
     open: BTreeMap<u64, Instant>,
     requests: u64,
     overflows: u64,
+    skipped: usize,
     /// Long-lived connections by number, with their last answer.
     steady: BTreeMap<u64, Instant>,
 }
@@ -72,6 +75,7 @@ impl Record {
         self.samples.clear();
         self.breaks.clear();
         self.overflows = 0;
+        self.skipped = 0;
         Instant::now()
     }
 
@@ -86,6 +90,12 @@ impl Record {
     pub(super) fn close(&mut self, number: u64, sample: Sample) {
         self.open.remove(&number);
         self.push(sample);
+    }
+
+    /// The request of that number could not be made: its flow is not free yet.
+    pub(super) fn skip(&mut self, number: u64) {
+        self.open.remove(&number);
+        self.skipped += 1;
     }
 
     /// A request that was over as soon as it started.
@@ -153,6 +163,12 @@ impl Record {
     #[must_use]
     pub fn is_complete_until(&self, instant: Instant) -> bool {
         self.open.values().all(|started| *started >= instant)
+    }
+
+    /// Requests of the window that were not made.
+    #[must_use]
+    pub const fn skipped(&self) -> usize {
+        self.skipped
     }
 
     /// Samples that did not fit; a window with any is not to be trusted.

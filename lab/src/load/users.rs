@@ -1,6 +1,7 @@
 //! The users of one client node.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,18 +21,20 @@ use super::{
     record::{Break, FlowKey, Record, Sample},
 };
 
-/// Makes load on `streams` (with their positions among `stream_count`) until `stop`.
+/// Makes load on `streams` (with their positions among `stream_count`) until `stop`, with so many
+/// long-lived connections over all streams.
 pub(super) async fn run(
     streams: Vec<(usize, Stream)>,
     stream_count: usize,
+    connections: usize,
     record: Arc<Mutex<Record>>,
     stop: CancellationToken,
 ) {
     let mut tasks = JoinSet::new();
     for (position, stream) in streams {
-        let of_stream = (0..STEADY_CONNECTIONS).filter(|number| number % stream_count == position);
+        let of_stream = (0..connections).filter(|number| number % stream_count == position);
         for _ in of_stream {
-            tasks.spawn(steady(position, stream.clone(), Arc::clone(&record)));
+            tasks.spawn(steady(position, stream.clone(), pause(connections), Arc::clone(&record)));
         }
         tasks.spawn(open_loop(position, stream, Arc::clone(&record)));
     }
@@ -63,6 +66,11 @@ async fn open_loop(position: usize, stream: Stream, record: Arc<Mutex<Record>>) 
                 Connection::open(source, destination, Persistence::Close).await?.exchange().await
             };
             let answer = match timeout(REQUEST_TIMEOUT, request).await {
+                Ok(Err(error)) if error.kind() == ErrorKind::AddrNotAvailable => {
+                    // The user's own kernel still closes the flow's last connection.
+                    record.lock().skip(number);
+                    return drop(permit);
+                }
                 Ok(answer) => answer.map_err(|error| error.to_string()),
                 Err(_elapsed) => Err(format!("no answer for {REQUEST_TIMEOUT:?}")),
             };
@@ -73,51 +81,56 @@ async fn open_loop(position: usize, stream: Stream, record: Arc<Mutex<Record>>) 
 }
 
 /// A connection that lives as long as the network lets it, opened again when it does not.
-async fn steady(position: usize, stream: Stream, record: Arc<Mutex<Record>>) {
+async fn steady(position: usize, stream: Stream, pause: Duration, record: Arc<Mutex<Record>>) {
     let source = SocketAddr::new(stream.source, 0);
     loop {
         let opening = Connection::open(source, stream.destination, Persistence::KeepAlive);
         if let Ok(Ok(connection)) = timeout(REQUEST_TIMEOUT, opening).await {
-            exchange_until_broken(position, connection, &record).await;
+            exchange_until_broken(position, connection, pause, &record).await;
         }
-        sleep(STEADY_INTERVAL).await;
+        sleep(pause).await;
     }
 }
 
 async fn exchange_until_broken(
     position: usize,
     mut connection: Connection,
+    pause: Duration,
     record: &Mutex<Record>,
 ) {
     let opened = Instant::now();
     let number = record.lock().number();
     let mut served_by = None;
-    let reason = loop {
+    let (reason, stalled) = loop {
         match timeout(STEADY_TIMEOUT, connection.exchange()).await {
             Ok(Ok(server)) => {
                 record.lock().steady_answered(number);
                 served_by = Some(server);
             }
-            Ok(Err(error)) => break error.to_string(),
-            Err(_elapsed) => break format!("no answer for {STEADY_TIMEOUT:?}"),
+            Ok(Err(error)) => break (error.to_string(), false),
+            Err(_elapsed) => break (format!("no answer for {STEADY_TIMEOUT:?}"), true),
         }
-        sleep(STEADY_INTERVAL).await;
+        sleep(pause).await;
     };
     if let Some(server) = served_by {
         let mut record = record.lock();
         record.steady_ended(number);
-        record.broke(Break { stream: position, opened, at: Instant::now(), server, reason });
+        let at = Instant::now();
+        record.broke(Break { stream: position, opened, at, server, reason, stalled });
     }
 }
 
-/// Long-lived connections, over all streams.
-pub(super) const STEADY_CONNECTIONS: usize = 50;
 /// 110 new connections a second on each stream: 220 per address family from two client nodes.
 const REQUEST_INTERVAL: Duration = Duration::from_micros(1_000_000 / 110);
 /// A request without its answer after this long has failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pause between two messages of a long-lived connection.
-const STEADY_INTERVAL: Duration = Duration::from_millis(100);
+/// Pause between two messages of a long-lived connection: there are 500 a second over all of them,
+/// however many they are.
+pub(super) fn pause(connections: usize) -> Duration {
+    const PER_CONNECTION: Duration = Duration::from_millis(2);
+    PER_CONNECTION.saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX))
+}
+
 /// TCP's patience: a long-lived connection may stall for this long before it counts as broken.
 const STEADY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most requests of a stream in flight: twice what a dead service lets pile up.
