@@ -3,7 +3,10 @@
 use std::{
     io::ErrorKind,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -33,8 +36,10 @@ pub(super) async fn run(
     let mut tasks = JoinSet::new();
     for (position, stream) in streams {
         let of_stream = (0..connections).filter(|number| number % stream_count == position);
+        let ports = Arc::new(AtomicUsize::new(0));
         for _ in of_stream {
-            tasks.spawn(steady(position, stream.clone(), pause(connections), Arc::clone(&record)));
+            let (ports, record) = (Arc::clone(&ports), Arc::clone(&record));
+            tasks.spawn(steady(position, stream.clone(), ports, pause(connections), record));
         }
         tasks.spawn(open_loop(position, stream, Arc::clone(&record)));
     }
@@ -81,9 +86,16 @@ async fn open_loop(position: usize, stream: Stream, record: Arc<Mutex<Record>>) 
 }
 
 /// A connection that lives as long as the network lets it, opened again when it does not.
-async fn steady(position: usize, stream: Stream, pause: Duration, record: Arc<Mutex<Record>>) {
-    let source = SocketAddr::new(stream.source, 0);
+async fn steady(
+    position: usize,
+    stream: Stream,
+    ports: Arc<AtomicUsize>,
+    pause: Duration,
+    record: Arc<Mutex<Record>>,
+) {
     loop {
+        let port = steady_port(ports.fetch_add(1, Ordering::Relaxed));
+        let source = SocketAddr::new(stream.source, port);
         let opening = Connection::open(source, stream.destination, Persistence::KeepAlive);
         if let Ok(Ok(connection)) = timeout(REQUEST_TIMEOUT, opening).await {
             exchange_until_broken(position, connection, pause, &record).await;
@@ -135,10 +147,18 @@ pub(super) fn pause(connections: usize) -> Duration {
 const STEADY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most requests of a stream in flight: twice what a dead service lets pile up.
 const IN_FLIGHT_MAX: usize = 512;
-/// Ports of the flows, below those that kernels choose from. A port comes round after 2.7 s: no
+/// Ports of the flows, below those of long-lived connections. A port comes round after 2.7 s: no
 /// earlier request on it is still in flight.
 const PORT_FIRST: u16 = 20_000;
 const PORT_LAST: u16 = 20_299;
+/// Ports of long-lived connections: none is used again soon. A server that was not told of the end
+/// of an earlier connection would take the later one for it, and neither answer nor reset.
+fn steady_port(number: usize) -> u16 {
+    const FIRST: u16 = 21_000;
+    let number = number % usize::from(u16::MAX - FIRST);
+    u16::try_from(number).map_or(FIRST, |number| FIRST + number)
+}
+
 /// The time in which every flow has its turn once.
 pub(super) const CYCLE: Duration =
     REQUEST_INTERVAL.saturating_mul((PORT_LAST - PORT_FIRST + 1) as u32);
