@@ -20,12 +20,16 @@ use world::{SERVICES, full};
 /// A third one within a minute would be kept back: it flaps.
 const ROUNDS: usize = 2;
 /// Bounds of the agent's buckets, in seconds as it writes them, and in milliseconds.
-const BOUNDS: [(&str, &str); 6] = [
+const BOUNDS: [(&str, &str); 10] = [
     ("0.0005", "0.5"),
     ("0.001", "1"),
     ("0.002", "2"),
     ("0.005", "5"),
     ("0.01", "10"),
+    ("0.02", "20"),
+    ("0.05", "50"),
+    ("0.1", "100"),
+    ("0.5", "500"),
     ("1.0", "1000"),
 ];
 
