@@ -127,7 +127,7 @@ fn start(interval_ms: u32, answers: Answers, pins: &Path) -> (Bfd, Option<Datapl
             tunnel_addresses: vec![EDGE.into()],
             cluster_secret: ClusterSecret::new([7; 32]),
             roles: Roles { edge: true, backend: false },
-            pass_on_max: isocast_dataplane::PASS_ON_MAX,
+            pass_on_per_second: isocast_dataplane::PASS_ON_PER_SECOND,
         };
         dataplane = Some(Dataplane::open(config).expect("data plane (needs root, bpffs)").0);
         let interfaces = BTreeSet::from([nix::net::if_::if_nametoindex(LINK).unwrap()]);

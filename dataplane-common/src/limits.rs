@@ -17,12 +17,10 @@ pub const MAX_CHAINS: usize = 16_384;
 /// Entries of the directory: listeners, addresses, sources, accepted destinations, probes, takers of
 /// fragments, segment sizes.
 pub const MAX_DIRECTORY_ENTRIES: usize = 262_144;
-/// Time over which packets to further hops are counted.
-pub const PASS_ON_WINDOW_NS: u64 = 10_000_000;
-/// Packets that one CPU passes on to further hops in a window, unless it is told otherwise: a
-/// hundred thousand a second. What a change of hands needs is far below, and what a flood of stray
+/// Packets that one CPU passes on to further hops in a second, unless it is told otherwise; counted
+/// by the kernel's tick. What a change of hands needs is far below, and what a flood of stray
 /// packets could cost the backbone far above.
-pub const PASS_ON_MAX: u32 = 1000;
+pub const PASS_ON_PER_SECOND: u32 = 100_000;
 /// Bytes of a service's or backend's identity.
 pub const MAX_NAME_LEN: usize = 124;
 

@@ -15,7 +15,7 @@ pub struct Root {
     pub flow_key: [u64; 2],
     /// Key tags that are believed, in network order: the one in use, and the next.
     pub key_tags: [u32; 2],
-    /// Packets that a CPU passes on to further hops in one window.
+    /// Packets that a CPU passes on to further hops in one tick of the kernel.
     pub pass_on_max: u32,
     /// Fills the word.
     pub reserved: u32,
@@ -84,12 +84,12 @@ pub struct Chain {
     pub reserved: [u32; 3],
 }
 
-/// How many packets one CPU passed on to further hops in a window of time.
+/// How many packets one CPU passed on to further hops in a tick of the kernel.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PassedOn {
     /// Its number since boot.
-    pub window: u64,
+    pub tick: u64,
     /// Packets, the refused ones included.
     pub packets: u32,
     /// Fills the word.

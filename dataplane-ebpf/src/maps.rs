@@ -3,15 +3,14 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
-    helpers::generated::bpf_ktime_get_ns,
+    helpers::generated::bpf_jiffies64,
     macros::btf_map,
 };
 use isocast_dataplane_common::{
     Outcome, RingPlace, Slot, bfd,
     directory::{Entry, Key, Value},
     limits::{
-        CHAIN_POOL, DIRECTORY_BUCKETS, DIRECTORY_PLACES, PASS_ON_WINDOW_NS, RING_CHUNKS,
-        SERVICE_POOL, TARGET_POOL,
+        CHAIN_POOL, DIRECTORY_BUCKETS, DIRECTORY_PLACES, RING_CHUNKS, SERVICE_POOL, TARGET_POOL,
     },
     outcome::OUTCOMES,
     tables::{
@@ -170,9 +169,10 @@ pub fn may_pass_on(most: u32) -> bool {
     let Some(passed) = PASSED_ON.get_ptr_mut(0) else { return false };
     // SAFETY: the helper takes nothing; this CPU's own value, as above.
     unsafe {
-        let window = bpf_ktime_get_ns() / PASS_ON_WINDOW_NS;
-        if (*passed).window != window {
-            *passed = PassedOn { window, packets: 0, reserved: 0 };
+        // The kernel's tick is a word in memory; a clock costs as much as the rest of the way.
+        let tick = bpf_jiffies64();
+        if (*passed).tick != tick {
+            *passed = PassedOn { tick, packets: 0, reserved: 0 };
         }
         (*passed).packets = (*passed).packets.saturating_add(1);
         (*passed).packets <= most

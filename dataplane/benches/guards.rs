@@ -49,7 +49,7 @@ fn measure() -> Result<Vec<(&'static str, u128)>, Failure> {
         tunnel_addresses: vec![HERE.parse()?],
         cluster_secret: ClusterSecret::new([7; 32]),
         roles: Roles { edge: false, backend: true },
-        pass_on_max: isocast_dataplane::PASS_ON_MAX,
+        pass_on_per_second: isocast_dataplane::PASS_ON_PER_SECOND,
     };
     let (mut dataplane, _) = Dataplane::open(config)?;
     let ceilings =

@@ -299,7 +299,7 @@ impl Cores {
 }
 
 /// The kernel's tick: what the resolution of its coarse clock is.
-fn tick() -> io::Result<Duration> {
+pub(crate) fn tick() -> io::Result<Duration> {
     let clock = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;
     Ok(nix::time::clock_getres(clock)?.into())
 }

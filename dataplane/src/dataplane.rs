@@ -26,6 +26,7 @@ use crate::{
     btf::{self, TIME_WAIT_EXPECTS_AT},
     canary::{Canary, Questions},
     capture::Tap,
+    ceilings,
     counters::Counters,
     directory::{Directories, Entries},
     drops::Drops,
@@ -42,6 +43,7 @@ use crate::{
     next_hops::{NextHopKeeper, NextHops, Wanted},
     pins,
     plan::{self, ChainOwner, Content, Known, Ledger, Node, Plan, TargetOwner},
+    rates,
     rings::Rings,
     tables::Tables,
 };
@@ -59,9 +61,9 @@ pub struct Config {
     pub cluster_secret: ClusterSecret,
     /// What the node does.
     pub roles: Roles,
-    /// Packets of unknown flows that a CPU passes on to further hops in ten milliseconds; usually
-    /// [`crate::PASS_ON_MAX`].
-    pub pass_on_max: u32,
+    /// Packets of unknown flows that a CPU passes on to further hops in a second; usually
+    /// [`crate::PASS_ON_PER_SECOND`].
+    pub pass_on_per_second: u32,
 }
 
 /// What a node does. Which services it balances is in the tables.
@@ -125,6 +127,8 @@ pub struct Dataplane {
     /// Tries out what is written; on nodes that balance.
     canary: Option<Canary>,
     /// What the rings of the last tables hold.
+    /// Packets to further hops in a tick.
+    pass_on_max: u32,
     known: Known,
     /// Since the last flip.
     grace: GracePeriod,
@@ -194,6 +198,8 @@ impl Dataplane {
         };
         let next_hops = next_hops.map_err(OpenError::Netlink)?;
         let loopback = Loopback::open().map_err(OpenError::Netlink)?;
+        let tick = ceilings::tick().map_err(OpenError::Ceilings)?;
+        let pass_on_max = rates::in_a_tick(config.pass_on_per_second, tick);
         let opened = if generation.0 == 0 { Opened::Fresh } else { Opened::Adopted { generation } };
         tracing::info!(?opened, dir = %dir.display(), "data plane opened");
         let dataplane = Self {
@@ -213,6 +219,7 @@ impl Dataplane {
             generation,
             ledger,
             canary,
+            pass_on_max,
             known: Known::default(),
             // A predecessor may have flipped its last generation in a moment ago.
             grace: GracePeriod::begin(),
@@ -331,11 +338,11 @@ impl Dataplane {
 
     /// What this node's generations have besides their directories.
     fn root(&self) -> Root {
-        let Config { cluster_secret: secret, pass_on_max, .. } = &self.config;
+        let secret = &self.config.cluster_secret;
         Root {
             flow_key: secret.flow_key(),
             key_tags: secret.key_tags(),
-            pass_on_max: *pass_on_max,
+            pass_on_max: self.pass_on_max,
             reserved: 0,
         }
     }

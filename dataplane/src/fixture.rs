@@ -14,7 +14,7 @@ use std::{
 };
 
 use isocast_dataplane_common::{
-    NO_BACKEND, Slot, encap::OUTER_V4_LEN, limits::PASS_ON_MAX, maglev, slot::ring_slots,
+    NO_BACKEND, Slot, encap::OUTER_V4_LEN, limits::PASS_ON_PER_SECOND, maglev, slot::ring_slots,
 };
 use nix::sched::{CloneFlags, unshare};
 
@@ -102,7 +102,7 @@ pub fn load(
         tunnel_addresses: vec![tunnel_address.into()],
         cluster_secret: secret(),
         roles,
-        pass_on_max: PASS_ON_MAX,
+        pass_on_per_second: PASS_ON_PER_SECOND,
     };
     let mut dataplane = in_scratch_namespace(|| Dataplane::open_towards(config, Some(HERE)))
         .map_err(FixtureError::Namespace)??

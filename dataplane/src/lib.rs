@@ -43,7 +43,7 @@ mod trace;
 mod tunnel;
 
 pub use isocast_dataplane_common::{
-    Outcome, limits::PASS_ON_MAX, policy::Refused, tables::Counter,
+    Outcome, limits::PASS_ON_PER_SECOND, policy::Refused, tables::Counter,
 };
 
 pub use self::{

@@ -19,7 +19,7 @@ use isocast_dataplane_common::{
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// Changes whenever the meaning of a map changes and no size does.
-const LAYOUT: u32 = 4;
+const LAYOUT: u32 = 5;
 
 /// The same for the maps of BFD.
 const BFD_LAYOUT: u32 = 1;

@@ -62,6 +62,13 @@ pub(crate) fn divide(per_second: u32, demand: &[u64], tick: Duration) -> Vec<Rat
     demand.iter().map(share).collect()
 }
 
+/// How many of so many a second are one tick's; one at least.
+pub(crate) fn in_a_tick(per_second: u32, tick: Duration) -> u32 {
+    let nanos = u128::from(per_second) * tick.as_nanos();
+    let count = nanos / Duration::from_secs(1).as_nanos();
+    u32::try_from(count).unwrap_or(u32::MAX).max(1)
+}
+
 /// A ceiling per tick, in tokens of [`TOKEN`]; rounded down.
 fn per_tick(per_second: u32, tick: Duration) -> u64 {
     let tokens = u128::from(per_second) * u128::from(TOKEN) * tick.as_nanos();
@@ -113,6 +120,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_tick_has_its_part_of_a_second_and_one_at_least() {
+        let parts = [(100_000, 4, 400), (100_000, 10, 1000), (1, 4, 1), (0, 4, 1)];
+        for (per_second, millis, part) in parts {
+            assert_eq!(in_a_tick(per_second, Duration::from_millis(millis)), part);
+        }
+    }
 
     const TICKS: [Duration; 3] =
         [Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(10)];

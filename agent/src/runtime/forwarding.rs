@@ -184,7 +184,7 @@ impl Shape {
             tunnel_addresses: self.tunnel_addresses.clone(),
             cluster_secret: isocast_dataplane::ClusterSecret::new(self.secret.0),
             roles: isocast_dataplane::Roles { edge: self.roles.edge, backend: self.roles.backend },
-            pass_on_max: isocast_dataplane::PASS_ON_MAX,
+            pass_on_per_second: isocast_dataplane::PASS_ON_PER_SECOND,
         }
     }
 }

@@ -263,7 +263,10 @@ impl Bench {
         while !holds(self) {
             let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "never: {what}\n{:#}\n{}", self.status(), log());
-            // Whoever looks without a pause takes the processor from whom it looks at.
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "who looks without a pause takes the processor from whom it looks at"
+            )]
             thread::sleep(LOOK_INTERVAL);
         }
     }

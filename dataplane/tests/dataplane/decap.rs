@@ -256,7 +256,7 @@ fn a_stranger_takes_the_rest_of_the_further_hops_with_it() {
 fn strangers_beyond_the_limit_are_counted_drops() {
     let node = Node::new("many");
     node.namespace.enter(|| {
-        let (mut bench, _) = Bench::open(Config { pass_on_max: 1, ..node.config() });
+        let (mut bench, _) = Bench::open(Config { pass_on_per_second: 1, ..node.config() });
         bench.dataplane.apply(&tables()).expect("tables");
         let tunnel = Tunnel { hops: hops(&[OTHER_BACKEND_V4]), ..from(EDGE_V4) };
         let packet = encapsulate(&tunnel, &tcp(v4(443), ACK, 0));

@@ -10,8 +10,7 @@ const ALLOWED: &[(i32, &str)] = &[
     (1, "bpf_map_lookup_elem"),
     // The first drop of its kind.
     (2, "bpf_map_update_elem"),
-    // Time stamps of BFD and of captured packets, and the window in which packets to further hops
-    // are counted: never on the road of a packet to the slot's own backend.
+    // Time stamps of BFD and of captured packets, and the pace of answers to what is too big.
     (5, "bpf_ktime_get_ns"),
     // The clamped segment size of a host's own handshakes.
     (9, "bpf_skb_store_bytes"),
@@ -37,7 +36,8 @@ const ALLOWED: &[(i32, &str)] = &[
     (138, "bpf_skc_to_tcp_timewait_sock"),
     // Answers to new flows beyond a ceiling, by the listener's own secret.
     (110, "bpf_tcp_gen_syncookie"),
-    // The tick that fills the buckets of ceilings: a word of the kernel, no clock.
+    // The tick that fills the buckets of ceilings, and in which packets to further hops are counted:
+    // a word of the kernel, no clock.
     (118, "bpf_jiffies64"),
     // Captured packets.
     (131, "bpf_ringbuf_reserve"),

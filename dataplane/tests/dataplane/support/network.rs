@@ -9,8 +9,8 @@ use std::{
 };
 
 use isocast_dataplane::{
-    ClusterSecret, Config, DecapTables, Mode, PASS_ON_MAX, Protocol, Roles, Tables, Uplink, detach,
-    pass,
+    ClusterSecret, Config, DecapTables, Mode, PASS_ON_PER_SECOND, Protocol, Roles, Tables, Uplink,
+    detach, pass,
 };
 
 use socket2::{Domain, Socket, Type};
@@ -67,7 +67,7 @@ pub(crate) fn config(host: usize, pin_dir: PathBuf) -> Config {
         tunnel_addresses: host_addresses(host).map(|text| address(&text)).to_vec(),
         cluster_secret: ClusterSecret::new(SECRET),
         roles: Roles { edge: host == EDGE, backend: host != EDGE },
-        pass_on_max: PASS_ON_MAX,
+        pass_on_per_second: PASS_ON_PER_SECOND,
     }
 }
 

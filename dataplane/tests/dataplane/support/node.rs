@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, process};
 
 use isocast_dataplane::{
     Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
-    Outcome, PASS_ON_MAX, PacketRules, Protocol, Ring, Roles, ServiceKey, Tables, Traced,
+    Outcome, PASS_ON_PER_SECOND, PacketRules, Protocol, Ring, Roles, ServiceKey, Tables, Traced,
     Unresolved, Uplink, Vip, detach,
 };
 use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS_MIN, Slot};
@@ -52,7 +52,7 @@ impl Node {
             tunnel_addresses: vec![address(OWN_V4), address(OWN_V6)],
             cluster_secret: ClusterSecret::new(SECRET),
             roles: Roles { edge: true, backend: true },
-            pass_on_max: PASS_ON_MAX,
+            pass_on_per_second: PASS_ON_PER_SECOND,
         }
     }
 
