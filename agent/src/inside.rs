@@ -28,7 +28,10 @@ use self::capture::Session;
 pub use self::capture::{
     CAPTURE_ID_MAX, CAPTURE_LEASE, CAPTURE_PAGE, CAPTURE_TIME_MAX, Refusal as CaptureRefusal,
 };
-use crate::{runtime::KernelCounters, telemetry::Names};
+use crate::{
+    runtime::{KernelCounters, error_chain},
+    telemetry::Names,
+};
 
 /// Looks into the data plane of this host.
 #[derive(Clone, Debug)]
@@ -51,7 +54,7 @@ pub enum Blind {
     #[error("the counters cannot be read")]
     Counters,
     /// The data plane does not say.
-    #[error("{}", chain(.0))]
+    #[error("{}", error_chain(.0))]
     Inspect(#[from] InspectError),
     /// The packet that is asked about cannot be.
     #[error(transparent)]
@@ -187,15 +190,4 @@ fn service_ref(names: &Names<'_>, uid: &str, tenant: u32) -> ServiceRef {
 fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

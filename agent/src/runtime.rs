@@ -593,7 +593,7 @@ async fn sleep_until(at: Option<UnixMs>) {
 }
 
 /// An error with all its causes in one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

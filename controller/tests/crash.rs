@@ -69,6 +69,7 @@ async fn ready(data: &Path) -> Credentials {
                     return credentials;
                 }
             }
+            // Between attempts, not instead of them: a process says by nothing else that it is ready.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

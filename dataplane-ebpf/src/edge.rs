@@ -12,6 +12,7 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
+    capture::{self, Served},
     header::{self, Outer},
     limits,
     maps::{self, Generation},
@@ -33,7 +34,7 @@ pub enum Part {
 }
 
 /// Sends a packet of the flow `ip` and `ports` to the backend that has the flow. `ip` says who
-/// belongs to the flow, and the length and class of the packet at hand.
+/// belongs to the flow, and the length and class of the packet at hand. `served` is whose it is.
 #[inline(always)]
 pub fn run<const V6: bool>(
     ctx: &XdpContext,
@@ -43,7 +44,10 @@ pub fn run<const V6: bool>(
     ports: u32,
     service: Value,
     part: Part,
+    served: &mut Served,
 ) -> Result<u32, Outcome> {
+    capture::arrives::<V6>(ctx, generation, ip, ports, service);
+    *served = Served::of(service.service);
     maps::count_service(service.service, ip.len);
     let challenged = service.tenant & Value::GUARDED != 0 && {
         let transport = ETHERNET_LEN + ip_len::<V6>();
@@ -80,14 +84,17 @@ pub fn run<const V6: bool>(
             Part::Quote => socket::claim_of_quoted::<V6>(ctx, ip, ports),
             _ => socket::claim::<V6>(ctx, frame, ETHERNET_LEN, ip, ports),
         };
-        let next = maps::target(further.first)?;
         // What is left of a closed connection is enough where nobody else can be asked.
-        let cannot_ask = claim == Claim::Closed && next.flags & Target::READY == 0;
-        if claim == Claim::Open || cannot_ask {
+        let next = match claim {
+            Claim::Open => None,
+            Claim::Closed => maps::ready_target(further.first).ok(),
+            Claim::None => Some(maps::target(further.first)?),
+        };
+        let Some(next) = next else {
             maps::count_target(number, ip.len);
             maps::count(Outcome::DeliveredHere);
             return Ok(if challenged { Task::Cookie.of::<V6>(generation) } else { XDP_PASS });
-        }
+        };
         number = further.first;
         target = next;
         further.begin(claim == Claim::Closed);

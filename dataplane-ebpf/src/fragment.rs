@@ -12,11 +12,11 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
-    capture::{self, Served},
+    capture::Served,
     edge::{self, Part},
     maps::Generation,
     packet::{Frame, Ip, TCP, destination_port, ip_len},
-    settle,
+    task,
 };
 
 /// One piece of a packet.
@@ -69,35 +69,28 @@ impl Piece {
 /// Forwards a fragment that was sent to a VIP over IPv4.
 #[inline(never)]
 pub fn run_v4(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    let mut served = Served::NOBODY;
-    let verdict = forward::<false>(ctx, generation, &mut served);
-    settle(ctx, served, verdict)
+    let forward =
+        |frame, ip: &Ip, served: &mut Served| forward::<false>(ctx, generation, frame, ip, served);
+    task::carry_on::<false>(ctx, forward)
 }
 
 /// The same over IPv6.
 #[inline(never)]
 pub fn run_v6(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    let mut served = Served::NOBODY;
-    let verdict = forward::<true>(ctx, generation, &mut served);
-    settle(ctx, served, verdict)
+    let forward =
+        |frame, ip: &Ip, served: &mut Served| forward::<true>(ctx, generation, frame, ip, served);
+    task::carry_on::<true>(ctx, forward)
 }
 
 #[inline(always)]
 fn forward<const V6: bool>(
     ctx: *mut xdp_md,
     generation: Generation,
+    frame: Frame,
+    ip: &Ip,
     served: &mut Served,
 ) -> Result<u32, Outcome> {
-    let frame = Frame::of_argument(ctx);
-    if !frame.has(ETHERNET_LEN + ip_len::<V6>()) {
-        return Err(Outcome::Malformed);
-    }
-    // SAFETY: asked for right above.
-    let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
-    if !ip.fits(frame, ETHERNET_LEN) {
-        return Err(Outcome::Malformed);
-    }
-    let piece = Piece::read::<V6>(frame, ETHERNET_LEN, &ip)?;
+    let piece = Piece::read::<V6>(frame, ETHERNET_LEN, ip)?;
     let key = Key::new(Space::Fragments, &ip.destination, 0, piece.protocol, 0);
     let service = generation.find(&key).ok_or(Outcome::Fragment)?;
     if let Some(ports) = piece.ports::<V6>(frame, ETHERNET_LEN)? {
@@ -108,11 +101,9 @@ fn forward<const V6: bool>(
             return Err(Outcome::Fragment);
         }
     }
-    let flow = Ip { protocol: piece.protocol, ..ip };
+    let flow = Ip { protocol: piece.protocol, ..*ip };
     let ctx = XdpContext::new(ctx);
-    capture::arrives::<V6>(&ctx, generation, &flow, 0, service);
-    *served = Served::of(service.service);
-    edge::run::<V6>(&ctx, frame, generation, &flow, 0, service, Part::Fragment)
+    edge::run::<V6>(&ctx, frame, generation, &flow, 0, service, Part::Fragment, served)
 }
 
 /// Whether a fragment may leave the tunnel here.

@@ -13,11 +13,11 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
-    capture::{self, Served},
+    capture::Served,
     edge::{self, Part},
     maps::Generation,
     packet::{Frame, Ip, TCP, UDP, destination_port, ip_len, same},
-    settle,
+    task,
 };
 
 /// ICMP and ICMPv6 headers, up to the quote.
@@ -97,41 +97,32 @@ fn transport<const V6: bool>(
 /// is rare must not cost registers where it is not.
 #[inline(never)]
 pub fn run_v4(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    let mut served = Served::NOBODY;
-    let verdict = forward::<false>(ctx, generation, &mut served);
-    settle(ctx, served, verdict)
+    let forward =
+        |frame, ip: &Ip, served: &mut Served| forward::<false>(ctx, generation, frame, ip, served);
+    task::carry_on::<false>(ctx, forward)
 }
 
 /// The same over IPv6.
 #[inline(never)]
 pub fn run_v6(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    let mut served = Served::NOBODY;
-    let verdict = forward::<true>(ctx, generation, &mut served);
-    settle(ctx, served, verdict)
+    let forward =
+        |frame, ip: &Ip, served: &mut Served| forward::<true>(ctx, generation, frame, ip, served);
+    task::carry_on::<true>(ctx, forward)
 }
 
 #[inline(always)]
 fn forward<const V6: bool>(
     ctx: *mut xdp_md,
     generation: Generation,
+    frame: Frame,
+    ip: &Ip,
     served: &mut Served,
 ) -> Result<u32, Outcome> {
-    let frame = Frame::of_argument(ctx);
-    if !frame.has(ETHERNET_LEN + ip_len::<V6>()) {
-        return Err(Outcome::Malformed);
-    }
-    // SAFETY: asked for right above.
-    let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
-    if !ip.fits(frame, ETHERNET_LEN) {
-        return Err(Outcome::Malformed);
-    }
-    let (flow, ports) = quoted::<V6>(frame, ETHERNET_LEN, &ip)?;
+    let (flow, ports) = quoted::<V6>(frame, ETHERNET_LEN, ip)?;
     let port = destination_port(ports);
     let key = Key::new(Space::Listener, &flow.destination, 0, flow.protocol, port);
     let listener = generation.find(&key).filter(|it| it.tenant != Value::TUNNEL);
     let service = listener.ok_or(Outcome::UnlistedPort)?;
     let ctx = XdpContext::new(ctx);
-    capture::arrives::<V6>(&ctx, generation, &flow, ports, service);
-    *served = Served::of(service.service);
-    edge::run::<V6>(&ctx, frame, generation, &flow, ports, service, Part::Quote)
+    edge::run::<V6>(&ctx, frame, generation, &flow, ports, service, Part::Quote, served)
 }

@@ -11,7 +11,7 @@ use isocast_dataplane_common::{
 
 use crate::{
     bfd,
-    capture::{self, Served},
+    capture::Served,
     decap, echo,
     edge::{self, Part},
     icmp,
@@ -60,9 +60,7 @@ fn family<const V6: bool>(
             return if listener.tenant == Value::TUNNEL {
                 decap::run::<V6>(ctx, frame, generation, &ip)
             } else {
-                capture::arrives::<V6>(ctx, generation, &ip, ports, listener);
-                *served = Served::of(listener.service);
-                edge::run::<V6>(ctx, frame, generation, &ip, ports, listener, Part::Whole)
+                edge::run::<V6>(ctx, frame, generation, &ip, ports, listener, Part::Whole, served)
             };
         }
     }

@@ -7,13 +7,16 @@
 
 use aya_ebpf::bindings::xdp_md;
 
-use isocast_dataplane_common::{capture::UNDECIDED, limits::SERVICE_POOL};
+use isocast_dataplane_common::{
+    Outcome, capture::UNDECIDED, encap::ETHERNET_LEN, limits::SERVICE_POOL,
+};
 
 use crate::{
     capture::{self, Served},
     fragment, icmp,
     maps::Generation,
-    syncookie,
+    packet::{Frame, Ip, ip_len},
+    settle, syncookie,
 };
 
 /// Something to be done, by family.
@@ -80,6 +83,28 @@ pub fn finish(ctx: *mut xdp_md, verdict: u32) -> u32 {
         FRAGMENT_V6 => fragment::run_v6(ctx, generation),
         _ => verdict,
     }
+}
+
+/// Forwards a packet that was sent to a VIP, which the task reads anew.
+#[inline(always)]
+pub fn carry_on<const V6: bool>(
+    ctx: *mut xdp_md,
+    forward: impl FnOnce(Frame, &Ip, &mut Served) -> Result<u32, Outcome>,
+) -> u32 {
+    let mut served = Served::NOBODY;
+    let frame = Frame::of_argument(ctx);
+    let verdict = header::<V6>(frame).and_then(|ip| forward(frame, &ip, &mut served));
+    settle(ctx, served, verdict)
+}
+
+#[inline(always)]
+fn header<const V6: bool>(frame: Frame) -> Result<Ip, Outcome> {
+    if !frame.has(ETHERNET_LEN + ip_len::<V6>()) {
+        return Err(Outcome::Malformed);
+    }
+    // SAFETY: asked for right above.
+    let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
+    if ip.fits(frame, ETHERNET_LEN) { Ok(ip) } else { Err(Outcome::Malformed) }
 }
 
 #[inline(always)]

@@ -15,7 +15,7 @@ use aya::{
 use isocast_dataplane_common::{NO_BACKEND, Outcome, encap::ETHERNET_LEN, flow::Flow};
 
 use crate::{
-    btf::{self, TIME_WAIT_EXPECTS_AT},
+    btf::TIME_WAIT_EXPECTS_AT,
     directory::Entries,
     errors::OpenError,
     header::address_words,
@@ -92,8 +92,12 @@ enum Expected {
 
 impl Canary {
     /// Loads the second instance over the maps that are pinned in `dir`.
-    pub(crate) fn open(object: &[u8], program: &str, dir: &Path) -> Result<Self, OpenError> {
-        let time_wait_expects_at = btf::time_wait_expects_at();
+    pub(crate) fn open(
+        object: &[u8],
+        program: &str,
+        dir: &Path,
+        time_wait_expects_at: u32,
+    ) -> Result<Self, OpenError> {
         let mut loader = EbpfLoader::new();
         loader.override_global(TIME_WAIT_EXPECTS_AT, &time_wait_expects_at, true);
         for name in SHARED {

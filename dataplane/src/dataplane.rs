@@ -189,7 +189,8 @@ impl Dataplane {
         let probe_links = egress(config.roles.edge, PROBE_PROGRAM)?;
         let mss_links = egress(config.roles.backend, MSS_PROGRAM)?;
 
-        let canary = config.roles.edge.then(|| Canary::open(OBJECT, XDP_PROGRAM, &dir));
+        let open_canary = || Canary::open(OBJECT, XDP_PROGRAM, &dir, time_wait_expects_at);
+        let canary = config.roles.edge.then(open_canary);
         let canary = canary.transpose()?;
         let adopted = adopted_targets(&targets, &ledger)?;
         let next_hops = match next_hop {

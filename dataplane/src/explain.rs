@@ -326,37 +326,37 @@ pub(crate) fn further(tables: &impl Lookup, slot: Slot) -> Vec<Member> {
 /// a second are answered; that this one would be among them is supposed.
 fn too_big(tables: &impl Lookup, frame: Vec<u8>, room: u32, ingress: u32) -> End {
     const IPV6_MINIMUM: u32 = 1280;
-    let is_v4 = packet::is_ipv4(&frame);
-    if !is_v4 && room < IPV6_MINIMUM {
+    if !packet::is_ipv4(&frame) && room < IPV6_MINIMUM {
         return End::dropped(Outcome::TooBig, frame);
     }
-    match tables.target(if is_v4 { ECHO_V4 } else { ECHO_V6 }) {
+    answered(tables, frame, ingress, Outcome::TooBigAnswered, |frame, way| {
+        packet::too_big(&frame, way, room)
+    })
+}
+
+/// An echo request for a service's address.
+fn echo(tables: &impl Lookup, frame: Vec<u8>, ingress: u32) -> End {
+    answered(tables, frame, ingress, Outcome::EchoAnswered, packet::echo_reply)
+}
+
+/// A packet that is answered from here, by the default route.
+fn answered(
+    tables: &impl Lookup,
+    frame: Vec<u8>,
+    ingress: u32,
+    outcome: Outcome,
+    answer: impl FnOnce(Vec<u8>, &Target) -> Vec<u8>,
+) -> End {
+    match tables.target(if packet::is_ipv4(&frame) { ECHO_V4 } else { ECHO_V6 }) {
         None => End::dropped(Outcome::TablesInconsistent, frame),
         Some(way) if way.flags & Target::READY == 0 => {
             End::dropped(Outcome::NextHopUnresolved, frame)
         }
         Some(way) => End {
             action: sent(&way, ingress),
-            outcome: Some(Outcome::TooBigAnswered),
+            outcome: Some(outcome),
             interface: Some(way.interface),
-            ..End::passed(packet::too_big(&frame, &way, room))
-        },
-    }
-}
-
-/// An echo request for a service's address.
-fn echo(tables: &impl Lookup, frame: Vec<u8>, ingress: u32) -> End {
-    let is_v4 = packet::is_ipv4(&frame);
-    match tables.target(if is_v4 { ECHO_V4 } else { ECHO_V6 }) {
-        None => End::dropped(Outcome::TablesInconsistent, frame),
-        Some(target) if target.flags & Target::READY == 0 => {
-            End::dropped(Outcome::NextHopUnresolved, frame)
-        }
-        Some(target) => End {
-            action: sent(&target, ingress),
-            outcome: Some(Outcome::EchoAnswered),
-            interface: Some(target.interface),
-            ..End::passed(packet::echo_reply(frame, &target))
+            ..End::passed(answer(frame, &way))
         },
     }
 }

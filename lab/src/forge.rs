@@ -1,7 +1,7 @@
 //! Forged tunnel packets: what anybody on the underlay can send who does not know the cluster's
 //! secret. Inside each is a SYN to a service, from one of the addresses of [`crate::flood`].
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use nix::{
     errno::Errno,
@@ -12,31 +12,19 @@ use std::os::fd::AsRawFd as _;
 use crate::{
     flood::{FloodError, raw_socket, syn},
     netns::Namespace,
+    scenario::Forge,
 };
-
-/// What is forged.
-#[derive(Clone, Copy, Debug)]
-pub struct Forgery {
-    /// Who the tunnel packets say sent them.
-    pub from: Ipv4Addr,
-    /// The backend host's tunnel address.
-    pub to: Ipv4Addr,
-    /// What the SYNs are to.
-    pub service: SocketAddrV4,
-    /// How many.
-    pub count: u32,
-}
 
 /// Sends forged packets from `namespace`, each with another guess at the key.
 ///
 /// # Errors
 /// They cannot be sent.
-pub async fn forge(namespace: Namespace, forgery: Forgery) -> Result<(), FloodError> {
+pub async fn forge(namespace: Namespace, forgery: Forge) -> Result<(), FloodError> {
     let sender = tokio::task::spawn_blocking(move || namespace.within(|| send(&forgery)));
     sender.await.map_err(|_panic| FloodError::Ended)??
 }
 
-fn send(forgery: &Forgery) -> Result<(), FloodError> {
+fn send(forgery: &Forge) -> Result<(), FloodError> {
     let socket = raw_socket()?;
     let address = SockaddrIn::from(SocketAddrV4::new(forgery.to, 0));
     for number in 0..forgery.count {
@@ -54,7 +42,7 @@ fn send(forgery: &Forgery) -> Result<(), FloodError> {
 
 /// IPv4, UDP to the tunnel's port, GUE with a tenant and a key that are made up, and the SYN. The
 /// kernel fills in the outer header's checksum; that of UDP may be zero.
-fn packet(forgery: &Forgery, number: u32) -> Vec<u8> {
+fn packet(forgery: &Forge, number: u32) -> Vec<u8> {
     const GUE_PORT: u16 = 6080;
     const TENANT: u32 = 1;
     let inner = syn(number, forgery.service);
@@ -78,11 +66,14 @@ fn packet(forgery: &Forgery, number: u32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
     fn every_packet_is_well_formed_and_another_guess() {
-        let forgery = Forgery {
+        let forgery = Forge {
+            node: "bor-ams".into(),
             from: Ipv4Addr::new(10, 1, 11, 2),
             to: Ipv4Addr::new(10, 1, 21, 2),
             service: SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 10), 80),

@@ -61,7 +61,7 @@ pub enum Refusal {
     #[error("somebody else captures on this node: one capture at a time")]
     Busy,
     /// The kernel refuses, or there is no such service.
-    #[error("{}", super::chain(.0))]
+    #[error("{}", crate::runtime::error_chain(.0))]
     Capture(#[from] CaptureError),
     /// No service is called so.
     #[error("service {0:?} is not on this node: namespace/name, or a uid")]

@@ -150,6 +150,7 @@ pub(crate) async fn within(patience: Duration, what: &str, mut holds: impl Async
     let deadline = Instant::now() + patience;
     while !holds().await {
         assert!(Instant::now() < deadline, "never: {what}");
+        // Between looks, not instead of them: routers cannot be waited for otherwise.
         sleep(Duration::from_millis(20)).await;
     }
 }

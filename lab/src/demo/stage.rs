@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     flood::flood,
-    forge::{Forgery, forge},
+    forge::forge,
     load,
     routers::{self, POLL_INTERVAL},
-    scenario::{Event, Flood, Forge, Step},
+    scenario::{Event, Flood, Step},
 };
 
 /// Plays `event`.
@@ -83,9 +83,8 @@ async fn take(
             let sent = flood(lab.topology.node_namespace(node), *to, *time).await?;
             *flooded = Some(flooded.unwrap_or_default() + sent);
         }
-        Step::Forge(Forge { node, from, to, service, count }) => {
-            let forgery = Forgery { from: *from, to: *to, service: *service, count: *count };
-            forge(lab.topology.node_namespace(node), forgery).await?;
+        Step::Forge(forgery) => {
+            forge(lab.topology.node_namespace(&forgery.node), forgery.clone()).await?;
         }
         Step::Kill(target) => lab.kill(&target.node, &target.program)?,
         Step::KillControllerInBurst => {
