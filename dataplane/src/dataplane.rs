@@ -85,6 +85,8 @@ pub enum Opened {
         /// The generation in force.
         generation: Generation,
     },
+    /// A predecessor with other maps, which forwards until the first [`Dataplane::apply`].
+    Succeeding,
 }
 
 /// Counts what was put in force; wraps.
@@ -201,7 +203,11 @@ impl Dataplane {
         let loopback = Loopback::open().map_err(OpenError::Netlink)?;
         let tick = ceilings::tick().map_err(OpenError::Ceilings)?;
         let pass_on_max = rates::in_a_tick(config.pass_on_per_second, tick);
-        let opened = if generation.0 == 0 { Opened::Fresh } else { Opened::Adopted { generation } };
+        let opened = match generation.0 {
+            0 if links.has_foreign() => Opened::Succeeding,
+            0 => Opened::Fresh,
+            _ => Opened::Adopted { generation },
+        };
         tracing::info!(?opened, dir = %dir.display(), "data plane opened");
         let dataplane = Self {
             config,
