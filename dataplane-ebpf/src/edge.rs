@@ -12,12 +12,13 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
+    answers,
     capture::{self, Served},
     header::{self, Outer},
     limits,
     maps::{self, Generation},
     mss, mtu,
-    packet::{Frame, IPIP, IPV6, Ip, TCP, ip_len, opens_connection},
+    packet::{Frame, IPIP, IPV6, Ip, TCP, UDP, ip_len, opens_connection},
     socket::{self, Claim},
     task::Task,
 };
@@ -66,11 +67,11 @@ pub fn run<const V6: bool>(
 
     let mut number = slot.current;
     let mut target = maps::target(number)?;
-    // Only what belongs to a TCP connection can be told to be a stranger's.
+    // What opens a TCP connection is nobody else's, and a piece does not say whose it is.
     let mut further = Further::NOBODY;
     if slot.chain != NO_CHAIN
-        && ip.protocol == TCP
         && match part {
+            Part::Whole if ip.protocol == UDP => true,
             Part::Whole => !opens_connection(frame, ETHERNET_LEN + ip_len::<V6>()),
             Part::Fragment => false,
             Part::Quote => true,
@@ -81,6 +82,7 @@ pub fn run<const V6: bool>(
     if target.flags & Target::LOCAL != 0 {
         let claim = match part {
             _ if further.len == 0 => Claim::Open,
+            _ if ip.protocol == UDP => answers::claim(ip, ports),
             Part::Quote => socket::claim_of_quoted::<V6>(ctx, ip, ports),
             _ => socket::claim::<V6>(ctx, frame, ETHERNET_LEN, ip, ports),
         };

@@ -1,5 +1,6 @@
 //! The data plane's programs: one XDP program for both roles of a node, a tc program that sends
-//! health checks the way traffic goes, and one that has backends offer smaller segments.
+//! health checks the way traffic goes, and two for backends: one has them offer smaller segments, one
+//! notes whom they answer.
 //!
 //! Which role a node plays is decided by its directory alone: a listener that is a service is
 //! balanced ([`edge`]), one that is the tunnel's end is taken out of the tunnel ([`decap`]), and
@@ -11,6 +12,7 @@
 #![no_std]
 #![no_main]
 
+mod answers;
 mod bfd;
 mod capture;
 mod decap;
@@ -93,6 +95,16 @@ pub fn isocast_probe(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn isocast_mss(ctx: TcContext) -> i32 {
     if let Err(reason) = mss::run(&ctx) {
+        maps::count(reason);
+    }
+    probe::TCX_NEXT
+}
+
+/// Notes which UDP flows a backend's own sockets answer. Leaves the packet to whatever comes next on
+/// the interface, whatever it finds.
+#[classifier]
+pub fn isocast_answers(ctx: TcContext) -> i32 {
+    if let Err(reason) = answers::run(&ctx) {
         maps::count(reason);
     }
     probe::TCX_NEXT

@@ -38,7 +38,9 @@ use crate::{
     keys::ClusterSecret,
     links::{LinkError, Links, Uplink},
     loopback::Loopback,
-    maps::{BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Taken, Targets, failed},
+    maps::{
+        ANSWERED, BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Taken, Targets, failed,
+    },
     netlink::interface_index,
     next_hops::{NextHopKeeper, NextHops, Wanted},
     pins,
@@ -118,8 +120,9 @@ pub struct Dataplane {
     links: Links,
     /// Held, not pinned: probes end with the process that sends them.
     _probe_links: Vec<OwnedFd>,
-    /// Likewise: without this process, backends' handshakes offer what the host's routes say.
-    _mss_links: Vec<OwnedFd>,
+    /// Likewise: without this process, backends' handshakes offer what the host's routes say, and
+    /// whom they answer is noted no more.
+    _backend_links: Vec<OwnedFd>,
     next_hops: NextHopKeeper,
     loopback: Loopback,
     generation: Generation,
@@ -166,6 +169,11 @@ impl Dataplane {
         for name in MAP_NAMES.into_iter().chain(guards::MAP_NAMES) {
             loader.map_pin_path(name, dir.join(name));
         }
+        if config.roles.backend {
+            loader.map_pin_path(ANSWERED, dir.join(ANSWERED));
+        } else {
+            loader.map_max_entries(ANSWERED, 1);
+        }
         for name in BFD_MAP_NAMES {
             loader.map_pin_path(name, bfd_dir.join(name));
         }
@@ -187,7 +195,8 @@ impl Dataplane {
             if of_role { attach(&mut ebpf, name, &config.uplinks) } else { Ok(Vec::new()) }
         };
         let probe_links = egress(config.roles.edge, PROBE_PROGRAM)?;
-        let mss_links = egress(config.roles.backend, MSS_PROGRAM)?;
+        let mut backend_links = egress(config.roles.backend, MSS_PROGRAM)?;
+        backend_links.extend(egress(config.roles.backend, ANSWERS_PROGRAM)?);
 
         let open_canary = || Canary::open(OBJECT, XDP_PROGRAM, &dir, time_wait_expects_at);
         let canary = config.roles.edge.then(open_canary);
@@ -214,7 +223,7 @@ impl Dataplane {
             drops,
             links,
             _probe_links: probe_links,
-            _mss_links: mss_links,
+            _backend_links: backend_links,
             next_hops,
             loopback,
             generation,
@@ -489,6 +498,7 @@ pub fn detach(pin_dir: &Path) -> io::Result<()> {
 const XDP_PROGRAM: &str = "isocast";
 const PROBE_PROGRAM: &str = "isocast_probe";
 const MSS_PROGRAM: &str = "isocast_mss";
+const ANSWERS_PROGRAM: &str = "isocast_answers";
 
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
     ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
@@ -506,6 +516,7 @@ fn load_programs(ebpf: &mut Ebpf, roles: Roles) -> Result<(), ProgramError> {
     }
     if roles.backend {
         classifier(ebpf, MSS_PROGRAM)?.load()?;
+        classifier(ebpf, ANSWERS_PROGRAM)?.load()?;
     }
     Ok(())
 }

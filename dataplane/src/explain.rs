@@ -93,9 +93,9 @@ pub struct Choice {
     /// Who gets new flows.
     pub current: Option<Member>,
     /// Who may have flows of the slot besides, in turn: each gets a TCP packet within a connection
-    /// that the one before has no socket for.
+    /// that the one before has no socket for, and a datagram of a flow that it did not answer lately.
     pub further: Vec<Member>,
-    /// Whether it matters that this host has a socket for the flow.
+    /// Whether it matters that this host has a socket for the flow, or answered it lately.
     pub asks_for_socket: bool,
 }
 
@@ -260,7 +260,8 @@ struct Turn {
     target: Target,
     /// Who is asked in turn, after that.
     hops: Vec<Address>,
-    /// The last of them is this node, which has what is left of a closed connection.
+    /// The last of them is this node, which has what is left of a closed connection, or may have to
+    /// begin a flow.
     returns: bool,
     /// It is this node, and keeps the packet.
     delivered: bool,
@@ -281,8 +282,8 @@ impl Turn {
             delivered: is_here,
             asks_for_socket: false,
         };
-        // Only a TCP packet within a connection can be told to be a stranger's.
-        if slot.chain == NO_CHAIN || !question.is_within_connection() {
+        // What opens a TCP connection is nobody else's.
+        if slot.chain == NO_CHAIN || !question.may_be_anothers() {
             return Some(settled);
         }
         let chain = tables.chain(slot.chain)?;
@@ -292,10 +293,11 @@ impl Turn {
         }
         let asked = Self { asks_for_socket: true, ..settled };
         let (number, target) = (chain.first, tables.target(chain.first)?);
-        let returns = question.claim() == Claim::Closed;
+        let claim = question.claim();
+        let returns = claim == Claim::Closed || claim == Claim::None && question.is_datagram();
         // What is left of a closed connection is enough where nobody else can be asked.
         let cannot_ask = returns && target.flags & Target::READY == 0;
-        if question.claim() == Claim::Open || cannot_ask {
+        if claim == Claim::Open || cannot_ask {
             return Some(asked);
         }
         // The first further hop is sent to as a target of its own.

@@ -268,6 +268,9 @@ fn entries(
         let port = accept.port.to_be();
         let key = Key::new(Space::Accept, &address, accept.tenant, protocol, port);
         entries.insert(key, Value::default());
+        if accept.protocol == Protocol::Udp {
+            entries.insert(Key::new(Space::Answers, &address, 0, protocol, port), Value::default());
+        }
         if accept.rules.fragments == Fragments::Hash {
             let key = Key::new(Space::AcceptFragments, &address, accept.tenant, protocol, 0);
             entries.insert(key, Value::default());

@@ -1,6 +1,8 @@
 //! The data plane against the kernel: needs root, BPF, and network namespaces.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod bfd;
 #[cfg(test)]
 mod capture;

@@ -106,11 +106,12 @@ impl Bench {
         (Self { dataplane, mac }, opened)
     }
 
-    /// Waits until the next hops of all backends were looked up: the machine may be busy.
+    /// Waits until the next hops of all backends and sources were looked up: the machine may be busy.
     pub(crate) fn settle(&self, tables: &Tables) {
         let settled = wait_for(&mut self.dataplane.next_hops(), |next_hops| {
-            tables.edge.backends.iter().all(|backend| {
-                let next_hop = next_hops.get(&backend.tunnel_address);
+            let backends = tables.edge.backends.iter().map(|backend| &backend.tunnel_address);
+            backends.chain(&tables.decap.sources).all(|address| {
+                let next_hop = next_hops.get(address);
                 next_hop.is_some_and(|next_hop| *next_hop != Err(Unresolved::Pending))
             })
         });
