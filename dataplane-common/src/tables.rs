@@ -60,6 +60,8 @@ impl Target {
     pub const LOCAL: u32 = 2;
     /// The outer family is IPv6.
     pub const IPV6: u32 = 4;
+    /// The outer header is nothing but IP: the host has no agent, and its kernel takes it off.
+    pub const PLAIN: u32 = 8;
 }
 
 /// Target whose Ethernet header answers to IPv4 echo requests take: the default route.

@@ -6,7 +6,7 @@ use isocast_dataplane_common::{
     directory::{Address, Value},
     encap::{
         ETHERNET_LEN, FLAG_COOKIE, FLAG_RETURNS, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
-        OUTER_V6_LEN, entropy_port, tenant_word,
+        OUTER_V6_LEN, PLAIN_V4_LEN, PLAIN_V6_LEN, entropy_port, tenant_word,
     },
     tables::Target,
 };
@@ -128,6 +128,9 @@ pub fn run<const V6: bool>(
         tenant: tenant_word(service.tenant, flags),
     };
     let action = match (target.flags & Target::IPV6 != 0, further.len) {
+        // Nobody there would answer by a cookie.
+        _ if target.flags & Target::PLAIN != 0 && challenged => Err(Outcome::OverFlowRate),
+        _ if target.flags & Target::PLAIN != 0 => over_ip(ctx, target, &outer),
         (false, 0) => over_v4::<0>(ctx, target, &outer, &further),
         (false, 1) => over_v4::<1>(ctx, target, &outer, &further),
         (false, 2) => over_v4::<2>(ctx, target, &outer, &further),
@@ -208,6 +211,17 @@ fn over_v6<const HOPS: usize>(
         unsafe { header::end_at_sender_v6(frame, HOPS) };
     }
     Ok(action)
+}
+
+/// To a host without an agent, which is told of nobody else: the host side gives its slots no chain.
+#[inline(always)]
+fn over_ip(ctx: &XdpContext, target: &Target, outer: &Outer) -> Result<u32, Outcome> {
+    if target.flags & Target::IPV6 != 0 {
+        header::write_plain_v6(room(ctx, PLAIN_V6_LEN)?, target, outer);
+    } else {
+        header::write_plain_v4(room(ctx, PLAIN_V4_LEN)?, target, outer);
+    }
+    Ok(header::transmit(ctx, target))
 }
 
 /// Makes room for `len` bytes between the Ethernet header and the packet.

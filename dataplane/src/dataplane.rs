@@ -419,7 +419,8 @@ impl Dataplane {
         let [tag, _] = self.config.cluster_secret.key_tags();
         let wanted = ledger.targets.iter().map(|(owner, &number)| {
             let destination = owner.address;
-            let template = header::target(destination, &self.config.tunnel_addresses, tag);
+            let own = &self.config.tunnel_addresses;
+            let template = header::target(destination, own, tag, owner.encap);
             (number, Wanted { destination, template })
         });
         wanted.collect()
@@ -550,8 +551,10 @@ fn recover(
         ledger.services.insert(name.into(), number);
     }
     for (number, key) in maps.read_names(Numbered::Target)? {
-        let address = header::address_of(&targets.read(number)?.address);
-        ledger.targets.insert(TargetOwner { key: key.into(), address }, number);
+        let target = targets.read(number)?;
+        let (address, encap) =
+            (header::address_of(&target.address), header::encap_of(target.flags));
+        ledger.targets.insert(TargetOwner { key: key.into(), address, encap }, number);
     }
     for (key, value) in in_force {
         if key.is_in(Space::Listener) && value.tenant != Value::TUNNEL {

@@ -130,15 +130,15 @@ pub struct OuterHeader {
     pub source: IpAddr,
     /// Outer destination.
     pub destination: IpAddr,
-    /// Outer UDP source port: the flow's entropy.
-    pub source_port: u16,
+    /// Outer UDP source port: the flow's entropy. Absent where the header is nothing but IP.
+    pub source_port: Option<u16>,
     /// Bytes before the packet, Ethernet apart.
     pub header_len: usize,
     /// Bytes of the whole IP packet.
     pub packet_len: usize,
     /// Who is asked in turn if the backend does not know the flow.
     pub further_hops: Vec<IpAddr>,
-    /// Packet flags of the tunnel header.
+    /// Packet flags of the tunnel header, if it has any.
     pub flags: u8,
 }
 

@@ -160,9 +160,13 @@ fn slot_says(query: &FlowQuery, slot: &SlotView) -> String {
 
 fn outer_says(outer: &OuterView) -> String {
     let OuterView { source, destination, source_port, header_bytes, packet_bytes, .. } = outer;
+    let encapsulated = match source_port {
+        Some(port) => format!("UDP source port {port}"),
+        None => "IP in IP".to_owned(),
+    };
     let mut says = format!(
-        "from {source} to {destination}, UDP source port {source_port}, {header_bytes} bytes \
-         before the packet, {packet_bytes} in all"
+        "from {source} to {destination}, {encapsulated}, {header_bytes} bytes before the packet, \
+         {packet_bytes} in all"
     );
     for hop in &outer.further_hops {
         says += &format!(", further hop {hop}");

@@ -141,7 +141,8 @@ impl Numbers {
         }
         let position = backends.len();
         let key = BackendKey(Arc::clone(&member.uid));
-        backends.push(Backend { key, tunnel_address: member.tunnel_address });
+        let Member { tunnel_address, encap, .. } = *member;
+        backends.push(Backend { key, tunnel_address, encap });
         self.by_uid.insert(member.uid.clone(), position);
         position
     }
@@ -149,8 +150,8 @@ impl Numbers {
 
 fn probes(inputs: &Inputs<'_>) -> Vec<Probe> {
     let marked = |(id, target): (TargetId, health::Target)| {
-        let (mark, tunnel_address) = (inputs.marks.mark(&id)?, target.tunnel?);
-        Some(Probe { mark, tenant: target.tenant, tunnel_address })
+        let (mark, (tunnel_address, encap)) = (inputs.marks.mark(&id)?, target.tunnel?);
+        Some(Probe { mark, tenant: target.tenant, tunnel_address, encap })
     };
     health::targets(inputs.model).into_iter().filter_map(marked).collect()
 }

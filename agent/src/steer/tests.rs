@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use std::{collections::BTreeSet, time::Instant};
 
 use isocast_bgp::origination::Elsewhere;
-use isocast_dataplane::{Ceilings, Fragments, PacketRules, Protocol, ServiceKey, ServicePolicy};
+use isocast_dataplane::{
+    Ceilings, Encap, Fragments, PacketRules, Protocol, ServiceKey, ServicePolicy,
+};
 use isocast_dataplane_common::Slot;
 
 use super::*;
@@ -457,6 +459,43 @@ fn an_edge_that_lost_its_data_plane_still_knows_whose_old_flows_are() {
     for chain in chains(&plan) {
         assert!(chain.len() == 1 && chain[0].starts_with("fra-"), "{chain:?}");
     }
+}
+
+#[test]
+fn hosts_without_an_agent_get_their_packets_and_probes_in_nothing_but_ip() {
+    let mut world = World::with_health(&["ams-1", "ams-2"]);
+    let pool = world.model.pools.get_mut(testing::POOL).unwrap();
+    let host = pool.backends.iter_mut().find(|backend| &*backend.uid == "ams-2").unwrap();
+    host.node = String::new();
+    let address = host.tunnel_address;
+
+    let plan = world.steer();
+
+    let edge = &plan.tables.edge;
+    assert_eq!(edge.backends.len(), 2);
+    for backend in &edge.backends {
+        assert_eq!(backend.encap == Encap::Ip, backend.tunnel_address == address);
+    }
+    assert!(edge.probes.iter().any(|probe| probe.tunnel_address == address));
+    for probe in &edge.probes {
+        assert_eq!(probe.encap == Encap::Ip, probe.tunnel_address == address);
+    }
+}
+
+#[test]
+fn memories_from_before_there_was_a_choice_are_of_agents() {
+    let member = Member {
+        uid: "ams-1".into(),
+        tunnel_address: [192, 0, 2, 1].into(),
+        weight: 1,
+        share: Member::WHOLE,
+        encap: Encap::Ip,
+    };
+    let mut json = serde_json::to_value(&member).unwrap();
+    assert_eq!(serde_json::from_value::<Member>(json.clone()).unwrap(), member);
+    json.as_object_mut().unwrap().remove("encap");
+    let before = serde_json::from_value::<Member>(json).unwrap();
+    assert_eq!(before, Member { encap: Encap::Gue, ..member });
 }
 
 #[test]

@@ -35,6 +35,8 @@ mod pass;
 #[cfg(test)]
 mod path_mtu;
 #[cfg(test)]
+mod plain;
+#[cfg(test)]
 mod probe;
 #[cfg(test)]
 mod scale;

@@ -3,9 +3,9 @@
 use std::{net::IpAddr, path::PathBuf, process};
 
 use isocast_dataplane::{
-    Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
-    Outcome, PASS_ON_PER_SECOND, PacketRules, Protocol, Ring, Roles, ServiceKey, Tables, Traced,
-    Unresolved, Uplink, Vip, detach,
+    Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Encap, Mode,
+    Opened, Outcome, PASS_ON_PER_SECOND, PacketRules, Protocol, Ring, Roles, ServiceKey, Tables,
+    Traced, Unresolved, Uplink, Vip, detach,
 };
 use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS_MIN, Slot};
 
@@ -175,7 +175,8 @@ pub(crate) fn accept(text: &str, protocol: Protocol, port: u16) -> Accept {
 }
 
 pub(crate) fn backend(key: &str, tunnel_address: &str) -> Backend {
-    Backend { key: BackendKey(key.into()), tunnel_address: address(tunnel_address) }
+    let tunnel_address = address(tunnel_address);
+    Backend { key: BackendKey(key.into()), tunnel_address, encap: Encap::Gue }
 }
 
 /// A ring whose slots are all alike: a backend, and those that may have its flows otherwise.
