@@ -51,11 +51,8 @@ fn outgoing<const V6: bool>(frame: Frame) -> Result<(), Outcome> {
     if Generation::in_force()?.find(&key).is_none() {
         return Ok(());
     }
-    let flow = AnsweredFlow {
-        client: ip.destination,
-        service: ip.source,
-        ports: ports.rotate_left(16),
-    };
+    let flow =
+        AnsweredFlow { client: ip.destination, service: ip.source, ports: ports.rotate_left(16) };
     let now = now();
     match maps::answered(&flow) {
         // SAFETY: a live map value. Whoever stores here stores the time: that of another CPU, or of

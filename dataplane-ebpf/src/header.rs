@@ -39,15 +39,17 @@ pub fn adjust(ctx: &XdpContext, delta: i32) -> Result<(), Outcome> {
     }
 }
 
-/// Sends the frame to the target's next hop: out of the interface it came from, or another.
+/// Sends the frame to the target's next hop: out of the interface it came from, or another. The
+/// verdict says with what tag: see [`crate::vlan`].
 #[inline(always)]
 pub fn transmit(ctx: &XdpContext, target: &Target) -> u32 {
+    let tag = target.flags & Target::TAG;
     if target.interface as usize == ctx.ingress_ifindex() {
-        return XDP_TX;
+        return XDP_TX | tag;
     }
     // Since Linux 5.6 this helper batches as a devmap does, and it needs no map to keep.
     // SAFETY: no pointers are involved.
-    unsafe { bpf_redirect(target.interface, 0) as u32 }
+    tag | unsafe { bpf_redirect(target.interface, 0) as u32 }
 }
 
 /// Writes the outer IPv4 header before `hops` further hops, and sends the frame.

@@ -33,6 +33,7 @@ mod socket;
 mod sources;
 mod syncookie;
 mod task;
+mod vlan;
 
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
@@ -47,7 +48,20 @@ use crate::capture::Served;
 #[xdp]
 #[inline(always)]
 pub fn isocast(ctx: XdpContext) -> u32 {
-    task::finish(ctx.ctx, arrive(ctx.ctx))
+    let mut verdict = arrive(ctx.ctx);
+    // Nearly every packet's way ends here.
+    if verdict <= vlan::ACTION {
+        return verdict;
+    }
+    let mut tag = vlan::NONE;
+    if verdict == vlan::MET {
+        tag = vlan::take_off(ctx.ctx);
+        if tag == vlan::NONE {
+            return xdp_action::XDP_PASS;
+        }
+        verdict = arrive(ctx.ctx);
+    }
+    vlan::put_on(ctx.ctx, task::finish(ctx.ctx, verdict), tag)
 }
 
 /// The verdict, or what is left to do. The stack that it needs is free again afterwards.
@@ -66,7 +80,7 @@ fn arrive(ctx: *mut xdp_md) -> u32 {
 fn settle(ctx: *mut xdp_md, served: Served, verdict: Result<u32, Outcome>) -> u32 {
     match verdict {
         Ok(action) => {
-            capture::leaves(ctx, served, UNDECIDED, action);
+            capture::leaves(ctx, served, UNDECIDED, action & vlan::ACTION);
             action
         }
         Err(reason) => {

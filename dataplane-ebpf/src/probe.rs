@@ -3,10 +3,10 @@
 
 use aya_ebpf::{
     bindings::{
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
-    helpers::generated::{bpf_get_hash_recalc, bpf_redirect},
+    helpers::generated::{bpf_get_hash_recalc, bpf_redirect, bpf_skb_vlan_pop, bpf_skb_vlan_push},
     programs::TcContext,
 };
 use isocast_dataplane_common::{
@@ -23,6 +23,7 @@ use crate::{
     header::{self, Outer},
     maps::{self, Generation},
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, IPIP, IPV6, Ip, ip_len},
+    vlan,
 };
 
 pub const TC_ACT_SHOT: i32 = 2;
@@ -82,6 +83,7 @@ pub fn run(ctx: &TcContext) -> Result<i32, Outcome> {
             header::write_plain_v6(room(ctx, PLAIN_V6_LEN, OVER_V6)?, target, &outer);
         }
     }
+    retag(skb, target)?;
     maps::count(Outcome::ProbeSent);
     // Or the packet would be taken for a probe again where it is redirected to.
     ctx.set_mark(0);
@@ -91,6 +93,25 @@ pub fn run(ctx: &TcContext) -> Result<i32, Outcome> {
     }
     // SAFETY: no pointers are involved.
     Ok(unsafe { bpf_redirect(target.interface, 0) } as i32)
+}
+
+/// The packet has the tag of the route to the service, where that leads into a VLAN; it has to have the
+/// target's. The kernel keeps the tag beside the packet up to here.
+#[inline(always)]
+fn retag(skb: *mut __sk_buff, target: &Target) -> Result<(), Outcome> {
+    // SAFETY: the context is the kernel's; packet pointers are not used afterwards.
+    unsafe {
+        if (*skb).vlan_present != 0 && bpf_skb_vlan_pop(skb) != 0 {
+            return Err(Outcome::NoHeadroom);
+        }
+        let tag = Target::tag_of(target.flags);
+        if target.flags & Target::TAGGED != 0
+            && bpf_skb_vlan_push(skb, vlan::ETHERTYPE_TAGGED, tag) != 0
+        {
+            return Err(Outcome::NoHeadroom);
+        }
+    }
+    Ok(())
 }
 
 #[inline(always)]
@@ -105,7 +126,8 @@ fn inner<const V6: bool>(ctx: &TcContext) -> Result<Ip, Outcome> {
 
 #[inline(always)]
 fn room(ctx: &TcContext, len: usize, layers: u32) -> Result<Frame, Outcome> {
-    ctx.adjust_room(len as i32, BPF_ADJ_ROOM_MAC, layers.into()).map_err(|_| Outcome::NoHeadroom)?;
+    ctx.adjust_room(len as i32, BPF_ADJ_ROOM_MAC, layers.into())
+        .map_err(|_| Outcome::NoHeadroom)?;
     let frame = Frame { data: ctx.data(), end: ctx.data_end() };
     if !frame.has(ETHERNET_LEN + len) {
         return Err(Outcome::NoHeadroom);

@@ -522,9 +522,10 @@ fn load_programs(ebpf: &mut Ebpf, roles: Roles) -> Result<(), ProgramError> {
     Ok(())
 }
 
-/// What operators say of their uplinks, by name.
+/// What operators say of their uplinks, by name; the most there is where they say nothing.
 fn mtu_ceilings(uplinks: &[Uplink]) -> BTreeMap<String, u32> {
-    uplinks.iter().filter_map(|uplink| Some((uplink.interface.clone(), uplink.mtu?))).collect()
+    let ceiling = |uplink: &Uplink| (uplink.interface.clone(), uplink.mtu.unwrap_or(u32::MAX));
+    uplinks.iter().map(ceiling).collect()
 }
 
 /// Attaches a classifier at egress of all uplinks.

@@ -241,6 +241,7 @@ fn balance(
             let outer = Outer::of(question, hash, tenant, flags);
             let inner = frame.get(ETHERNET_LEN..).unwrap_or_default();
             let (header, frame) = outer.encapsulate(&target, &hops, inner);
+            let frame = tagged(frame, &target);
             End {
                 action: sent(&target, ingress),
                 outcome: Some(Outcome::Encapsulated),
@@ -358,7 +359,7 @@ fn answered(
             action: sent(&way, ingress),
             outcome: Some(outcome),
             interface: Some(way.interface),
-            ..End::passed(answer(frame, &way))
+            ..End::passed(tagged(answer(frame, &way), &way))
         },
     }
 }
@@ -387,6 +388,17 @@ fn flow_hash(tables: &impl Lookup, question: &Question, by_address: bool) -> u64
     };
     let key = tables.root().flow_key;
     if question.source().is_ipv4() { flow.hash_v4(&key) } else { flow.hash_v6(&key) }
+}
+
+/// The frame with the tag that it leaves with, if its next hop is in a VLAN.
+fn tagged(mut frame: Vec<u8>, target: &Target) -> Vec<u8> {
+    const ETHERTYPE_TAGGED: [u8; 2] = [0x81, 0];
+    let ethertype = ETHERNET_LEN - 2;
+    if target.flags & Target::TAGGED != 0 && frame.len() >= ETHERNET_LEN {
+        let tag = Target::tag_of(target.flags).to_be_bytes();
+        frame.splice(ethertype..ethertype, ETHERTYPE_TAGGED.into_iter().chain(tag));
+    }
+    frame
 }
 
 fn sent(target: &Target, ingress: u32) -> Action {

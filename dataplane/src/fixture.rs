@@ -189,6 +189,7 @@ const fn secret() -> ClusterSecret {
 
 /// Test runs arrive by the loopback interface, which is the first of every namespace.
 const HERE: NextHop = NextHop {
+    vlan: None,
     interface: 1,
     source_mac: [2, 0, 0, 0, 0, 1],
     destination_mac: [2, 0, 0, 0, 0, 2],

@@ -28,12 +28,19 @@ pub struct NextHop {
     pub destination_mac: MacAddress,
     /// Longest IP packet that fits: the route's MTU, at most the interface's.
     pub mtu: u32,
+    /// The 802.1Q tag that packets leave with.
+    pub vlan: Option<u16>,
 }
 
 impl NextHop {
     /// This node itself: nothing is sent.
-    pub const HERE: Self =
-        Self { interface: 0, source_mac: [0; 6], destination_mac: [0; 6], mtu: u32::MAX };
+    pub const HERE: Self = Self {
+        interface: 0,
+        source_mac: [0; 6],
+        destination_mac: [0; 6],
+        mtu: u32::MAX,
+        vlan: None,
+    };
 }
 
 /// Addresses of a tunnel, of one family.
@@ -110,9 +117,9 @@ pub(crate) fn target(
 
 /// Writes what is known of the next hop into a target.
 pub(crate) fn set_next_hop(target: &mut Target, next_hop: Option<&NextHop>) {
-    target.flags &= !Target::READY;
+    target.flags &= !(Target::READY | Target::TAG);
     let Some(next_hop) = next_hop else { return };
-    target.flags |= Target::READY;
+    target.flags |= Target::READY | next_hop.vlan.map_or(0, Target::tag);
     target.interface = next_hop.interface;
     target.room = room(target.flags, next_hop.mtu);
     let [first, second, ..] = &mut target.header;
@@ -208,8 +215,13 @@ mod tests {
     #[test]
     fn room_is_what_the_outer_header_with_a_chain_of_further_hops_leaves() {
         let own = [address("10.0.0.1"), address("2001:db8::1")];
-        let next_hop =
-            |mtu| NextHop { interface: 3, source_mac: [1; 6], destination_mac: [2; 6], mtu };
+        let next_hop = |mtu| NextHop {
+            interface: 3,
+            source_mac: [1; 6],
+            destination_mac: [2; 6],
+            mtu,
+            vlan: None,
+        };
         for (destination, encap, mtu, room) in [
             ("10.0.0.2", Encap::Gue, 1500, 1448),
             ("2001:db8::2", Encap::Gue, 1500, 1392),
@@ -229,14 +241,23 @@ mod tests {
         let own = [address("10.0.0.1")];
         let mut target = target(address("10.0.0.2"), &own, 7, Encap::Gue).expect("target");
         let before = target;
-        let next_hop =
-            NextHop { interface: 3, source_mac: [1; 6], destination_mac: [2; 6], mtu: 1500 };
+        let next_hop = NextHop {
+            interface: 3,
+            source_mac: [1; 6],
+            destination_mac: [2; 6],
+            mtu: 1500,
+            vlan: None,
+        };
 
         set_next_hop(&mut target, Some(&next_hop));
         assert_eq!(target.flags, Target::READY);
         assert_eq!(target.header[0].to_ne_bytes(), [2, 2, 2, 2, 2, 2, 1, 1]);
         assert_eq!(target.header[1].to_ne_bytes(), [1, 1, 1, 1, 8, 0, 0x45, 0]);
         assert_eq!(target.header[2..], before.header[2..]);
+
+        set_next_hop(&mut target, Some(&NextHop { vlan: Some(100), ..next_hop }));
+        assert_eq!(target.flags & Target::TAGGED, Target::TAGGED);
+        assert_eq!(Target::tag_of(target.flags), 100);
 
         set_next_hop(&mut target, None);
         assert_eq!(target.flags, 0);

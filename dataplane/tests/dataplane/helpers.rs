@@ -17,6 +17,9 @@ const ALLOWED: &[(i32, &str)] = &[
     (11, "bpf_l4_csum_replace"),
     // Which CPU's packet it was, in a capture.
     (8, "bpf_get_smp_processor_id"),
+    // The tag of a health check's VLAN.
+    (18, "bpf_skb_vlan_push"),
+    (19, "bpf_skb_vlan_pop"),
     // Out of another interface than a packet came by.
     (23, "bpf_redirect"),
     // What the sender of a packet that is too big is told.

@@ -46,3 +46,5 @@ mod sources;
 mod support;
 #[cfg(test)]
 mod syncookie;
+#[cfg(test)]
+mod vlan;
