@@ -2,8 +2,8 @@
 //!
 //! Both follow from member lists alone. A slot's own backend is that of the ring in force. Its chain
 //! names the hosts that had the slot in earlier rings, the latest first, and then, where the service
-//! asks for it, those that have it in other datacenters: anycast may have moved a flow from there. A
-//! slot that never changed, of a service that keeps to its datacenter, has none.
+//! asks for it, those that have or had it in other datacenters: anycast may have moved a flow from
+//! there. A slot that never changed, of a service that keeps to its datacenter, has none.
 //!
 //! **Invariant:** slots depend on the name of the service and on where its flows go, not on uids. A
 //! service or a pool that is deleted and applied again has the ring that it had, so its flows live.
@@ -29,7 +29,7 @@ use std::{
 use isocast_dataplane::{ClusterSecret, Ring};
 use isocast_dataplane_common::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, Slot, maglev};
 
-use super::{Member, RingSize, ServiceMemory};
+use super::{Member, RingSize, ServiceMemory, Succession};
 use crate::model::{Service, Uid};
 
 /// The rings of a plan, by service.
@@ -60,15 +60,6 @@ struct Linked {
     chains: Arc<[Vec<u16>]>,
 }
 
-/// Whom a service's memory does not tell.
-#[derive(Clone, Debug)]
-pub(super) struct Besides<'a> {
-    /// Members of other datacenters' rings.
-    pub(super) others: &'a [Vec<Member>],
-    /// Members of earlier rings that may be given datagrams, if the service has any.
-    pub(super) healthy: Option<BTreeSet<Uid>>,
-}
-
 /// The rings of one service: they differ in their chains alone.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceRings {
@@ -78,10 +69,10 @@ pub(super) struct ServiceRings {
 
 /// Members and sizes of rings that a ring follows from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Lineage {
+pub(super) struct Lineage {
     /// The ring in force, and those before it.
     own: Vec<(Vec<Member>, RingSize)>,
-    /// Rings of other datacenters.
+    /// Rings of other datacenters, in order of preference, each before those that it followed.
     others: Vec<(Vec<Member>, RingSize)>,
     /// Members of earlier rings that may be given datagrams, if the service has any.
     healthy: Option<BTreeSet<Uid>>,
@@ -97,15 +88,9 @@ impl Rings {
         before: &Self,
         secret: &ClusterSecret,
         service: &Service,
-        memory: &ServiceMemory,
-        besides: Besides<'_>,
+        lineage: Lineage,
         position: impl FnMut(&Member) -> usize,
     ) -> ServiceRings {
-        let past = memory.past.iter().map(|epoch| (epoch.members.clone(), epoch.size));
-        let own = [(memory.members.clone(), memory.size)].into_iter().chain(past).collect();
-        let Besides { others, healthy } = besides;
-        let others = others.iter().map(|members| (members.clone(), memory.size)).collect();
-        let lineage = Lineage { own, others, healthy };
         let backends: Arc<[usize]> = lineage.backends().into_iter().map(position).collect();
         let key = secret.ring_key(&format!("{}/{}", service.namespace, service.name));
         let same = |made: &&Made| made.key == key && made.lineage == lineage;
@@ -124,6 +109,25 @@ impl Rings {
 // === impl Lineage ===
 
 impl Lineage {
+    /// Datacenters that `order` does not name served until lately; they come last. Datagrams may be
+    /// given to the `healthy`, if the service has any.
+    pub(super) fn of<'o>(
+        memory: &ServiceMemory,
+        order: impl Iterator<Item = &'o str>,
+        healthy: Option<BTreeSet<Uid>>,
+    ) -> Self {
+        let mut names: Vec<&str> = order.collect();
+        let rest = memory.others.keys().filter(|name| !names.contains(&name.as_str()));
+        let rest: Vec<_> = rest.map(String::as_str).collect();
+        names.extend(rest);
+        let others = names.iter().filter_map(|name| memory.others.get(*name));
+        Self {
+            own: memory.own.rings().collect(),
+            others: others.flat_map(Succession::rings).collect(),
+            healthy,
+        }
+    }
+
     fn lists(&self) -> impl Iterator<Item = &(Vec<Member>, RingSize)> {
         self.own.iter().chain(&self.others)
     }

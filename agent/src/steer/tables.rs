@@ -12,7 +12,7 @@ use isocast_dataplane::{
 
 use super::{
     Inputs, Member, ServiceMemory,
-    ring::{Besides, Rings, ServiceRings},
+    ring::{Lineage, Rings, ServiceRings},
 };
 use crate::{
     health::{self, TargetId, Verdict},
@@ -42,21 +42,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Adds a service with the ring that its memory says. One without backends gets a ring that
-    /// drops, never an absent VIP: its packets must not reach the edge's own stack.
-    pub(super) fn add_service(
+    /// Adds a service with the ring that its memory says; other datacenters that serve it are asked
+    /// for flows in this `order`. One without backends gets a ring that drops, never an absent VIP: its
+    /// packets must not reach the edge's own stack.
+    pub(super) fn add_service<'o>(
         &mut self,
         service: &Service,
         memory: &ServiceMemory,
-        others: &[Vec<Member>],
+        order: impl Iterator<Item = &'o str>,
     ) {
         let (edge, numbers) = (&mut self.edge, &mut self.numbers);
         let position = |member: &Member| numbers.position(member, &mut edge.backends);
         let before = self.inputs.rings;
-        let besides = Besides { others, healthy: healthy(self.inputs, service, memory) };
-        let secret = &self.secret;
+        let lineage = Lineage::of(memory, order, healthy(self.inputs, service, memory));
         let ServiceRings { connections, datagrams } =
-            self.rings.rings(before, secret, service, memory, besides, position);
+            self.rings.rings(before, &self.secret, service, lineage, position);
         let ring_of = place(&mut self.edge.rings, service, connections, datagrams);
         if !service.policy.is_open() {
             let service_key = ServiceKey(Arc::clone(&service.uid));
@@ -114,7 +114,7 @@ fn healthy(
     memory: &ServiceMemory,
 ) -> Option<BTreeSet<Uid>> {
     service.ports.iter().find(|port| port.protocol == Protocol::Udp)?;
-    let former = memory.past.iter().flat_map(|epoch| &epoch.members);
+    let former = memory.own.past.iter().flat_map(|epoch| &epoch.members);
     let former: BTreeSet<_> = former.map(|member| &member.uid).collect();
     let pool = service.pool.as_ref().and_then(|uid| inputs.model.pools.get(uid));
     let is_healthy = |backend: &Uid| {
