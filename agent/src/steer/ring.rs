@@ -22,7 +22,7 @@ use std::{
     sync::Arc,
 };
 
-use isocast_dataplane::{ClusterSecret, Ring};
+use isocast_dataplane::{Ring, ring_key};
 use isocast_dataplane_common::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, Slot, maglev};
 
 use super::{Member, RingSize, ServiceMemory, Succession};
@@ -66,7 +66,6 @@ impl Rings {
     pub(super) fn ring<'o>(
         &mut self,
         before: &Self,
-        secret: &ClusterSecret,
         service: &Service,
         memory: &ServiceMemory,
         order: impl Iterator<Item = &'o str>,
@@ -74,7 +73,7 @@ impl Rings {
     ) -> Ring {
         let lineage = Lineage::of(memory, order);
         let backends = lineage.backends().into_iter().map(position).collect();
-        let key = secret.ring_key(&format!("{}/{}", service.namespace, service.name));
+        let key = ring_key(&format!("{}/{}", service.namespace, service.name));
         let same = |made: &&Made| made.key == key && made.lineage == lineage;
         let made = before.made.get(&service.uid).filter(same).cloned().unwrap_or_else(|| {
             let filled = fill(&key, &lineage);

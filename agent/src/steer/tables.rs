@@ -6,8 +6,7 @@ use std::{
 };
 
 use isocast_dataplane::{
-    Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol,
-    ServiceKey, Tables, Vip,
+    Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, ServiceKey, Tables, Vip,
 };
 
 use super::{Inputs, Member, ServiceMemory, ring::Rings};
@@ -19,7 +18,6 @@ use crate::{
 /// Collects the edge's share service by service.
 pub(super) struct Builder<'a> {
     inputs: &'a Inputs<'a>,
-    secret: ClusterSecret,
     edge: EdgeTables,
     rings: Rings,
     numbers: Numbers,
@@ -29,10 +27,8 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     pub(super) fn new(inputs: &'a Inputs<'a>) -> Self {
-        let secret = ClusterSecret::new(inputs.model.cluster_secret.0);
         Self {
             inputs,
-            secret,
             edge: EdgeTables::default(),
             rings: Rings::default(),
             numbers: Numbers::default(),
@@ -51,7 +47,7 @@ impl<'a> Builder<'a> {
         let (edge, numbers) = (&mut self.edge, &mut self.numbers);
         let position = |member: &Member| numbers.position(member, &mut edge.backends);
         let before = self.inputs.rings;
-        let filled = self.rings.ring(before, &self.secret, service, memory, order, position);
+        let filled = self.rings.ring(before, service, memory, order, position);
         let ring = self.edge.rings.len();
         self.edge.rings.push(filled);
         if !service.policy.is_open() {
@@ -80,7 +76,8 @@ impl<'a> Builder<'a> {
         }
         let backend = self.inputs.model.roles.backend;
         let decap = if backend { decap(self.inputs.model) } else { DecapTables::default() };
-        (Tables { edge: self.edge, decap }, self.rings)
+        let keys = self.inputs.model.keys.ring.clone();
+        (Tables { edge: self.edge, decap, keys }, self.rings)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     model::{DrainOrder, DrainTarget, MidFlowMove, OnNoLocalBackend, testing},
 };
 
+mod keys;
 mod routes;
 mod sizes;
 mod weights;

@@ -23,6 +23,8 @@ mod helpers;
 #[cfg(test)]
 mod icmp;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod mss;
