@@ -20,6 +20,15 @@ const ENUM_FIELDS: [(&str, &str); 9] = [
     ("FragmentPolicy.udp", "fragment_handling"),
 ];
 
+/// Fields of bytes, likewise.
+const BYTES_FIELDS: [(&str, &str); 5] = [
+    ("Keyring.sent_tag", "base64"),
+    ("Keyring.believed_tags", "base64_list"),
+    ("Keyring.flow_key", "base64"),
+    ("Keyring.other_flow_keys", "base64_list"),
+    ("LocalResponse.body", "base64"),
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/agent.proto");
     let descriptors = protox::compile(["proto/agent.proto"], ["proto"])?;
@@ -36,8 +45,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let with = format!("#[serde(with = \"super::json::{module}\")]");
         config.field_attribute(format!("{PACKAGE}.{field}"), with);
     }
-    for field in ["Node.cluster_secret", "LocalResponse.body"] {
-        let with = "#[serde(with = \"super::json::base64\")]";
+    for (field, module) in BYTES_FIELDS {
+        let with = format!("#[serde(with = \"super::json::{module}\")]");
         config.field_attribute(format!("{PACKAGE}.{field}"), with);
     }
     config.compile_fds(descriptors)?;

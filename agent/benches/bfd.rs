@@ -31,9 +31,7 @@ use std::{
 };
 
 use isocast_agent::bfd::{Bfd, ForwardingPlane, Hops, SessionSpec, State};
-use isocast_dataplane::{
-    ClusterSecret, Config, Dataplane, Mode, Roles, Uplink, bfd::Reflector, detach,
-};
+use isocast_dataplane::{Config, Dataplane, Mode, Roles, Uplink, bfd::Reflector, detach};
 
 use crate::{
     lab::{EDGE, Kind, LINK, Lab, ROUTER},
@@ -131,7 +129,6 @@ fn start(interval_ms: u32, answers: Answers, pins: &Path) -> (Bfd, Option<Datapl
             pin_dir: pins.to_owned(),
             uplinks: vec![Uplink { interface: LINK.to_owned(), mode: Mode::Native, mtu: None }],
             tunnel_addresses: vec![EDGE.into()],
-            cluster_secret: ClusterSecret::new([7; 32]),
             roles: Roles { edge: true, backend: false },
             pass_on_per_second: isocast_dataplane::PASS_ON_PER_SECOND,
         };

@@ -11,8 +11,8 @@ use isocast_agent::{
     steer::{Inputs, Memory, Plan, Rings, UnixMs, steer},
 };
 use isocast_api::agent::{
-    Backend, BackendPool, Configuration, Entry, HealthCheck, Node, Port, Protocol, Role, Service,
-    entry::Value,
+    Backend, BackendPool, Configuration, Entry, HealthCheck, Keyring, Node, Port, Protocol, Role,
+    Service, entry::Value,
 };
 
 const SERVICES: u32 = 1000;
@@ -86,7 +86,12 @@ fn configuration() -> Configuration {
         roles: vec![Role::Edge.into()],
         asn: 65010,
         router_id: "10.0.0.1".into(),
-        cluster_secret: vec![1; 32],
+        keyring: Some(Keyring {
+            sent_tag: vec![7; 4],
+            believed_tags: vec![vec![7; 4]],
+            flow_key: vec![7; 16],
+            ..Keyring::default()
+        }),
         ..Node::default()
     };
     let node = Entry { key: "node".into(), value: Some(Value::Node(node)) };

@@ -7,6 +7,7 @@
 
 mod admission;
 mod drain;
+mod keyring;
 mod parse;
 mod peer;
 mod precedent;
@@ -25,6 +26,7 @@ use isocast_api::agent::{Configuration, EntryError};
 
 pub use self::admission::Admission;
 pub use self::drain::{Departures, DrainOrder, DrainTarget};
+pub use self::keyring::Keys;
 pub use self::peer::{Bfd, Connection, Families, MaxPrefixes, Peer, PeerRole, Reach, Remote};
 pub use self::precedent::{Precedent, Refusals};
 pub use self::service::{
@@ -52,8 +54,8 @@ pub struct NodeModel {
     pub asn: u32,
     /// BGP identifier.
     pub router_id: Ipv4Addr,
-    /// Shared by the cluster; every data plane key derives from it.
-    pub cluster_secret: ClusterSecret,
+    /// What tunnel packets are marked with and believed by, and flows are placed by.
+    pub keys: Keys,
     /// The export guard: nothing outside is ever announced.
     pub announceable: Vec<IpNet>,
     /// BGP neighbours.
@@ -101,10 +103,6 @@ pub enum XdpMode {
     Native,
 }
 
-/// 32 secret bytes; never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClusterSecret(pub [u8; 32]);
-
 /// What this agent is willing to take on, whatever it is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -125,13 +123,5 @@ impl NodeModel {
         before: Option<&Precedent<'_>>,
     ) -> Result<Admission, Vec<EntryError>> {
         admission::admit(configuration, limits, before)
-    }
-}
-
-// === impl ClusterSecret ===
-
-impl std::fmt::Debug for ClusterSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClusterSecret(…)")
     }
 }

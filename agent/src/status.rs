@@ -60,6 +60,7 @@ pub fn compose(facts: &Facts<'_>) -> NodeStatus {
         refused: facts.refused.to_vec(),
         prefixes: prefixes(facts),
         drains: drains::compose(facts),
+        keyring: facts.model.keys.id.clone(),
     }
 }
 

@@ -11,6 +11,7 @@ mod bgp_policy;
 mod bgp_session;
 mod datacenter;
 mod drain;
+mod key_rotation;
 mod node;
 mod packets;
 mod policy;
@@ -42,6 +43,10 @@ pub use self::{
     drain::{
         DRAINED, Drain, DrainNode, DrainSpec, DrainStage, DrainStatus, DrainTarget,
         DrainTargetKind, PROGRESSING,
+    },
+    key_rotation::{
+        COMPLETE, FORMER_FOR, KeyKind, KeyRotation, KeyRotationPhase, KeyRotationSpec,
+        KeyRotationStatus,
     },
     node::{Node, NodeRole, NodeSpec, NodeStatus, Uplink, XdpMode},
     packets::{FragmentPolicy, Fragments, MssClamp, MssClampMode},

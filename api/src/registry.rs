@@ -11,7 +11,7 @@ use crate::{
     network::{
         AddressClaimSpec, AddressPoolSpec, AnycastServiceSpec, BackendPoolSpec,
         BgpAdvertisementSpec, BgpPeerSpec, BgpPolicySpec, BgpSessionSpec, DatacenterSpec,
-        DrainSpec, NodeSpec,
+        DrainSpec, KeyRotationSpec, NodeSpec,
     },
     object::descriptor,
     resourcemanager::{OrganizationSpec, ProjectSpec},
@@ -101,6 +101,8 @@ pub enum ResourceKind {
     AnycastService,
     /// `drains.network.isocast.dev`
     Drain,
+    /// `keyrotations.network.isocast.dev`
+    KeyRotation,
     /// `bgpsessions.network.isocast.dev`
     BgpSession,
     /// `bgpadvertisements.network.isocast.dev`
@@ -161,6 +163,7 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<BackendPoolSpec>(),
         descriptor::<AnycastServiceSpec>(),
         descriptor::<DrainSpec>(),
+        descriptor::<KeyRotationSpec>(),
         descriptor::<BgpSessionSpec>(),
         descriptor::<BgpAdvertisementSpec>(),
     ];

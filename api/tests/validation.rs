@@ -480,6 +480,31 @@ fn drain() {
 }
 
 #[test]
+fn key_rotation() {
+    let good = json!({"what": "ClusterSecret", "formerFor": "24h", "skipNodes": ["be-ams-1"]});
+    table(
+        "KeyRotation",
+        &good,
+        &[
+            (
+                &[("/what", json!("EncapsulationKey"))],
+                "spec.formerFor: Forbidden: an EncapsulationKey places no connections",
+            ),
+            (
+                &[("/formerFor", json!("31d"))],
+                "spec.formerFor: Invalid value: \"31d\": must be at most 30d",
+            ),
+        ],
+    );
+    let other = json!({"what": "EncapsulationKey"});
+    assert_eq!(refusals(&object("KeyRotation", other.clone()), None), [""; 0]);
+    assert_eq!(
+        updated("KeyRotation", good, other),
+        ["spec.what: Invalid value: is immutable: delete the object and create it again"],
+    );
+}
+
+#[test]
 fn address_pool() {
     table(
         "AddressPool",

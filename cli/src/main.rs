@@ -12,6 +12,7 @@ mod drain;
 mod fleet;
 mod flow;
 mod get;
+mod keys;
 mod kubeconfig;
 mod local;
 mod options;
@@ -80,6 +81,7 @@ fn run(options: Options) -> anyhow::Result<()> {
             let (client, kubeconfig) = connect()?;
             drain::run(&client, &kubeconfig, command, out)
         }
+        Command::Keys { command } => keys::run(&connect()?.0, command, out),
         Command::Status { output } => status::run(&connect()?.0, *output, out),
         Command::Version { server } => {
             writeln!(out, "isocast {}", env!("CARGO_PKG_VERSION")).context("cannot write")?;

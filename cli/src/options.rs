@@ -10,6 +10,7 @@ use crate::{
     bgp_policy::PolicyCommand,
     drain::DrainCommand,
     flow::FlowArguments,
+    keys::KeysCommand,
     pcap::PcapArguments,
     top::TopArguments,
     why::WhyArguments,
@@ -52,6 +53,14 @@ pub(crate) enum Command {
     Drain {
         #[command(subcommand)]
         command: DrainCommand,
+    },
+    /// Replace the keys of tunnels and flows without losing a flow
+    ///
+    /// Nodes learn the new key, then use it, then forget the former one. A node that is away holds the
+    /// rotation until it is back, gone or skipped.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
     },
     /// Bring nodes into the platform
     Node {

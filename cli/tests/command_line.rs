@@ -181,6 +181,56 @@ fn get_prints_the_servers_table() {
 }
 
 #[test]
+fn a_rotation_of_keys_is_ordered_once_and_goes_on_by_itself() {
+    let server = Server::start(
+        "201 Created",
+        r#"{"apiVersion": "network.isocast.dev/v1alpha1", "kind": "KeyRotation",
+            "metadata": {"name": "secret-x7", "namespace": "isocast-system"},
+            "spec": {"what": "ClusterSecret", "formerFor": "1h"}}"#,
+        Trust::TheServer,
+    );
+
+    let output = server.isocast(&["keys", "rotate", "--secret", "--former-for", "1h"]);
+
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.starts_with("rotation \"secret-x7\" of the ClusterSecret has begun"), "{said}");
+    let request = server.request();
+    let path = "/apis/network.isocast.dev/v1alpha1/namespaces/isocast-system/keyrotations";
+    assert!(request.starts_with(&format!("POST {path} HTTP/1.1")), "{request}");
+    assert!(request.contains(r#""spec":{"what":"ClusterSecret","formerFor":"1h"}"#), "{request}");
+}
+
+#[test]
+fn rotations_of_keys_are_shown_with_what_they_wait_for() {
+    let server = Server::start(
+        "200 OK",
+        r#"{"kind": "KeyRotationList", "items": [
+            {"apiVersion": "network.isocast.dev/v1alpha1", "kind": "KeyRotation",
+             "metadata": {"name": "b", "namespace": "isocast-system",
+                          "creationTimestamp": "2026-11-22T10:00:01Z"},
+             "spec": {"what": "EncapsulationKey"},
+             "status": {"phase": "Distributing", "waitingFor": ["be-1"], "conditions": [
+               {"type": "Complete", "status": "False", "reason": "Distributing",
+                "message": "nodes learn", "lastTransitionTime": "2026-11-22T10:00:02Z"}]}},
+            {"apiVersion": "network.isocast.dev/v1alpha1", "kind": "KeyRotation",
+             "metadata": {"name": "a", "namespace": "isocast-system",
+                          "creationTimestamp": "2026-11-22T10:00:00Z"},
+             "spec": {"what": "ClusterSecret"}, "status": {"phase": "Complete"}}]}"#,
+        Trust::TheServer,
+    );
+
+    let output = server.isocast(&["keys", "status"]);
+
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stdout),
+        "a (ClusterSecret): Complete\n\
+         b (EncapsulationKey): Distributing: nodes learn\n  waits for be-1\n"
+    );
+}
+
+#[test]
 fn a_refusal_is_the_servers_words_and_where_they_came_from() {
     let server = Server::start(
         "404 Not Found",

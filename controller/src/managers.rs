@@ -5,6 +5,7 @@
 
 mod drains;
 mod ipam;
+mod key_rotations;
 mod lookup;
 mod platform;
 mod policies;
@@ -19,6 +20,7 @@ pub(crate) use self::policies::preview as preview_policy;
 pub use self::{
     drains::Drains,
     ipam::Ipam,
+    key_rotations::KeyRotations,
     lookup::organization_of,
     platform::Platform,
     policies::{Policies, Trials},
@@ -36,6 +38,7 @@ pub fn admissions() -> Vec<Arc<dyn Admission>> {
         Arc::new(Platform),
         Arc::new(Policies),
         Arc::new(Drains),
+        Arc::new(KeyRotations),
         Arc::new(Ipam),
         Arc::new(Services),
     ]

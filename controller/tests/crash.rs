@@ -23,6 +23,7 @@ use support::client::{Client, Credentials};
 use tokio::{sync::mpsc, time::timeout};
 
 const DATACENTERS: &str = "/apis/network.isocast.dev/v1alpha1/datacenters";
+const ROTATIONS: &str = "/apis/network.isocast.dev/v1alpha1/namespaces/isocast-system/keyrotations";
 const WRITERS: usize = 16;
 /// Enough that every kill falls into the middle of commits.
 const ACKNOWLEDGED_BEFORE_KILL: usize = 300;
@@ -147,6 +148,64 @@ async fn every_acknowledged_write_survives_kill_9() {
         .collect();
     let lost: Vec<_> = expected.iter().filter(|name| !there.contains(name.as_str())).collect();
     assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), expected.len());
+    process.kill();
+}
+
+/// The rotation once its phase is one of these.
+async fn rotation_in(credentials: &Credentials, phases: &[&str]) -> Value {
+    let client = credentials.connect().await.expect("gets in");
+    let mut watch = client.watch(&format!("{ROTATIONS}?watch=1")).await;
+    let seen = async {
+        loop {
+            let event = watch.next().await.expect("an event");
+            let phase = event["object"]["status"]["phase"].as_str().unwrap_or_default();
+            if phases.contains(&phase) {
+                return event["object"].clone();
+            }
+        }
+    };
+    timeout(Duration::from_secs(30), seen).await.expect("the rotation goes on")
+}
+
+#[tokio::test]
+async fn a_rotation_of_keys_is_carried_out_whenever_the_controller_is_killed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    let keyring = || {
+        let bytes = fs::read(data.join("keyring.json")).expect("keys are there");
+        serde_json::from_slice::<Value>(&bytes).expect("and whole")
+    };
+    let rotation = json!({
+        "apiVersion": "network.isocast.dev/v1alpha1",
+        "kind": "KeyRotation",
+        "metadata": {"name": "now", "namespace": "isocast-system"},
+        "spec": {"what": "ClusterSecret"},
+    });
+    let mut process = Process::start(&data, port);
+    let mut credentials = ready(&data).await;
+    let before = keyring();
+    let mut client = credentials.connect().await.expect("gets in");
+    assert_eq!(client.post(ROTATIONS, &rotation).await.code, StatusCode::CREATED);
+
+    for _ in 0..KILLS {
+        rotation_in(&credentials, &["Switching", "Retiring", "Complete"]).await;
+        process.kill();
+        let kept = keyring();
+        assert_ne!(kept["current"], before["current"], "no node hears of what is not on disk");
+        process = Process::start(&data, port);
+        credentials = ready(&data).await;
+        assert_eq!(keyring()["current"], kept["current"], "it goes on with the same keys");
+    }
+
+    let complete = rotation_in(&credentials, &["Complete"]).await;
+    assert_eq!(complete["status"]["conditions"][0]["status"], "True");
+    let after = keyring();
+    assert_eq!(after["formers"][0]["secret"], before["current"]["secret"]);
+    assert_eq!(after["under_way"], Value::Null);
     process.kill();
 }
 

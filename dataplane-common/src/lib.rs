@@ -27,4 +27,7 @@ pub mod slot;
 pub mod tables;
 
 pub use outcome::Outcome;
-pub use slot::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, RING_SLOTS_MAX, RING_SLOTS_MIN, RingPlace, Slot};
+pub use slot::{
+    CHAIN_HOPS, NO_BACKEND, NO_CHAIN, OTHER_FLOW_KEYS, RING_SLOTS_MAX, RING_SLOTS_MIN, RingPlace,
+    Slot,
+};

@@ -40,6 +40,8 @@ pub const BLOCKS_PER_CHUNK: usize = 256;
 pub const RING_CHUNKS: usize = RING_BLOCK_POOL / BLOCKS_PER_CHUNK;
 /// Chain numbers.
 pub const CHAIN_POOL: usize = 2 * MAX_CHAINS;
+/// Processors that a node may have: each has a place for a chain of its own behind the others.
+pub const CPUS_MAX: usize = 4096;
 /// Target numbers, the reserved ones included.
 pub const TARGET_POOL: usize = 2 * MAX_TARGETS;
 /// Service numbers.
@@ -49,7 +51,7 @@ pub const DIRECTORY_PLACES: usize = 2 * MAX_DIRECTORY_ENTRIES;
 /// Displacements of one generation's directory: on average two entries share one.
 pub const DIRECTORY_BUCKETS: usize = MAX_DIRECTORY_ENTRIES / 2;
 
-const _: () = assert!(CHAIN_POOL <= crate::NO_CHAIN as usize);
+const _: () = assert!(CHAIN_POOL + CPUS_MAX <= crate::NO_CHAIN as usize);
 const _: () = assert!(TARGET_POOL <= crate::NO_BACKEND as usize);
 const _: () = assert!(SERVICE_POOL <= u16::MAX as usize);
 const _: () = assert!(2 * RING_BLOCK_POOL <= u16::MAX as usize + 1);

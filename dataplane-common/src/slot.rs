@@ -9,6 +9,9 @@ pub const NO_CHAIN: u16 = u16::MAX;
 /// Most hosts that are asked in turn for a flow, after the slot's own backend.
 pub const CHAIN_HOPS: usize = 3;
 
+/// Most flow keys that count beside the one in force.
+pub const OTHER_FLOW_KEYS: usize = 2;
+
 /// Slots of the smallest ring; all sizes are powers of two, so that a hash picks a slot by masking.
 pub const RING_SLOTS_MIN: usize = 4096;
 /// Slots of the largest ring.

@@ -1,7 +1,7 @@
 //! Values of the kernel maps.
 
 use crate::{
-    CHAIN_HOPS, Slot,
+    CHAIN_HOPS, OTHER_FLOW_KEYS, Slot,
     directory::Address,
     limits::{BLOCKS_PER_CHUNK, MAX_NAME_LEN},
     slot::RING_SLOTS_MIN,
@@ -13,12 +13,14 @@ use crate::{
 pub struct Root {
     /// Key of the flow hash.
     pub flow_key: [u64; 2],
-    /// Key tags that are believed, in network order: the one in use, and the next.
+    /// Key tags that are believed, in network order; the same twice, where it is one.
     pub key_tags: [u32; 2],
     /// Packets that a CPU passes on to further hops in one tick of the kernel.
     pub pass_on_max: u32,
-    /// Fills the word.
-    pub reserved: u32,
+    /// How many of `other_flow_keys` there are.
+    pub others: u32,
+    /// Keys that flows may have been placed by otherwise: no packet needs them while no key changes.
+    pub other_flow_keys: [[u64; 2]; OTHER_FLOW_KEYS],
 }
 
 /// Slots that share a cache line.
@@ -141,7 +143,7 @@ impl Name {
     pub const FREE: u32 = 0;
 }
 
-const _: () = assert!(size_of::<Root>() == 32);
+const _: () = assert!(size_of::<Root>() == 64);
 const _: () = assert!(size_of::<RingLine>() == 64);
 const _: () = assert!(size_of::<Target>() == 128);
 const _: () = assert!(size_of::<Chain>() == 64);

@@ -8,7 +8,7 @@ use isocast_dataplane_common::{
         ETHERNET_LEN, FLAG_COOKIE, FLAG_RETURNS, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
         OUTER_V6_LEN, PLAIN_V4_LEN, PLAIN_V6_LEN, entropy_port, tenant_word,
     },
-    tables::Target,
+    tables::{Chain, Target},
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     header::{self, Outer},
     limits,
     maps::{self, Generation},
-    mss, mtu,
+    mss, mtu, others,
     packet::{Frame, IPIP, IPV6, Ip, TCP, UDP, ip_len, opens_connection},
     socket::{self, Claim},
     task::Task,
@@ -69,7 +69,8 @@ pub fn run<const V6: bool>(
     let mut target = maps::target(number)?;
     // What opens a TCP connection is nobody else's, and a piece does not say whose it is.
     let mut further = Further::NOBODY;
-    if slot.chain != NO_CHAIN
+    let asks_by_other_keys = root.others != 0 && ip.protocol == TCP;
+    if (slot.chain != NO_CHAIN || asks_by_other_keys)
         && match part {
             Part::Whole if ip.protocol == UDP => true,
             Part::Whole => !opens_connection(frame, ETHERNET_LEN + ip_len::<V6>()),
@@ -77,7 +78,11 @@ pub fn run<const V6: bool>(
             Part::Quote => true,
         }
     {
-        further = Further::of(slot.chain)?;
+        further = Further::of(maps::chain(if asks_by_other_keys {
+            others::chain_of::<V6>(generation, flow, service.index, slot)?
+        } else {
+            slot.chain
+        })?);
     }
     if target.flags & Target::LOCAL != 0 {
         let claim = match part {
@@ -158,10 +163,9 @@ impl Further {
     const NOBODY: Self = Self { hops: core::ptr::null(), len: 0, first: 0, returns: false };
 
     #[inline(always)]
-    fn of(chain: u16) -> Result<Self, Outcome> {
-        let chain = maps::chain(chain)?;
+    fn of(chain: &Chain) -> Self {
         let (hops, len) = (chain.hops.as_ptr(), chain.len);
-        Ok(Self { hops, len, first: chain.first, returns: false })
+        Self { hops, len, first: chain.first, returns: false }
     }
 
     /// The first is where the packet goes. A chain is longer than its hops, so the last is read

@@ -27,6 +27,7 @@ mod limits;
 mod maps;
 mod mss;
 mod mtu;
+mod others;
 mod packet;
 mod probe;
 mod socket;

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray},
-    helpers::generated::bpf_jiffies64,
+    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64},
     macros::btf_map,
 };
 use isocast_dataplane_common::{
@@ -12,8 +12,8 @@ use isocast_dataplane_common::{
     bfd,
     directory::{Entry, Key, Value},
     limits::{
-        ANSWERED_FLOWS, CHAIN_POOL, DIRECTORY_BUCKETS, DIRECTORY_PLACES, RING_CHUNKS, SERVICE_POOL,
-        TARGET_POOL,
+        ANSWERED_FLOWS, CHAIN_POOL, CPUS_MAX, DIRECTORY_BUCKETS, DIRECTORY_PLACES, RING_CHUNKS,
+        SERVICE_POOL, TARGET_POOL,
     },
     outcome::OUTCOMES,
     tables::{
@@ -39,7 +39,7 @@ static ENTRIES: Array<Entry, { 2 * DIRECTORY_PLACES }, MAPPED> = Array::new();
 static RINGS: ArrayOfMaps<Array<RingLine, LINES_PER_CHUNK, MAPPED>, RING_CHUNKS> =
     ArrayOfMaps::new();
 #[btf_map]
-static CHAINS: Array<Chain, CHAIN_POOL> = Array::new();
+static CHAINS: Array<Chain, { CHAIN_POOL + CPUS_MAX }> = Array::new();
 #[btf_map]
 static TARGETS: Array<Target, TARGET_POOL, MAPPED> = Array::new();
 /// Whose counters and targets these are: written and read by the host side alone.
@@ -127,6 +127,17 @@ pub fn slot(ring: RingPlace, hash: u64) -> Result<Slot, Outcome> {
 #[inline(always)]
 pub fn chain(number: u16) -> Result<&'static Chain, Outcome> {
     CHAINS.get(u32::from(number)).ok_or(Outcome::TablesInconsistent)
+}
+
+/// The chain that this CPU writes itself, behind those of the host, and its number.
+#[inline(always)]
+pub fn own_chain() -> Result<(u16, &'static mut Chain), Outcome> {
+    // SAFETY: the helper takes nothing.
+    let number = CHAIN_POOL as u32 + unsafe { bpf_get_smp_processor_id() };
+    let chain = CHAINS.get_ptr_mut(number).ok_or(Outcome::TablesInconsistent)?;
+    // SAFETY: a live map value that no other CPU touches, and programs do not interrupt each other on
+    // a CPU.
+    Ok((number as u16, unsafe { &mut *chain }))
 }
 
 #[inline(always)]

@@ -8,8 +8,8 @@ use std::{error::Error, net::IpAddr, path::PathBuf, process::ExitCode, thread};
 
 use ipnet::IpNet;
 use isocast_dataplane::{
-    Backend, BackendKey, Ceilings, ClusterSecret, Config, Dataplane, Encap, PacketRules, Protocol,
-    Ring, Roles, ServiceKey, ServicePolicy, SourceList, SourceRule, Tables, Vip, detach,
+    Backend, BackendKey, Ceilings, Config, Dataplane, Encap, PacketRules, Protocol, Ring, Roles,
+    ServiceKey, ServicePolicy, SourceList, SourceRule, Tables, Vip, detach, fixture::keys,
 };
 use isocast_dataplane_common::{RING_SLOTS_MIN, Slot};
 use nix::sched::{CloneFlags, unshare};
@@ -47,7 +47,6 @@ fn measure() -> Result<Vec<(&'static str, u128)>, Failure> {
         pin_dir: pin_dir.clone(),
         uplinks: Vec::new(),
         tunnel_addresses: vec![HERE.parse()?],
-        cluster_secret: ClusterSecret::new([7; 32]),
         roles: Roles { edge: false, backend: true },
         pass_on_per_second: isocast_dataplane::PASS_ON_PER_SECOND,
     };
@@ -83,7 +82,7 @@ fn measure() -> Result<Vec<(&'static str, u128)>, Failure> {
 
 /// The service, with the last of so many lists of so many prefixes.
 fn tables(lists: usize, prefixes: usize, policy: &ServicePolicy) -> Result<Tables, Failure> {
-    let mut tables = Tables::default();
+    let mut tables = Tables { keys: keys(), ..Tables::default() };
     tables.edge.vips.push(Vip {
         address: ADDRESS.into(),
         protocol: Protocol::Tcp,

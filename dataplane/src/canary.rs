@@ -28,8 +28,16 @@ use crate::{
 pub(crate) const CANARIES_MAX: usize = 32;
 
 /// Maps that the two instances share: what a generation is, and what no program looks at.
-const SHARED: [&str; 7] =
-    ["ROOTS", "DISPLACEMENTS", "ENTRIES", "RINGS", "TARGETS", "SERVICE_NAMES", "TARGET_NAMES"];
+const SHARED: [&str; 8] = [
+    "ROOTS",
+    "DISPLACEMENTS",
+    "ENTRIES",
+    "RINGS",
+    "CHAINS",
+    "TARGETS",
+    "SERVICE_NAMES",
+    "TARGET_NAMES",
+];
 
 /// Drops that only tables can be the reason of.
 const WRONG_DROPS: [Outcome; 4] =
@@ -85,6 +93,8 @@ enum Expected {
         address: IpAddr,
         here: bool,
     },
+    /// To any backend, or to the host.
+    Anybody,
     NoBackend,
 }
 
@@ -123,8 +133,8 @@ impl Canary {
         program: &str,
     ) -> Result<(), CanaryError> {
         self.generation.set(0, generation, 0).map_err(failed("GENERATION"))?;
-        for vip in questions.listeners() {
-            let frame = frame(vip);
+        for (vip, part) in questions.packets() {
+            let frame = frame(vip, part);
             let before = self.wrong_drops()?;
             let xdp = self.ebpf.program(program).ok_or(ProgramError::NotLoaded)?;
             let xdp: &Xdp = xdp.try_into()?;
@@ -145,7 +155,7 @@ impl Canary {
                     Answer::Dropped(counted.next().map(|(outcome, _)| outcome))
                 }
             };
-            judge(vip, questions.expected(vip), &answer)?;
+            judge(vip, questions.expected(vip, part), &answer)?;
         }
         Ok(())
     }
@@ -184,7 +194,17 @@ impl<'a> Questions<'a> {
         vips.iter().filter(changes).chain(first).take(CANARIES_MAX)
     }
 
-    fn expected(&self, vip: &Vip) -> Expected {
+    /// A packet that opens a flow of each listener that is asked about. While there are other flow
+    /// keys, one within a connection too: others may have it.
+    fn packets(&self) -> impl Iterator<Item = (&'a Vip, Part)> {
+        let asks_others = !self.tables.keys.other_flows.is_empty();
+        self.listeners().flat_map(move |vip| {
+            let within = asks_others && vip.protocol == Protocol::Tcp;
+            [(vip, Part::Opening)].into_iter().chain(within.then_some((vip, Part::Within)))
+        })
+    }
+
+    fn expected(&self, vip: &Vip, part: Part) -> Expected {
         let mut flow = flow(vip);
         if is_by_address(vip) {
             flow.ports = 0;
@@ -196,13 +216,21 @@ impl<'a> Questions<'a> {
         let current = self.plan.rings.get(vip.ring).map_or(NO_BACKEND, |ring| ring.current(hash));
         let owners = &self.plan.ledger.targets;
         match owners.iter().find(|(_, number)| **number == current) {
-            Some((owner, _)) => Expected::Backend {
-                address: owner.address,
-                here: self.own_addresses.contains(&owner.address),
+            Some((owner, _)) => match (self.own_addresses.contains(&owner.address), part) {
+                // Nobody has the canary's connection, so others are asked if there are any.
+                (true, Part::Within) => Expected::Anybody,
+                (here, _) => Expected::Backend { address: owner.address, here },
             },
             None => Expected::NoBackend,
         }
     }
+}
+
+/// Which packet of a flow it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Opening,
+    Within,
 }
 
 /// Fails if the answer is one that these tables cannot give. Drops for reasons of the moment, such as a
@@ -211,7 +239,8 @@ fn judge(vip: &Vip, expected: Expected, answer: &Answer) -> Result<(), WrongAnsw
     let right = match (expected, answer) {
         (Expected::Backend { address, here: false }, Answer::Sent(to)) => *to == Some(address),
         (Expected::Backend { here, .. }, Answer::Passed) => here,
-        (Expected::Backend { .. }, Answer::Dropped(reason)) => reason.is_none(),
+        (Expected::Anybody, Answer::Sent(_) | Answer::Passed) => true,
+        (Expected::Backend { .. } | Expected::Anybody, Answer::Dropped(reason)) => reason.is_none(),
         (Expected::NoBackend, Answer::Dropped(reason)) => {
             reason.is_none_or(|reason| reason == Outcome::NoBackend)
         }
@@ -227,6 +256,7 @@ fn judge(vip: &Vip, expected: Expected, answer: &Answer) -> Result<(), WrongAnsw
         expected: match expected {
             Expected::Backend { here: true, .. } => "delivery here".to_owned(),
             Expected::Backend { address, .. } => format!("to {address}"),
+            Expected::Anybody => "to whoever has it".to_owned(),
             Expected::NoBackend => "a drop".to_owned(),
         },
         found: match answer {
@@ -261,8 +291,8 @@ fn flow(vip: &Vip) -> Flow {
     }
 }
 
-/// A packet that opens a connection, or a datagram. No checksum is looked at.
-fn frame(vip: &Vip) -> Vec<u8> {
+/// A packet of a connection, or a datagram. No checksum is looked at.
+fn frame(vip: &Vip, part: Part) -> Vec<u8> {
     let protocol = number_of(vip.protocol);
     let mut frame = vec![2; ETHERNET_LEN - 2];
     match vip.address {
@@ -280,7 +310,12 @@ fn frame(vip: &Vip) -> Vec<u8> {
     frame.extend(SOURCE_PORT.to_be_bytes());
     frame.extend(vip.port.to_be_bytes());
     match vip.protocol {
-        Protocol::Tcp => frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0x20, 0, 0, 0, 0, 0]),
+        Protocol::Tcp => {
+            const SYN: u8 = 2;
+            const ACK: u8 = 16;
+            let flags = if part == Part::Opening { SYN } else { ACK };
+            frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+        }
         Protocol::Udp => frame.extend([0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     }
     frame
@@ -323,6 +358,9 @@ mod tests {
             (there, Answer::Dropped(None), true),
             (there, unlisted.clone(), false),
             (there, Answer::Dropped(Some(Outcome::NoBackend)), false),
+            (Expected::Anybody, Answer::Sent(Some(other)), true),
+            (Expected::Anybody, Answer::Passed, true),
+            (Expected::Anybody, Answer::Dropped(Some(Outcome::TablesInconsistent)), false),
             (here, Answer::Passed, true),
             (here, Answer::Sent(Some(address)), false),
             (Expected::NoBackend, Answer::Dropped(Some(Outcome::NoBackend)), true),

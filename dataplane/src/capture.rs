@@ -10,7 +10,7 @@ use aya::{
     maps::{Array, MapData, PerCpuArray, RingBuf},
 };
 use isocast_dataplane_common::{
-    NO_BACKEND, Outcome, Slot,
+    NO_BACKEND, Outcome,
     capture::{Control, NO_SLOT, Progress, RING_BYTES, Record, SNAP_LEN, UNDECIDED, armed_for},
 };
 use nix::time::{ClockId, clock_gettime};
@@ -221,7 +221,7 @@ impl Dataplane {
             [hosts, hosts >> 16].map(|number| u16::try_from(number & 0xffff).unwrap_or(NO_BACKEND));
         let member = |it: Member| CapturedMember { key: it.key, address: it.address };
         let current = tables.target(current).map(|_| member(Member::of(&tables, current)));
-        let further = further(&tables, Slot { current: NO_BACKEND, chain });
+        let further = further(&tables, &tables.chain(chain).unwrap_or_default());
         (current, further.into_iter().map(member).collect())
     }
 }

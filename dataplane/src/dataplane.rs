@@ -35,7 +35,7 @@ use crate::{
     grace::GracePeriod,
     guards::{self, Guards},
     header::{self, NextHop},
-    keys::ClusterSecret,
+    keys::Keyring,
     links::{LinkError, Links, Uplink},
     loopback::Loopback,
     maps::{
@@ -59,8 +59,6 @@ pub struct Config {
     pub uplinks: Vec<Uplink>,
     /// This node's own tunnel addresses, of either family.
     pub tunnel_addresses: Vec<IpAddr>,
-    /// The cluster's secret.
-    pub cluster_secret: ClusterSecret,
     /// What the node does.
     pub roles: Roles,
     /// Packets of unknown flows that a CPU passes on to further hops in a second; usually
@@ -128,12 +126,14 @@ pub struct Dataplane {
     next_hops: NextHopKeeper,
     loopback: Loopback,
     generation: Generation,
+    /// What the generation in force has besides its directory.
+    root: Root,
     ledger: Ledger,
     /// Tries out what is written; on nodes that balance.
     canary: Option<Canary>,
-    /// What the rings of the last tables hold.
     /// Packets to further hops in a tick.
     pass_on_max: u32,
+    /// What the rings of the last tables hold.
     known: Known,
     /// Since the last flip.
     grace: GracePeriod,
@@ -185,6 +185,7 @@ impl Dataplane {
         let Taken { maps, directories, rings, targets } = Taken::of(&mut ebpf)?;
         let (tap, drops) = (Tap::take(&mut ebpf)?, Drops::take(&mut ebpf)?);
         let generation = Generation(maps.generation()?);
+        let root = maps.read_root(generation.half())?;
         let in_force = directories.listed(generation.half());
         let ledger = recover(&maps, &targets, &rings, in_force)?;
         let guards = Guards::open(&mut ebpf, generation.half(), in_force)?;
@@ -233,6 +234,7 @@ impl Dataplane {
             next_hops,
             loopback,
             generation,
+            root,
             ledger,
             canary,
             pass_on_max,
@@ -269,16 +271,17 @@ impl Dataplane {
         self.guards.collect_garbage()?;
         self.guards.write(next.half(), &guards)?;
         self.write_numbered(&plan)?;
-        self.next_hops.want(self.wanted(&plan.ledger), NEXT_HOP_PATIENCE);
-        let secret = &self.config.cluster_secret;
-        self.maps.write_root(next.half(), self.root())?;
+        // In place, in what is in force as well: whoever gets these packets believes either tag.
+        self.next_hops.want(self.wanted(&plan.ledger, &tables.keys), NEXT_HOP_PATIENCE);
+        let root = tables.keys.root(self.pass_on_max);
+        self.maps.write_root(next.half(), root)?;
         self.directories.put(next.half(), plan.entries.clone()).map_err(failed("ENTRIES"))?;
         if let Some(canary) = &mut self.canary {
             let questions = Questions {
                 tables,
                 plan: &plan,
                 listed: self.directories.listed(self.generation.half()),
-                flow_key: secret.flow_key(),
+                flow_key: root.flow_key,
                 own_addresses: &self.config.tunnel_addresses,
             };
             if let Err(error) = canary.ask(next.0, &questions, XDP_PROGRAM) {
@@ -292,6 +295,7 @@ impl Dataplane {
 
         self.grace = GracePeriod::begin();
         self.generation = next;
+        self.root = root;
         self.known = Known::of(&plan.rings);
         let previous = std::mem::replace(&mut self.ledger, plan.ledger);
         self.applied = Some(tables.clone());
@@ -343,23 +347,12 @@ impl Dataplane {
         let half = self.generation.half();
         InForce {
             generation: self.generation,
-            root: self.root(),
+            root: self.root,
             entries: self.directories.listed(half),
             rings: &self.rings,
             guards: &self.guards,
             ledger: &self.ledger,
             next_hops: &self.next_hops,
-        }
-    }
-
-    /// What this node's generations have besides their directories.
-    fn root(&self) -> Root {
-        let secret = &self.config.cluster_secret;
-        Root {
-            flow_key: secret.flow_key(),
-            key_tags: secret.key_tags(),
-            pass_on_max: self.pass_on_max,
-            reserved: 0,
         }
     }
 
@@ -421,8 +414,8 @@ impl Dataplane {
         Ok(())
     }
 
-    fn wanted(&self, ledger: &Ledger) -> BTreeMap<u16, Wanted> {
-        let [tag, _] = self.config.cluster_secret.key_tags();
+    fn wanted(&self, ledger: &Ledger, keys: &Keyring) -> BTreeMap<u16, Wanted> {
+        let tag = keys.sent.word();
         let wanted = ledger.targets.iter().map(|(owner, &number)| {
             let destination = owner.address;
             let own = &self.config.tunnel_addresses;

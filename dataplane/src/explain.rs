@@ -8,6 +8,7 @@
 //! buckets of ceilings are) is part of the question.
 
 mod guard;
+mod others;
 mod outer;
 mod packet;
 mod tables;
@@ -15,11 +16,11 @@ mod tables;
 use std::net::IpAddr;
 
 use isocast_dataplane_common::{
-    NO_BACKEND, NO_CHAIN, Outcome, RingPlace, Slot,
+    NO_BACKEND, Outcome, RingPlace,
     directory::{Address, Key, Space, Value},
     encap::{ETHERNET_LEN, FLAG_COOKIE, FLAG_RETURNS, GUE_LEN},
     flow::Flow,
-    tables::{ECHO_V4, ECHO_V6, Target},
+    tables::{Chain, ECHO_V4, ECHO_V6, Target},
 };
 
 use self::outer::Outer;
@@ -203,19 +204,31 @@ fn balance(
     if let Some(reason) = guard.as_ref().and_then(Guard::refusal) {
         return explained(None, End::dropped(reason, frame));
     }
-    let (hash, ring) = (flow_hash(tables, question, by_address), RingPlace::from_code(index));
+    let hash_by = |key: &[u64; 2]| flow_hash(key, question, by_address);
+    let (hash, ring) = (hash_by(&tables.root().flow_key), RingPlace::from_code(index));
     let Some((place, slot)) = tables.slot(ring, hash) else {
         return explained(None, End::dropped(Outcome::TablesInconsistent, frame));
     };
+    let root = tables.root();
+    // Datagrams are placed anew when the key changes.
+    let others = if question.is_datagram() { 0 } else { root.others as usize };
+    let other_keys = root.other_flow_keys.get(..others).unwrap_or_default();
+    let chain = match slot.current {
+        NO_BACKEND => Some(Chain::default()),
+        _ => others::chain(tables, ring, slot, other_keys, hash_by),
+    };
+    let Some(chain) = chain else {
+        return explained(None, End::dropped(Outcome::TablesInconsistent, frame));
+    };
     let mut flags = if guard.as_ref().is_some_and(Guard::is_challenged) { FLAG_COOKIE } else { 0 };
-    let turn = Turn::of(tables, question, slot);
+    let turn = Turn::of(tables, question, slot.current, &chain);
     let choice = Choice {
         hash,
         ring: ring.first_block(),
         slots: ring.slots(),
         slot: place,
         current: (slot.current != NO_BACKEND).then(|| Member::of(tables, slot.current)),
-        further: further(tables, slot),
+        further: further(tables, &chain),
         asks_for_socket: turn.as_ref().is_some_and(|turn| turn.asks_for_socket),
     };
     let end = match turn {
@@ -271,8 +284,7 @@ struct Turn {
 
 impl Turn {
     /// Nothing: the slot is nobody's, or the tables contradict themselves.
-    fn of(tables: &impl Lookup, question: &Question, slot: Slot) -> Option<Self> {
-        let number = slot.current;
+    fn of(tables: &impl Lookup, question: &Question, number: u16, chain: &Chain) -> Option<Self> {
         let target = tables.target(number)?;
         let is_here = target.flags & Target::LOCAL != 0;
         let settled = Self {
@@ -284,10 +296,9 @@ impl Turn {
             asks_for_socket: false,
         };
         // What opens a TCP connection is nobody else's.
-        if slot.chain == NO_CHAIN || !question.may_be_anothers() {
+        if chain.len == 0 || !question.may_be_anothers() {
             return Some(settled);
         }
-        let chain = tables.chain(slot.chain)?;
         let mut hops: Vec<_> = chain.hops.into_iter().take(chain.len.into()).collect();
         if !is_here {
             return Some(Self { hops, ..settled });
@@ -308,15 +319,11 @@ impl Turn {
     }
 }
 
-/// Who may have flows of a slot besides its own backend.
-pub(crate) fn further(tables: &impl Lookup, slot: Slot) -> Vec<Member> {
-    if slot.chain == NO_CHAIN {
-        return Vec::new();
-    }
-    let chain = tables.chain(slot.chain).unwrap_or_default();
+/// The hosts of a chain.
+pub(crate) fn further(tables: &impl Lookup, chain: &Chain) -> Vec<Member> {
     let addresses = chain.hops.iter().take(chain.len.into()).map(address_of);
     let number = |(n, address)| match n {
-        0 => chain.first,
+        0 if chain.first != NO_BACKEND => chain.first,
         _ => tables.target_at(address).unwrap_or(NO_BACKEND),
     };
     addresses
@@ -377,7 +384,7 @@ fn tunnel(tables: &impl Lookup, question: &Question) -> Outcome {
 }
 
 /// Flows of a service that takes fragments are told apart by addresses alone.
-fn flow_hash(tables: &impl Lookup, question: &Question, by_address: bool) -> u64 {
+fn flow_hash(key: &[u64; 2], question: &Question, by_address: bool) -> u64 {
     let (source_port, port) = if by_address { (0, 0) } else { question.ports() };
     let ports = u32::from(port.to_be()) << 16 | u32::from(source_port.to_be());
     let flow = Flow {
@@ -386,8 +393,7 @@ fn flow_hash(tables: &impl Lookup, question: &Question, by_address: bool) -> u64
         ports,
         protocol: question.protocol(),
     };
-    let key = tables.root().flow_key;
-    if question.source().is_ipv4() { flow.hash_v4(&key) } else { flow.hash_v6(&key) }
+    if question.source().is_ipv4() { flow.hash_v4(key) } else { flow.hash_v6(key) }
 }
 
 /// The frame with the tag that it leaves with, if its next hop is in a VLAN.

@@ -23,7 +23,7 @@ use crate::{
     dataplane::{Config, Dataplane, Roles},
     errors::{ApplyError, OpenError},
     header::NextHop,
-    keys::ClusterSecret,
+    keys::{FlowKey, KeyTag, Keyring, ring_key},
     tables::{Backend, BackendKey, Encap, PacketRules, Protocol, Ring, ServiceKey, Tables, Vip},
 };
 
@@ -100,7 +100,6 @@ pub fn load(
         pin_dir: dir.to_owned(),
         uplinks: Vec::new(),
         tunnel_addresses: vec![tunnel_address.into()],
-        cluster_secret: secret(),
         roles,
         pass_on_per_second: PASS_ON_PER_SECOND,
     };
@@ -118,7 +117,7 @@ pub fn load(
 /// of its own over all backends.
 #[must_use]
 pub fn services(services: usize, backends: usize) -> Tables {
-    let mut tables = Tables::default();
+    let mut tables = Tables { keys: keys(), ..Tables::default() };
     let hosts: Vec<_> = (0..backends.min(BACKENDS_MAX)).map(backend_address).collect();
     for (n, host) in hosts.iter().enumerate() {
         let key = BackendKey(format!("backend-{n}").into());
@@ -162,7 +161,7 @@ pub fn ring(service: &str, backends: usize, up: impl Fn(usize) -> bool) -> Ring 
     };
     let members: Vec<_> = (0..backends).map(member).collect();
     let mut positions = vec![NO_BACKEND; ring_slots(backends)];
-    maglev::fill(&secret().ring_key(service), &members, &mut positions);
+    maglev::fill(&ring_key(service), &members, &mut positions);
     Ring {
         backends: (0..backends).collect(),
         chains: Arc::new([]),
@@ -183,8 +182,11 @@ const fn other_service(n: usize) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, high, low)
 }
 
-const fn secret() -> ClusterSecret {
-    ClusterSecret::new([7; 32])
+/// Nobody's keys: a fixture's.
+#[must_use]
+pub fn keys() -> Keyring {
+    let tag = KeyTag([7; 4]);
+    Keyring { sent: tag, believed: [tag; 2], flow: FlowKey([7; 16]), other_flows: Vec::new() }
 }
 
 /// Test runs arrive by the loopback interface, which is the first of every namespace.

@@ -58,7 +58,7 @@ pub use self::{
     },
     header::{MacAddress, NextHop},
     inspect::{Difference, InspectError, Inspection},
-    keys::ClusterSecret,
+    keys::{FlowKey, KeyTag, Keyring, ring_key},
     links::{LinkError, Mode, Uplink},
     maps::MapFailure,
     next_hops::{NextHops, Unresolved},

@@ -118,6 +118,10 @@ impl Maps {
         self.generation.set(0, generation, 0).map_err(failed("GENERATION"))
     }
 
+    pub(crate) fn read_root(&self, half: u32) -> Result<Root, MapFailure> {
+        Ok(self.roots.get(&half, 0).map_err(failed("ROOTS"))?.0)
+    }
+
     pub(crate) fn write_root(&mut self, half: u32, root: Root) -> Result<(), MapFailure> {
         self.roots.set(half, RootValue(root), 0).map_err(failed("ROOTS"))
     }

@@ -21,7 +21,7 @@ use isocast_dataplane_common::{
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// Changes whenever the meaning of a map changes and no size does.
-const LAYOUT: u32 = 5;
+const LAYOUT: u32 = 7;
 
 /// The same for the maps of BFD.
 const BFD_LAYOUT: u32 = 1;
@@ -35,7 +35,7 @@ pub(crate) fn layout_dir(pin_dir: &Path) -> PathBuf {
         [size_of::<directory::Entry>(), limits::DIRECTORY_BUCKETS, limits::DIRECTORY_PLACES],
         [size_of::<Root>(), size_of::<Target>(), limits::TARGET_POOL],
         [size_of::<RingLine>(), RING_SLOTS_MIN, limits::RING_BLOCK_POOL, limits::BLOCKS_PER_CHUNK],
-        [size_of::<Chain>(), limits::CHAIN_POOL],
+        [size_of::<Chain>(), limits::CHAIN_POOL, limits::CPUS_MAX],
         [size_of::<AnsweredFlow>(), limits::ANSWERED_FLOWS],
         [size_of::<Name>(), size_of::<Counter>(), limits::SERVICE_POOL],
         [size_of::<policy::Policy>(), size_of::<policy::SourceKey>(), policy::SOURCE_POOL],

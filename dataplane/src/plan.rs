@@ -16,7 +16,7 @@ use std::{
 };
 
 use isocast_dataplane_common::{
-    NO_BACKEND, RING_SLOTS_MIN,
+    NO_BACKEND, OTHER_FLOW_KEYS, RING_SLOTS_MIN,
     directory::{Key, Space, Value},
     encap,
     limits::{
@@ -184,6 +184,7 @@ fn check(tables: &Tables, node: Node<'_>) -> Result<(), TablesError> {
         ("services", services.len(), MAX_SERVICES),
         (RING_BLOCKS, blocks(tables), MAX_RING_BLOCKS),
         ("tunnel addresses", targets, MAX_TARGETS),
+        ("other flow keys", tables.keys.other_flows.len(), OTHER_FLOW_KEYS),
     ] {
         if count > limit {
             return Err(too_many(what, count, limit));

@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use isocast_dataplane_common::{NO_BACKEND, Slot};
 
-use crate::policy::{Ceilings, ServicePolicy};
+use crate::{
+    keys::Keyring,
+    policy::{Ceilings, ServicePolicy},
+};
 
 /// Everything one node's data plane does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Tables {
     pub edge: EdgeTables,
     /// What the node accepts out of tunnels. Empty on a node without the backend role.
     pub decap: DecapTables,
+    /// What packets are placed, marked and believed by.
+    pub keys: Keyring,
 }
 
 /// The balancer's share.

@@ -5,6 +5,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -27,6 +28,14 @@ pub enum FloodError {
     /// The socket.
     #[error("cannot open a raw socket")]
     Socket(#[source] nix::errno::Errno),
+    /// The key tag of forged packets.
+    #[error("{}: no key tag: {said}", path.display())]
+    Tag {
+        /// The file that it should be in.
+        path: PathBuf,
+        /// Why it is not.
+        said: String,
+    },
     /// The sending thread.
     #[error("the flood's thread ended")]
     Ended,

@@ -1,7 +1,8 @@
 //! Forged tunnel packets: what anybody on the underlay can send who does not know the cluster's
-//! secret. Inside each is a SYN to a service, from one of the addresses of [`crate::flood`].
+//! secret, or knows a key that was stolen. Inside each is a SYN to a service, from one of the addresses
+//! of [`crate::flood`].
 
-use std::net::SocketAddrV4;
+use std::{net::SocketAddrV4, path::Path};
 
 use nix::{
     errno::Errno,
@@ -15,7 +16,7 @@ use crate::{
     scenario::Forge,
 };
 
-/// Sends forged packets from `namespace`, each with another guess at the key.
+/// Sends forged packets from `namespace`.
 ///
 /// # Errors
 /// They cannot be sent.
@@ -25,10 +26,12 @@ pub async fn forge(namespace: Namespace, forgery: Forge) -> Result<(), FloodErro
 }
 
 fn send(forgery: &Forge) -> Result<(), FloodError> {
+    let tag = forgery.tag_file.as_deref().map(read_tag).transpose()?;
     let socket = raw_socket()?;
     let address = SockaddrIn::from(SocketAddrV4::new(forgery.to, 0));
     for number in 0..forgery.count {
-        let packet = packet(forgery, number);
+        let guess = number.wrapping_mul(0x9e37_79b1);
+        let packet = packet(forgery, number, tag.unwrap_or(guess));
         loop {
             match sendto(socket.as_raw_fd(), &packet, &address, MsgFlags::empty()) {
                 Ok(_) => break,
@@ -40,9 +43,15 @@ fn send(forgery: &Forge) -> Result<(), FloodError> {
     Ok(())
 }
 
-/// IPv4, UDP to the tunnel's port, GUE with a tenant and a key that are made up, and the SYN. The
-/// kernel fills in the outer header's checksum; that of UDP may be zero.
-fn packet(forgery: &Forge, number: u32) -> Vec<u8> {
+fn read_tag(path: &Path) -> Result<u32, FloodError> {
+    let fault = |said: String| FloodError::Tag { path: path.to_owned(), said };
+    let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+    u32::from_str_radix(text.trim(), 16).map_err(|error| fault(error.to_string()))
+}
+
+/// IPv4, UDP to the tunnel's port, GUE with the first tenant and this key tag, and the SYN. The kernel
+/// fills in the outer header's checksum; that of UDP may be zero.
+fn packet(forgery: &Forge, number: u32, tag: u32) -> Vec<u8> {
     const GUE_PORT: u16 = 6080;
     const TENANT: u32 = 1;
     let inner = syn(number, forgery.service);
@@ -59,7 +68,7 @@ fn packet(forgery: &Forge, number: u32) -> Vec<u8> {
     packet.extend([0, 0]);
     packet.extend([2, 4, 0, 0]);
     packet.extend((TENANT << 8).to_be_bytes());
-    packet.extend(number.wrapping_mul(0x9e37_79b1).to_be_bytes());
+    packet.extend(tag.to_be_bytes());
     packet.extend(inner);
     packet
 }
@@ -78,9 +87,10 @@ mod tests {
             to: Ipv4Addr::new(10, 1, 21, 2),
             service: SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 10), 80),
             count: 2,
+            tag_file: None,
         };
 
-        let [one, other] = [1, 2].map(|number| packet(&forgery, number));
+        let [one, other] = [1, 2].map(|number| packet(&forgery, number, number));
 
         assert_eq!(one.len(), 20 + 8 + 12 + 40);
         assert_eq!((&one[2..4], &one[24..26]), (&[0, 80][..], &[0, 60][..]));

@@ -119,7 +119,7 @@ pub enum Step {
     Run(Run),
     /// Floods a service with new connections.
     Flood(Flood),
-    /// Sends a backend host tunnel packets without knowing the key.
+    /// Sends a backend host tunnel packets of nobody.
     Forge(Forge),
 }
 
@@ -150,7 +150,7 @@ pub struct Stream {
 
 /// Forged tunnel packets with connections to a service inside.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Forge {
     /// The node that sends them.
     pub node: String,
@@ -162,6 +162,10 @@ pub struct Forge {
     pub service: SocketAddrV4,
     /// How many.
     pub count: u32,
+    /// File in the node's folder with the key tag of all of them, in eight hexadecimal digits; without
+    /// it, each is another guess.
+    #[serde(default)]
+    pub tag_file: Option<PathBuf>,
 }
 
 /// A program of a node.

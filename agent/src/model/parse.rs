@@ -14,9 +14,9 @@ use isocast_dataplane_common::policy::MAX_SOURCES_PER_SERVICE;
 use crate::bgp::Communities;
 
 use super::{
-    Backend, Check, ClusterSecret, Departures, DrainOrder, DrainTarget, Failover, HealthCheck,
-    MidFlowMove, NodeModel, OnNoLocalBackend, PacketPolicy, Peer, Pool, Port, Protocol, Roles,
-    Service, Uid, Uplink, XdpMode,
+    Backend, Check, Departures, DrainOrder, DrainTarget, Failover, HealthCheck, Keys, MidFlowMove,
+    NodeModel, OnNoLocalBackend, PacketPolicy, Peer, Pool, Port, Protocol, Roles, Service, Uid,
+    Uplink, XdpMode,
 };
 
 /// Tenant ids travel in 24 bits of the encapsulation header.
@@ -76,10 +76,6 @@ fn node(wire: &wire::Node) -> Result<NodeModel, Refusal> {
     if !roles.edge && !roles.backend {
         return Err("roles: at least one of Edge and Backend".into());
     }
-    let secret = wire.cluster_secret.as_slice().try_into();
-    let secret = secret.map_err(|_length| {
-        format!("cluster_secret: 32 bytes, not {}", wire.cluster_secret.len())
-    })?;
     Ok(NodeModel {
         name: wire.name.clone(),
         datacenter: filled(&wire.datacenter, "datacenter")?,
@@ -88,7 +84,7 @@ fn node(wire: &wire::Node) -> Result<NodeModel, Refusal> {
         uplinks: wire.uplinks.iter().map(uplink).collect::<Result<_, _>>()?,
         asn: wire.asn,
         router_id: parsed(&wire.router_id, "router_id")?,
-        cluster_secret: ClusterSecret(secret),
+        keys: Keys::parse(wire.keyring.as_ref())?,
         announceable: wire
             .announceable_prefixes
             .iter()

@@ -6,15 +6,16 @@ use std::{
     time::Duration,
 };
 
+use isocast_api::agent as wire;
 use isocast_bgp::policy::Policy;
 use isocast_dataplane::{Ceilings, ServicePolicy};
 
 use crate::bgp::Communities;
 
 use super::{
-    Backend, Check, ClusterSecret, Connection, Departures, Failover, Families, HealthCheck,
-    MaxPrefixes, MidFlowMove, NodeModel, OnNoLocalBackend, PacketPolicy, Peer, Pool, Port,
-    Protocol, Reach, Remote, Roles, Service,
+    Backend, Check, Connection, Departures, Failover, Families, HealthCheck, Keys, MaxPrefixes,
+    MidFlowMove, NodeModel, OnNoLocalBackend, PacketPolicy, Peer, Pool, Port, Protocol, Reach,
+    Remote, Roles, Service,
 };
 
 pub(crate) const SERVICE: &str = "service-uid";
@@ -36,7 +37,7 @@ pub(crate) fn two_datacenters() -> NodeModel {
         uplinks: Vec::new(),
         asn: 65010,
         router_id: Ipv4Addr::new(10, 0, 0, 100),
-        cluster_secret: ClusterSecret([7; 32]),
+        keys: Keys::parse(Some(&keyring())).unwrap(),
         announceable: vec!["203.0.113.0/24".parse().unwrap(), "2001:db8:f::/48".parse().unwrap()],
         peers: Vec::new(),
         pools: BTreeMap::from([(
@@ -47,6 +48,17 @@ pub(crate) fn two_datacenters() -> NodeModel {
         sources: Vec::new(),
         drains: BTreeMap::new(),
         departures: Departures::default(),
+    }
+}
+
+/// Nobody's keys: a test's.
+pub(crate) fn keyring() -> wire::Keyring {
+    wire::Keyring {
+        id: "one".into(),
+        sent_tag: vec![7; 4],
+        believed_tags: vec![vec![7; 4]],
+        flow_key: vec![7; 16],
+        other_flow_keys: Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::task::block_in_place;
 
-use crate::model::{ClusterSecret, NodeModel, Roles, Uplink, XdpMode};
+use crate::model::{NodeModel, Roles, Uplink, XdpMode};
 
 /// Why tables are not in force.
 #[derive(Debug, Error)]
@@ -56,7 +56,6 @@ struct Open {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shape {
     roles: Roles,
-    secret: ClusterSecret,
     tunnel_addresses: Vec<IpAddr>,
     uplinks: Vec<Uplink>,
 }
@@ -162,7 +161,6 @@ impl Shape {
     fn of(model: &NodeModel) -> Self {
         Self {
             roles: model.roles,
-            secret: model.cluster_secret.clone(),
             tunnel_addresses: model.tunnel_addresses.clone(),
             uplinks: model.uplinks.clone(),
         }
@@ -182,7 +180,6 @@ impl Shape {
             pin_dir,
             uplinks: self.uplinks.iter().map(uplink).collect(),
             tunnel_addresses: self.tunnel_addresses.clone(),
-            cluster_secret: isocast_dataplane::ClusterSecret::new(self.secret.0),
             roles: isocast_dataplane::Roles { edge: self.roles.edge, backend: self.roles.backend },
             pass_on_per_second: isocast_dataplane::PASS_ON_PER_SECOND,
         }

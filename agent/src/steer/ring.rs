@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
 };
 
-use isocast_dataplane::{ClusterSecret, Ring};
+use isocast_dataplane::{Ring, ring_key};
 use isocast_dataplane_common::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, Slot, maglev};
 
 use super::{Member, RingSize, ServiceMemory, Succession};
@@ -86,13 +86,12 @@ impl Rings {
     pub(super) fn rings(
         &mut self,
         before: &Self,
-        secret: &ClusterSecret,
         service: &Service,
         lineage: Lineage,
         position: impl FnMut(&Member) -> usize,
     ) -> ServiceRings {
         let backends: Arc<[usize]> = lineage.backends().into_iter().map(position).collect();
-        let key = secret.ring_key(&format!("{}/{}", service.namespace, service.name));
+        let key = ring_key(&format!("{}/{}", service.namespace, service.name));
         let same = |made: &&Made| made.key == key && made.lineage == lineage;
         let made = before.made.get(&service.uid).filter(same).cloned().unwrap_or_else(|| {
             let filled = fill(&key, &lineage);

@@ -6,8 +6,8 @@ use std::{
 };
 
 use isocast_dataplane::{
-    Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol, Ring,
-    ServiceKey, Tables, Vip,
+    Accept, Backend, BackendKey, DecapTables, EdgeTables, Probe, Protocol, Ring, ServiceKey,
+    Tables, Vip,
 };
 
 use super::{
@@ -22,7 +22,6 @@ use crate::{
 /// Collects the edge's share service by service.
 pub(super) struct Builder<'a> {
     inputs: &'a Inputs<'a>,
-    secret: ClusterSecret,
     edge: EdgeTables,
     rings: Rings,
     numbers: Numbers,
@@ -32,10 +31,8 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     pub(super) fn new(inputs: &'a Inputs<'a>) -> Self {
-        let secret = ClusterSecret::new(inputs.model.cluster_secret.0);
         Self {
             inputs,
-            secret,
             edge: EdgeTables::default(),
             rings: Rings::default(),
             numbers: Numbers::default(),
@@ -56,7 +53,7 @@ impl<'a> Builder<'a> {
         let before = self.inputs.rings;
         let lineage = Lineage::of(memory, order, healthy(self.inputs, service, memory));
         let ServiceRings { connections, datagrams } =
-            self.rings.rings(before, &self.secret, service, lineage, position);
+            self.rings.rings(before, service, lineage, position);
         let ring_of = place(&mut self.edge.rings, service, connections, datagrams);
         if !service.policy.is_open() {
             let service_key = ServiceKey(Arc::clone(&service.uid));
@@ -84,7 +81,8 @@ impl<'a> Builder<'a> {
         }
         let backend = self.inputs.model.roles.backend;
         let decap = if backend { decap(self.inputs.model) } else { DecapTables::default() };
-        (Tables { edge: self.edge, decap }, self.rings)
+        let keys = self.inputs.model.keys.ring.clone();
+        (Tables { edge: self.edge, decap, keys }, self.rings)
     }
 }
 

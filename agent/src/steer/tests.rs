@@ -16,6 +16,7 @@ use crate::{
     model::{DrainOrder, DrainTarget, MidFlowMove, OnNoLocalBackend, Port, testing},
 };
 
+mod keys;
 mod routes;
 mod sizes;
 mod weights;

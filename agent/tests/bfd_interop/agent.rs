@@ -141,7 +141,12 @@ fn entries(interval_ms: u32) -> Vec<Entry> {
         uplinks: vec![uplink("tofrr"), uplink("tobird")],
         asn: 65_010,
         router_id: EDGE_TO_FRR_V4.to_string(),
-        cluster_secret: vec![7; 32],
+        keyring: Some(wire::Keyring {
+            sent_tag: vec![7; 4],
+            believed_tags: vec![vec![7; 4]],
+            flow_key: vec![7; 16],
+            ..Default::default()
+        }),
         announceable_prefixes: vec![PREFIX_V4.into(), PREFIX_V6.into()],
         idle: false,
     };

@@ -2,7 +2,7 @@
 
 use isocast_api::agent::{
     AddressFamily, Backend, BackendPool, BgpPeer, BgpPolicy, Connection, Entry, Failover,
-    HealthCheck, Node, OnNoLocalBackend, Port, Protocol, Role, Service, Tombstone, Uplink,
+    HealthCheck, Keyring, Node, OnNoLocalBackend, Port, Protocol, Role, Service, Tombstone, Uplink,
     entry::Value,
 };
 
@@ -23,7 +23,12 @@ pub(crate) fn node() -> Entry {
         uplinks: vec![Uplink { interface: "eth1".into(), ..Uplink::default() }],
         asn: EDGE_ASN,
         router_id: EDGE.to_string(),
-        cluster_secret: vec![7; 32],
+        keyring: Some(Keyring {
+            sent_tag: vec![7; 4],
+            believed_tags: vec![vec![7; 4]],
+            flow_key: vec![7; 16],
+            ..Keyring::default()
+        }),
         announceable_prefixes: vec!["203.0.113.0/24".into()],
         idle: false,
     };

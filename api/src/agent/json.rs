@@ -70,16 +70,38 @@ pub(super) mod base64 {
     }
 }
 
+/// Several of them.
+pub(super) mod base64_list {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<S: Serializer>(all: &[Vec<u8>], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(all.iter().map(|bytes| STANDARD.encode(bytes)))
+    }
+
+    pub(crate) fn deserialize<'de, D>(from: D) -> Result<Vec<Vec<u8>>, D::Error>
+    where
+        D: Deserializer<'de>,
+    {
+        let decode = |text| STANDARD.decode(text).map_err(D::Error::custom);
+        Vec::<String>::deserialize(from)?.into_iter().map(decode).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::agent::{Entry, Node, Role, entry::Value};
+    use crate::agent::{Entry, Keyring, Node, Role, entry::Value};
 
     #[test]
     fn an_entry_reads_and_writes_as_proto3_json() {
         let node = Node {
             name: "edge-1".into(),
             roles: vec![Role::Edge.into()],
-            cluster_secret: vec![1, 2, 3],
+            keyring: Some(Keyring {
+                sent_tag: vec![1, 2, 3],
+                believed_tags: vec![vec![1, 2, 3], vec![4]],
+                ..Keyring::default()
+            }),
             ..Node::default()
         };
         let entry = Entry { key: "node".into(), value: Some(Value::Node(node)) };
@@ -87,7 +109,9 @@ mod tests {
         let json = serde_json::to_value(&entry).unwrap();
 
         assert_eq!(json["value"]["node"]["roles"][0], "ROLE_EDGE");
-        assert_eq!(json["value"]["node"]["clusterSecret"], "AQID");
+        let keyring = &json["value"]["node"]["keyring"];
+        assert_eq!(keyring["sentTag"], "AQID");
+        assert_eq!(keyring["believedTags"], serde_json::json!(["AQID", "BA=="]));
         assert_eq!(serde_json::from_value::<Entry>(json).unwrap(), entry);
     }
 

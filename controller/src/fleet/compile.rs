@@ -102,7 +102,7 @@ impl Compilation {
             self.services.values().filter(|service| service.concerns(node)).collect();
         let mut entries = BTreeMap::new();
         let announceable = self.announceable(node, &services);
-        let mut own = entries::node(node, &self.world.cluster_secret, &announceable);
+        let mut own = entries::node(node, &self.world.keyring, &announceable);
         // Without any service anywhere nobody can tell a beginning from a store that lost what it
         // had: it is no order to stop.
         own.idle = services.is_empty() && !self.services.is_empty();

@@ -20,9 +20,14 @@ pub struct KeyError {
     source: io::Error,
 }
 
+/// What went wrong with the key at `path`.
+pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> KeyError {
+    move |source| KeyError { path: path.to_owned(), source }
+}
+
 /// The key at `path`; made there, mode 0600, if there is none.
 pub(super) fn load_or_make(path: &Path) -> Result<[u8; KEY_BYTES], KeyError> {
-    let fault = |source| KeyError { path: path.to_owned(), source };
+    let fault = at(path);
     match fs::read(path) {
         Ok(content) => <[u8; KEY_BYTES]>::try_from(content.as_slice())
             .map_err(|_length| fault(io::ErrorKind::InvalidData.into())),

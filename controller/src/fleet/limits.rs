@@ -45,5 +45,7 @@ pub(super) const GRAVES_MAX: usize = 16_384;
 pub(super) const GRAVE_LIFE: Duration = RENEWAL_GRACE;
 /// Least time between two looks at who announces what.
 pub(super) const VIEW_INTERVAL: Duration = Duration::from_millis(20);
+/// Least time between two looks at which keys nodes hold, and before keys are written once more.
+pub(super) const KEYS_INTERVAL: Duration = Duration::from_millis(100);
 /// What is read from a stream at once.
 pub(super) const CHUNK_BYTES: usize = 64 << 10;

@@ -9,11 +9,12 @@ use futures::{StreamExt, stream};
 use isocast_api::{
     ResourceKind,
     meta::{ConditionStatus, find_condition},
-    network::{AnycastService, BackendPool, BgpPeer, Datacenter, Drain, Node},
+    network::{AnycastService, BackendPool, BgpPeer, Datacenter, Drain, KeyRotation, Node},
     object::{Object, Spec},
     registry::{self, KindDescriptor},
 };
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
     sync::watch,
@@ -26,6 +27,8 @@ use super::{
     limits::{BLINK, STATUS_INTERVAL, STATUS_INTERVAL_MAX, STATUS_LIFE, STATUS_WRITES},
     metrics::Metrics,
     nodes::{Link, Nodes, Progress, Report},
+    rotation::Keys,
+    rotations,
     store_source::{Edition, IDENTITY, StoreSource, right},
 };
 use crate::{
@@ -40,6 +43,7 @@ pub struct Reporter {
     store: Arc<Store>,
     nodes: Arc<Nodes>,
     editions: watch::Receiver<Arc<Edition>>,
+    keys: Arc<Mutex<Keys>>,
     metrics: Arc<Metrics>,
 }
 
@@ -59,7 +63,7 @@ impl Reporter {
         nodes: Arc<Nodes>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { store, nodes, editions: source.editions(), metrics }
+        Self { store, nodes, editions: source.editions(), keys: source.keys(), metrics }
     }
 
     /// Reports until the store closes.
@@ -83,7 +87,9 @@ impl Reporter {
         let Ok(proof) = right::<verb::List>() else { return };
         let view = self.store.view(&proof);
         let reports = self.nodes.reports();
-        let updates = updates(compilation, &view, &reports, Instant::now(), Timestamp::now());
+        let keys = self.keys.lock().clone();
+        let (instant, now) = (Instant::now(), Timestamp::now());
+        let updates = updates(compilation, &keys, &view, &reports, instant, now);
         let writes = stream::iter(updates).map(|update| self.write(update));
         writes.buffer_unordered(STATUS_WRITES).collect::<()>().await;
     }
@@ -149,6 +155,7 @@ pub(super) async fn wait_for_the_known(
 /// Every status that differs from what the view has.
 pub(super) fn updates(
     compilation: &Compilation,
+    keys: &Keys,
     view: &View,
     reports: &BTreeMap<String, Report>,
     instant: Instant,
@@ -196,6 +203,9 @@ pub(super) fn updates(
     });
     collect(view, ResourceKind::Drain, &mut updates, |it: &Drain| {
         Some(aggregate::drain(world, it, &voices, now))
+    });
+    collect(view, ResourceKind::KeyRotation, &mut updates, |it: &KeyRotation| {
+        Some(rotations::status(world, keys, it, reports, now))
     });
     updates
 }

@@ -2,7 +2,8 @@
 //!
 //! Follows the log, passes over what no node can notice, and compiles the rest anew, several
 //! changes at a time. An object that does not decode is left out and said so: it must not hold up
-//! the others.
+//! the others. Keys move on with it: what nodes say of theirs is news as well, while a rotation is
+//! under way.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,10 +23,12 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::{
     compile::{Compilation, World},
-    keys::{KEY_BYTES, KeyError, load_or_make},
-    limits::COMPILE_DELAY,
+    keys::{KeyError, at},
+    limits::{COMPILE_DELAY, KEYS_INTERVAL},
     nodes::{Nodes, Progress},
     removals::{Carried, Grave, Present, Removals},
+    rotation::{Held, Keys},
+    rotations,
     source::{Desired, Source},
 };
 use crate::{
@@ -38,11 +41,12 @@ use crate::{
 #[derive(Debug)]
 pub struct StoreSource {
     store: Arc<Store>,
-    cluster_secret: [u8; KEY_BYTES],
+    keys: Arc<Mutex<Keys>>,
+    keys_path: PathBuf,
     removals: Mutex<Removals>,
     removals_path: PathBuf,
     nodes: OnceLock<Arc<Nodes>>,
-    /// When removals that are held may go on.
+    /// When removals that are held, or keys, may go on.
     relief: watch::Sender<Option<Moment>>,
     compiled: watch::Sender<Arc<Edition>>,
     desired: watch::Sender<Arc<dyn Desired>>,
@@ -56,25 +60,30 @@ pub(super) struct Edition {
 }
 
 impl StoreSource {
-    /// Compiles what is in the store now. The cluster's secret is made in the folder `data` when
-    /// it is not there yet.
+    /// Compiles what is in the store now. The cluster's keys are made in the folder `data` when they
+    /// are not there yet.
     ///
     /// # Errors
-    /// The secret cannot be loaded or made.
+    /// The keys cannot be loaded or made.
     pub fn open(store: Arc<Store>, data: &Path) -> Result<Arc<Self>, KeyError> {
-        let cluster_secret = load_or_make(&data.join("cluster.key"))?;
+        let keys_path = data.join("keyring.json");
+        let keys = load_or_make(&keys_path).map_err(at(&keys_path))?;
         let removals_path = data.join("removals.json");
         let removals = Removals::load(&removals_path).unwrap_or_else(|error| {
             // Agents keep what they are not told is gone, so this loses no route.
             tracing::error!(%error, path = %removals_path.display(), "removals are forgotten");
             Removals::default()
         });
-        let first = Arc::new(compile(&store, &cluster_secret));
+        let (mut world, revision) = world(&store);
+        world.keyring = keys.keyring();
+        let first = Edition { revision, compilation: Compilation::new(Arc::new(world)) };
+        let first = Arc::new(first);
         let desired: Arc<dyn Desired> = Arc::<Edition>::clone(&first);
         let (compiled, desired) = (watch::Sender::new(first), watch::Sender::new(desired));
         let source = Self {
             store,
-            cluster_secret,
+            keys: Arc::new(Mutex::new(keys)),
+            keys_path,
             removals: Mutex::new(removals),
             removals_path,
             nodes: OnceLock::new(),
@@ -93,9 +102,15 @@ impl StoreSource {
         drop(self.nodes.set(nodes));
     }
 
+    /// The keys, as far as the cluster has come with them.
+    pub(super) fn keys(&self) -> Arc<Mutex<Keys>> {
+        Arc::clone(&self.keys)
+    }
+
     /// Follows the log until the store closes.
     pub async fn run(self: Arc<Self>) {
         let mut position = self.compiled.borrow().revision;
+        let mut said = self.nodes.get().map(|nodes| nodes.changes());
         loop {
             let Ok(proof) = right::<verb::Watch>() else { return };
             let mut cursor = match self.store.watch(&proof, position) {
@@ -111,6 +126,10 @@ impl StoreSource {
                 let events = tokio::select! {
                     events = cursor.next() => events,
                     () = sleep_until(relief) => {
+                        self.publish().await;
+                        continue;
+                    }
+                    () = self.keys_are_taken(&mut said) => {
                         self.publish().await;
                         continue;
                     }
@@ -159,7 +178,9 @@ impl StoreSource {
 impl StoreSource {
     /// Compiles anew. What is gone is said to be, or held.
     fn edition(&self) -> Edition {
-        let mut edition = compile(&self.store, &self.cluster_secret);
+        let (mut world, revision) = world(&self.store);
+        let keys_may_move_at = self.move_keys(&mut world);
+        let mut edition = Edition { revision, compilation: Compilation::new(Arc::new(world)) };
         let before = Arc::clone(&self.compiled.borrow());
         let mut removals = self.removals.lock();
         let was = removals.clone();
@@ -185,7 +206,8 @@ impl StoreSource {
         {
             tracing::error!(%error, "removals cannot be remembered");
         }
-        self.relief.send_replace(outcome.wake_at);
+        let relief = [outcome.wake_at, keys_may_move_at].into_iter().flatten().min();
+        self.relief.send_replace(relief);
         edition
     }
 
@@ -248,6 +270,70 @@ impl Desired for Edition {
     }
 }
 
+// === keys ===
+
+impl StoreSource {
+    /// Moves the keys on, if it is time, and gives the world those that nodes shall have. No node
+    /// hears of keys that are not on disk. Says when to look again.
+    fn move_keys(&self, world: &mut World) -> Option<Moment> {
+        let mut keys = self.keys.lock();
+        let mut next = keys.clone();
+        let (orders, held) = (rotations::orders(world), self.held(world));
+        let wake_at = next.step(&orders, &held, now(), rand::random);
+        let outcome = if next == *keys { Ok(()) } else { next.store(&self.keys_path) };
+        let wake_at = match outcome {
+            Ok(()) => {
+                *keys = next;
+                wake_at
+            }
+            Err(error) => {
+                tracing::error!(%error, "keys cannot be written, and so stay as they are");
+                Some(now().after(KEYS_INTERVAL))
+            }
+        };
+        world.keyring = keys.keyring();
+        wake_at
+    }
+
+    /// Waits until a rotation may move on because of what nodes have `said`.
+    async fn keys_are_taken(&self, said: &mut Option<watch::Receiver<u64>>) {
+        let Some(said) = said else { return std::future::pending().await };
+        while said.changed().await.is_ok() {
+            if self.are_keys_taken() {
+                return;
+            }
+            if self.keys.lock().is_moving() {
+                // However fast they talk.
+                sleep(KEYS_INTERVAL).await;
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn are_keys_taken(&self) -> bool {
+        let edition = Arc::clone(&self.compiled.borrow());
+        let world = edition.compilation.world();
+        let keys = self.keys.lock();
+        keys.is_moving()
+            && keys.waiting_for(&rotations::orders(world), &self.held(world)).is_empty()
+    }
+
+    fn held(&self, world: &World) -> Held {
+        let nodes = self.nodes.get();
+        rotations::held(world, |node| nodes?.report(node))
+    }
+}
+
+/// The keys that were written last, or those of a new cluster.
+fn load_or_make(path: &Path) -> std::io::Result<Keys> {
+    if let Some(keys) = Keys::load(path)? {
+        return Ok(keys);
+    }
+    let keys = Keys::new(rand::random());
+    keys.store(path)?;
+    Ok(keys)
+}
+
 /// The fleet's right to everything there is.
 pub(super) fn right<V: Verb>() -> Result<Authorized<V, Range>, ApiError> {
     Authorizer.authorize(&IDENTITY, Range::Everything)
@@ -256,8 +342,9 @@ pub(super) fn right<V: Verb>() -> Result<Authorized<V, Range>, ApiError> {
 /// Who the fleet is to the store.
 pub(super) const IDENTITY: Identity = Identity::Component { name: "fleet" };
 
-fn compile(store: &Store, cluster_secret: &[u8; KEY_BYTES]) -> Edition {
-    let mut world = World::new(cluster_secret);
+/// The objects, and the revision that they are of. Keys are not among them.
+fn world(store: &Store) -> (World, Revision) {
+    let mut world = World::default();
     let mut revision = Revision::default();
     if let Ok(proof) = right::<verb::List>() {
         let view = store.view(&proof);
@@ -268,7 +355,7 @@ fn compile(store: &Store, cluster_secret: &[u8; KEY_BYTES]) -> Edition {
             }
         }
     }
-    Edition { revision, compilation: Compilation::new(Arc::new(world)) }
+    (world, revision)
 }
 
 fn now() -> Moment {
@@ -310,6 +397,7 @@ fn is_reported(kind: ResourceKind) -> bool {
             | ResourceKind::BgpPeer
             | ResourceKind::Datacenter
             | ResourceKind::Drain
+            | ResourceKind::KeyRotation
             | ResourceKind::Node
     )
 }

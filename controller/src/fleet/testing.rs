@@ -1,6 +1,6 @@
 //! A small platform: two datacenters, one tenant, one service.
 
-use isocast_api::registry;
+use isocast_api::{agent::Keyring, registry};
 use serde_json::{Value, json};
 
 use super::compile::World;
@@ -12,7 +12,8 @@ pub(super) fn uid(name: &str) -> String {
 
 /// The world of `objects`, defaulted and validated as the server does.
 pub(super) fn world(objects: &[Value]) -> World {
-    let mut world = World::new(&[7; 32]);
+    let keyring = Keyring { id: "one".into(), ..Keyring::default() };
+    let mut world = World { keyring, ..World::default() };
     for object in objects {
         let mut object = object.clone();
         let kind = registry::kinds().iter().find(|kind| object["kind"] == kind.kind).unwrap();

@@ -3,7 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use isocast_api::{
-    agent::{EntryError, Nack, NodeStatus, ServiceStatus, Verdict},
+    agent::{
+        Entry, EntryError, Keyring, Nack, NodeStatus, ServiceStatus, Verdict,
+        entry::Value as EntryValue,
+    },
     registry,
 };
 use serde_json::{Value, json};
@@ -34,7 +37,7 @@ struct Platform {
     source: Arc<StoreSource>,
     nodes: Arc<Nodes>,
     _tasks: JoinSet<()>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Platform {
@@ -46,14 +49,37 @@ impl Platform {
             (kind.default)(&mut object);
             write(&store, Expect::Absent, object).await.unwrap();
         }
+        Self::of(store, folder)
+    }
+
+    /// A controller over what is there.
+    fn of(store: Arc<Store>, folder: tempfile::TempDir) -> Self {
         let source = StoreSource::open(Arc::clone(&store), folder.path()).unwrap();
         let nodes = Arc::new(Nodes::default());
+        source.listen_to(Arc::clone(&nodes));
         let metrics = Arc::default();
         let reporter = Reporter::new(Arc::clone(&store), &source, Arc::clone(&nodes), metrics);
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&source).run());
         tasks.spawn(reporter.run());
-        Self { store, source, nodes, _tasks: tasks, _folder: folder }
+        Self { store, source, nodes, _tasks: tasks, folder }
+    }
+
+    /// The controller is killed, and another one takes its place. It has heard nobody yet.
+    fn restart(self) -> Self {
+        let Self { store, folder, _tasks: tasks, .. } = self;
+        drop(tasks);
+        Self::of(store, folder)
+    }
+
+    /// Every node that joined has the newest configuration, and its keyring in force.
+    fn take_keys(&self, nodes: &[&str]) -> Keyring {
+        let keyring = self.source.keys().lock().keyring();
+        for node in nodes {
+            let said = NodeStatus { keyring: keyring.id.clone(), ..NodeStatus::default() };
+            self.say(node, Progress::Applied { revision: 1 }, said);
+        }
+        keyring
     }
 
     fn get(&self, kind: &str, name: &str) -> crate::store::Object {
@@ -241,7 +267,9 @@ async fn a_node_that_falls_silent_is_spoken_for_no_longer() {
     let later = Instant::now() + STATUS_LIFE;
     let reports = platform.nodes.reports();
     let now = jiff::Timestamp::now();
-    let updates = super::reporter::updates(&edition.compilation, &view, &reports, later, now);
+    let keys = platform.source.keys().lock().clone();
+    let compilation = &edition.compilation;
+    let updates = super::reporter::updates(compilation, &keys, &view, &reports, later, now);
 
     let service = updates.iter().find(|update| update.object.key.name() == "www").unwrap();
     let programmed = find_status(&service.status, "Programmed");
@@ -276,8 +304,57 @@ async fn a_deleted_service_leaves_a_tombstone_also_over_a_restart() {
     timeout(DEADLINE, gone).await.unwrap().unwrap();
     assert!(configuration().get(&service).is_none());
 
-    let again = StoreSource::open(Arc::clone(&platform.store), platform._folder.path()).unwrap();
+    let again = StoreSource::open(Arc::clone(&platform.store), platform.folder.path()).unwrap();
 
     let configuration = again.desired().borrow().compile("edge-ams");
     assert!(configuration.get(&tombstone).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_replaced_as_nodes_take_them_and_a_killed_controller_goes_on_where_it_was() {
+    const JOINED: [&str; 2] = ["edge-ams", "be-ams-1"];
+    let mut platform = Platform::start().await;
+    let old = platform.take_keys(&JOINED);
+    let mut order =
+        super::testing::object("network", "KeyRotation", "now", json!({"what": "ClusterSecret"}));
+    order["metadata"]["namespace"] = json!("isocast-system");
+    write(&platform.store, Expect::Absent, order).await.unwrap();
+    let rotation = ("KeyRotation", "now");
+
+    let mut keyrings = vec![old];
+    for phase in ["Distributing", "Switching", "Retiring"] {
+        let said = platform.condition(rotation, "Complete", ("False", phase)).await;
+        assert!(said.contains("have yet to"), "{said}");
+        platform = platform.restart();
+        // One of them is not enough.
+        platform.take_keys(&JOINED[..1]);
+        let waits = || {
+            platform.get("KeyRotation", "now").value["status"]["waitingFor"] == json!(["be-ams-1"])
+        };
+        let mut revisions = platform.store.revisions();
+        timeout(DEADLINE, async {
+            while !waits() {
+                revisions.changed().await.unwrap();
+            }
+        })
+        .await
+        .unwrap();
+        keyrings.push(platform.take_keys(&JOINED));
+    }
+    platform.condition(rotation, "Complete", ("True", "Complete")).await;
+
+    let [old, distributed, switched, last] = keyrings.as_slice() else { unreachable!() };
+    assert_eq!(distributed.sent_tag, old.sent_tag);
+    assert_eq!(switched.believed_tags, [switched.sent_tag.clone(), old.sent_tag.clone()]);
+    assert_eq!(&last.believed_tags, std::slice::from_ref(&switched.sent_tag));
+    assert_eq!(&last.other_flow_keys, std::slice::from_ref(&old.flow_key));
+    let desired = platform.source.desired().borrow().compile("edge-ams");
+    let Some(Entry { value: Some(EntryValue::Node(own)), .. }) = desired.get("node") else {
+        panic!("{desired:?}");
+    };
+    assert_eq!(own.keyring.as_ref(), Some(last));
+    let mode = std::os::unix::fs::MetadataExt::mode(
+        &std::fs::metadata(platform.folder.path().join("keyring.json")).unwrap(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
 }

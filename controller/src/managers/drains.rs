@@ -124,8 +124,7 @@ fn refusal(reason: Reason, key: &Key, field: &str, message: String) -> ApiError 
 
 /// What drains depend on.
 fn world(view: &View) -> World {
-    // Nothing here depends on the secret.
-    let mut world = World::new(&[0; 32]);
+    let mut world = World::default();
     let ranges = [
         lookup::all::<AnycastServiceSpec>(),
         lookup::all::<DatacenterSpec>(),

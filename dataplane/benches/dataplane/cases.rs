@@ -7,12 +7,12 @@ use std::{
 };
 
 use isocast_dataplane::{
-    Accept, PacketRules, Protocol, Ring, Roles, Tables,
+    Accept, FlowKey, PacketRules, Protocol, Ring, Roles, Tables,
     fixture::{self, DNS, EDGE, Fixture, HTTP, TENANT, VIP_V4, VIP_V6, backend_address},
 };
 use isocast_dataplane_common::{
     RING_SLOTS_MIN, Slot,
-    encap::{OUTER_V4_LEN, PORT},
+    encap::{HOP_V4_LEN, OUTER_V4_LEN, PORT},
 };
 
 use crate::{
@@ -75,8 +75,10 @@ pub(crate) fn measure(pins: &Pins) -> Result<(f64, Vec<Case>), Failure> {
     let many = fixture::edge(&pins.dir("many"), MANY_SERVICES, BACKENDS)?;
     let transition = transition(pins)?;
     let backend = backend(pins)?;
+    let rekeyed = rekeyed(pins)?;
 
     let mut planned = to_edge(&few, "");
+    planned.push(looked_for(&rekeyed));
     planned.extend(to_backend(&transition, &backend)?);
     planned.extend(to_edge(&many, "_10k_services"));
     run(&planned)
@@ -116,9 +118,27 @@ fn transition(pins: &Pins) -> Result<Fixture, Failure> {
     Ok(fixture::load(&pins.dir("transition"), EDGE, Roles { edge: true, backend: false }, &tables)?)
 }
 
+/// An edge that placed flows by another key before.
+fn rekeyed(pins: &Pins) -> Result<Fixture, Failure> {
+    let mut tables = fixture::services(1, BACKENDS);
+    tables.keys.other_flows = vec![FlowKey([9; 16])];
+    Ok(fixture::load(&pins.dir("rekeyed"), EDGE, Roles { edge: true, backend: false }, &tables)?)
+}
+
+/// A flow that the other key gives to another backend, which is the one further hop.
+fn looked_for(edge: &Fixture) -> Planned {
+    Planned {
+        name: "tcp4_1_other_flow_key".to_owned(),
+        gate_ns: 75.0,
+        program: edge.program.clone(),
+        feed: Feed { packet: client(VIP_V4.into(), TCP, HTTP, ACK), words: 2, flow_mask: ONE_FLOW },
+        made: Made::Encapsulated { outer: edge.outer_header_len + HOP_V4_LEN },
+    }
+}
+
 /// The first backend of that edge.
 fn backend(pins: &Pins) -> Result<Fixture, Failure> {
-    let mut tables = Tables::default();
+    let mut tables = Tables { keys: fixture::keys(), ..Tables::default() };
     tables.decap.sources = vec![EDGE.into(), backend_address(1).into()];
     tables.decap.accepts = vec![Accept {
         tenant: TENANT,

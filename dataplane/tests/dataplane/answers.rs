@@ -16,7 +16,8 @@ use crate::support::{
         BACKEND, CLIENT, EDGE, NOBODY, Network, VIPS, backend_tables, edge_tables, host_addresses,
     },
     node::{
-        Bench, Node, OWN_V4, OWN_V6, TENANT, accept, address, backend, key_tag, one_service, ring,
+        Bench, KEY_TAG, Node, OWN_V4, OWN_V6, TENANT, accept, address, backend, bare, one_service,
+        ring,
     },
     packet::{Flow, Tunnel, encapsulate, flow, hops, reverse, too_big, udp},
     run,
@@ -34,7 +35,7 @@ const OTHERS_V4: [&str; 3] = ["10.9.0.3", "10.9.0.9", "10.9.0.8"];
 const OTHERS_V6: [&str; 3] = ["2001:db8:e::3", "2001:db8:9::9", "2001:db8:9::8"];
 
 fn tables() -> Tables {
-    let mut tables = Tables::default();
+    let mut tables = bare();
     let [first_v4, first_v6] = [OTHERS_V4[0], OTHERS_V6[0]];
     tables.decap.sources = [EDGE_V4, EDGE_V6, first_v4, first_v6].map(address).to_vec();
     for vip in [VIP_V4, VIP_V6] {
@@ -51,7 +52,7 @@ fn from(edge: &str, further: &[&str]) -> Tunnel {
         source_port: 50_000,
         tenant: TENANT,
         flags: 0,
-        key_tag: key_tag(),
+        key_tag: KEY_TAG,
         hops: hops(further),
         class: 0,
     }

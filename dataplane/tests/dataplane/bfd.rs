@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::support::{
-    node::{Bench, Node, OWN_V4, OWN_V6, UPLINK, address},
+    node::{Bench, Node, OWN_V4, OWN_V6, UPLINK, address, bare},
     packet::{Flow, ROUTER_MAC, ethernet, flow, udp},
 };
 use isocast_dataplane::{
-    Action, Outcome, Tables,
+    Action, Outcome,
     bfd::{Reflection, Reflector},
 };
 
@@ -83,7 +83,7 @@ fn flows() -> [Flow; 2] {
 /// A node that answers the router's sessions of both families, in turn.
 fn with_reflector(part: &str, body: impl Fn(&mut Bench, &mut Reflector, Flow) + Send + Sync) {
     let node = Node::new(part);
-    node.with_tables(&Tables::default(), |bench| {
+    node.with_tables(&bare(), |bench| {
         let mut reflector = Reflector::open(&node.pin_dir).expect("maps");
         for flow in flows() {
             let (local, peer) = (flow.destination.to_string(), flow.source.to_string());
@@ -211,13 +211,13 @@ fn removed_session_is_not_answered_and_removing_is_repeatable() {
 #[test]
 fn successor_finds_the_sessions_even_when_the_tables_have_another_layout() {
     let node = Node::new("bfd-adopt");
-    node.with_tables(&Tables::default(), |_| {
+    node.with_tables(&bare(), |_| {
         let mut reflector = Reflector::open(&node.pin_dir).expect("maps");
         reflector.put(&reflection(OWN_V4, ROUTER_V4)).expect("entry");
     });
     node.change_layout();
 
-    node.with_tables(&Tables::default(), |bench| {
+    node.with_tables(&bare(), |bench| {
         let reflector = Reflector::open(&node.pin_dir).expect("maps");
 
         assert_eq!(reflector.all().expect("read"), [reflection(OWN_V4, ROUTER_V4)]);

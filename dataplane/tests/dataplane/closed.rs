@@ -13,11 +13,12 @@ use crate::support::{
         host_addresses, serve,
     },
     node::{
-        Bench, Node, OWN_V4, OWN_V6, TENANT, accept, address, backend, key_tag, one_service, ring,
+        Bench, KEY_TAG, Node, OWN_V4, OWN_V6, TENANT, accept, address, backend, bare, one_service,
+        ring,
     },
     packet::{ACK, Flow, Tunnel, encapsulate, flow, hops, reverse, tcp, too_big},
 };
-use isocast_dataplane::{Action, Claim, Dataplane, Outcome, Protocol, Question, Tables, Transport};
+use isocast_dataplane::{Action, Claim, Dataplane, Outcome, Protocol, Question, Transport};
 
 /// Packet flags of the tunnel.
 const SECOND_HOP: u8 = 2;
@@ -49,7 +50,7 @@ fn others_are_asked_first_and_the_packet_comes_back() {
             OWN_V6,
         ),
     ];
-    let mut tables = Tables::default();
+    let mut tables = bare();
     for (vip, edge, [other, ..], _) in cases {
         tables.decap.sources.extend([edge, other].map(address));
         tables.decap.accepts.push(accept(vip, Protocol::Tcp, 443));
@@ -67,7 +68,7 @@ fn others_are_asked_first_and_the_packet_comes_back() {
                     source_port: 50_000,
                     tenant: TENANT,
                     flags: 0,
-                    key_tag: key_tag(),
+                    key_tag: KEY_TAG,
                     hops: hops(&others[..count]),
                     class: 0,
                 };
@@ -104,7 +105,7 @@ fn assert_leaves(bench: &Bench, arriving: &Tunnel, inner: &[u8], leaving: &Tunne
 #[test]
 fn the_last_host_and_one_that_can_ask_nobody_keep_the_packet() {
     let (vip, edge) = ("192.0.2.10", "10.9.0.1");
-    let mut tables = Tables::default();
+    let mut tables = bare();
     tables.decap.sources = vec![address(edge)];
     tables.decap.accepts.push(accept(vip, Protocol::Tcp, 443));
     Node::new("closedlast").with_tables(&tables, |bench| {
@@ -117,7 +118,7 @@ fn the_last_host_and_one_that_can_ask_nobody_keep_the_packet() {
                 source_port: 50_000,
                 tenant: TENANT,
                 flags,
-                key_tag: key_tag(),
+                key_tag: KEY_TAG,
                 hops,
                 class: 0,
             };
@@ -148,7 +149,7 @@ fn an_edge_that_is_the_backend_asks_others_first() {
                 source_port: u16::from_be_bytes([traced.packet[34], traced.packet[35]]),
                 tenant: TENANT,
                 flags: RETURNS,
-                key_tag: key_tag(),
+                key_tag: KEY_TAG,
                 hops: hops(rest),
                 class: 0,
             };

@@ -3,7 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 
 use crate::support::{
-    node::{Bench, Node, OWN_V4, OWN_V6, TENANT, accept, address, key_tag, next_key_tag},
+    node::{Bench, KEY_TAG, Node, OTHER_KEY_TAG, OWN_V4, OWN_V6, TENANT, accept, address, bare},
     packet::{
         ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, ethernet, flow, hops, ip, tcp, udp,
     },
@@ -18,7 +18,7 @@ const VIP_V4: &str = "192.0.2.10";
 const VIP_V6: &str = "2001:db8:f::10";
 
 fn tables() -> Tables {
-    let mut tables = Tables::default();
+    let mut tables = bare();
     tables.decap.sources =
         [EDGE_V4, EDGE_V6, OTHER_BACKEND_V4, OTHER_BACKEND_V6].map(address).to_vec();
     for vip in [VIP_V4, VIP_V6] {
@@ -36,7 +36,7 @@ fn from(edge: &str) -> Tunnel {
         source_port: 50_000,
         tenant: TENANT,
         flags: 0,
-        key_tag: key_tag(),
+        key_tag: KEY_TAG,
         hops: hops(&[]),
         class: 0,
     }
@@ -75,7 +75,7 @@ fn listed_traffic_is_handed_to_the_host() {
 fn the_next_key_is_believed_too() {
     Node::new("key").with_tables(&tables(), |bench| {
         let inner = tcp(v4(443), SYN, 0);
-        let tunnel = Tunnel { key_tag: next_key_tag(), ..from(EDGE_V4) };
+        let tunnel = Tunnel { key_tag: OTHER_KEY_TAG, ..from(EDGE_V4) };
         assert_delivered(bench, &tunnel, &inner, &inner);
     });
 }

@@ -9,7 +9,7 @@ use proptest::{
 
 use crate::support::{
     node::{
-        Bench, Node, OWN_V4, OWN_V6, TENANT, UPLINK, address, backend, key_tag, one_service, ring,
+        Bench, KEY_TAG, Node, OWN_V4, OWN_V6, TENANT, UPLINK, address, backend, one_service, ring,
         vip,
     },
     packet::{
@@ -44,7 +44,7 @@ pub(crate) fn tunnel(destination: &str) -> Tunnel {
         source_port: 0,
         tenant: TENANT,
         flags: 0,
-        key_tag: key_tag(),
+        key_tag: KEY_TAG,
         hops: hops(&[]),
         class: 0,
     }

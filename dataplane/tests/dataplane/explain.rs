@@ -3,18 +3,23 @@
 use std::net::IpAddr;
 
 use isocast_dataplane::{
-    Action, Backend, BackendKey, Ceilings, Claim, Dataplane, DecapTables, EdgeTables, Encap, Found,
-    Fragments, Inspection, Level, Member, Outcome, PAYLOAD_MAX, PacketRules, Protocol, Question,
-    Ring, ServiceKey, ServicePolicy, SourceList, SourceRule, Tables, Transport, TunnelHeader, Vip,
+    Action, Backend, BackendKey, Ceilings, Claim, Dataplane, DecapTables, EdgeTables, Encap,
+    FlowKey, Found, Fragments, Inspection, Keyring, Level, Member, Outcome, PAYLOAD_MAX,
+    PacketRules, Protocol, Question, Ring, ServiceKey, ServicePolicy, SourceList, SourceRule,
+    Tables, Transport, TunnelHeader, Vip,
 };
-use isocast_dataplane_common::{NO_BACKEND, NO_CHAIN, RING_SLOTS_MIN, Slot, encap::FLAG_COOKIE};
+use isocast_dataplane_common::{
+    NO_BACKEND, NO_CHAIN, OTHER_FLOW_KEYS, RING_SLOTS_MIN, Slot, encap::FLAG_COOKIE,
+};
 use proptest::{
     prelude::*,
     sample::select,
     test_runner::{Config as ProptestConfig, TestRunner},
 };
 
-use crate::support::node::{Bench, Node, OWN_V4, OWN_V6, address, backend, one_service, ring};
+use crate::support::node::{
+    Bench, Node, OWN_V4, OWN_V6, address, backend, bare, keys, one_service, ring,
+};
 
 /// This node itself, beyond the router by either family, and a neighbour that nobody is.
 const BACKENDS: [&str; 8] =
@@ -113,9 +118,20 @@ fn tables() -> impl Strategy<Value = Tables> {
         let backends = BACKENDS.iter().enumerate().map(backend).collect();
         guarded(EdgeTables { vips, rings, backends, ..EdgeTables::default() })
     });
-    (edge, any::<bool>()).prop_map(|(edge, believes)| {
+    let tables = (edge, any::<bool>()).prop_map(|(edge, believes)| {
         let sources = if believes { vec![address("198.51.100.7")] } else { Vec::new() };
-        Tables { edge, decap: DecapTables { sources, accepts: Vec::new() } }
+        Tables { edge, decap: DecapTables { sources, accepts: Vec::new() }, ..Tables::default() }
+    });
+    (tables, keyring()).prop_map(|(tables, keys)| Tables { keys, ..tables })
+}
+
+/// Before, in the middle of and after changes of flow keys.
+fn keyring() -> impl Strategy<Value = Keyring> {
+    let others = prop::collection::vec(any::<[u8; 16]>(), 0..=OTHER_FLOW_KEYS);
+    (any::<[u8; 16]>(), others).prop_map(|(flow, others)| Keyring {
+        flow: FlowKey(flow),
+        other_flows: others.into_iter().map(FlowKey).collect(),
+        ..keys()
     })
 }
 
@@ -147,7 +163,7 @@ fn any_packet_under_any_tables_is_explained_as_the_program_treats_it() {
     let node = Node::new("explain");
     // Some packets do not fit with a header on.
     node.namespace.run("ip link set up0 mtu 1400");
-    let mut runner = TestRunner::new(ProptestConfig { cases: 12, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig { cases: 24, ..ProptestConfig::default() });
     let cases = (tables(), prop::collection::vec(question(), 400));
     let outcome = runner.run(&cases, |(tables, questions)| {
         node.with_tables(&tables, |bench| {
@@ -220,7 +236,7 @@ fn program_that_does_otherwise_is_caught() {
         let question = question.expect("a packet");
         // A second owner of the same pins puts something else in force.
         let (mut other, _) = Dataplane::open(node.config()).expect("adopted");
-        other.apply(&Tables::default()).expect("tables");
+        other.apply(&bare()).expect("tables");
 
         let inspection = bench.dataplane.inspect(&question).expect("test run");
 

@@ -15,7 +15,7 @@ use crate::{
             BACKEND, CLIENT, EDGE, NOBODY, Network, VIPS, backend_tables, edge_tables,
             host_addresses,
         },
-        node::{Node, OWN_V4, accept, address, backend, one_service, vip},
+        node::{Node, OWN_V4, accept, address, backend, bare, one_service, vip},
         packet::{ACK, Flow, SYN, Tunnel, encapsulate, ethernet, ip, tcp, udp},
     },
 };
@@ -168,7 +168,7 @@ fn pieces_are_let_in_as_whole_packets_are_and_begin_no_connection() {
 
 #[test]
 fn fragments_leave_the_tunnel_only_where_they_are_taken() {
-    let mut tables = Tables::default();
+    let mut tables = bare();
     tables.decap.sources = vec![address("10.9.0.1")];
     for text in ["192.0.2.10", "2001:db8:f::10"] {
         let mut taken = accept(text, Protocol::Udp, 53);

@@ -15,7 +15,7 @@ const ALLOWED: &[(i32, &str)] = &[
     // The clamped segment size of a host's own handshakes.
     (9, "bpf_skb_store_bytes"),
     (11, "bpf_l4_csum_replace"),
-    // Which CPU's packet it was, in a capture.
+    // Which CPU's packet it was, in a capture, and which CPU's place a chain is composed in.
     (8, "bpf_get_smp_processor_id"),
     // The tag of a health check's VLAN.
     (18, "bpf_skb_vlan_push"),

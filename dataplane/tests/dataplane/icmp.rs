@@ -11,7 +11,7 @@ use isocast_dataplane_common::{RING_SLOTS_MIN, Slot};
 use crate::{
     edge::{expected, tunnel, v4, v6},
     support::{
-        node::{Bench, Node, OWN_V4, OWN_V6, accept, address, backend, one_service, ring},
+        node::{Bench, Node, OWN_V4, OWN_V6, accept, address, backend, bare, one_service, ring},
         packet::{
             ACK, Flow, ROUTER_MAC, SYN, Tunnel, encapsulate, ethernet, flow, hops, icmp, reverse,
             tcp, too_big, udp,
@@ -245,7 +245,7 @@ const OTHER_V4: &str = "10.9.0.3";
 const OTHER_V6: &str = "2001:db8:e::3";
 
 fn backend_tables() -> Tables {
-    let mut tables = Tables::default();
+    let mut tables = bare();
     tables.decap.sources = [EDGE_V4, EDGE_V6, OTHER_V4, OTHER_V6].map(address).to_vec();
     for vip in [VIP_V4, VIP_V6] {
         tables.decap.accepts.push(accept(vip, Protocol::Tcp, 443));

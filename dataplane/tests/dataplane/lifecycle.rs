@@ -13,13 +13,13 @@ use crate::support::{
         BACKEND, CLIENT, Connection, EDGE, NOBODY, Network, VIPS, backend_tables, edge_tables,
         host_addresses, serve,
     },
-    node::{Bench, Node, accept, address, backend, one_service, ring, vip},
+    node::{Bench, Node, accept, address, backend, bare, one_service, ring, vip},
     packet::{ACK, flow, tcp},
     wait_for,
 };
 use isocast_dataplane::{
     Action, ApplyError, BackendKey, Dataplane, Generation, Opened, Outcome, Protocol, ServiceKey,
-    Tables, TablesError, Unresolved, detach,
+    TablesError, Unresolved, detach,
 };
 
 fn outer_destination(bench: &Bench) -> [u8; 4] {
@@ -49,7 +49,7 @@ fn new_tables_replace_the_old_ones_at_once_and_counters_go_on() {
         assert_eq!(counters.backends[&BackendKey("b1".into())].packets, 2);
         assert!(!counters.backends.contains_key(&BackendKey("b0".into())));
 
-        bench.dataplane.apply(&Tables::default()).expect("nothing");
+        bench.dataplane.apply(&bare()).expect("nothing");
         let packet = tcp(flow("198.51.100.7", "192.0.2.10", 443), ACK, 0);
         assert_eq!(bench.outcome_of(&packet), (Action::Pass, vec![]));
     });
@@ -119,7 +119,7 @@ fn generation_that_would_answer_wrongly_is_not_put_in_force() {
 fn service_addresses_are_on_loopback_while_accepted_and_others_are_left_alone() {
     let node = Node::new("loopback");
     node.namespace.run("ip addr add 192.0.2.99/32 dev lo");
-    let mut tables = Tables::default();
+    let mut tables = bare();
     tables.decap.accepts.push(accept("192.0.2.10", Protocol::Tcp, 80));
     tables.decap.accepts.push(accept("2001:db8:f::10", Protocol::Tcp, 80));
     tables.decap.accepts.push(accept("192.0.2.99", Protocol::Tcp, 80));
@@ -132,7 +132,7 @@ fn service_addresses_are_on_loopback_while_accepted_and_others_are_left_alone() 
     }
     assert!(!shown(&node).contains("tentative"));
 
-    node.with_tables(&Tables::default(), |_| ());
+    node.with_tables(&bare(), |_| ());
     assert!(!shown(&node).contains("192.0.2.10/32"));
     assert!(!shown(&node).contains("2001:db8:f::10/128"));
     assert!(shown(&node).contains("192.0.2.99/32"), "somebody else's");

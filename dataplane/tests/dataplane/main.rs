@@ -25,6 +25,8 @@ mod helpers;
 #[cfg(test)]
 mod icmp;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod mss;

@@ -1,11 +1,11 @@
 //! What the program makes of packets that do not fit the path with an outer header on.
 
-use isocast_dataplane::{Action, Outcome, Tables};
+use isocast_dataplane::{Action, Outcome};
 
 use crate::{
     edge::{v4, v6},
     support::{
-        node::{Bench, Node, address, backend, one_service, ring},
+        node::{Bench, Node, address, backend, bare, one_service, ring},
         packet::{ACK, Flow, ip, reverse, tcp, too_big, udp},
     },
 };
@@ -171,10 +171,10 @@ fn answers_are_limited_and_the_rest_counted() {
 #[test]
 fn further_hop_is_not_sent_what_does_not_fit() {
     use crate::support::{
-        node::{OWN_V4, accept, key_tag},
+        node::{KEY_TAG, OWN_V4, accept},
         packet::{Tunnel, encapsulate, hops},
     };
-    let mut tables = Tables::default();
+    let mut tables = bare();
     tables.decap.sources = ["10.9.0.1", "10.1.0.3"].map(address).to_vec();
     tables.decap.accepts.push(accept("192.0.2.10", isocast_dataplane::Protocol::Tcp, 443));
     let node = Node::new("bigfurther");
@@ -186,7 +186,7 @@ fn further_hop_is_not_sent_what_does_not_fit() {
             source_port: 50_000,
             tenant: crate::support::node::TENANT,
             flags: 0,
-            key_tag: key_tag(),
+            key_tag: KEY_TAG,
             hops: hops(&["10.1.0.3"]),
             class: 0,
         };

@@ -14,7 +14,7 @@ use crate::support::{
         BACKEND, EDGE, NOBODY, Network, PORT, VIPS, backend_tables, edge_tables, host_addresses,
         serve,
     },
-    node::{TENANT, address},
+    node::{TENANT, address, bare},
 };
 use isocast_dataplane::{Dataplane, Encap, Outcome, Probe, Tables};
 use nix::sys::socket::{setsockopt, sockopt::Mark};
@@ -79,6 +79,6 @@ fn marks_choose_the_backend_and_nobody_else_is_touched() {
     assert!(counters.outcomes[&Outcome::NextHopUnresolved] > 0, "the lost backend's probe");
 
     // A probe of a service that a backend does not serve gets no further than its tunnel's end.
-    planes[0].apply(&Tables::default()).expect("nothing served");
+    planes[0].apply(&bare()).expect("nothing served");
     assert!(ask_with_mark(edge_host, VIPS[0], 0x1001).is_err());
 }

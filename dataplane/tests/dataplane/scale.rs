@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::support::{
-    node::{Bench, Node, TENANT, backend, one_service},
+    node::{Bench, Node, TENANT, backend, bare, one_service},
     packet::{ACK, flow, tcp},
 };
 use isocast_dataplane::{
@@ -75,7 +75,7 @@ fn other(n: usize) -> IpAddr {
 
 /// Services of which sixteen each share a ring; their rings all differ.
 fn many(services: usize) -> Tables {
-    let mut tables = with_backends(Tables::default());
+    let mut tables = with_backends(bare());
     let sharing = usize::from(BACKENDS);
     for n in 0..services.div_ceil(sharing) {
         let mut slots = pattern(RING_SLOTS_MIN);

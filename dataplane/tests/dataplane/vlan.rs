@@ -8,7 +8,7 @@ use crate::{
     probe::ask_with_mark,
     support::{
         node::{
-            Bench, Node, OWN_V4, OWN_V6, TENANT, UPLINK, accept, address, key_tag, one_service,
+            Bench, KEY_TAG, Node, OWN_V4, OWN_V6, TENANT, UPLINK, accept, address, one_service,
         },
         packet::{ACK, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, ethernet, flow, hops, tcp, udp},
         run,
@@ -50,7 +50,7 @@ fn tunnelled(inner: &[u8], further: &[&str]) -> Vec<u8> {
         source_port: 50_000,
         tenant: TENANT,
         flags: 0,
-        key_tag: key_tag(),
+        key_tag: KEY_TAG,
         hops: hops(further),
         class: 0,
     };

@@ -78,7 +78,12 @@ fn own_entry(node: &Node, addresses: &Addresses) -> wire::Node {
         uplinks: vec![uplink],
         asn: node.asn.unwrap_or_default(),
         router_id: addresses.ipv4.source.to_string(),
-        cluster_secret: CLUSTER_SECRET.to_vec(),
+        keyring: Some(wire::Keyring {
+            sent_tag: b"lab!".to_vec(),
+            believed_tags: vec![b"lab!".to_vec()],
+            flow_key: b"only for this lab".iter().copied().take(16).collect(),
+            ..Default::default()
+        }),
         announceable_prefixes: scene::PREFIXES.map(str::to_owned).to_vec(),
         idle: false,
     }
@@ -183,5 +188,3 @@ fn service() -> wire::Service {
 
 const SERVICE_UID: &str = "7d6f4c8e-2a53-4f0b-9a31-5c1d8e0b7a01";
 const POOL_UID: &str = "7d6f4c8e-2a53-4f0b-9a31-5c1d8e0b7a02";
-/// Nobody's secret: a lab's.
-const CLUSTER_SECRET: &[u8; 32] = b"a secret that only this lab uses";

@@ -14,7 +14,7 @@ use crate::{
     forge::forge,
     load,
     routers::{self, POLL_INTERVAL},
-    scenario::{Event, Flood, Step, Stream},
+    scenario::{Event, Flood, Forge, Step, Stream},
     stream::Streaming,
     topology::Role,
 };
@@ -94,7 +94,10 @@ impl Seen {
                 self.flooded = Some(self.flooded.unwrap_or_default() + sent);
             }
             Step::Forge(forgery) => {
-                forge(lab.topology.node_namespace(&forgery.node), forgery.clone()).await?;
+                let folder = lab.topology.node_folder(&forgery.node);
+                let tag_file = forgery.tag_file.as_ref().map(|file| folder.join(file));
+                let forgery = Forge { tag_file, ..forgery.clone() };
+                forge(lab.topology.node_namespace(&forgery.node), forgery).await?;
             }
             Step::Kill(target) => lab.kill(&target.node, &target.program)?,
             Step::KillControllerInBurst => {

@@ -6,7 +6,7 @@ use isocast_dataplane_common::policy::MAX_SOURCES_PER_SERVICE;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::PacketPolicy;
+use crate::model::{PacketPolicy, testing};
 
 const MANY: Limits = Limits { services: 100 };
 const ONE: Limits = Limits { services: 1 };
@@ -26,7 +26,7 @@ fn node() -> Entry {
         tunnel_addresses: vec!["10.0.0.1".into()],
         asn: 65010,
         router_id: "10.0.0.1".into(),
-        cluster_secret: vec![1; 32],
+        keyring: Some(testing::keyring()),
         ..wire::Node::default()
     };
     Entry { key: NODE.into(), value: Some(Value::Node(node)) }

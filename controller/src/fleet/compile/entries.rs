@@ -14,7 +14,7 @@ use isocast_api::{
 
 pub(super) fn node(
     node: &Node,
-    cluster_secret: &[u8],
+    keyring: &wire::Keyring,
     announceable: &BTreeSet<IpNet>,
 ) -> wire::Node {
     let spec = &node.spec;
@@ -40,7 +40,7 @@ pub(super) fn node(
         uplinks: uplinks.collect(),
         asn: spec.asn.unwrap_or_default(),
         router_id: spec.router_id().unwrap_or(Ipv4Addr::UNSPECIFIED).to_string(),
-        cluster_secret: cluster_secret.to_vec(),
+        keyring: Some(keyring.clone()),
         announceable_prefixes: announceable.iter().map(ToString::to_string).collect(),
         idle: false,
     }

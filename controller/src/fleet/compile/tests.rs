@@ -66,7 +66,7 @@ fn an_edge_gets_its_peers_every_service_and_their_pools() {
     let own = own(&compilation, "edge-ams");
     assert_eq!(own.announceable_prefixes, ["203.0.113.10/32"]);
     assert_eq!((own.asn, own.router_id.as_str()), (65010, "10.1.0.1"));
-    assert_eq!(own.cluster_secret, [7; 32]);
+    assert_eq!(own.keyring.unwrap().id, "one");
     let service = service(&compilation, "edge-ams").unwrap();
     assert_eq!((service.tenant_id, service.generation), (0x00a1_b2c3, 4));
     assert_eq!(service.addresses, ["203.0.113.10"]);

@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, fmt};
 
 use isocast_api::{
+    agent::Keyring,
     network::{
         AddressClaim, AddressClaimSpec, AddressPool, AddressPoolSpec, AnycastService,
         AnycastServiceSpec, BackendPool, BackendPoolSpec, BgpPeer, BgpPeerSpec, BgpPolicy,
-        BgpPolicySpec, Datacenter, DatacenterSpec, Drain, DrainSpec, Node, NodeSpec,
+        BgpPolicySpec, Datacenter, DatacenterSpec, Drain, DrainSpec, KeyRotation, KeyRotationSpec,
+        Node, NodeSpec,
     },
     object::{DecodeError, Object, Spec},
     resourcemanager::{Organization, OrganizationSpec, Project, ProjectSpec},
@@ -16,8 +18,8 @@ use serde_json::Value;
 /// Every object that concerns nodes, at one revision of the store.
 #[derive(Clone, Default)]
 pub struct World {
-    /// 32 bytes, the same on every node.
-    pub cluster_secret: Vec<u8>,
+    /// The same on every node.
+    pub keyring: Keyring,
     /// By name.
     pub organizations: BTreeMap<String, Organization>,
     /// By name.
@@ -40,15 +42,11 @@ pub struct World {
     pub services: BTreeMap<(String, String), AnycastService>,
     /// By namespace and name.
     pub drains: BTreeMap<(String, String), Drain>,
+    /// By namespace and name.
+    pub key_rotations: BTreeMap<(String, String), KeyRotation>,
 }
 
 impl World {
-    /// An empty world.
-    #[must_use]
-    pub fn new(cluster_secret: &[u8; 32]) -> Self {
-        Self { cluster_secret: cluster_secret.to_vec(), ..Self::default() }
-    }
-
     /// Adds an object; one of a kind that does not concern nodes is passed over.
     ///
     /// # Errors
@@ -68,6 +66,9 @@ impl World {
             }
             it if it == AnycastServiceSpec::KIND.kind => add_namespaced(&mut self.services, value),
             it if it == DrainSpec::KIND.kind => add_namespaced(&mut self.drains, value),
+            it if it == KeyRotationSpec::KIND.kind => {
+                add_namespaced(&mut self.key_rotations, value)
+            }
             _ => Ok(()),
         }
     }
@@ -82,7 +83,7 @@ impl World {
 }
 
 impl fmt::Debug for World {
-    /// Without the secret.
+    /// Without the keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World")
             .field("nodes", &self.nodes.len())

@@ -9,15 +9,14 @@ use std::{
 };
 
 use isocast_dataplane::{
-    ClusterSecret, Config, DecapTables, Mode, PASS_ON_PER_SECOND, Protocol, Roles, Tables, Uplink,
-    detach, pass,
+    Config, DecapTables, Mode, PASS_ON_PER_SECOND, Protocol, Roles, Tables, Uplink, detach, pass,
 };
 
 use socket2::{Domain, Socket, Type};
 
 use super::{
     Namespace,
-    node::{SECRET, accept, address, backend, ring, vip},
+    node::{accept, address, backend, bare, ring, vip},
 };
 
 pub(crate) const VIPS: [&str; 2] = ["192.0.2.10", "2001:db8:f::10"];
@@ -65,7 +64,6 @@ pub(crate) fn config(host: usize, pin_dir: PathBuf) -> Config {
         pin_dir,
         uplinks: vec![Uplink { interface: "up0".to_owned(), mode: Mode::Native, mtu: None }],
         tunnel_addresses: host_addresses(host).map(|text| address(&text)).to_vec(),
-        cluster_secret: ClusterSecret::new(SECRET),
         roles: Roles { edge: host == EDGE, backend: host != EDGE },
         pass_on_per_second: PASS_ON_PER_SECOND,
     }
@@ -106,7 +104,7 @@ fn join(router: &Namespace, host: &Namespace, n: usize) {
 
 /// One service on both families at the given backends, with slots as in [`ring`].
 pub(crate) fn edge_tables(backends: &[String], current: u16, chain: &[u16]) -> Tables {
-    let mut tables = Tables::default();
+    let mut tables = bare();
     for text in VIPS {
         tables.edge.vips.push(vip(text, Protocol::Tcp, PORT));
     }
@@ -121,7 +119,7 @@ pub(crate) fn edge_tables(backends: &[String], current: u16, chain: &[u16]) -> T
 pub(crate) fn backend_tables(sources: &[String]) -> Tables {
     let accepts = VIPS.map(|text| accept(text, Protocol::Tcp, PORT)).to_vec();
     let sources = sources.iter().map(|text| address(text)).collect();
-    Tables { decap: DecapTables { sources, accepts }, ..Tables::default() }
+    Tables { decap: DecapTables { sources, accepts }, ..bare() }
 }
 
 /// Nobody else may have a slot's flows.

@@ -3,15 +3,17 @@
 use std::{net::IpAddr, path::PathBuf, process};
 
 use isocast_dataplane::{
-    Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Encap, Mode,
-    Opened, Outcome, PASS_ON_PER_SECOND, PacketRules, Protocol, Ring, Roles, ServiceKey, Tables,
-    Traced, Unresolved, Uplink, Vip, detach,
+    Accept, Action, Backend, BackendKey, Config, Counters, Dataplane, Encap, FlowKey, KeyTag,
+    Keyring, Mode, Opened, Outcome, PASS_ON_PER_SECOND, PacketRules, Protocol, Ring, Roles,
+    ServiceKey, Tables, Traced, Unresolved, Uplink, Vip, detach,
 };
 use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS_MIN, Slot};
 
 use super::{Namespace, packet, wait_for};
 
-pub(crate) const SECRET: [u8; 32] = [7; 32];
+/// The tag that is sent, and one that is believed besides.
+pub(crate) const KEY_TAG: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
+pub(crate) const OTHER_KEY_TAG: [u8; 4] = [0x55, 0x66, 0x77, 0x88];
 pub(crate) const TENANT: u32 = 0x00_ab_cd;
 pub(crate) const UPLINK: &str = "up0";
 /// This node's own addresses.
@@ -50,7 +52,6 @@ impl Node {
             pin_dir: self.pin_dir.clone(),
             uplinks: vec![Uplink { interface: UPLINK.to_owned(), mode: Mode::Native, mtu: None }],
             tunnel_addresses: vec![address(OWN_V4), address(OWN_V6)],
-            cluster_secret: ClusterSecret::new(SECRET),
             roles: Roles { edge: true, backend: true },
             pass_on_per_second: PASS_ON_PER_SECOND,
         }
@@ -147,14 +148,18 @@ pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().expect(text)
 }
 
-pub(crate) fn key_tag() -> [u8; 4] {
-    let bytes = blake3::derive_key("isocast v1 encapsulation key tags", &SECRET);
-    [bytes[0], bytes[1], bytes[2], bytes[3]]
+pub(crate) fn keys() -> Keyring {
+    Keyring {
+        sent: KeyTag(KEY_TAG),
+        believed: [KEY_TAG, OTHER_KEY_TAG].map(KeyTag),
+        flow: FlowKey([7; 16]),
+        other_flows: Vec::new(),
+    }
 }
 
-pub(crate) fn next_key_tag() -> [u8; 4] {
-    let bytes = blake3::derive_key("isocast v1 encapsulation key tags", &SECRET);
-    [bytes[4], bytes[5], bytes[6], bytes[7]]
+/// Tables of nothing but keys.
+pub(crate) fn bare() -> Tables {
+    Tables { keys: keys(), ..Tables::default() }
 }
 
 pub(crate) fn vip(text: &str, protocol: Protocol, port: u16) -> Vip {
@@ -187,7 +192,7 @@ pub(crate) fn ring(current: u16, chain: &[u16]) -> Ring {
 
 /// One service on both families and protocols, at one backend.
 pub(crate) fn one_service(backend_address: &str) -> Tables {
-    let mut tables = Tables::default();
+    let mut tables = bare();
     for text in ["192.0.2.10", "2001:db8:f::10"] {
         tables.edge.vips.push(vip(text, Protocol::Tcp, 443));
         tables.edge.vips.push(vip(text, Protocol::Udp, 53));
