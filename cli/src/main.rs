@@ -12,6 +12,7 @@ mod drain;
 mod fleet;
 mod flow;
 mod get;
+mod iam;
 mod kubeconfig;
 mod local;
 mod options;
@@ -21,6 +22,7 @@ mod resource;
 mod status;
 mod token;
 mod top;
+mod view;
 mod why;
 
 use std::{
@@ -64,6 +66,14 @@ fn run(options: Options) -> anyhow::Result<()> {
         }
         Command::Node { command: NodeCommand::Token(arguments) } => {
             token::run(&connect()?.0, arguments, out)
+        }
+        Command::Iam { command } => {
+            let (client, kubeconfig) = connect()?;
+            iam::run(&client, &kubeconfig, command, out)
+        }
+        Command::Kubeconfig(arguments) => {
+            let (client, kubeconfig) = connect()?;
+            view::run(&client, &kubeconfig, arguments, out)
         }
         Command::Bgp { command } => match command {
             BgpCommand::Peers(arguments) => bgp::peers(&connect, arguments, out),

@@ -10,8 +10,10 @@ use crate::{
     bgp_policy::PolicyCommand,
     drain::DrainCommand,
     flow::FlowArguments,
+    iam::IamCommand,
     pcap::PcapArguments,
     top::TopArguments,
+    view::ViewArguments,
     why::WhyArguments,
 };
 
@@ -53,6 +55,17 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DrainCommand,
     },
+    /// Who may do what, and why; tokens of accounts
+    Iam {
+        #[command(subcommand)]
+        command: IamCommand,
+    },
+    /// Print a kubeconfig for one organization, folder or project
+    ///
+    /// isocast kubeconfig --project web-prod > web-prod.kubeconfig
+    ///
+    /// Its server is a view: kubectl -A lists what lies in the container and below, and nothing else.
+    Kubeconfig(ViewArguments),
     /// Bring nodes into the platform
     Node {
         #[command(subcommand)]
