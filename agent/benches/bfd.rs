@@ -6,7 +6,8 @@
 //! the router, its interval (three may be missed), and who answers: the agent's thread or the XDP
 //! program.
 //!
-//! `cargo bench -p isocast-agent --bench bfd -- [SECONDS OF STRESS [TRIES]]`; needs root, FRR, BIRD.
+//! `cargo bench -p isocast-agent --bench bfd -- [SECONDS OF STRESS [TRIES]] [frr | bird]`; needs root, FRR,
+//! BIRD.
 
 #![expect(
     clippy::expect_used,
@@ -45,18 +46,23 @@ enum Answers {
     Program,
 }
 
+const KINDS: [Kind; 2] = [Kind::Bird, Kind::Frr];
 const MULTIPLIER: u32 = 3;
 const BUSY_LOOPS: usize = 4;
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<u64>().ok());
+    let words = || std::env::args().skip(1);
+    let mut numbers = words().filter_map(|word| word.parse::<u64>().ok());
     let stress = Duration::from_secs(numbers.next().unwrap_or(60));
     let tries = numbers.next().unwrap_or(20);
     println!(
         "router  interval  answers  stress  false downs  longest gap ms (router, ours)  \
          detection ms p50, max (allowed)"
     );
-    for kind in [Kind::Bird, Kind::Frr] {
+    let name = |kind: Kind| kind.name().to_lowercase();
+    let asked: Vec<_> =
+        KINDS.into_iter().filter(|kind| words().any(|word| word == name(*kind))).collect();
+    for kind in if asked.is_empty() { KINDS.to_vec() } else { asked } {
         for interval_ms in [50, 10] {
             for answers in [Answers::Agent, Answers::Program] {
                 case(kind, interval_ms, answers, stress, tries);

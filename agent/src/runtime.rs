@@ -532,7 +532,7 @@ const RETRY: Duration = Duration::from_secs(1);
 fn members(memory: &Memory) -> impl Iterator<Item = TargetId> + '_ {
     memory.services.iter().flat_map(|(service, past)| {
         let target = |backend| TargetId { service: service.clone(), backend };
-        past.members.iter().map(move |member| target(member.uid.clone()))
+        past.own.members.iter().map(move |member| target(member.uid.clone()))
     })
 }
 

@@ -31,7 +31,7 @@ use isocast_bgp::{
 use self::origination::Origination;
 pub use self::{
     members::{Placement, Selection},
-    memory::{Epoch, Member, Memory, RingSize, ServiceMemory},
+    memory::{Epoch, Member, Memory, RingSize, ServiceMemory, Succession},
     ramp::Ramp,
     ring::Rings,
 };
@@ -154,18 +154,21 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
         if selection.members.is_empty()
             && let Some(standing) = origination.held(service)
         {
-            selection = members::select_held(inputs, service, &past.members, standing);
+            selection = members::select_held(inputs, service, &past.own.members, standing);
         }
         // Without a pool there is nobody new to make room for.
         let pool = service.pool.as_ref().and_then(|uid| inputs.model.pools.get(uid));
-        let size = pool.map_or(past.size, |pool| RingSize::of(pool.backends.len()));
+        let size = pool.map_or(past.own.size, |pool| RingSize::of(pool.backends.len()));
         let span = pool.map(|pool| pool.slow_start).unwrap_or_default();
-        let step = past.ramp.weigh(&mut selection.members, &past.members, span, inputs.now);
-        let (now_remembered, wake) = past.follow(&selection, size, inputs.now);
-        wake_at = [wake_at, step, wake].into_iter().flatten().min();
+        let step = past.ramp.weigh(&mut selection.members, &past.own.members, span, inputs.now);
+        let (mut now_remembered, wake) = past.follow(&selection, size, inputs.now);
+        let others = members::elsewhere(inputs, service, &selection.placement);
+        let moves =
+            now_remembered.follow_others(others.as_deref(), &selection.drained, size, inputs.now);
+        wake_at = [wake_at, step, wake, moves].into_iter().flatten().min();
         if inputs.model.roles.edge {
-            let others = members::elsewhere(inputs, service, &selection.placement);
-            tables.add_service(service, &now_remembered, &others);
+            let order = others.iter().flatten().map(|(datacenter, _)| datacenter.as_str());
+            tables.add_service(service, &now_remembered, order);
             leases.extend(leased(service, &origination));
         }
         let plan = ServicePlan { placement: selection.placement, message: selection.message };
@@ -196,7 +199,7 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
 /// Where the flows of each service should go, as far as health knows.
 fn selections(inputs: &Inputs<'_>) -> BTreeMap<Uid, Selection> {
     let select = |(uid, service): (&Uid, &Service)| {
-        let is_new = inputs.memory.services.get(uid).is_none_or(|past| past.members.is_empty());
+        let is_new = inputs.memory.services.get(uid).is_none_or(|past| past.own.members.is_empty());
         let selection = if is_new {
             members::select_first(inputs.model, service, inputs.health)
         } else {

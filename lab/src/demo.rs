@@ -28,6 +28,7 @@ use crate::{
     lab::{Lab, LabError},
     load::{self, Load, LoadError},
     scenario::Scenario,
+    stream::StreamError,
     tools::Tools,
     topology::Role,
 };
@@ -73,6 +74,9 @@ pub enum DemoError {
     /// A flood.
     #[error(transparent)]
     Flood(#[from] FloodError),
+    /// A stream cannot be sent or counted.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// The lab.
     #[error(transparent)]
     Lab(#[from] LabError),

@@ -225,6 +225,25 @@ impl Lab {
         Ok(())
     }
 
+    /// Starts another build of the program of that name on a node: one with another name for one of
+    /// the outcomes of packets, and therefore with other maps.
+    ///
+    /// # Errors
+    /// The node has no such program, or it cannot be built or does not come up.
+    pub fn start_other_build(&self, node: &str, name: &str) -> Result<(), LabError> {
+        let node = self.node(node)?;
+        let all = programs::of_node(&self.topology, node, &self.tools, self.source());
+        for program in all.into_iter().filter(|program| program.name == name) {
+            let folder = self.topology.node_folder(&node.name).join("other-build");
+            let executable =
+                programs::other_build(&program.executable, &folder).map_err(|source| {
+                    LabError::File { what: format!("another build of {name}"), source }
+                })?;
+            self.start_program(node, &Program { executable, ..program })?;
+        }
+        Ok(())
+    }
+
     /// Whether a program of that name runs on a node.
     ///
     /// # Errors

@@ -19,5 +19,6 @@ pub mod routers;
 pub mod scenario;
 pub mod sim;
 pub mod state;
+pub mod stream;
 pub mod tools;
 pub mod topology;

@@ -53,7 +53,7 @@ pub enum ProcessError {
         /// Where it wrote why.
         log: String,
     },
-    /// It is still there after SIGKILL.
+    /// It is still there after a signal to end.
     #[error("process {pid} does not go away")]
     Undead {
         /// Its id.
@@ -126,8 +126,20 @@ impl Process {
     /// # Errors
     /// One of them does not go away.
     pub fn kill_all(processes: &[Self]) -> Result<(), ProcessError> {
+        Self::end_all(processes, Signal::SIGKILL)
+    }
+
+    /// The same, but asks them to end (SIGTERM).
+    ///
+    /// # Errors
+    /// One of them does not.
+    pub fn stop_all(processes: &[Self]) -> Result<(), ProcessError> {
+        Self::end_all(processes, Signal::SIGTERM)
+    }
+
+    fn end_all(processes: &[Self], signal: Signal) -> Result<(), ProcessError> {
         for process in processes {
-            process.signal(Signal::SIGKILL);
+            process.signal(signal);
         }
         let deadline = Instant::now() + KILL_TIMEOUT;
         for process in processes {

@@ -202,6 +202,35 @@ fn controller(topology: &Topology, node: &Node, tools: &Tools) -> Program {
     }
 }
 
+/// Makes another build of the agent in `folder`: every version of it whose outcomes of packets have
+/// other names lays out its maps anew, so one of them gets another name here.
+///
+/// # Errors
+/// The program cannot be read, has no such name, or the build cannot be written.
+pub fn other_build(agent: &Path, folder: &Path) -> io::Result<PathBuf> {
+    let mut program = fs::read(agent)?;
+    let places: Vec<_> = memchr::memmem::find_iter(&program, OUTCOME_NAME).collect();
+    if places.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it knows no such outcome"));
+    }
+    for place in places {
+        if let Some(name) = program.get_mut(place..place + OUTCOME_NAME.len()) {
+            name.copy_from_slice(OTHER_OUTCOME_NAME);
+        }
+    }
+    fs::create_dir_all(folder)?;
+    let build = folder.join(AGENT);
+    // A program that runs cannot be written to; a file beside it can take its name.
+    let draft = build.with_extension("new");
+    fs::write(&draft, program)?;
+    fs::set_permissions(&draft, fs::metadata(agent)?.permissions())?;
+    fs::rename(&draft, &build)?;
+    Ok(build)
+}
+
+const OUTCOME_NAME: &[u8; 20] = b"segment_size_clamped";
+const OTHER_OUTCOME_NAME: &[u8; 20] = b"segment_size_altered";
+
 /// An agent's configuration, in its node's folder, when there is no controller.
 pub const AGENT_FILE: &str = "node.json";
 /// An agent's join token, in its node's folder.
@@ -210,3 +239,22 @@ pub const JOIN_TOKEN_FILE: &str = "join.token";
 pub const ADMIN_SOCKET: &str = "agent.sock";
 /// The controller's data, in its node's folder.
 pub const CONTROLLER_DATA: &str = "data";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_build_has_another_name_for_an_outcome_and_nothing_else_is_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = folder.path().join("agent");
+        fs::write(&agent, b"a segment_size_clamped b segment_size_clamped").unwrap();
+
+        let build = other_build(&agent, &folder.path().join("other")).unwrap();
+
+        assert_eq!(fs::read(&build).unwrap(), b"a segment_size_altered b segment_size_altered");
+        assert_eq!(build.file_name().unwrap(), AGENT);
+        fs::write(&agent, b"no such name").unwrap();
+        assert!(other_build(&agent, folder.path()).is_err());
+    }
+}

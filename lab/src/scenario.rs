@@ -98,6 +98,12 @@ pub enum Step {
     Kill(Program),
     /// Starts a node's program.
     Start(Program),
+    /// Starts another build of it, which lays out its maps otherwise.
+    StartOtherBuild(Program),
+    /// Ends a node's program as a service manager does, and waits until it is gone.
+    Stop(Program),
+    /// Sends a service datagrams at a steady pace until the event is over.
+    Stream(Stream),
     /// Cuts all wires of a node.
     Cut(String),
     /// Joins them again.
@@ -128,6 +134,18 @@ pub struct Flood {
     /// For how long.
     #[serde(rename = "for", deserialize_with = "duration")]
     pub time: Duration,
+}
+
+/// Datagrams at a steady pace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stream {
+    /// The client node that sends them.
+    pub node: String,
+    /// Address and port of the service.
+    pub to: SocketAddrV4,
+    /// How many a second.
+    pub packets_per_second: u32,
 }
 
 /// Forged tunnel packets with connections to a service inside.
@@ -201,6 +219,9 @@ pub struct Limits {
     /// Withdrawals of the service's prefixes.
     #[serde(default)]
     pub withdrawals: Option<u64>,
+    /// Datagrams of streams that no backend received.
+    #[serde(default)]
+    pub lost_packets: Option<u64>,
     /// From a change after the fault until it is programmed.
     #[serde(default, deserialize_with = "optional_duration")]
     pub programmed_within: Option<Duration>,

@@ -206,6 +206,9 @@ impl Running {
     }
 
     fn set(&mut self, leases: Vec<Lease>) {
+        if leases == self.leases {
+            return;
+        }
         let advertisement = |lease: &Lease| Advertisement {
             prefix: IpNet::from(lease.address),
             next_hop: None,

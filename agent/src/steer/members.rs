@@ -201,34 +201,37 @@ pub(super) fn select_held(
     }
 }
 
-/// Healthy backends of datacenters other than the one that `placement` chose, of each a list, for a
-/// service whose flows may have been moved here from there.
+/// Backends of datacenters other than the one that `placement` chose, by its name and in order
+/// of preference, for a service whose flows may have been moved here from there. Those not judged yet
+/// are among them: a flow may arrive before the first check returns. `None`: such flows are nobody's.
 pub(super) fn elsewhere(
     inputs: &Inputs<'_>,
     service: &Service,
     placement: &Placement,
-) -> Vec<Vec<Member>> {
+) -> Option<Vec<(String, Vec<Member>)>> {
     let Inputs { model, health, .. } = inputs;
     let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
     let (MidFlowMove::Rescue, Some(pool)) = (service.mid_flow_move, pool) else {
-        return Vec::new();
+        return None;
     };
     let chosen = match placement {
         Placement::Remote { datacenter } => datacenter,
         _ => &model.datacenter,
     };
     let present: BTreeSet<&str> = pool.backends.iter().map(|it| it.datacenter.as_str()).collect();
-    let healthy = |datacenter: String| {
-        let is_healthy = |backend: &&Backend| {
+    let alive = |datacenter: String| {
+        let is_alive = |backend: &&Backend| {
             let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
             backend.datacenter == datacenter
                 && !backend.is_drained()
-                && health.verdict(&target) == Verdict::Healthy
+                && health.verdict(&target) != Verdict::Unhealthy
         };
-        members(&pool.backends.iter().filter(is_healthy).collect::<Vec<_>>())
+        let members = members(&pool.backends.iter().filter(is_alive).collect::<Vec<_>>());
+        (datacenter, members)
     };
     let others = others(chosen, &service.failover.preference, present.iter());
-    others.into_iter().map(healthy).filter(|members| !members.is_empty()).collect()
+    let others = others.into_iter().map(alive).filter(|(_, members)| !members.is_empty());
+    Some(others.collect())
 }
 
 /// Other datacenters with backends: the preferred ones in their order, then the rest by name.

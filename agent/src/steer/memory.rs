@@ -4,7 +4,10 @@
 //! these alone. Serialisable: an agent that restarts over a living data plane goes on where its
 //! predecessor was killed.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use isocast_bgp::origination::{Drain, Elsewhere, Ledger};
 use isocast_dataplane_common::slot::{RING_SLOTS_MIN, is_ring_size, ring_slots};
@@ -32,6 +35,22 @@ pub struct Memory {
 /// One service's past.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ServiceMemory {
+    /// The rings of this edge.
+    #[serde(flatten)]
+    pub own: Succession,
+    /// Those of other datacenters, by their names, whose flows anycast may have moved here.
+    #[serde(default)]
+    pub others: BTreeMap<String, Succession>,
+    /// Members wanted instead of those in force, and since when.
+    pub pending: Option<(Vec<Member>, UnixMs)>,
+    /// Backends that joined lately.
+    #[serde(default)]
+    pub ramp: Ramp,
+}
+
+/// Rings that follow each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Succession {
     /// Members of the ring in force, in order of uid.
     pub members: Vec<Member>,
     /// Size of the ring in force.
@@ -39,11 +58,6 @@ pub struct ServiceMemory {
     pub size: RingSize,
     /// Earlier rings whose flows may still be alive, the latest first.
     pub past: Vec<Epoch>,
-    /// Members wanted instead of those in force, and since when.
-    pub pending: Option<(Vec<Member>, UnixMs)>,
-    /// Backends that joined lately.
-    #[serde(default)]
-    pub ramp: Ramp,
 }
 
 /// A ring that was in force.
@@ -122,22 +136,13 @@ impl From<RingSize> for usize {
     }
 }
 
-// === impl ServiceMemory ===
+// === impl Succession ===
 
-impl ServiceMemory {
-    /// The memory after a decision that wants `selection` in a ring of `size`, and when to look again.
-    ///
-    /// Urgent members leave at once; any other change waits until the same members have
-    /// been wanted for [`SETTLE`], unless there is nothing to lose. A change of the size alone moves
-    /// next to nothing and need not wait. An earlier ring keeps its claim while one of its members is
-    /// drained: how long that takes is for whoever drains it to say.
-    pub(super) fn follow(
-        mut self,
-        selection: &Selection,
-        size: RingSize,
-        now: UnixMs,
-    ) -> (Self, Option<UnixMs>) {
-        let Selection { members: wanted, urgent, drained, .. } = selection;
+impl Succession {
+    /// Ends the claims whose time is over, and says when the next one ends. An earlier ring keeps its
+    /// claim while one of its members is `drained`: how long that takes is for whoever drains it to
+    /// say.
+    fn expire(&mut self, drained: &BTreeSet<Uid>, now: UnixMs) -> Option<UnixMs> {
         let is_drained = |member: &Member| drained.contains(&member.uid);
         for epoch in &mut self.past {
             // Not at every decision: what is remembered is written down.
@@ -147,42 +152,95 @@ impl ServiceMemory {
             }
         }
         self.past.retain(|epoch| epoch.until > now);
-        let expiry = self.past.iter().map(|epoch| epoch.until).min();
-        if *wanted == self.members {
+        self.past.iter().map(|epoch| epoch.until).min()
+    }
+
+    /// Puts `members` in force and remembers those that were; says when their claim ends.
+    fn succeed(&mut self, members: Vec<Member>, size: RingSize, now: UnixMs) -> UnixMs {
+        let (retired, retired_size) = (std::mem::replace(&mut self.members, members), self.size);
+        let until = now.after(TRANSITION);
+        self.size = size;
+        if !retired.is_empty() {
+            self.past.retain(|epoch| epoch.members != retired || epoch.size != retired_size);
+            self.past.insert(0, Epoch { members: retired, size: retired_size, until });
+            self.past.truncate(EPOCHS_MAX);
+        }
+        until
+    }
+
+    /// The ring in force and those before it.
+    pub(super) fn rings(&self) -> impl Iterator<Item = (Vec<Member>, RingSize)> {
+        let past = self.past.iter().map(|epoch| (epoch.members.clone(), epoch.size));
+        std::iter::once((self.members.clone(), self.size)).chain(past)
+    }
+}
+
+// === impl ServiceMemory ===
+
+impl ServiceMemory {
+    /// The memory after a decision that wants `selection` in a ring of `size`, and when to look again.
+    ///
+    /// Urgent members leave at once; any other change waits until the same members have
+    /// been wanted for [`SETTLE`], unless there is nothing to lose. A change of the size alone moves
+    /// next to nothing and need not wait.
+    pub(super) fn follow(
+        mut self,
+        selection: &Selection,
+        size: RingSize,
+        now: UnixMs,
+    ) -> (Self, Option<UnixMs>) {
+        let Selection { members: wanted, urgent, drained, .. } = selection;
+        let expiry = self.own.expire(drained, now);
+        let members = &self.own.members;
+        if wanted == members {
             self.pending = None;
-            if size == self.size {
-                return (self, expiry);
-            }
-            return (self.succeed(wanted.clone(), size, now), Some(now.after(TRANSITION)));
+            let same = size == self.own.size;
+            let wake =
+                if same { expiry } else { Some(self.own.succeed(wanted.clone(), size, now)) };
+            return (self, wake);
         }
         let dead = |member: &Member| urgent.contains(&member.uid);
-        if self.members.is_empty() || wanted.is_empty() || self.members.iter().any(dead) {
-            return (self.succeed(wanted.clone(), size, now), Some(now.after(TRANSITION)));
-        }
+        let at_once = members.is_empty() || wanted.is_empty() || members.iter().any(dead);
         let since = match self.pending.take() {
             // A clock that was set back must not stretch the wait.
             Some((members, since)) if members == *wanted && since <= now => since,
             _ => now,
         };
         let settled = since.after(SETTLE);
-        if settled <= now {
-            return (self.succeed(wanted.clone(), size, now), Some(now.after(TRANSITION)));
+        if at_once || settled <= now {
+            let wake = self.own.succeed(wanted.clone(), size, now);
+            return (self, Some(wake));
         }
         self.pending = Some((wanted.clone(), since));
         (self, [expiry, Some(settled)].into_iter().flatten().min())
     }
 
-    /// Puts `members` in force and remembers those that were.
-    fn succeed(mut self, members: Vec<Member>, size: RingSize, now: UnixMs) -> Self {
-        let (retired, retired_size) = (std::mem::replace(&mut self.members, members), self.size);
-        self.size = size;
-        if !retired.is_empty() {
-            self.past.retain(|epoch| epoch.members != retired || epoch.size != retired_size);
-            let until = now.after(TRANSITION);
-            self.past.insert(0, Epoch { members: retired, size: retired_size, until });
-            self.past.truncate(EPOCHS_MAX);
+    /// Takes note of who serves in other datacenters now, and says when to look again. Their own edges
+    /// may come to it a moment sooner or later; both rings have a claim by then. `None`: whatever they
+    /// had, it is not asked for.
+    pub(super) fn follow_others(
+        &mut self,
+        others: Option<&[(String, Vec<Member>)]>,
+        drained: &BTreeSet<Uid>,
+        size: RingSize,
+        now: UnixMs,
+    ) -> Option<UnixMs> {
+        let Some(others) = others else {
+            self.others.clear();
+            return None;
+        };
+        let mut wake = None;
+        let known = self.others.keys().cloned().collect::<BTreeSet<_>>();
+        let gone = known.into_iter().filter(|name| others.iter().all(|(other, _)| other != name));
+        let gone = gone.map(|name| (name, Vec::new())).collect::<Vec<_>>();
+        for (name, members) in others.iter().chain(&gone) {
+            let rings = self.others.entry(name.clone()).or_default();
+            let expiry = rings.expire(drained, now);
+            let same = rings.members == *members && (rings.size == size || members.is_empty());
+            let next = if same { expiry } else { Some(rings.succeed(members.clone(), size, now)) };
+            wake = [wake, next].into_iter().flatten().min();
         }
-        self.pending = None;
-        self
+        self.others.retain(|_, rings| !rings.members.is_empty() || !rings.past.is_empty());
+        wake
     }
 }

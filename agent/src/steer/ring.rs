@@ -2,8 +2,8 @@
 //!
 //! Both follow from member lists alone. A slot's own backend is that of the ring in force. Its chain
 //! names the hosts that had the slot in earlier rings, the latest first, and then, where the service
-//! asks for it, those that have it in other datacenters: anycast may have moved a flow from there. A
-//! slot that never changed, of a service that keeps to its datacenter, has none.
+//! asks for it, those that have or had it in other datacenters: anycast may have moved a flow from
+//! there. A slot that never changed, of a service that keeps to its datacenter, has none.
 //!
 //! **Invariant:** slots depend on the name of the service and on where its flows go, not on uids. A
 //! service or a pool that is deleted and applied again has the ring that it had, so its flows live.
@@ -25,7 +25,7 @@ use std::{
 use isocast_dataplane::{ClusterSecret, Ring};
 use isocast_dataplane_common::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, Slot, maglev};
 
-use super::{Member, RingSize, ServiceMemory};
+use super::{Member, RingSize, ServiceMemory, Succession};
 use crate::model::{Service, Uid};
 
 /// The rings of a plan, by service.
@@ -54,7 +54,7 @@ struct Filled {
 struct Lineage {
     /// The ring in force, and those before it.
     own: Vec<(Vec<Member>, RingSize)>,
-    /// Rings of other datacenters.
+    /// Rings of other datacenters, in order of preference, each before those that it followed.
     others: Vec<(Vec<Member>, RingSize)>,
 }
 
@@ -63,19 +63,16 @@ struct Lineage {
 impl Rings {
     /// The ring of a service; `position` numbers its backends in the tables. The one in `before`
     /// is taken over if it is the same.
-    pub(super) fn ring(
+    pub(super) fn ring<'o>(
         &mut self,
         before: &Self,
         secret: &ClusterSecret,
         service: &Service,
         memory: &ServiceMemory,
-        others: &[Vec<Member>],
+        order: impl Iterator<Item = &'o str>,
         position: impl FnMut(&Member) -> usize,
     ) -> Ring {
-        let past = memory.past.iter().map(|epoch| (epoch.members.clone(), epoch.size));
-        let own = [(memory.members.clone(), memory.size)].into_iter().chain(past).collect();
-        let others = others.iter().map(|members| (members.clone(), memory.size)).collect();
-        let lineage = Lineage { own, others };
+        let lineage = Lineage::of(memory, order);
         let backends = lineage.backends().into_iter().map(position).collect();
         let key = secret.ring_key(&format!("{}/{}", service.namespace, service.name));
         let same = |made: &&Made| made.key == key && made.lineage == lineage;
@@ -92,6 +89,19 @@ impl Rings {
 // === impl Lineage ===
 
 impl Lineage {
+    /// Datacenters that `order` does not name served until lately; they come last.
+    fn of<'o>(memory: &ServiceMemory, order: impl Iterator<Item = &'o str>) -> Self {
+        let mut names: Vec<&str> = order.collect();
+        let rest = memory.others.keys().filter(|name| !names.contains(&name.as_str()));
+        let rest: Vec<_> = rest.map(String::as_str).collect();
+        names.extend(rest);
+        let others = names.iter().filter_map(|name| memory.others.get(*name));
+        Self {
+            own: memory.own.rings().collect(),
+            others: others.flat_map(Succession::rings).collect(),
+        }
+    }
+
     fn lists(&self) -> impl Iterator<Item = &(Vec<Member>, RingSize)> {
         self.own.iter().chain(&self.others)
     }

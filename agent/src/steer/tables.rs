@@ -39,18 +39,19 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Adds a service with the ring that its memory says. One without backends gets a ring that
-    /// drops, never an absent VIP: its packets must not reach the edge's own stack.
-    pub(super) fn add_service(
+    /// Adds a service with the ring that its memory says; other datacenters that serve it are asked
+    /// for flows in this `order`. One without backends gets a ring that drops, never an absent VIP: its
+    /// packets must not reach the edge's own stack.
+    pub(super) fn add_service<'o>(
         &mut self,
         service: &Service,
         memory: &ServiceMemory,
-        others: &[Vec<Member>],
+        order: impl Iterator<Item = &'o str>,
     ) {
         let (edge, numbers) = (&mut self.edge, &mut self.numbers);
         let position = |member: &Member| numbers.position(member, &mut edge.backends);
         let before = self.inputs.rings;
-        let filled = self.rings.ring(before, &self.secret, service, memory, others, position);
+        let filled = self.rings.ring(before, &self.secret, service, memory, order, position);
         let ring = self.edge.rings.len();
         self.edge.rings.push(filled);
         if !service.policy.is_open() {

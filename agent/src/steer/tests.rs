@@ -294,6 +294,54 @@ fn earlier_rings_fill_a_chain_that_a_rescue_leaves_room_in() {
 }
 
 #[test]
+fn a_rescued_flow_is_asked_for_where_the_other_datacenter_had_it_before() {
+    let mut world = World::with_health(&["ams-1", "ams-2", "fra-1", "fra-2"]);
+    world.model.services.get_mut(testing::SERVICE).unwrap().mid_flow_move = MidFlowMove::Rescue;
+    let before = chains(&world.steer());
+
+    world.weigh("fra-1", 0);
+    let drained = world.steer();
+    world.now = world.now.after(TRANSITION);
+    let long_drained = world.steer();
+    world.weigh("fra-1", 100);
+    world.weigh("fra-2", 0);
+    let exchanged = world.steer();
+    world.weigh("fra-2", 100);
+    world.steer();
+    world.now = world.now.after(TRANSITION);
+    let settled = world.steer();
+
+    for (slot, chain) in before.iter().enumerate() {
+        let [had_it] = chain.as_slice() else { panic!("one host each: {chain:?}") };
+        for (now, plan) in [("fra-2", &drained), ("fra-2", &long_drained), ("fra-1", &exchanged)] {
+            let chain = &chains(plan)[slot];
+            assert_eq!(chain[0], now, "who has it now is asked first");
+            assert!(chain.contains(had_it), "{had_it} is not in {chain:?}");
+        }
+    }
+    assert_eq!(chains(&settled), before);
+    let service = world.model.services.get_mut(testing::SERVICE).unwrap();
+    service.mid_flow_move = MidFlowMove::Reset;
+    assert!(chains(&world.steer()).iter().all(Vec::is_empty), "nobody is asked any more");
+}
+
+#[test]
+fn a_flow_is_rescued_before_the_first_check_of_the_other_datacenter_returns() {
+    let mut world = World::new();
+    world.model.services.get_mut(testing::SERVICE).unwrap().mid_flow_move = MidFlowMove::Rescue;
+    for backend in ["ams-1", "ams-2"] {
+        world.set(backend, true);
+    }
+
+    let unjudged = chains(&world.steer());
+    world.set("fra-1", true);
+    world.set("fra-2", true);
+
+    assert_eq!(chains(&world.steer()), unjudged);
+    assert!(unjudged.iter().all(|chain| chain.len() == 1));
+}
+
+#[test]
 fn withdraw_takes_the_route_instead() {
     let mut world = World::with_health(&["fra-1", "fra-2"]);
     world.policy(OnNoLocalBackend::Withdraw);
@@ -439,11 +487,11 @@ proptest! {
             prop_assert_eq!(&plan, &again);
             let served = plan.tables.edge.rings[0].slots.iter().all(|slot| slot.current != u16::MAX);
             prop_assert!(served || plan.leases.is_empty());
-            for member in &plan.memory.services[testing::SERVICE].members {
+            for member in &plan.memory.services[testing::SERVICE].own.members {
                 let target = TargetId { service: testing::SERVICE.into(), backend: member.uid.clone() };
                 prop_assert_ne!(world.health.verdict(&target), Verdict::Unhealthy);
             }
-            prop_assert!(plan.memory.services[testing::SERVICE].past.len() <= EPOCHS_MAX);
+            prop_assert!(plan.memory.services[testing::SERVICE].own.past.len() <= EPOCHS_MAX);
             let slots = plan.tables.edge.rings[0].slots.iter();
             for (slot, chain) in slots.zip(chains(&plan)) {
                 let own = backend_at(&plan, slot.current);

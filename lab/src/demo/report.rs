@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::verdict::millis;
-use crate::{inspect::columns, scenario::Limits};
+use crate::{inspect::columns, scenario::Limits, stream::Streamed};
 
 /// The whole demo.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +47,9 @@ pub(super) struct Outcome {
     /// SYNs of a flood that left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) flooded: Option<u64>,
+    /// Datagrams of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) streamed: Option<Streamed>,
     pub(super) problems: Vec<String>,
     pub(super) ok: bool,
 }
@@ -73,6 +76,8 @@ pub(super) struct LimitRow {
     longest_gap_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     withdrawals: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_packets: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     programmed_after_ms: Option<u64>,
 }
@@ -160,8 +165,11 @@ impl Outcome {
             self.longest_gap_ms,
         );
         let flooded = self.flooded.map(|sent| format!("\n    flooded with {sent} SYNs"));
+        let streamed = self
+            .streamed
+            .map(|Streamed { sent, lost }| format!("\n    {lost} of {sent} datagrams lost"));
         let problems = self.problems.iter().map(|problem| format!("\n    {problem}"));
-        std::iter::once(text).chain(flooded).chain(problems).collect()
+        std::iter::once(text).chain(flooded).chain(streamed).chain(problems).collect()
     }
 
     fn row(&self) -> [String; 9] {
@@ -198,6 +206,7 @@ impl From<Limits> for LimitRow {
             stalled: limits.stalled,
             longest_gap_ms: limits.longest_gap.map(millis),
             withdrawals: limits.withdrawals,
+            lost_packets: limits.lost_packets,
             programmed_after_ms: limits.programmed_within.map(millis),
         }
     }

@@ -14,7 +14,9 @@ use crate::{
     forge::forge,
     load,
     routers::{self, POLL_INTERVAL},
-    scenario::{Event, Flood, Step},
+    scenario::{Event, Flood, Step, Stream},
+    stream::Streaming,
+    topology::Role,
 };
 
 /// Plays `event`.
@@ -26,28 +28,30 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
     let last = scene.load.with_record(|record| record.last().clone());
     let expected = load::expected_groups(&edges, &last);
     let backends_before = scene.backends_before(Instant::now());
-    let mut problems = Vec::new();
-    let mut programmed_after = None;
-    let mut flooded = None;
+    let mut seen = Seen::default();
 
     scene.collector.begin_window().await?;
     let from = scene.load.begin_window();
     for step in &event.fault {
-        take(scene, step, &mut problems, &mut programmed_after, &mut flooded).await?;
+        seen.take(scene, step).await?;
     }
     let repair_from = Instant::now();
     let mut backends_after = scene.backends_before(repair_from);
     let mut wrong = wrongly_served(scene, event, repair_from);
     for step in &event.repair {
-        take(scene, step, &mut problems, &mut programmed_after, &mut flooded).await?;
+        seen.take(scene, step).await?;
     }
     let until = Instant::now();
     if event.fault.is_empty() {
         backends_after = scene.backends_before(until);
         wrong = wrongly_served(scene, event, until);
     }
-    problems.extend(wrong);
-    problems.extend(finish(scene, until).await);
+    seen.problems.extend(wrong);
+    seen.problems.extend(finish(scene, until).await);
+    let streamed = match seen.streaming {
+        Some(streaming) => Some(streaming.finish().await?),
+        None => None,
+    };
 
     let withdrawals = scene.collector.withdrawals().await?;
     Ok(scene.load.with_record(|record| {
@@ -60,53 +64,72 @@ pub(super) async fn play(scene: &mut Scene, event: &Event) -> Result<Outcome, De
             backends_before,
             backends_after,
             withdrawals,
-            programmed_after,
-            flooded,
-            problems,
+            programmed_after: seen.programmed_after,
+            flooded: seen.flooded,
+            streamed,
+            problems: seen.problems,
         };
         verdict::judge(event, observed)
     }))
 }
 
-async fn take(
-    scene: &mut Scene,
-    step: &Step,
-    problems: &mut Vec<String>,
-    programmed_after: &mut Option<Duration>,
-    flooded: &mut Option<u64>,
-) -> Result<(), DemoError> {
-    let lab = &scene.lab;
-    match step {
-        Step::CheckRouters => problems.extend(check_routers(scene)?),
-        Step::Cut(node) => lab.cut(node)?,
-        Step::Flood(Flood { node, to, time }) => {
-            let sent = flood(lab.topology.node_namespace(node), *to, *time).await?;
-            *flooded = Some(flooded.unwrap_or_default() + sent);
-        }
-        Step::Forge(forgery) => {
-            forge(lab.topology.node_namespace(&forgery.node), forgery.clone()).await?;
-        }
-        Step::Kill(target) => lab.kill(&target.node, &target.program)?,
-        Step::KillControllerInBurst => {
-            if let Some(kube) = &mut scene.kube {
-                kube.kill_in_burst(lab)?;
+/// What is seen of an event besides its users.
+#[derive(Debug, Default)]
+struct Seen {
+    problems: Vec<String>,
+    programmed_after: Option<Duration>,
+    flooded: Option<u64>,
+    streaming: Option<Streaming>,
+}
+
+impl Seen {
+    /// Takes one step.
+    async fn take(&mut self, scene: &mut Scene, step: &Step) -> Result<(), DemoError> {
+        let lab = &scene.lab;
+        match step {
+            Step::CheckRouters => self.problems.extend(check_routers(scene)?),
+            Step::Cut(node) => lab.cut(node)?,
+            Step::Flood(Flood { node, to, time }) => {
+                let sent = flood(lab.topology.node_namespace(node), *to, *time).await?;
+                self.flooded = Some(self.flooded.unwrap_or_default() + sent);
+            }
+            Step::Forge(forgery) => {
+                forge(lab.topology.node_namespace(&forgery.node), forgery.clone()).await?;
+            }
+            Step::Kill(target) => lab.kill(&target.node, &target.program)?,
+            Step::KillControllerInBurst => {
+                if let Some(kube) = &mut scene.kube {
+                    kube.kill_in_burst(lab)?;
+                }
+            }
+            Step::Observe(time) => tokio::time::sleep(*time).await,
+            Step::PowerOff(nodes) => lab.power_off(nodes)?,
+            Step::PowerOn(nodes) => lab.power_on(nodes)?,
+            Step::Restore(node) => lab.restore(node)?,
+            Step::Run(command) => self.problems.extend(run::run(scene, command).await?),
+            Step::Start(target) => lab.start_named(&target.node, &target.program)?,
+            Step::StartOtherBuild(target) => {
+                lab.start_other_build(&target.node, &target.program)?
+            }
+            Step::Stop(target) => lab.stop(&target.node, &target.program)?,
+            Step::Stream(Stream { node, to, packets_per_second }) => {
+                let topology = &lab.topology;
+                let backends = topology.with_role(Role::Backend);
+                let backends: Vec<_> =
+                    backends.map(|backend| topology.node_namespace(&backend.name)).collect();
+                let user = topology.node_namespace(node);
+                self.streaming = Some(Streaming::start(user, &backends, *to, *packets_per_second)?);
+            }
+            Step::VerifyWrites => {
+                if let Some(kube) = &scene.kube {
+                    let verified = kube.verify_writes(lab)?;
+                    self.problems.extend(verified.problems);
+                    self.programmed_after = verified.programmed_after;
+                }
             }
         }
-        Step::Observe(time) => tokio::time::sleep(*time).await,
-        Step::PowerOff(nodes) => lab.power_off(nodes)?,
-        Step::PowerOn(nodes) => lab.power_on(nodes)?,
-        Step::Restore(node) => lab.restore(node)?,
-        Step::Run(command) => problems.extend(run::run(scene, command).await?),
-        Step::Start(target) => lab.start_named(&target.node, &target.program)?,
-        Step::VerifyWrites => {
-            if let Some(kube) = &scene.kube {
-                let verified = kube.verify_writes(lab)?;
-                problems.extend(verified.problems);
-                *programmed_after = verified.programmed_after;
-            }
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Both the kernel and the daemon of every border use every edge for every prefix.

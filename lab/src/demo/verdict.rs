@@ -9,6 +9,7 @@ use super::report::{Outcome, Proof};
 use crate::{
     load::{Break, Expected, FlowKey, Record, Sample, longest_gap, metrics},
     scenario::{BreaksInRepair, Event},
+    stream::Streamed,
 };
 
 /// What was seen of an event.
@@ -24,6 +25,7 @@ pub(super) struct Observed<'a> {
     pub(super) withdrawals: u64,
     pub(super) programmed_after: Option<Duration>,
     pub(super) flooded: Option<u64>,
+    pub(super) streamed: Option<Streamed>,
     pub(super) problems: Vec<String>,
 }
 
@@ -77,6 +79,11 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
         let seen = observed.withdrawals;
         hold("withdrawals", seen.to_string(), seen <= limit, limit.to_string());
     }
+    if let Some(limit) = limits.lost_packets {
+        let lost = observed.streamed.map(|it| it.lost);
+        let is_held = lost.is_some_and(|lost| lost <= limit);
+        hold("lost packets", format!("{lost:?}"), is_held, limit.to_string());
+    }
     if let Some(limit) = limits.programmed_within {
         let seen = observed.programmed_after;
         let is_held = seen.is_some_and(|took| took <= limit);
@@ -122,6 +129,7 @@ pub(super) fn judge(event: &Event, observed: Observed<'_>) -> Outcome {
         },
         programmed_after_ms: observed.programmed_after.map(millis),
         flooded: observed.flooded,
+        streamed: observed.streamed,
         ok: problems.is_empty(),
         problems,
     }
@@ -222,6 +230,7 @@ mod tests {
             withdrawals: 1,
             programmed_after: None,
             flooded: None,
+            streamed: None,
             problems: Vec::new(),
         };
 

@@ -14,6 +14,16 @@ impl Lab {
         Ok(Process::kill_all(&processes)?)
     }
 
+    /// Ends every process of the program of that name on a node as a service manager does (SIGTERM).
+    ///
+    /// # Errors
+    /// One does not go away.
+    pub fn stop(&self, node: &str, program: &str) -> Result<(), LabError> {
+        let mut processes = self.topology.node_namespace(node).processes()?;
+        processes.retain(|process| process.runs(program));
+        Ok(Process::stop_all(&processes)?)
+    }
+
     /// Cuts all cables of a node but the one to the management network. Its interfaces do not
     /// notice.
     ///

@@ -14,7 +14,7 @@ use super::Driver;
 use super::peers::{Peer, Peers};
 use crate::bgp::status::{PeerStatus, PeerStatuses, SessionFacts};
 
-/// Shortest time between two reports while much changes.
+/// Shortest time between two reports of news.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// The pause after a report, in times of what the report cost.
@@ -111,7 +111,7 @@ impl Driver {
             refresh(id, peer, &self.speaker);
         }
         let peers = &self.peers;
-        self.reports.statuses.send_if_modified(|statuses| {
+        let is_news = self.reports.statuses.send_if_modified(|statuses| {
             let same = peers.iter().map(|(_, peer)| (&peer.config.uid, &peer.status));
             let changed = !same.eq(statuses.iter());
             if changed {
@@ -121,7 +121,9 @@ impl Driver {
             }
             changed
         });
-        let pause = begun.elapsed().saturating_mul(PAUSE_FACTOR).max(PAUSE_MIN);
+        // What turned out to be no news is not to hold up what is.
+        let least = if is_news { PAUSE_MIN } else { Duration::ZERO };
+        let pause = begun.elapsed().saturating_mul(PAUSE_FACTOR).max(least);
         self.reports.not_before = begun.checked_add(pause);
         let is_up = |(_, peer): (_, &Peer)| peer.status.state == State::Established;
         let age = self.peers.iter().any(is_up).then_some(COUNTS_AGE_MAX.max(pause));

@@ -75,7 +75,7 @@ fn health_does_not_change_the_size_of_a_ring() {
 fn a_memory_from_before_rings_had_sizes_is_of_the_smallest() {
     let memory: ServiceMemory =
         serde_json::from_str(r#"{"members": [], "past": [], "pending": null}"#).unwrap();
-    assert_eq!(memory.size, RingSize::of(1));
+    assert_eq!(memory.own.size, RingSize::of(1));
     let odd = r#"{"members": [], "size": 5000, "past": [], "pending": null}"#;
     assert!(serde_json::from_str::<ServiceMemory>(odd).is_err());
 }
