@@ -16,13 +16,18 @@ use crate::{
 /// Who asks; none: nobody in particular.
 ///
 /// # Errors
-/// `Unauthorized` when somebody claims to be who they are not, or not any more.
+/// `Unauthorized` when somebody claims to be who they are not, or not any more; `Forbidden` when they
+/// ask as somebody else.
 pub(super) fn identify(
     access: &Access,
     certificate: Option<&Identity>,
     headers: &HeaderMap,
     now: Timestamp,
 ) -> Result<Option<Identity>, ApiError> {
+    // Whoever asks as somebody else must not be answered as themselves.
+    if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+        return Err(ApiError::new(Reason::Forbidden, "impersonation is not supported"));
+    }
     match certificate {
         // The certificate outlives the account.
         Some(Identity::Subject(who)) if !access.is_live(who) => Err(unauthorized()),

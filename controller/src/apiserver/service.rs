@@ -63,7 +63,8 @@ impl Service {
         let identity = known_as.as_ref().ok().and_then(Option::as_ref);
         let result = match self.metrics.begin_request() {
             Some(_under_way) => {
-                let answered = self.dispatch(identity, request, query);
+                let asker = known_as.as_ref().map(Option::as_ref).map_err(ApiError::clone);
+                let answered = self.dispatch(asker, request, query);
                 let late = ApiError::new(Reason::Timeout, "the request took too long");
                 tokio::time::timeout(limits::REQUEST_TIMEOUT, answered)
                     .await
@@ -92,7 +93,7 @@ impl Service {
 
     async fn dispatch(
         &self,
-        identity: Option<&Identity>,
+        identity: Result<Option<&Identity>, ApiError>,
         request: Request<Incoming>,
         query: Query<'_>,
     ) -> Result<Response<Body>, ApiError> {
@@ -112,7 +113,7 @@ impl Service {
             Some(Route::Version) => return Ok(respond::json(StatusCode::OK, &version())),
             _ => {}
         }
-        let identity = identity.ok_or_else(unauthorized)?;
+        let identity = identity?.ok_or_else(unauthorized)?;
         if let Some(prefix) = &prefix {
             self.enter(identity, prefix)?;
         }

@@ -38,7 +38,7 @@ pub(crate) fn authorize<V: Verb, R: Target>(
     };
     let range = resource.range();
     let sight = look(access, who, V::NAME, &range, about).map_err(|refusal| match refusal {
-        Refusal::Unknown => hidden(&range),
+        Refusal::Unknown => about.parent.map_or_else(|| hidden(&range), no_namespace),
         Refusal::Forbidden => forbidden(who, V::NAME, &range, about.subresource),
     })?;
     let actor = identity.clone();
