@@ -485,7 +485,8 @@ async fn kubectl_asks_what_it_may_and_who_it_is() {
     }
     kubectl(&["auth", "can-i", "--list", "-n", "web"])
         .expect_words(&["anycastservices.network.isocast.dev", "[create delete get list"]);
-    kubectl(&["auth", "whoami", "--as", "bob"]).expect_refusal(&["impersonation is not supported"]);
+    kubectl(&["get", "bpool", "-n", "web", "--as", "bob"])
+        .expect_refusal(&["impersonation is not supported"]);
     kubectl(&["get", "bpool", "-A"]).expect_words(&["web", "www"]);
     kubectl(&["get", "bpool", "-n", "secret"])
         .expect_refusal(&["(NotFound)", "\"secret\" not found"]);
