@@ -29,6 +29,8 @@ pub enum Space {
     AcceptFragments = 7,
     /// (VIP, protocol, port) → the largest segment that a handshake may offer.
     SegmentSize = 8,
+    /// (VIP, protocol, port) → who is answered from there is noted.
+    Answers = 9,
 }
 
 /// An address as four words in network order; IPv4 is mapped (RFC 4291 §2.5.5.2).

@@ -35,6 +35,11 @@ pub const OUTER_V4_LEN: usize = 20 + UDP_LEN + GUE_LEN;
 /// Outer headers above Ethernet over IPv6.
 pub const OUTER_V6_LEN: usize = 40 + UDP_LEN + GUE_LEN;
 
+/// Outer header above Ethernet of IP in IPv4 (RFC 2003, RFC 4213), for hosts without an agent.
+pub const PLAIN_V4_LEN: usize = 20;
+/// The same of IP in IPv6 (RFC 2473).
+pub const PLAIN_V6_LEN: usize = 40;
+
 /// What the path of a packet must have room for besides the packet, over IPv4: a flow that fits
 /// goes on to fit when its slot gets a chain of further hops, however long.
 pub const OVERHEAD_V4: usize = OUTER_V4_LEN + crate::CHAIN_HOPS * HOP_V4_LEN;

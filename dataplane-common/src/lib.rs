@@ -9,6 +9,7 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate alloc;
 
+pub mod answers;
 pub mod bfd;
 pub mod capture;
 pub mod directory;

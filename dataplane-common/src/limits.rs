@@ -15,12 +15,15 @@ pub const MAX_SERVICES: usize = 10_240;
 /// Chains of further hops in force; equal ones are one.
 pub const MAX_CHAINS: usize = 16_384;
 /// Entries of the directory: listeners, addresses, sources, accepted destinations, probes, takers of
-/// fragments, segment sizes.
+/// fragments, segment sizes, answers.
 pub const MAX_DIRECTORY_ENTRIES: usize = 262_144;
 /// Packets that one CPU passes on to further hops in a second, unless it is told otherwise; counted
 /// by the kernel's tick. What a change of hands needs is far below, and what a flood of stray
 /// packets could cost the backbone far above.
 pub const PASS_ON_PER_SECOND: u32 = 100_000;
+/// UDP flows that a backend remembers to have answered. Whoever was not heard of for longest is
+/// forgotten for one more.
+pub const ANSWERED_FLOWS: usize = 65_536;
 /// Bytes of a service's or backend's identity.
 pub const MAX_NAME_LEN: usize = 124;
 

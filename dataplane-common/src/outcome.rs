@@ -99,6 +99,8 @@ outcomes! {
     AnswerLimited = 33, "answer_limited", true;
     /// The segment size that a handshake offers was lowered. Counted beside the packet itself.
     SegmentSizeClamped = 34, "segment_size_clamped", false;
+    /// A UDP flow was noted as answered here, anew or again. Counted for what leaves.
+    AnswerNoted = 35, "answer_noted", false;
 }
 
 /// Number of outcomes.

@@ -60,6 +60,26 @@ impl Target {
     pub const LOCAL: u32 = 2;
     /// The outer family is IPv6.
     pub const IPV6: u32 = 4;
+    /// The outer header is nothing but IP: the host has no agent, and its kernel takes it off.
+    pub const PLAIN: u32 = 8;
+    /// Packets leave with an 802.1Q tag, which is in the upper half of the flags.
+    pub const TAGGED: u32 = 1 << 9;
+    /// All bits that say with what tag.
+    pub const TAG: u32 = Self::TAGGED | 0xffff_0000;
+
+    /// The flags of a tag, given in host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tag(tag: u16) -> u32 {
+        Self::TAGGED | (tag as u32) << 16
+    }
+
+    /// The tag of such flags.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tag_of(flags: u32) -> u16 {
+        (flags >> 16) as u16
+    }
 }
 
 /// Target whose Ethernet header answers to IPv4 echo requests take: the default route.

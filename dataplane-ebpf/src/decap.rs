@@ -6,6 +6,11 @@
 //! a real change of hands asks for: anybody can send packets of connections that nobody has. So does
 //! an error about a packet of such a connection.
 //!
+//! A UDP packet of a flow that was not answered here lately goes the same way, but comes back if
+//! nobody else answered it either: it may be of a new flow, which is for the slot's own backend.
+//! That one delivers it as well where it cannot be passed on, for most such packets are of new flows.
+//! Hosts that it is passed to do not: who had a slot before must not begin flows.
+//!
 //! A host that has only what is left of a closed connection lets the others go first, and is the
 //! last hop itself: nobody else could answer a FIN that was sent again.
 
@@ -21,7 +26,7 @@ use isocast_dataplane_common::{
 };
 
 use crate::{
-    fragment,
+    answers, fragment,
     header::{self, Outer, adjust, fold},
     icmp,
     limits::begins_connection,
@@ -120,15 +125,15 @@ fn inner<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
     match ip.oddity {
         None => {
             // What the packet belongs to: an error to the flow that it quotes.
-            let (flow, ports, within_connection) = match ip.protocol {
+            let (flow, ports, may_be_anothers) = match ip.protocol {
                 TCP => (ip, ports, !opens_connection(frame, transport)),
-                UDP => (ip, ports, false),
+                UDP => (ip, ports, true),
                 ICMP | ICMPV6
                     if (ip.protocol == ICMPV6) == INNER6
                         && icmp::is_error::<INNER6>(frame, transport) =>
                 {
                     let (flow, ports) = icmp::quoted::<INNER6>(frame, at, &ip)?;
-                    (flow, ports, flow.protocol == TCP)
+                    (flow, ports, true)
                 }
                 _ => return Err(Outcome::UnlistedProtocol),
             };
@@ -137,10 +142,11 @@ fn inner<const OUTER6: bool, const HOPS: usize, const INNER6: bool>(
             if generation.find(&accept).is_none() {
                 return Err(Outcome::UnlistedDestination);
             }
-            if HOPS > 0 && within_connection {
+            if HOPS > 0 && may_be_anothers {
                 // SAFETY: the further hops lie before the inner header, which is within bounds.
                 let hop = unsafe { read_hop::<OUTER6>(frame, hop_at) };
                 let claim = match ip.protocol {
+                    _ if flow.protocol == UDP => answers::claim(&flow, ports),
                     TCP => socket::claim::<INNER6>(ctx, frame, at, &ip, ports),
                     _ => socket::claim_of_quoted::<INNER6>(ctx, &flow, ports),
                 };

@@ -6,18 +6,19 @@ use isocast_dataplane_common::{
     directory::{Address, Value},
     encap::{
         ETHERNET_LEN, FLAG_COOKIE, FLAG_RETURNS, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
-        OUTER_V6_LEN, entropy_port, tenant_word,
+        OUTER_V6_LEN, PLAIN_V4_LEN, PLAIN_V6_LEN, entropy_port, tenant_word,
     },
     tables::Target,
 };
 
 use crate::{
+    answers,
     capture::{self, Served},
     header::{self, Outer},
     limits,
     maps::{self, Generation},
     mss, mtu,
-    packet::{Frame, IPIP, IPV6, Ip, TCP, ip_len, opens_connection},
+    packet::{Frame, IPIP, IPV6, Ip, TCP, UDP, ip_len, opens_connection},
     socket::{self, Claim},
     task::Task,
 };
@@ -66,11 +67,11 @@ pub fn run<const V6: bool>(
 
     let mut number = slot.current;
     let mut target = maps::target(number)?;
-    // Only what belongs to a TCP connection can be told to be a stranger's.
+    // What opens a TCP connection is nobody else's, and a piece does not say whose it is.
     let mut further = Further::NOBODY;
     if slot.chain != NO_CHAIN
-        && ip.protocol == TCP
         && match part {
+            Part::Whole if ip.protocol == UDP => true,
             Part::Whole => !opens_connection(frame, ETHERNET_LEN + ip_len::<V6>()),
             Part::Fragment => false,
             Part::Quote => true,
@@ -81,6 +82,7 @@ pub fn run<const V6: bool>(
     if target.flags & Target::LOCAL != 0 {
         let claim = match part {
             _ if further.len == 0 => Claim::Open,
+            _ if ip.protocol == UDP => answers::claim(ip, ports),
             Part::Quote => socket::claim_of_quoted::<V6>(ctx, ip, ports),
             _ => socket::claim::<V6>(ctx, frame, ETHERNET_LEN, ip, ports),
         };
@@ -126,6 +128,9 @@ pub fn run<const V6: bool>(
         tenant: tenant_word(service.tenant, flags),
     };
     let action = match (target.flags & Target::IPV6 != 0, further.len) {
+        // Nobody there would answer by a cookie.
+        _ if target.flags & Target::PLAIN != 0 && challenged => Err(Outcome::OverFlowRate),
+        _ if target.flags & Target::PLAIN != 0 => over_ip(ctx, target, &outer),
         (false, 0) => over_v4::<0>(ctx, target, &outer, &further),
         (false, 1) => over_v4::<1>(ctx, target, &outer, &further),
         (false, 2) => over_v4::<2>(ctx, target, &outer, &further),
@@ -206,6 +211,17 @@ fn over_v6<const HOPS: usize>(
         unsafe { header::end_at_sender_v6(frame, HOPS) };
     }
     Ok(action)
+}
+
+/// To a host without an agent, which is told of nobody else: the host side gives its slots no chain.
+#[inline(always)]
+fn over_ip(ctx: &XdpContext, target: &Target, outer: &Outer) -> Result<u32, Outcome> {
+    if target.flags & Target::IPV6 != 0 {
+        header::write_plain_v6(room(ctx, PLAIN_V6_LEN)?, target, outer);
+    } else {
+        header::write_plain_v4(room(ctx, PLAIN_V4_LEN)?, target, outer);
+    }
+    Ok(header::transmit(ctx, target))
 }
 
 /// Makes room for `len` bytes between the Ethernet header and the packet.

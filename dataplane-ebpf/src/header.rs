@@ -9,7 +9,8 @@ use isocast_dataplane_common::{
     Outcome,
     directory::Address,
     encap::{
-        ETHERNET_LEN, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN, OUTER_V6_LEN, UDP_LEN, hlen,
+        ETHERNET_LEN, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN, OUTER_V6_LEN, PLAIN_V4_LEN,
+        PLAIN_V6_LEN, UDP_LEN, hlen,
     },
     tables::Target,
 };
@@ -38,15 +39,17 @@ pub fn adjust(ctx: &XdpContext, delta: i32) -> Result<(), Outcome> {
     }
 }
 
-/// Sends the frame to the target's next hop: out of the interface it came from, or another.
+/// Sends the frame to the target's next hop: out of the interface it came from, or another. The
+/// verdict says with what tag: see [`crate::vlan`].
 #[inline(always)]
 pub fn transmit(ctx: &XdpContext, target: &Target) -> u32 {
+    let tag = target.flags & Target::TAG;
     if target.interface as usize == ctx.ingress_ifindex() {
-        return XDP_TX;
+        return XDP_TX | tag;
     }
     // Since Linux 5.6 this helper batches as a devmap does, and it needs no map to keep.
     // SAFETY: no pointers are involved.
-    unsafe { bpf_redirect(target.interface, 0) as u32 }
+    tag | unsafe { bpf_redirect(target.interface, 0) as u32 }
 }
 
 /// Writes the outer IPv4 header before `hops` further hops, and sends the frame.
@@ -132,6 +135,44 @@ pub unsafe fn push_hops_v6<const HOPS: usize>(frame: Frame, hops: *const Address
     }
 }
 
+/// Fills in Ethernet and nothing but IPv4; the caller checked the room.
+#[inline(always)]
+pub fn write_plain_v4(frame: Frame, target: &Target, outer: &Outer) {
+    let total = outer.inner_len + PLAIN_V4_LEN as u16;
+    let class = u16::from_ne_bytes([0, outer.traffic_class]);
+    let protocol = u16::from_ne_bytes([0, outer.inner_protocol]);
+    let sum = target.ipv4_sum + u32::from(class) + u32::from(protocol) + u32::from(total.to_be());
+    // SAFETY: the caller checked for ETHERNET_LEN + PLAIN_V4_LEN bytes.
+    unsafe {
+        for word in 0..4 {
+            frame.write(word * 8, target.header[word]);
+        }
+        frame.write(32, target.header[4] as u16);
+        frame.write(ETHERNET_LEN + 1, outer.traffic_class);
+        frame.write(ETHERNET_LEN + 2, total.to_be());
+        frame.write(ETHERNET_LEN + 9, outer.inner_protocol);
+        frame.write(ETHERNET_LEN + 10, !fold(sum));
+    }
+}
+
+/// Fills in Ethernet and nothing but IPv6; the caller checked the room.
+#[inline(always)]
+pub fn write_plain_v6(frame: Frame, target: &Target, outer: &Outer) {
+    // RFC 6438: the flow label is all that routers can spread flows by.
+    let first = 6 << 28 | u32::from(outer.traffic_class) << 20 | outer.flow_label;
+    // SAFETY: the caller checked for ETHERNET_LEN + PLAIN_V6_LEN bytes.
+    unsafe {
+        for word in 0..6 {
+            frame.write(word * 8, target.header[word]);
+        }
+        frame.write(48, target.header[6] as u32);
+        frame.write(52, (target.header[6] >> 32) as u16);
+        frame.write(ETHERNET_LEN, first.to_be());
+        frame.write(ETHERNET_LEN + 4, outer.inner_len.to_be());
+        frame.write(ETHERNET_LEN + 6, outer.inner_protocol);
+    }
+}
+
 /// Makes the header's own source the last of its `hops` further hops: the packet comes back if
 /// nobody else wants it. The caller checked the room, and that there is one.
 #[inline(always)]
@@ -162,4 +203,5 @@ pub const fn fold(sum: u32) -> u16 {
 }
 
 const _: () = assert!(ETHERNET_LEN + OUTER_V4_LEN == 54 && ETHERNET_LEN + OUTER_V6_LEN == 74);
+const _: () = assert!(ETHERNET_LEN + PLAIN_V4_LEN == 34 && ETHERNET_LEN + PLAIN_V6_LEN == 54);
 const _: () = assert!(GUE_LEN == 12);

@@ -18,6 +18,7 @@ use crate::{
     maps::Generation,
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, Ip, TCP, UDP, ip_len},
     task::Task,
+    vlan,
 };
 
 #[inline(always)]
@@ -32,6 +33,7 @@ pub fn run(ctx: &XdpContext, served: &mut Served) -> Result<u32, Outcome> {
         ETHERTYPE_IPV6 if frame.has(ETHERNET_LEN + ip_len::<true>()) => {
             family::<true>(ctx, frame, served)
         }
+        vlan::ETHERTYPE_TAGGED => Ok(vlan::MET),
         _ => Ok(XDP_PASS),
     }
 }

@@ -1,5 +1,6 @@
 //! The data plane's programs: one XDP program for both roles of a node, a tc program that sends
-//! health checks the way traffic goes, and one that has backends offer smaller segments.
+//! health checks the way traffic goes, and two for backends: one has them offer smaller segments, one
+//! notes whom they answer.
 //!
 //! Which role a node plays is decided by its directory alone: a listener that is a service is
 //! balanced ([`edge`]), one that is the tunnel's end is taken out of the tunnel ([`decap`]), and
@@ -11,6 +12,7 @@
 #![no_std]
 #![no_main]
 
+mod answers;
 mod bfd;
 mod capture;
 mod decap;
@@ -31,6 +33,7 @@ mod socket;
 mod sources;
 mod syncookie;
 mod task;
+mod vlan;
 
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
@@ -45,7 +48,20 @@ use crate::capture::Served;
 #[xdp]
 #[inline(always)]
 pub fn isocast(ctx: XdpContext) -> u32 {
-    task::finish(ctx.ctx, arrive(ctx.ctx))
+    let mut verdict = arrive(ctx.ctx);
+    // Nearly every packet's way ends here.
+    if verdict <= vlan::ACTION {
+        return verdict;
+    }
+    let mut tag = vlan::NONE;
+    if verdict == vlan::MET {
+        tag = vlan::take_off(ctx.ctx);
+        if tag == vlan::NONE {
+            return xdp_action::XDP_PASS;
+        }
+        verdict = arrive(ctx.ctx);
+    }
+    vlan::put_on(ctx.ctx, task::finish(ctx.ctx, verdict), tag)
 }
 
 /// The verdict, or what is left to do. The stack that it needs is free again afterwards.
@@ -64,7 +80,7 @@ fn arrive(ctx: *mut xdp_md) -> u32 {
 fn settle(ctx: *mut xdp_md, served: Served, verdict: Result<u32, Outcome>) -> u32 {
     match verdict {
         Ok(action) => {
-            capture::leaves(ctx, served, UNDECIDED, action);
+            capture::leaves(ctx, served, UNDECIDED, action & vlan::ACTION);
             action
         }
         Err(reason) => {
@@ -93,6 +109,16 @@ pub fn isocast_probe(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn isocast_mss(ctx: TcContext) -> i32 {
     if let Err(reason) = mss::run(&ctx) {
+        maps::count(reason);
+    }
+    probe::TCX_NEXT
+}
+
+/// Notes which UDP flows a backend's own sockets answer. Leaves the packet to whatever comes next on
+/// the interface, whatever it finds.
+#[classifier]
+pub fn isocast_answers(ctx: TcContext) -> i32 {
+    if let Err(reason) = answers::run(&ctx) {
         maps::count(reason);
     }
     probe::TCX_NEXT

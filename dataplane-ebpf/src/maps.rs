@@ -2,15 +2,18 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray},
     helpers::generated::bpf_jiffies64,
     macros::btf_map,
 };
 use isocast_dataplane_common::{
-    Outcome, RingPlace, Slot, bfd,
+    Outcome, RingPlace, Slot,
+    answers::AnsweredFlow,
+    bfd,
     directory::{Entry, Key, Value},
     limits::{
-        CHAIN_POOL, DIRECTORY_BUCKETS, DIRECTORY_PLACES, RING_CHUNKS, SERVICE_POOL, TARGET_POOL,
+        ANSWERED_FLOWS, CHAIN_POOL, DIRECTORY_BUCKETS, DIRECTORY_PLACES, RING_CHUNKS, SERVICE_POOL,
+        TARGET_POOL,
     },
     outcome::OUTCOMES,
     tables::{
@@ -53,6 +56,9 @@ static OUTCOME_COUNTERS: PerCpuArray<u64, OUTCOMES> = PerCpuArray::new();
 /// What this CPU passed on lately.
 #[btf_map]
 static PASSED_ON: PerCpuArray<PassedOn, 1> = PerCpuArray::new();
+/// When this host last answered a UDP flow. On hosts that are no backends it has one place.
+#[btf_map]
+static ANSWERED: LruHashMap<AnsweredFlow, u64, ANSWERED_FLOWS> = LruHashMap::new();
 /// Until when the past has used up the pace of packet-too-big messages, in nanoseconds of the
 /// monotonic clock. Not pinned: a new program starts afresh.
 #[btf_map]
@@ -148,6 +154,18 @@ pub fn bfd_session(discriminator: u32) -> Option<&'static bfd::Session> {
 #[inline(always)]
 pub fn bfd_seen(discriminator: u32) -> Option<*mut bfd::Seen> {
     BFD_SEEN.get_ptr_mut(discriminator)
+}
+
+/// When this host last answered a flow, in nanoseconds of the monotonic clock.
+#[inline(always)]
+pub fn answered(flow: &AnsweredFlow) -> Option<*mut u64> {
+    ANSWERED.get_ptr_mut(flow)
+}
+
+/// Notes a flow's first answer. Where that fails, its next one is as good.
+#[inline(always)]
+pub fn note_answered(flow: &AnsweredFlow, now: u64) {
+    let _next_one = ANSWERED.insert(flow, now, 0);
 }
 
 #[inline(always)]

@@ -188,6 +188,8 @@ pub fn same(left: &Address, right: &Address) -> bool {
 
 #[inline(always)]
 unsafe fn read_address(frame: Frame, at: usize) -> Address {
+    // In two loads: hashes and keys take the words in pairs, as they lie in memory.
     // SAFETY: the caller's promise: 16 bytes.
-    unsafe { [frame.read(at), frame.read(at + 4), frame.read(at + 8), frame.read(at + 12)] }
+    let (high, low) = unsafe { (frame.read::<u64>(at), frame.read::<u64>(at + 8)) };
+    [high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]
 }

@@ -1,18 +1,21 @@
 //! Health checks travel as traffic does: the packets of a marked local socket go to one backend,
-//! in the tunnel, so that a check proves next hop, decapsulation, VIP and application.
+//! in the tunnel (or in nothing but IP, to a host without an agent), so that a check proves next hop, decapsulation, VIP and application.
 
 use aya_ebpf::{
     bindings::{
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
-    helpers::generated::{bpf_get_hash_recalc, bpf_redirect},
+    helpers::generated::{bpf_get_hash_recalc, bpf_redirect, bpf_skb_vlan_pop, bpf_skb_vlan_push},
     programs::TcContext,
 };
 use isocast_dataplane_common::{
     Outcome,
     directory::{Key, Space},
-    encap::{ETHERNET_LEN, FLAG_PROBE, OUTER_V4_LEN, OUTER_V6_LEN, entropy_port, tenant_word},
+    encap::{
+        ETHERNET_LEN, FLAG_PROBE, OUTER_V4_LEN, OUTER_V6_LEN, PLAIN_V4_LEN, PLAIN_V6_LEN,
+        entropy_port, tenant_word,
+    },
     tables::Target,
 };
 
@@ -20,6 +23,7 @@ use crate::{
     header::{self, Outer},
     maps::{self, Generation},
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, IPIP, IPV6, Ip, ip_len},
+    vlan,
 };
 
 pub const TC_ACT_SHOT: i32 = 2;
@@ -60,13 +64,26 @@ pub fn run(ctx: &TcContext) -> Result<i32, Outcome> {
         inner_len: ip.len,
         tenant: tenant_word(probe.tenant, FLAG_PROBE),
     };
-    if target.flags & Target::IPV6 != 0 {
-        let frame = room(ctx, OUTER_V6_LEN, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6)?;
-        header::write_v6(frame, target, &outer, 0);
-    } else {
-        let frame = room(ctx, OUTER_V4_LEN, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4)?;
-        header::write_v4(frame, target, &outer, 0);
+    const OVER_V4: u32 = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
+    const OVER_V6: u32 = BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
+    const UDP: u32 = BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
+    match (target.flags & Target::PLAIN != 0, target.flags & Target::IPV6 != 0) {
+        (false, false) => {
+            let frame = room(ctx, OUTER_V4_LEN, OVER_V4 | UDP)?;
+            header::write_v4(frame, target, &outer, 0);
+        }
+        (false, true) => {
+            let frame = room(ctx, OUTER_V6_LEN, OVER_V6 | UDP)?;
+            header::write_v6(frame, target, &outer, 0);
+        }
+        (true, false) => {
+            header::write_plain_v4(room(ctx, PLAIN_V4_LEN, OVER_V4)?, target, &outer);
+        }
+        (true, true) => {
+            header::write_plain_v6(room(ctx, PLAIN_V6_LEN, OVER_V6)?, target, &outer);
+        }
     }
+    retag(skb, target)?;
     maps::count(Outcome::ProbeSent);
     // Or the packet would be taken for a probe again where it is redirected to.
     ctx.set_mark(0);
@@ -76,6 +93,25 @@ pub fn run(ctx: &TcContext) -> Result<i32, Outcome> {
     }
     // SAFETY: no pointers are involved.
     Ok(unsafe { bpf_redirect(target.interface, 0) } as i32)
+}
+
+/// The packet has the tag of the route to the service, where that leads into a VLAN; it has to have the
+/// target's. The kernel keeps the tag beside the packet up to here.
+#[inline(always)]
+fn retag(skb: *mut __sk_buff, target: &Target) -> Result<(), Outcome> {
+    // SAFETY: the context is the kernel's; packet pointers are not used afterwards.
+    unsafe {
+        if (*skb).vlan_present != 0 && bpf_skb_vlan_pop(skb) != 0 {
+            return Err(Outcome::NoHeadroom);
+        }
+        let tag = Target::tag_of(target.flags);
+        if target.flags & Target::TAGGED != 0
+            && bpf_skb_vlan_push(skb, vlan::ETHERTYPE_TAGGED, tag) != 0
+        {
+            return Err(Outcome::NoHeadroom);
+        }
+    }
+    Ok(())
 }
 
 #[inline(always)]
@@ -89,9 +125,9 @@ fn inner<const V6: bool>(ctx: &TcContext) -> Result<Ip, Outcome> {
 }
 
 #[inline(always)]
-fn room(ctx: &TcContext, len: usize, family: u32) -> Result<Frame, Outcome> {
-    let flags = u64::from(family | BPF_F_ADJ_ROOM_ENCAP_L4_UDP);
-    ctx.adjust_room(len as i32, BPF_ADJ_ROOM_MAC, flags).map_err(|_| Outcome::NoHeadroom)?;
+fn room(ctx: &TcContext, len: usize, layers: u32) -> Result<Frame, Outcome> {
+    ctx.adjust_room(len as i32, BPF_ADJ_ROOM_MAC, layers.into())
+        .map_err(|_| Outcome::NoHeadroom)?;
     let frame = Frame { data: ctx.data(), end: ctx.data_end() };
     if !frame.has(ETHERNET_LEN + len) {
         return Err(Outcome::NoHeadroom);

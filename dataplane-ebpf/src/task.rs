@@ -16,7 +16,7 @@ use crate::{
     fragment, icmp,
     maps::Generation,
     packet::{Frame, Ip, ip_len},
-    settle, syncookie,
+    settle, syncookie, vlan,
 };
 
 /// Something to be done, by family.
@@ -109,6 +109,6 @@ fn header<const V6: bool>(frame: Frame) -> Result<Ip, Outcome> {
 
 #[inline(always)]
 fn answered(ctx: *mut xdp_md, served: Served, action: u32) -> u32 {
-    capture::leaves(ctx, served, UNDECIDED, action);
+    capture::leaves(ctx, served, UNDECIDED, action & vlan::ACTION);
     action
 }

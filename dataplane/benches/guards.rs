@@ -8,8 +8,8 @@ use std::{error::Error, net::IpAddr, path::PathBuf, process::ExitCode, thread};
 
 use ipnet::IpNet;
 use isocast_dataplane::{
-    Backend, BackendKey, Ceilings, ClusterSecret, Config, Dataplane, PacketRules, Protocol, Ring,
-    Roles, ServiceKey, ServicePolicy, SourceList, SourceRule, Tables, Vip, detach,
+    Backend, BackendKey, Ceilings, ClusterSecret, Config, Dataplane, Encap, PacketRules, Protocol,
+    Ring, Roles, ServiceKey, ServicePolicy, SourceList, SourceRule, Tables, Vip, detach,
 };
 use isocast_dataplane_common::{RING_SLOTS_MIN, Slot};
 use nix::sched::{CloneFlags, unshare};
@@ -93,10 +93,11 @@ fn tables(lists: usize, prefixes: usize, policy: &ServicePolicy) -> Result<Table
         service: ServiceKey("www".into()),
         rules: PacketRules::default(),
     });
-    tables
-        .edge
-        .backends
-        .push(Backend { key: BackendKey("here".into()), tunnel_address: HERE.parse()? });
+    tables.edge.backends.push(Backend {
+        key: BackendKey("here".into()),
+        tunnel_address: HERE.parse()?,
+        encap: Encap::Gue,
+    });
     tables.edge.rings.push(Ring::from_positions([Slot::settled(0); RING_SLOTS_MIN]));
     tables.edge.policies.insert(ServiceKey("www".into()), policy.clone());
     for list in 0..lists {

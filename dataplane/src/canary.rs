@@ -19,7 +19,7 @@ use crate::{
     directory::Entries,
     errors::OpenError,
     header::address_words,
-    maps::{MapFailure, failed, take},
+    maps::{ANSWERED, MapFailure, failed, take},
     plan::{Plan, is_by_address, listener, number_of},
     tables::{Protocol, Tables, Vip},
 };
@@ -100,6 +100,8 @@ impl Canary {
     ) -> Result<Self, OpenError> {
         let mut loader = EbpfLoader::new();
         loader.override_global(TIME_WAIT_EXPECTS_AT, &time_wait_expects_at, true);
+        // Its chains are empty, so nobody is asked whose a flow is.
+        loader.map_max_entries(ANSWERED, 1);
         for name in SHARED {
             loader.map_pin_path(name, dir.join(name));
         }

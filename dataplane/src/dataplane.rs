@@ -38,7 +38,9 @@ use crate::{
     keys::ClusterSecret,
     links::{LinkError, Links, Uplink},
     loopback::Loopback,
-    maps::{BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Taken, Targets, failed},
+    maps::{
+        ANSWERED, BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Taken, Targets, failed,
+    },
     netlink::interface_index,
     next_hops::{NextHopKeeper, NextHops, Wanted},
     pins,
@@ -85,6 +87,8 @@ pub enum Opened {
         /// The generation in force.
         generation: Generation,
     },
+    /// A predecessor with other maps, which forwards until the first [`Dataplane::apply`].
+    Succeeding,
 }
 
 /// Counts what was put in force; wraps.
@@ -118,8 +122,9 @@ pub struct Dataplane {
     links: Links,
     /// Held, not pinned: probes end with the process that sends them.
     _probe_links: Vec<OwnedFd>,
-    /// Likewise: without this process, backends' handshakes offer what the host's routes say.
-    _mss_links: Vec<OwnedFd>,
+    /// Likewise: without this process, backends' handshakes offer what the host's routes say, and
+    /// whom they answer is noted no more.
+    _backend_links: Vec<OwnedFd>,
     next_hops: NextHopKeeper,
     loopback: Loopback,
     generation: Generation,
@@ -166,6 +171,11 @@ impl Dataplane {
         for name in MAP_NAMES.into_iter().chain(guards::MAP_NAMES) {
             loader.map_pin_path(name, dir.join(name));
         }
+        if config.roles.backend {
+            loader.map_pin_path(ANSWERED, dir.join(ANSWERED));
+        } else {
+            loader.map_max_entries(ANSWERED, 1);
+        }
         for name in BFD_MAP_NAMES {
             loader.map_pin_path(name, bfd_dir.join(name));
         }
@@ -187,7 +197,8 @@ impl Dataplane {
             if of_role { attach(&mut ebpf, name, &config.uplinks) } else { Ok(Vec::new()) }
         };
         let probe_links = egress(config.roles.edge, PROBE_PROGRAM)?;
-        let mss_links = egress(config.roles.backend, MSS_PROGRAM)?;
+        let mut backend_links = egress(config.roles.backend, MSS_PROGRAM)?;
+        backend_links.extend(egress(config.roles.backend, ANSWERS_PROGRAM)?);
 
         let open_canary = || Canary::open(OBJECT, XDP_PROGRAM, &dir, time_wait_expects_at);
         let canary = config.roles.edge.then(open_canary);
@@ -201,7 +212,11 @@ impl Dataplane {
         let loopback = Loopback::open().map_err(OpenError::Netlink)?;
         let tick = ceilings::tick().map_err(OpenError::Ceilings)?;
         let pass_on_max = rates::in_a_tick(config.pass_on_per_second, tick);
-        let opened = if generation.0 == 0 { Opened::Fresh } else { Opened::Adopted { generation } };
+        let opened = match generation.0 {
+            0 if links.has_foreign() => Opened::Succeeding,
+            0 => Opened::Fresh,
+            _ => Opened::Adopted { generation },
+        };
         tracing::info!(?opened, dir = %dir.display(), "data plane opened");
         let dataplane = Self {
             config,
@@ -214,7 +229,7 @@ impl Dataplane {
             drops,
             links,
             _probe_links: probe_links,
-            _mss_links: mss_links,
+            _backend_links: backend_links,
             next_hops,
             loopback,
             generation,
@@ -410,7 +425,8 @@ impl Dataplane {
         let [tag, _] = self.config.cluster_secret.key_tags();
         let wanted = ledger.targets.iter().map(|(owner, &number)| {
             let destination = owner.address;
-            let template = header::target(destination, &self.config.tunnel_addresses, tag);
+            let own = &self.config.tunnel_addresses;
+            let template = header::target(destination, own, tag, owner.encap);
             (number, Wanted { destination, template })
         });
         wanted.collect()
@@ -489,6 +505,7 @@ pub fn detach(pin_dir: &Path) -> io::Result<()> {
 const XDP_PROGRAM: &str = "isocast";
 const PROBE_PROGRAM: &str = "isocast_probe";
 const MSS_PROGRAM: &str = "isocast_mss";
+const ANSWERS_PROGRAM: &str = "isocast_answers";
 
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
     ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
@@ -506,13 +523,15 @@ fn load_programs(ebpf: &mut Ebpf, roles: Roles) -> Result<(), ProgramError> {
     }
     if roles.backend {
         classifier(ebpf, MSS_PROGRAM)?.load()?;
+        classifier(ebpf, ANSWERS_PROGRAM)?.load()?;
     }
     Ok(())
 }
 
-/// What operators say of their uplinks, by name.
+/// What operators say of their uplinks, by name; the most there is where they say nothing.
 fn mtu_ceilings(uplinks: &[Uplink]) -> BTreeMap<String, u32> {
-    uplinks.iter().filter_map(|uplink| Some((uplink.interface.clone(), uplink.mtu?))).collect()
+    let ceiling = |uplink: &Uplink| (uplink.interface.clone(), uplink.mtu.unwrap_or(u32::MAX));
+    uplinks.iter().map(ceiling).collect()
 }
 
 /// Attaches a classifier at egress of all uplinks.
@@ -539,8 +558,10 @@ fn recover(
         ledger.services.insert(name.into(), number);
     }
     for (number, key) in maps.read_names(Numbered::Target)? {
-        let address = header::address_of(&targets.read(number)?.address);
-        ledger.targets.insert(TargetOwner { key: key.into(), address }, number);
+        let target = targets.read(number)?;
+        let (address, encap) =
+            (header::address_of(&target.address), header::encap_of(target.flags));
+        ledger.targets.insert(TargetOwner { key: key.into(), address, encap }, number);
     }
     for (key, value) in in_force {
         if key.is_in(Space::Listener) && value.tenant != Value::TUNNEL {

@@ -93,9 +93,9 @@ pub struct Choice {
     /// Who gets new flows.
     pub current: Option<Member>,
     /// Who may have flows of the slot besides, in turn: each gets a TCP packet within a connection
-    /// that the one before has no socket for.
+    /// that the one before has no socket for, and a datagram of a flow that it did not answer lately.
     pub further: Vec<Member>,
-    /// Whether it matters that this host has a socket for the flow.
+    /// Whether it matters that this host has a socket for the flow, or answered it lately.
     pub asks_for_socket: bool,
 }
 
@@ -130,15 +130,15 @@ pub struct OuterHeader {
     pub source: IpAddr,
     /// Outer destination.
     pub destination: IpAddr,
-    /// Outer UDP source port: the flow's entropy.
-    pub source_port: u16,
+    /// Outer UDP source port: the flow's entropy. Absent where the header is nothing but IP.
+    pub source_port: Option<u16>,
     /// Bytes before the packet, Ethernet apart.
     pub header_len: usize,
     /// Bytes of the whole IP packet.
     pub packet_len: usize,
     /// Who is asked in turn if the backend does not know the flow.
     pub further_hops: Vec<IpAddr>,
-    /// Packet flags of the tunnel header.
+    /// Packet flags of the tunnel header, if it has any.
     pub flags: u8,
 }
 
@@ -241,6 +241,7 @@ fn balance(
             let outer = Outer::of(question, hash, tenant, flags);
             let inner = frame.get(ETHERNET_LEN..).unwrap_or_default();
             let (header, frame) = outer.encapsulate(&target, &hops, inner);
+            let frame = tagged(frame, &target);
             End {
                 action: sent(&target, ingress),
                 outcome: Some(Outcome::Encapsulated),
@@ -260,7 +261,8 @@ struct Turn {
     target: Target,
     /// Who is asked in turn, after that.
     hops: Vec<Address>,
-    /// The last of them is this node, which has what is left of a closed connection.
+    /// The last of them is this node, which has what is left of a closed connection, or may have to
+    /// begin a flow.
     returns: bool,
     /// It is this node, and keeps the packet.
     delivered: bool,
@@ -281,8 +283,8 @@ impl Turn {
             delivered: is_here,
             asks_for_socket: false,
         };
-        // Only a TCP packet within a connection can be told to be a stranger's.
-        if slot.chain == NO_CHAIN || !question.is_within_connection() {
+        // What opens a TCP connection is nobody else's.
+        if slot.chain == NO_CHAIN || !question.may_be_anothers() {
             return Some(settled);
         }
         let chain = tables.chain(slot.chain)?;
@@ -292,10 +294,11 @@ impl Turn {
         }
         let asked = Self { asks_for_socket: true, ..settled };
         let (number, target) = (chain.first, tables.target(chain.first)?);
-        let returns = question.claim() == Claim::Closed;
+        let claim = question.claim();
+        let returns = claim == Claim::Closed || claim == Claim::None && question.is_datagram();
         // What is left of a closed connection is enough where nobody else can be asked.
         let cannot_ask = returns && target.flags & Target::READY == 0;
-        if question.claim() == Claim::Open || cannot_ask {
+        if claim == Claim::Open || cannot_ask {
             return Some(asked);
         }
         // The first further hop is sent to as a target of its own.
@@ -356,7 +359,7 @@ fn answered(
             action: sent(&way, ingress),
             outcome: Some(outcome),
             interface: Some(way.interface),
-            ..End::passed(answer(frame, &way))
+            ..End::passed(tagged(answer(frame, &way), &way))
         },
     }
 }
@@ -385,6 +388,17 @@ fn flow_hash(tables: &impl Lookup, question: &Question, by_address: bool) -> u64
     };
     let key = tables.root().flow_key;
     if question.source().is_ipv4() { flow.hash_v4(&key) } else { flow.hash_v6(&key) }
+}
+
+/// The frame with the tag that it leaves with, if its next hop is in a VLAN.
+fn tagged(mut frame: Vec<u8>, target: &Target) -> Vec<u8> {
+    const ETHERTYPE_TAGGED: [u8; 2] = [0x81, 0];
+    let ethertype = ETHERNET_LEN - 2;
+    if target.flags & Target::TAGGED != 0 && frame.len() >= ETHERNET_LEN {
+        let tag = Target::tag_of(target.flags).to_be_bytes();
+        frame.splice(ethertype..ethertype, ETHERTYPE_TAGGED.into_iter().chain(tag));
+    }
+    frame
 }
 
 fn sent(target: &Target, ingress: u32) -> Action {

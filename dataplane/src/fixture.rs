@@ -24,7 +24,7 @@ use crate::{
     errors::{ApplyError, OpenError},
     header::NextHop,
     keys::ClusterSecret,
-    tables::{Backend, BackendKey, PacketRules, Protocol, Ring, ServiceKey, Tables, Vip},
+    tables::{Backend, BackendKey, Encap, PacketRules, Protocol, Ring, ServiceKey, Tables, Vip},
 };
 
 /// Address of the service that packets are sent to.
@@ -122,7 +122,11 @@ pub fn services(services: usize, backends: usize) -> Tables {
     let hosts: Vec<_> = (0..backends.min(BACKENDS_MAX)).map(backend_address).collect();
     for (n, host) in hosts.iter().enumerate() {
         let key = BackendKey(format!("backend-{n}").into());
-        tables.edge.backends.push(Backend { key, tunnel_address: (*host).into() });
+        tables.edge.backends.push(Backend {
+            key,
+            tunnel_address: (*host).into(),
+            encap: Encap::Gue,
+        });
     }
     for n in 0..services {
         let name = format!("service-{n}");
@@ -185,6 +189,7 @@ const fn secret() -> ClusterSecret {
 
 /// Test runs arrive by the loopback interface, which is the first of every namespace.
 const HERE: NextHop = NextHop {
+    vlan: None,
     interface: 1,
     source_mac: [2, 0, 0, 0, 0, 1],
     destination_mac: [2, 0, 0, 0, 0, 2],

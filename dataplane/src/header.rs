@@ -4,9 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use isocast_dataplane_common::{
     directory::{Address, mapped},
-    encap::{ETHERNET_LEN, OVERHEAD_V4, OVERHEAD_V6, PORT, UDP_LEN, hlen},
+    encap::{
+        ETHERNET_LEN, OVERHEAD_V4, OVERHEAD_V6, PLAIN_V4_LEN, PLAIN_V6_LEN, PORT, UDP_LEN, hlen,
+    },
     tables::Target,
 };
+
+use crate::tables::Encap;
+
+const UDP: u8 = 17;
 
 /// Six bytes of a link-layer address.
 pub type MacAddress = [u8; 6];
@@ -22,12 +28,19 @@ pub struct NextHop {
     pub destination_mac: MacAddress,
     /// Longest IP packet that fits: the route's MTU, at most the interface's.
     pub mtu: u32,
+    /// The 802.1Q tag that packets leave with.
+    pub vlan: Option<u16>,
 }
 
 impl NextHop {
     /// This node itself: nothing is sent.
-    pub const HERE: Self =
-        Self { interface: 0, source_mac: [0; 6], destination_mac: [0; 6], mtu: u32::MAX };
+    pub const HERE: Self = Self {
+        interface: 0,
+        source_mac: [0; 6],
+        destination_mac: [0; 6],
+        mtu: u32::MAX,
+        vlan: None,
+    };
 }
 
 /// Addresses of a tunnel, of one family.
@@ -44,6 +57,7 @@ pub(crate) fn target(
     destination: IpAddr,
     own_addresses: &[IpAddr],
     key_tag: u32,
+    encap: Encap,
 ) -> Option<Target> {
     let ends = own_addresses.iter().find_map(|&source| match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => Some(Ends::V4 { source, destination }),
@@ -52,7 +66,11 @@ pub(crate) fn target(
     })?;
     let mut header = Vec::with_capacity(96);
     header.extend([0; ETHERNET_LEN - 2]);
-    let mut flags = 0;
+    // The packet says which family it is, where nothing else stands between.
+    let (mut flags, protocol) = match encap {
+        Encap::Gue => (0, UDP),
+        Encap::Ip => (Target::PLAIN, 0),
+    };
     let mut ipv4_sum = 0;
     match ends {
         Ends::V4 { source, destination } => {
@@ -61,7 +79,7 @@ pub(crate) fn target(
             header.extend(0x0800_u16.to_be_bytes());
             header.extend([0x45, 0, 0, 0, 0, 0]);
             header.extend(DONT_FRAGMENT);
-            header.extend([TTL, 17, 0, 0]);
+            header.extend([TTL, protocol, 0, 0]);
             header.extend(source.octets());
             header.extend(destination.octets());
             ipv4_sum = sum(header.get(ETHERNET_LEN..).unwrap_or_default());
@@ -70,16 +88,18 @@ pub(crate) fn target(
             const HOP_LIMIT: u8 = 64;
             flags |= Target::IPV6;
             header.extend(0x86dd_u16.to_be_bytes());
-            header.extend([0x60, 0, 0, 0, 0, 0, 17, HOP_LIMIT]);
+            header.extend([0x60, 0, 0, 0, 0, 0, protocol, HOP_LIMIT]);
             header.extend(source.octets());
             header.extend(destination.octets());
         }
     }
-    let mut udp = [0; UDP_LEN];
-    udp[2..4].copy_from_slice(&PORT.to_be_bytes());
-    header.extend(udp);
-    header.extend([hlen(0), 0, 0, 0, 0, 0, 0, 0]);
-    header.extend(key_tag.to_ne_bytes());
+    if encap == Encap::Gue {
+        let mut udp = [0; UDP_LEN];
+        udp[2..4].copy_from_slice(&PORT.to_be_bytes());
+        header.extend(udp);
+        header.extend([hlen(0), 0, 0, 0, 0, 0, 0, 0]);
+        header.extend(key_tag.to_ne_bytes());
+    }
     if own_addresses.contains(&destination) {
         flags |= Target::LOCAL;
     }
@@ -97,9 +117,9 @@ pub(crate) fn target(
 
 /// Writes what is known of the next hop into a target.
 pub(crate) fn set_next_hop(target: &mut Target, next_hop: Option<&NextHop>) {
-    target.flags &= !Target::READY;
+    target.flags &= !(Target::READY | Target::TAG);
     let Some(next_hop) = next_hop else { return };
-    target.flags |= Target::READY;
+    target.flags |= Target::READY | next_hop.vlan.map_or(0, Target::tag);
     target.interface = next_hop.interface;
     target.room = room(target.flags, next_hop.mtu);
     let [first, second, ..] = &mut target.header;
@@ -113,8 +133,18 @@ pub(crate) fn set_next_hop(target: &mut Target, next_hop: Option<&NextHop>) {
 /// What is left for an inner packet: the longest chain of further hops is always allowed for, so
 /// that what fits a slot at rest fits it in transition.
 fn room(flags: u32, mtu: u32) -> u32 {
-    let overhead = if flags & Target::IPV6 == 0 { OVERHEAD_V4 } else { OVERHEAD_V6 };
+    let overhead = match (encap_of(flags), flags & Target::IPV6 != 0) {
+        (Encap::Gue, false) => OVERHEAD_V4,
+        (Encap::Gue, true) => OVERHEAD_V6,
+        (Encap::Ip, false) => PLAIN_V4_LEN,
+        (Encap::Ip, true) => PLAIN_V6_LEN,
+    };
     mtu.saturating_sub(u32::try_from(overhead).unwrap_or(u32::MAX))
+}
+
+/// What a target with these flags is sent its packets in.
+pub(crate) const fn encap_of(flags: u32) -> Encap {
+    if flags & Target::PLAIN == 0 { Encap::Gue } else { Encap::Ip }
 }
 
 /// An address as the kernel's tables hold it.
@@ -167,33 +197,40 @@ mod tests {
     fn outer_family_is_the_destinations() {
         let own = [address("10.0.0.1"), address("2001:db8::1")];
 
-        let v4 = target(address("10.0.0.2"), &own, 0).expect("v4");
-        let v6 = target(address("2001:db8::2"), &own, 0).expect("v6");
+        let v4 = target(address("10.0.0.2"), &own, 0, Encap::Gue).expect("v4");
+        let v6 = target(address("2001:db8::2"), &own, 0, Encap::Ip).expect("v6");
 
         assert_eq!(v4.flags & Target::IPV6, 0);
         assert_eq!(v6.flags & Target::IPV6, Target::IPV6);
-        assert!(target(address("2001:db8::2"), &own[..1], 0).is_none());
+        assert!(target(address("2001:db8::2"), &own[..1], 0, Encap::Gue).is_none());
     }
 
     #[test]
     fn own_address_is_local() {
         let own = [address("10.0.0.1")];
 
-        assert_eq!(target(own[0], &own, 0).expect("target").flags, Target::LOCAL);
+        assert_eq!(target(own[0], &own, 0, Encap::Gue).expect("target").flags, Target::LOCAL);
     }
 
     #[test]
     fn room_is_what_the_outer_header_with_a_chain_of_further_hops_leaves() {
         let own = [address("10.0.0.1"), address("2001:db8::1")];
-        let next_hop =
-            |mtu| NextHop { interface: 3, source_mac: [1; 6], destination_mac: [2; 6], mtu };
-        for (destination, mtu, room) in [
-            ("10.0.0.2", 1500, 1448),
-            ("2001:db8::2", 1500, 1392),
-            ("10.0.0.2", 51, 0),
-            ("2001:db8::2", u32::MAX, u32::MAX - 108),
+        let next_hop = |mtu| NextHop {
+            interface: 3,
+            source_mac: [1; 6],
+            destination_mac: [2; 6],
+            mtu,
+            vlan: None,
+        };
+        for (destination, encap, mtu, room) in [
+            ("10.0.0.2", Encap::Gue, 1500, 1448),
+            ("2001:db8::2", Encap::Gue, 1500, 1392),
+            ("10.0.0.2", Encap::Gue, 51, 0),
+            ("2001:db8::2", Encap::Gue, u32::MAX, u32::MAX - 108),
+            ("10.0.0.2", Encap::Ip, 1500, 1480),
+            ("2001:db8::2", Encap::Ip, 1500, 1460),
         ] {
-            let mut target = target(address(destination), &own, 0).expect("target");
+            let mut target = target(address(destination), &own, 0, encap).expect("target");
             set_next_hop(&mut target, Some(&next_hop(mtu)));
             assert_eq!(target.room, room, "{destination} {mtu}");
         }
@@ -201,16 +238,26 @@ mod tests {
 
     #[test]
     fn next_hop_comes_and_goes_without_touching_the_rest() {
-        let mut target = target(address("10.0.0.2"), &[address("10.0.0.1")], 7).expect("target");
+        let own = [address("10.0.0.1")];
+        let mut target = target(address("10.0.0.2"), &own, 7, Encap::Gue).expect("target");
         let before = target;
-        let next_hop =
-            NextHop { interface: 3, source_mac: [1; 6], destination_mac: [2; 6], mtu: 1500 };
+        let next_hop = NextHop {
+            interface: 3,
+            source_mac: [1; 6],
+            destination_mac: [2; 6],
+            mtu: 1500,
+            vlan: None,
+        };
 
         set_next_hop(&mut target, Some(&next_hop));
         assert_eq!(target.flags, Target::READY);
         assert_eq!(target.header[0].to_ne_bytes(), [2, 2, 2, 2, 2, 2, 1, 1]);
         assert_eq!(target.header[1].to_ne_bytes(), [1, 1, 1, 1, 8, 0, 0x45, 0]);
         assert_eq!(target.header[2..], before.header[2..]);
+
+        set_next_hop(&mut target, Some(&NextHop { vlan: Some(100), ..next_hop }));
+        assert_eq!(target.flags & Target::TAGGED, Target::TAGGED);
+        assert_eq!(Target::tag_of(target.flags), 100);
 
         set_next_hop(&mut target, None);
         assert_eq!(target.flags, 0);

@@ -129,7 +129,11 @@ fn level(explained: &Explained, traced: &Traced, before: &Counters, after: &Coun
         of(before) != of(after)
     };
     if traced.action == Action::Drop && is_let_in {
+        // To a host without an agent, which would answer by no cookie.
+        let over = before.outcomes.get(&Outcome::OverFlowRate);
+        let is_unanswerable = after.outcomes.get(&Outcome::OverFlowRate) != over;
         let reasons = [
+            (guard.may_challenge && is_unanswerable, Outcome::OverFlowRate),
             (guard.ceilings.is_some() && counted(|it| it.flows), Outcome::OverFlowRate),
             (guard.ceilings.is_some() && counted(|it| it.packets), Outcome::OverPacketRate),
             (guard.tenant.is_some() && counted(|it| it.tenant), Outcome::OverTenantRate),

@@ -66,7 +66,7 @@ pub use self::{
     policy::{Ceilings, ServicePolicy, SourceList, SourceRule},
     preflight::{Need, preflight},
     tables::{
-        Accept, Backend, BackendKey, DecapTables, EdgeTables, Fragments, PacketRules, Probe,
+        Accept, Backend, BackendKey, DecapTables, EdgeTables, Encap, Fragments, PacketRules, Probe,
         Protocol, Ring, ServiceKey, Tables, Vip,
     },
     trace::{Action, Traced},

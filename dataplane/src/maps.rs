@@ -35,6 +35,9 @@ pub(crate) const MAP_NAMES: [&str; 12] = [
     "OUTCOME_COUNTERS",
 ];
 
+/// Which UDP flows a backend answers: pinned, so that a restart forgets none.
+pub(crate) const ANSWERED: &str = "ANSWERED";
+
 /// Names of the maps of BFD, which have a folder of their own: see [`crate::pins`].
 pub(crate) const BFD_MAP_NAMES: [&str; 2] = [BFD_SESSIONS, BFD_SEEN];
 pub(crate) const BFD_SESSIONS: &str = "BFD_SESSIONS";

@@ -12,7 +12,9 @@ use std::{
 };
 
 use isocast_dataplane_common::{
-    Outcome, bfd, directory, limits, policy,
+    Outcome,
+    answers::AnsweredFlow,
+    bfd, directory, limits, policy,
     slot::RING_SLOTS_MIN,
     tables::{Chain, Counter, Name, RingLine, Root, Target},
 };
@@ -34,6 +36,7 @@ pub(crate) fn layout_dir(pin_dir: &Path) -> PathBuf {
         [size_of::<Root>(), size_of::<Target>(), limits::TARGET_POOL],
         [size_of::<RingLine>(), RING_SLOTS_MIN, limits::RING_BLOCK_POOL, limits::BLOCKS_PER_CHUNK],
         [size_of::<Chain>(), limits::CHAIN_POOL],
+        [size_of::<AnsweredFlow>(), limits::ANSWERED_FLOWS],
         [size_of::<Name>(), size_of::<Counter>(), limits::SERVICE_POOL],
         [size_of::<policy::Policy>(), size_of::<policy::SourceKey>(), policy::SOURCE_POOL],
         [size_of::<policy::Rates>(), size_of::<policy::Levels>(), size_of::<policy::Refused>()],

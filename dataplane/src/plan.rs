@@ -35,7 +35,7 @@ use crate::{
     directory::Entries,
     guards::is_guarded,
     header::address_words,
-    tables::{Fragments, Protocol, Tables, Vip},
+    tables::{Backend, Encap, Fragments, Probe, Protocol, Tables, Vip},
 };
 
 /// Who has a target number: a backend by its key, or, with an empty key, any node by its address.
@@ -43,11 +43,22 @@ use crate::{
 pub(crate) struct TargetOwner {
     pub(crate) key: Arc<str>,
     pub(crate) address: IpAddr,
+    pub(crate) encap: Encap,
 }
 
 impl TargetOwner {
+    /// A node with an agent.
     pub(crate) fn node(address: IpAddr) -> Self {
-        Self { key: "".into(), address }
+        Self { key: "".into(), address, encap: Encap::Gue }
+    }
+
+    fn probed(probe: &Probe) -> Self {
+        Self { encap: probe.encap, ..Self::node(probe.tunnel_address) }
+    }
+
+    fn backend(backend: &Backend) -> Self {
+        let Backend { key, tunnel_address, encap } = backend;
+        Self { key: key.0.clone(), address: *tunnel_address, encap: *encap }
     }
 }
 
@@ -135,14 +146,10 @@ pub(crate) fn plan(
     let services = number(services, &in_force.services, 0, SERVICE_POOL);
     let services = services.ok_or_else(|| too_many("services", edge.vips.len(), MAX_SERVICES))?;
 
-    let backends = edge
-        .backends
-        .iter()
-        .map(|backend| TargetOwner { key: backend.key.0.clone(), address: backend.tunnel_address });
-    let nodes = (decap.sources.iter().copied())
-        .chain(edge.probes.iter().map(|probe| probe.tunnel_address))
-        .map(TargetOwner::node);
-    let owners: BTreeSet<_> = backends.chain(nodes).collect();
+    let backends = edge.backends.iter().map(TargetOwner::backend);
+    let sources = decap.sources.iter().copied().map(TargetOwner::node);
+    let probed = edge.probes.iter().map(TargetOwner::probed);
+    let owners: BTreeSet<_> = backends.chain(sources).chain(probed).collect();
     let count = owners.len();
     let targets = number(owners, &in_force.targets, FIRST_TARGET, TARGET_POOL);
     let targets = targets.ok_or_else(|| too_many("tunnel addresses", count, MAX_TARGETS))?;
@@ -232,8 +239,7 @@ fn entries(
     node: Node<'_>,
 ) -> Result<Entries, TablesError> {
     let mut entries = Entries::new();
-    let node_target =
-        |address| ledger.targets.get(&TargetOwner::node(address)).copied().unwrap_or(NO_BACKEND);
+    let target_of = |owner| ledger.targets.get(&owner).copied().unwrap_or(NO_BACKEND);
     if node.decapsulates {
         let port = encap::PORT.to_be();
         for &address in node.tunnel_addresses {
@@ -260,7 +266,8 @@ fn entries(
     entries.extend(fragment_entries(&entries, &tables.edge.vips));
     for &source in &tables.decap.sources {
         let key = Key::new(Space::Source, &address_words(source), 0, 0, 0);
-        entries.insert(key, Value { index: node_target(source), ..Value::default() });
+        entries
+            .insert(key, Value { index: target_of(TargetOwner::node(source)), ..Value::default() });
     }
     for accept in &tables.decap.accepts {
         let address = address_words(accept.address);
@@ -268,6 +275,9 @@ fn entries(
         let port = accept.port.to_be();
         let key = Key::new(Space::Accept, &address, accept.tenant, protocol, port);
         entries.insert(key, Value::default());
+        if accept.protocol == Protocol::Udp {
+            entries.insert(Key::new(Space::Answers, &address, 0, protocol, port), Value::default());
+        }
         if accept.rules.fragments == Fragments::Hash {
             let key = Key::new(Space::AcceptFragments, &address, accept.tenant, protocol, 0);
             entries.insert(key, Value::default());
@@ -278,7 +288,7 @@ fn entries(
             return Err(TablesError::OutOfRange { what: "mark 0 of a probe".to_owned() });
         }
         let key = Key::new(Space::Probe, &[0; 4], probe.mark, 0, 0);
-        let index = node_target(probe.tunnel_address);
+        let index = target_of(TargetOwner::probed(probe));
         let value = Value { index, service: 0, tenant: probe.tenant };
         if entries.insert(key, value).is_some_and(|other| other != value) {
             return Err(TablesError::Duplicate { what: format!("mark {} of a probe", probe.mark) });
@@ -413,6 +423,7 @@ mod tests {
         let backends = (0..backends).map(|n| Backend {
             key: BackendKey(format!("b{n}").into()),
             tunnel_address: address(10, n + 2),
+            encap: Encap::Gue,
         });
         let edge = EdgeTables {
             vips: vips.collect(),
@@ -463,7 +474,12 @@ mod tests {
         let mut slots = tables(1, 1);
         slots.edge.rings[0].slots = Arc::new([Slot::EMPTY; 8]);
         let mut mark = tables(1, 1);
-        mark.edge.probes.push(Probe { mark: 0, tenant: 1, tunnel_address: address(10, 9) });
+        mark.edge.probes.push(Probe {
+            mark: 0,
+            tenant: 1,
+            tunnel_address: address(10, 9),
+            encap: Encap::Gue,
+        });
         for tables in [tenant, slots, mark] {
             assert!(matches!(refusal(&tables), TablesError::OutOfRange { .. }));
         }
@@ -511,7 +527,8 @@ mod tests {
     fn one_mark_stands_for_one_target() {
         let mut tables = tables(1, 1);
         for n in [1, 2] {
-            let probe = Probe { mark: 7, tenant: 1, tunnel_address: address(10, n + 100) };
+            let tunnel_address = address(10, n + 100);
+            let probe = Probe { mark: 7, tenant: 1, tunnel_address, encap: Encap::Gue };
             tables.edge.probes.push(probe);
         }
         assert!(matches!(refusal(&tables), TablesError::Duplicate { .. }));

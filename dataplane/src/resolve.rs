@@ -11,7 +11,7 @@ use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_REPLACE},
     packet_route::{
         RouteNetlinkMessage,
-        link::{LinkAttribute, LinkMessage},
+        link::{InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol},
         neighbour::{
             NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
         },
@@ -28,7 +28,7 @@ use crate::{
 /// Looks up next hops, and sees to it that their neighbours stay known.
 pub(crate) struct Resolver {
     netlink: Netlink,
-    /// Longest packets by interface, where that is less than the interface takes.
+    /// Longest packets of the uplinks, which may be less than the interface takes.
     mtu_ceilings: BTreeMap<String, u32>,
     /// When the kernel was last asked to look for a neighbour.
     solicited: BTreeMap<(u32, IpAddr), Instant>,
@@ -39,6 +39,10 @@ pub(crate) struct Resolver {
 struct Interface {
     mac: MacAddress,
     mtu: u32,
+    /// What its packets leave by: itself, or the interface that a VLAN is on.
+    leaves_by: u32,
+    /// The tag of a VLAN.
+    vlan: Option<u16>,
 }
 
 /// Where a route leads.
@@ -128,24 +132,14 @@ impl Resolver {
         let links = self.netlink.request(message, 0, Answer::Dump)?;
         let interfaces = links.into_iter().filter_map(|message| {
             let RouteNetlinkMessage::NewLink(link) = message else { return None };
-            let (mut mac, mut mtu, mut ceiling) = (None, None, u32::MAX);
-            for attribute in &link.attributes {
-                match attribute {
-                    LinkAttribute::Address(address) => {
-                        mac = MacAddress::try_from(address.as_slice()).ok();
-                    }
-                    LinkAttribute::Mtu(own) => mtu = Some(*own),
-                    LinkAttribute::IfName(name) => {
-                        ceiling = self.mtu_ceilings.get(name).copied().unwrap_or(u32::MAX);
-                    }
-                    _ => {}
-                }
-            }
-            let interface = Interface { mac: mac?, mtu: mtu?.min(ceiling) };
-            // The loopback has an address too, of zeros.
-            (interface.mac != [0; 6]).then_some((link.header.index, interface))
+            Some((link.header.index, read_interface(&link, &self.mtu_ceilings)?))
         });
-        Ok(interfaces.collect())
+        let mut interfaces: BTreeMap<u32, Interface> = interfaces.collect();
+        // A VLAN on a VLAN has two tags, which no packet leaves with here.
+        let vlans = interfaces.iter().filter(|(_, it)| it.vlan.is_some());
+        let vlans: BTreeSet<u32> = vlans.map(|(index, _)| *index).collect();
+        interfaces.retain(|_, it| it.vlan.is_none() || !vlans.contains(&it.leaves_by));
+        Ok(interfaces)
     }
 
     fn neighbours(&mut self) -> io::Result<Neighbours> {
@@ -190,6 +184,59 @@ impl Resolver {
     }
 }
 
+/// An Ethernet interface, or a VLAN on one.
+fn read_interface(link: &LinkMessage, mtu_ceilings: &BTreeMap<String, u32>) -> Option<Interface> {
+    let (mut mac, mut mtu, mut ceiling) = (None, None, u32::MAX);
+    let (mut below, mut vlan, mut is_uplink) = (None, None, false);
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::Address(address) => {
+                mac = MacAddress::try_from(address.as_slice()).ok();
+            }
+            LinkAttribute::Mtu(own) => mtu = Some(*own),
+            LinkAttribute::IfName(name) => {
+                let uplink = mtu_ceilings.get(name);
+                (is_uplink, ceiling) = (uplink.is_some(), uplink.copied().unwrap_or(u32::MAX));
+            }
+            LinkAttribute::Link(index) => below = Some(*index),
+            LinkAttribute::LinkInfo(info) => vlan = info.iter().find_map(tag_of),
+            _ => {}
+        }
+    }
+    // Where the programs run on the VLAN itself, they see no tags, and its device puts them on.
+    let vlan = vlan.filter(|_| !is_uplink);
+    let leaves_by = match vlan {
+        // Another protocol's tag is not ours to put on.
+        Some(Tag { protocol, .. }) if protocol != VlanProtocol::Ieee8021Q => return None,
+        Some(_) => below?,
+        None => link.header.index,
+    };
+    let vlan = vlan.map(|tag| tag.id);
+    let interface = Interface { mac: mac?, mtu: mtu?.min(ceiling), leaves_by, vlan };
+    // The loopback has an address too, of zeros.
+    (interface.mac != [0; 6]).then_some(interface)
+}
+
+/// What a VLAN's packets are tagged with.
+#[derive(Clone, Copy)]
+struct Tag {
+    id: u16,
+    protocol: VlanProtocol,
+}
+
+fn tag_of(info: &LinkInfo) -> Option<Tag> {
+    let LinkInfo::Data(InfoData::Vlan(attributes)) = info else { return None };
+    let id = attributes.iter().find_map(|attribute| match attribute {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })?;
+    let protocol = attributes.iter().find_map(|attribute| match attribute {
+        InfoVlan::Protocol(protocol) => Some(*protocol),
+        _ => None,
+    });
+    Some(Tag { id, protocol: protocol.unwrap_or(VlanProtocol::Ieee8021Q) })
+}
+
 fn next_hop(
     way: &Way,
     interfaces: &BTreeMap<u32, Interface>,
@@ -199,10 +246,11 @@ fn next_hop(
     let neighbour = neighbours.get(&(way.interface, way.gateway));
     let mac = neighbour.and_then(|neighbour| neighbour.mac);
     Ok(NextHop {
-        interface: way.interface,
+        interface: interface.leaves_by,
         source_mac: interface.mac,
         destination_mac: mac.ok_or(Unresolved::Neighbour(way.gateway))?,
         mtu: way.mtu.unwrap_or(u32::MAX).min(interface.mtu),
+        vlan: interface.vlan,
     })
 }
 
@@ -279,4 +327,43 @@ fn is_unreachable(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, below: u32, vlan: Option<(u16, VlanProtocol)>) -> LinkMessage {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes = vec![
+            LinkAttribute::IfName(format!("eth0.{index}")),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]),
+            LinkAttribute::Mtu(1500),
+            LinkAttribute::Link(below),
+        ];
+        if let Some((id, protocol)) = vlan {
+            let data = vec![InfoVlan::Id(id), InfoVlan::Protocol(protocol)];
+            let info = LinkInfo::Data(InfoData::Vlan(data));
+            link.attributes.push(LinkAttribute::LinkInfo(vec![info]));
+        }
+        link
+    }
+
+    #[test]
+    fn packets_to_a_vlan_leave_by_the_interface_below_with_its_tag() {
+        let none = BTreeMap::new();
+        let q = VlanProtocol::Ieee8021Q;
+        let vlan = read_interface(&link(7, 3, Some((100, q))), &none).expect("an interface");
+        assert_eq!((vlan.leaves_by, vlan.vlan), (3, Some(100)));
+        // A veth has an interface below too, in a way.
+        let veth = read_interface(&link(7, 3, None), &none).expect("an interface");
+        assert_eq!((veth.leaves_by, veth.vlan), (7, None));
+        let service_tag = link(7, 3, Some((100, VlanProtocol::Ieee8021Ad)));
+        assert!(read_interface(&service_tag, &none).is_none());
+        // Unless the programs run on the VLAN itself.
+        let uplink = BTreeMap::from([("eth0.7".to_owned(), 1400)]);
+        let vlan = read_interface(&link(7, 3, Some((100, q))), &uplink).expect("an interface");
+        assert_eq!((vlan.leaves_by, vlan.vlan, vlan.mtu), (7, None, 1400));
+    }
 }

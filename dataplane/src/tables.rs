@@ -47,6 +47,19 @@ pub struct Probe {
     pub tenant: u32,
     /// Outer destination.
     pub tunnel_address: IpAddr,
+    /// What the backend takes the packets out of.
+    pub encap: Encap,
+}
+
+/// What packets to a host are put into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Encap {
+    /// The tunnel of agents, with tenant, key tag and further hops.
+    #[default]
+    Gue,
+    /// An IP header and nothing else, for a host without an agent. It is not asked whose a flow is,
+    /// and asks nobody: such a host is left out of chains, and its slots have none.
+    Ip,
 }
 
 /// One (address, protocol, port) that tenants' clients connect to.
@@ -158,6 +171,8 @@ pub struct Backend {
     pub key: BackendKey,
     /// Outer destination; its family is the outer family.
     pub tunnel_address: IpAddr,
+    /// What it takes its packets out of.
+    pub encap: Encap,
 }
 
 /// Transport protocols that are balanced.

@@ -1,6 +1,6 @@
 //! `isocast-agent run`: wires feed, runtime and endpoints together and waits for a signal.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
@@ -14,7 +14,8 @@ use crate::{
     model::Limits,
     options::{LogFormat, RunOptions},
     runtime::{Feed, Runtime, Setup},
-    sync, telemetry,
+    sync::{self, StateDir},
+    telemetry,
 };
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -29,7 +30,7 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
 
 async fn serve(options: RunOptions) -> anyhow::Result<()> {
     let sync_metrics = sync::Metrics::default();
-    let (feed, channel) = feed(&options, &sync_metrics)?;
+    let (feed, channel) = feed(&options, &sync_metrics).await?;
     let setup = Setup {
         feed,
         bpffs: options.bpffs,
@@ -91,7 +92,7 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
 }
 
 /// The configured source of configurations; with a controller, also the channel to be run.
-fn feed(
+async fn feed(
     options: &RunOptions,
     metrics: &sync::Metrics,
 ) -> anyhow::Result<(Feed, Option<sync::Sync>)> {
@@ -102,11 +103,12 @@ fn feed(
     let (Some(controller), Some(node)) = (&options.controller, &options.node) else {
         anyhow::bail!("--controller and --node, or --config, are required");
     };
+    let state = StateDir::open_once_free(&options.state, SUCCESSION).await;
     let (handle, channel) = sync::start(
         sync::Options {
             controller: controller.clone(),
             node: node.clone(),
-            state_dir: options.state.clone(),
+            state_dir: state.with_context(|| in_dir(&options.state))?,
             join_token_file: options.join_token_file.clone(),
             agent_version: env!("CARGO_PKG_VERSION").into(),
         },
@@ -115,6 +117,9 @@ fn feed(
     .with_context(|| in_dir(&options.state))?;
     Ok((Feed::channel(handle), Some(channel)))
 }
+
+/// How long a predecessor may take to be gone.
+const SUCCESSION: Duration = Duration::from_secs(10);
 
 fn in_dir(dir: &Path) -> String {
     format!("state directory {}", dir.display())

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use isocast_dataplane::Encap;
+
 use super::Pace;
 use crate::model::{Backend, Check, MidFlowMove, NodeModel, OnNoLocalBackend, Service, Uid};
 
@@ -28,8 +30,8 @@ pub struct TargetId {
 pub struct Target {
     /// The service's address and the check's port.
     pub address: SocketAddr,
-    /// Where the data plane sends the probe; `None`: the backend is this very host.
-    pub tunnel: Option<IpAddr>,
+    /// Where the data plane sends the probe, and in what; `None`: the backend is this very host.
+    pub tunnel: Option<(IpAddr, Encap)>,
     /// Isolation domain of the service.
     pub tenant: u32,
     /// What is asked.
@@ -71,7 +73,7 @@ fn target(model: &NodeModel, service: &Service, backend: &Backend) -> Option<(Ta
     let health = &service.health;
     let target = Target {
         address: SocketAddr::new(*service.addresses.first()?, health.port),
-        tunnel: (backend.node != model.name).then_some(backend.tunnel_address),
+        tunnel: (backend.node != model.name).then(|| (backend.tunnel_address, backend.encap())),
         tenant: service.tenant,
         check: health.check.clone(),
         timeout: health.timeout,

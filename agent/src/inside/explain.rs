@@ -147,11 +147,12 @@ fn slot_says(query: &FlowQuery, slot: &SlotView) -> String {
         says += &format!(", then {} at {}", called(hop), hop.address);
     }
     if !slot.further.is_empty() {
-        let is_within = query.protocol == FlowProtocol::Tcp && !query.syn;
-        says += if is_within {
-            "; each only if the host before it has no socket for the flow"
-        } else {
-            "; none of them for this packet: it is not of TCP within a connection"
+        says += match query.protocol {
+            FlowProtocol::Tcp if query.syn => {
+                "; none of them for this packet: it opens a connection"
+            }
+            FlowProtocol::Tcp => "; each only if the host before it has no socket for the flow",
+            _ => "; each only if the host before it did not answer the flow within two minutes",
         };
     }
     says
@@ -159,9 +160,13 @@ fn slot_says(query: &FlowQuery, slot: &SlotView) -> String {
 
 fn outer_says(outer: &OuterView) -> String {
     let OuterView { source, destination, source_port, header_bytes, packet_bytes, .. } = outer;
+    let encapsulated = match source_port {
+        Some(port) => format!("UDP source port {port}"),
+        None => "IP in IP".to_owned(),
+    };
     let mut says = format!(
-        "from {source} to {destination}, UDP source port {source_port}, {header_bytes} bytes \
-         before the packet, {packet_bytes} in all"
+        "from {source} to {destination}, {encapsulated}, {header_bytes} bytes before the packet, \
+         {packet_bytes} in all"
     );
     for hop in &outer.further_hops {
         says += &format!(", further hop {hop}");
@@ -178,7 +183,7 @@ fn backend_says(choice: &Choice, view: &ExplainView) -> String {
         None => "none".to_owned(),
     };
     if choice.asks_for_socket {
-        says += "; the slot's own is this node, which is asked first whether it has a socket";
+        says += "; the slot's own is this node, which is asked first whether the flow is its own";
     }
     says
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use isocast_dataplane::{Ceilings, Fragments, PacketRules, ServicePolicy};
+use isocast_dataplane::{Ceilings, Encap, Fragments, PacketRules, ServicePolicy};
 
 use super::Uid;
 use crate::bgp::Communities;
@@ -178,6 +178,12 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// What it takes its packets out of: agents know the tunnel, other hosts nothing but IP.
+    #[must_use]
+    pub fn encap(&self) -> Encap {
+        if self.node.is_empty() { Encap::Ip } else { Encap::Gue }
+    }
+
     /// Whether it keeps the flows that it has, and gets no others.
     #[must_use]
     pub const fn is_drained(&self) -> bool {

@@ -26,7 +26,7 @@ pub(super) enum ForwardingError {
 /// What was found when the data plane was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// A predecessor's tables are in force.
+    /// A predecessor's tables are in force: its maps, or others that forward until there are ours.
     Adopted,
     /// Nothing was in force.
     Fresh,
@@ -87,7 +87,7 @@ impl Forwarding {
         *open = Some(Open { dataplane, shape });
         Ok(match opened {
             _ if was_open => Start::Running,
-            Opened::Adopted { .. } => Start::Adopted,
+            Opened::Adopted { .. } | Opened::Succeeding => Start::Adopted,
             Opened::Fresh => Start::Fresh,
         })
     }

@@ -259,6 +259,7 @@ fn members(backends: &[&Backend]) -> Vec<Member> {
             tunnel_address: backend.tunnel_address,
             weight: backend.weight,
             share: Member::WHOLE,
+            encap: backend.encap(),
         })
         .collect();
     members.sort();

@@ -10,6 +10,7 @@ use std::{
 };
 
 use isocast_bgp::origination::{Drain, Elsewhere, Ledger};
+use isocast_dataplane::Encap;
 use isocast_dataplane_common::slot::{RING_SLOTS_MIN, is_ring_size, ring_slots};
 use serde::{Deserialize, Serialize};
 
@@ -84,11 +85,40 @@ pub struct Member {
     /// How much of it counts, of [`Member::WHOLE`].
     #[serde(default = "whole")]
     pub share: u8,
+    /// What it takes its packets out of. Memories from before there was a choice are of agents.
+    #[serde(default = "gue", with = "encap")]
+    pub encap: Encap,
 }
 
 impl Member {
     /// The whole share.
     pub const WHOLE: u8 = 5;
+}
+
+const fn gue() -> Encap {
+    Encap::Gue
+}
+
+/// As a word.
+mod encap {
+    use isocast_dataplane::Encap;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(encap: &Encap, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(match encap {
+            Encap::Gue => "gue",
+            Encap::Ip => "ip",
+        })
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Encap, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "gue" => Ok(Encap::Gue),
+            "ip" => Ok(Encap::Ip),
+            other => Err(D::Error::custom(format!("encapsulation {other:?}"))),
+        }
+    }
 }
 
 const fn whole() -> u8 {

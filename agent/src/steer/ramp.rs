@@ -68,6 +68,8 @@ impl Ramp {
 mod tests {
     use super::*;
 
+    use isocast_dataplane::Encap;
+
     const SPAN: Duration = Duration::from_secs(50);
 
     fn members(uids: &[&str]) -> Vec<Member> {
@@ -76,6 +78,7 @@ mod tests {
             tunnel_address: [192, 0, 2, 1].into(),
             weight: 100,
             share: Member::WHOLE,
+            encap: Encap::Gue,
         };
         uids.iter().map(member).collect()
     }

@@ -12,6 +12,10 @@
 //! to the same. While rings of several sizes count, the slots are those of the largest: a slot of a
 //! smaller ring stands for all that have the same low bits, as it does for the flow hash.
 //!
+//! **Datagrams** have chains of their own. A host that does not know a connection has lost nothing if the
+//! packet goes on to a host that is dead; a datagram may begin a flow. So its chain has only hosts that
+//! are healthy, and none of another datacenter: the first packet of each flow would go there and back.
+//!
 //! Filling a ring costs some hundred microseconds and an edge has thousands of them, so rings of
 //! services to which nothing happened are taken from the plan before ([`Rings`]). That is a matter
 //! of time only: with and without it the slots are the same.
@@ -45,52 +49,73 @@ struct Made {
 /// Slots and chains that point at the lineage's backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Filled {
+    connections: Linked,
+    datagrams: Linked,
+}
+
+/// Slots with their chains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Linked {
     slots: Arc<[Slot]>,
     chains: Arc<[Vec<u16>]>,
 }
 
+/// The rings of one service: they differ in their chains alone.
+#[derive(Clone, Debug)]
+pub(super) struct ServiceRings {
+    pub(super) connections: Ring,
+    pub(super) datagrams: Ring,
+}
+
 /// Members and sizes of rings that a ring follows from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Lineage {
+pub(super) struct Lineage {
     /// The ring in force, and those before it.
     own: Vec<(Vec<Member>, RingSize)>,
     /// Rings of other datacenters, in order of preference, each before those that it followed.
     others: Vec<(Vec<Member>, RingSize)>,
+    /// Members of earlier rings that may be given datagrams, if the service has any.
+    healthy: Option<BTreeSet<Uid>>,
 }
 
 // === impl Rings ===
 
 impl Rings {
-    /// The ring of a service; `position` numbers its backends in the tables. The one in `before`
-    /// is taken over if it is the same.
-    pub(super) fn ring<'o>(
+    /// The rings of a service; `position` numbers its backends in the tables. Those in `before` are
+    /// taken over if they are the same.
+    pub(super) fn rings(
         &mut self,
         before: &Self,
         secret: &ClusterSecret,
         service: &Service,
-        memory: &ServiceMemory,
-        order: impl Iterator<Item = &'o str>,
+        lineage: Lineage,
         position: impl FnMut(&Member) -> usize,
-    ) -> Ring {
-        let lineage = Lineage::of(memory, order);
-        let backends = lineage.backends().into_iter().map(position).collect();
+    ) -> ServiceRings {
+        let backends: Arc<[usize]> = lineage.backends().into_iter().map(position).collect();
         let key = secret.ring_key(&format!("{}/{}", service.namespace, service.name));
         let same = |made: &&Made| made.key == key && made.lineage == lineage;
         let made = before.made.get(&service.uid).filter(same).cloned().unwrap_or_else(|| {
             let filled = fill(&key, &lineage);
             Made { key, lineage, filled }
         });
-        let Filled { slots, chains } = made.filled.clone();
+        let Filled { connections, datagrams } = made.filled.clone();
         self.made.insert(service.uid.clone(), made);
-        Ring { backends, chains, slots }
+        let ring =
+            |Linked { slots, chains }| Ring { backends: Arc::clone(&backends), chains, slots };
+        ServiceRings { connections: ring(connections), datagrams: ring(datagrams) }
     }
 }
 
 // === impl Lineage ===
 
 impl Lineage {
-    /// Datacenters that `order` does not name served until lately; they come last.
-    fn of<'o>(memory: &ServiceMemory, order: impl Iterator<Item = &'o str>) -> Self {
+    /// Datacenters that `order` does not name served until lately; they come last. Datagrams may be
+    /// given to the `healthy`, if the service has any.
+    pub(super) fn of<'o>(
+        memory: &ServiceMemory,
+        order: impl Iterator<Item = &'o str>,
+        healthy: Option<BTreeSet<Uid>>,
+    ) -> Self {
         let mut names: Vec<&str> = order.collect();
         let rest = memory.others.keys().filter(|name| !names.contains(&name.as_str()));
         let rest: Vec<_> = rest.map(String::as_str).collect();
@@ -99,6 +124,7 @@ impl Lineage {
         Self {
             own: memory.own.rings().collect(),
             others: others.flat_map(Succession::rings).collect(),
+            healthy,
         }
     }
 
@@ -120,6 +146,8 @@ struct Claims {
     own: Option<IpAddr>,
     /// From earlier rings, the latest first.
     former: Vec<Claim>,
+    /// Those of them that may be given datagrams.
+    healthy: Vec<Claim>,
     /// From other datacenters, in order of preference.
     others: Vec<Claim>,
 }
@@ -128,21 +156,32 @@ struct Claims {
 type Claim = (IpAddr, u16);
 
 impl Claims {
-    /// Those that a chain has room for, none twice. As many as there is room for come from earlier
-    /// rings, but one of another datacenter has its place.
-    fn chain(&self) -> Vec<u16> {
+    /// Those that a chain of connections has room for. As many as there is room for come from
+    /// earlier rings, but one of another datacenter has its place.
+    fn of_connections(&self) -> Vec<u16> {
+        self.chain([
+            (&self.former, CHAIN_HOPS.saturating_sub(1)),
+            (&self.others, CHAIN_HOPS),
+            (&self.former, CHAIN_HOPS),
+        ])
+    }
+
+    /// Those that a chain of datagrams has room for.
+    fn of_datagrams(&self) -> Vec<u16> {
+        self.chain([(&self.healthy, CHAIN_HOPS)])
+    }
+
+    /// Lists one after the other, each as far as there is room for so many; none twice.
+    fn chain<const LISTS: usize>(&self, lists: [(&Vec<Claim>, usize); LISTS]) -> Vec<u16> {
         let mut chain: Vec<Claim> = Vec::new();
-        let mut add = |claims: &[Claim], most: usize| {
+        for (claims, most) in lists {
             for claim in claims {
                 let is_known = self.own == Some(claim.0) || chain.iter().any(|it| it.0 == claim.0);
                 if !is_known && chain.len() < most {
                     chain.push(*claim);
                 }
             }
-        };
-        add(&self.former, CHAIN_HOPS.saturating_sub(1));
-        add(&self.others, CHAIN_HOPS);
-        add(&self.former, CHAIN_HOPS);
+        }
         chain.into_iter().map(|(_, position)| position).collect()
     }
 }
@@ -171,21 +210,28 @@ fn fill(key: &[u64; 2], lineage: &Lineage) -> Filled {
                 (slot.current, claims.own) = (*position, Some(host));
             } else if age < lineage.own.len() {
                 claims.former.push((host, *position));
+                if lineage.healthy.as_ref().is_some_and(|healthy| healthy.contains(&member.uid)) {
+                    claims.healthy.push((host, *position));
+                }
             } else {
                 claims.others.push((host, *position));
             }
         }
     }
-    let chains = link(&mut slots, &claims);
-    Filled { slots: slots.into(), chains }
+    let datagrams = lineage.healthy.is_some();
+    let datagrams = datagrams.then(|| link(slots.clone(), claims.iter().map(Claims::of_datagrams)));
+    let connections = link(slots, claims.iter().map(Claims::of_connections));
+    // What is the same is kept once.
+    let datagrams = datagrams.filter(|it| *it != connections);
+    let datagrams = datagrams.unwrap_or_else(|| connections.clone());
+    Filled { connections, datagrams }
 }
 
-/// Gives every slot with claims its chain; equal ones share one.
-fn link(slots: &mut [Slot], claims: &[Claims]) -> Arc<[Vec<u16>]> {
+/// Gives every slot its chain, if there is anybody in it; equal ones share one.
+fn link(mut slots: Vec<Slot>, wanted: impl Iterator<Item = Vec<u16>>) -> Linked {
     let mut numbers = BTreeMap::new();
     let mut chains = Vec::new();
-    for (slot, claims) in slots.iter_mut().zip(claims) {
-        let chain = claims.chain();
+    for (slot, chain) in slots.iter_mut().zip(wanted) {
         // Flows of a slot that nobody serves are nobody's.
         if slot.current == NO_BACKEND || chain.is_empty() {
             continue;
@@ -195,7 +241,7 @@ fn link(slots: &mut [Slot], claims: &[Claims]) -> Arc<[Vec<u16>]> {
             u16::try_from(chains.len().saturating_sub(1)).unwrap_or(NO_CHAIN)
         });
     }
-    chains.into()
+    Linked { slots: slots.into(), chains: chains.into() }
 }
 
 fn identity(host: IpAddr) -> [u8; 16] {

@@ -6,13 +6,16 @@ use std::{
 };
 
 use isocast_dataplane::{
-    Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol,
+    Accept, Backend, BackendKey, ClusterSecret, DecapTables, EdgeTables, Probe, Protocol, Ring,
     ServiceKey, Tables, Vip,
 };
 
-use super::{Inputs, Member, ServiceMemory, ring::Rings};
+use super::{
+    Inputs, Member, ServiceMemory,
+    ring::{Lineage, Rings, ServiceRings},
+};
 use crate::{
-    health,
+    health::{self, TargetId, Verdict},
     model::{NodeModel, Service, Uid},
 };
 
@@ -51,9 +54,10 @@ impl<'a> Builder<'a> {
         let (edge, numbers) = (&mut self.edge, &mut self.numbers);
         let position = |member: &Member| numbers.position(member, &mut edge.backends);
         let before = self.inputs.rings;
-        let filled = self.rings.ring(before, &self.secret, service, memory, order, position);
-        let ring = self.edge.rings.len();
-        self.edge.rings.push(filled);
+        let lineage = Lineage::of(memory, order, healthy(self.inputs, service, memory));
+        let ServiceRings { connections, datagrams } =
+            self.rings.rings(before, &self.secret, service, lineage, position);
+        let ring_of = place(&mut self.edge.rings, service, connections, datagrams);
         if !service.policy.is_open() {
             let service_key = ServiceKey(Arc::clone(&service.uid));
             self.edge.policies.insert(service_key, service.policy.clone());
@@ -67,7 +71,7 @@ impl<'a> Builder<'a> {
                 protocol: port.protocol,
                 port: port.port,
                 tenant: service.tenant,
-                ring,
+                ring: ring_of(port.protocol),
                 service: ServiceKey(Arc::clone(&service.uid)),
                 rules: service.packets.rules(port.protocol),
             }));
@@ -82,6 +86,43 @@ impl<'a> Builder<'a> {
         let decap = if backend { decap(self.inputs.model) } else { DecapTables::default() };
         (Tables { edge: self.edge, decap }, self.rings)
     }
+}
+
+/// Puts a service's rings into the tables, those that it has ports for and each once; the position of
+/// a protocol's.
+fn place(
+    rings: &mut Vec<Ring>,
+    service: &Service,
+    connections: Ring,
+    datagrams: Ring,
+) -> impl Fn(Protocol) -> usize + use<> {
+    let has = |protocol| service.ports.iter().any(|port| port.protocol == protocol);
+    let first = rings.len();
+    let (tcp, udp) = (has(Protocol::Tcp), has(Protocol::Udp));
+    let is_one = !tcp || !udp || connections == datagrams;
+    rings.push(if tcp || !udp { connections } else { datagrams.clone() });
+    if !is_one {
+        rings.push(datagrams);
+    }
+    move |protocol| if protocol == Protocol::Udp && !is_one { first + 1 } else { first }
+}
+
+/// Backends that had flows of a service with datagrams, are still in its pool, and answer probes.
+fn healthy(
+    inputs: &Inputs<'_>,
+    service: &Service,
+    memory: &ServiceMemory,
+) -> Option<BTreeSet<Uid>> {
+    service.ports.iter().find(|port| port.protocol == Protocol::Udp)?;
+    let former = memory.own.past.iter().flat_map(|epoch| &epoch.members);
+    let former: BTreeSet<_> = former.map(|member| &member.uid).collect();
+    let pool = service.pool.as_ref().and_then(|uid| inputs.model.pools.get(uid));
+    let is_healthy = |backend: &Uid| {
+        let id = TargetId { service: service.uid.clone(), backend: backend.clone() };
+        inputs.health.verdict(&id) == Verdict::Healthy
+    };
+    let all = pool.into_iter().flat_map(|pool| &pool.backends).map(|backend| &backend.uid);
+    Some(all.filter(|uid| former.contains(uid) && is_healthy(uid)).cloned().collect())
 }
 
 /// Positions of backends in the tables.
@@ -100,16 +141,17 @@ impl Numbers {
         }
         let position = backends.len();
         let key = BackendKey(Arc::clone(&member.uid));
-        backends.push(Backend { key, tunnel_address: member.tunnel_address });
+        let Member { tunnel_address, encap, .. } = *member;
+        backends.push(Backend { key, tunnel_address, encap });
         self.by_uid.insert(member.uid.clone(), position);
         position
     }
 }
 
 fn probes(inputs: &Inputs<'_>) -> Vec<Probe> {
-    let marked = |(id, target): (health::TargetId, health::Target)| {
-        let (mark, tunnel_address) = (inputs.marks.mark(&id)?, target.tunnel?);
-        Some(Probe { mark, tenant: target.tenant, tunnel_address })
+    let marked = |(id, target): (TargetId, health::Target)| {
+        let (mark, (tunnel_address, encap)) = (inputs.marks.mark(&id)?, target.tunnel?);
+        Some(Probe { mark, tenant: target.tenant, tunnel_address, encap })
     };
     health::targets(inputs.model).into_iter().filter_map(marked).collect()
 }

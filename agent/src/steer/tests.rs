@@ -5,13 +5,15 @@ use proptest::prelude::*;
 use std::{collections::BTreeSet, time::Instant};
 
 use isocast_bgp::origination::Elsewhere;
-use isocast_dataplane::{Ceilings, Fragments, PacketRules, Protocol, ServiceKey, ServicePolicy};
+use isocast_dataplane::{
+    Ceilings, Encap, Fragments, PacketRules, Protocol, ServiceKey, ServicePolicy,
+};
 use isocast_dataplane_common::Slot;
 
 use super::*;
 use crate::{
     health::{Report, TargetId, Verdict, targets},
-    model::{DrainOrder, DrainTarget, MidFlowMove, OnNoLocalBackend, testing},
+    model::{DrainOrder, DrainTarget, MidFlowMove, OnNoLocalBackend, Port, testing},
 };
 
 mod routes;
@@ -293,6 +295,62 @@ fn earlier_rings_fill_a_chain_that_a_rescue_leaves_room_in() {
     assert!(chains(&plan).iter().all(|chain| chain == &["ams-1", "fra-2", "fra-1"]));
 }
 
+/// Who may have the datagrams of each slot besides its own backend: the second ring is theirs.
+fn chains_of_datagrams(plan: &Plan) -> Vec<Vec<String>> {
+    let mut plan = plan.clone();
+    let datagrams = plan.tables.edge.vips.iter().find(|vip| vip.protocol == Protocol::Udp);
+    let ring = datagrams.expect("a UDP port").ring;
+    plan.tables.edge.rings.swap(0, ring);
+    chains(&plan)
+}
+
+fn with_udp(world: &mut World) {
+    let service = world.model.services.get_mut(testing::SERVICE).unwrap();
+    service.ports.push(Port { protocol: Protocol::Udp, port: 53 });
+}
+
+#[test]
+fn datagrams_go_on_to_hosts_that_are_well_and_to_no_others() {
+    let mut world = World::with_health(&["ams-1", "ams-2", "fra-1"]);
+    with_udp(&mut world);
+    world.model.services.get_mut(testing::SERVICE).unwrap().mid_flow_move = MidFlowMove::Rescue;
+    let settled = world.steer();
+    assert!(chains_of_datagrams(&settled).iter().all(Vec::is_empty), "Rescue is for connections");
+    assert!(chains(&settled).iter().all(|chain| chain == &["fra-1"]));
+
+    // A host that is drained is asked for what it had.
+    world.weigh("ams-1", 0);
+    world.steer();
+    world.pass(SETTLE);
+    let drained = world.steer();
+    let asked = |plan: &Plan| -> BTreeSet<String> {
+        chains_of_datagrams(plan).concat().into_iter().collect()
+    };
+    assert_eq!(asked(&drained), BTreeSet::from(["ams-1".to_owned()]));
+
+    // One that is dead is not, and neither is one that is no longer in the pool.
+    world.set("ams-1", false);
+    let dead = world.steer();
+    assert_eq!(asked(&dead), BTreeSet::new());
+    assert!(chains(&dead).concat().contains(&"ams-1".to_owned()), "connections are another matter");
+    world.set("ams-1", true);
+    assert_eq!(asked(&world.steer()), BTreeSet::from(["ams-1".to_owned()]));
+    let pool = world.model.pools.get_mut(testing::POOL).unwrap();
+    pool.backends.retain(|backend| &*backend.uid != "ams-1");
+    assert_eq!(asked(&world.steer()), BTreeSet::new());
+}
+
+#[test]
+fn datagrams_and_connections_share_a_ring_that_is_the_same() {
+    let mut world = World::with_health(&["ams-1", "ams-2"]);
+    with_udp(&mut world);
+
+    let plan = world.steer();
+
+    assert_eq!(plan.tables.edge.rings.len(), 1);
+    assert!(plan.tables.edge.vips.iter().all(|vip| vip.ring == 0));
+}
+
 #[test]
 fn a_rescued_flow_is_asked_for_where_the_other_datacenter_had_it_before() {
     let mut world = World::with_health(&["ams-1", "ams-2", "fra-1", "fra-2"]);
@@ -394,7 +452,7 @@ fn an_edge_and_a_backend_have_the_same_rules_for_packets_out_of_the_ordinary() {
     world.model.name = "node-ams-1".into();
     world.model.roles = crate::model::Roles { edge: true, backend: true };
     let service = world.model.services.get_mut(testing::SERVICE).unwrap();
-    service.ports.push(crate::model::Port { protocol: Protocol::Udp, port: 53 });
+    service.ports.push(Port { protocol: Protocol::Udp, port: 53 });
     service.packets.segment_size = Some(1400);
 
     let tables = world.steer().tables;
@@ -449,6 +507,43 @@ fn an_edge_that_lost_its_data_plane_still_knows_whose_old_flows_are() {
     for chain in chains(&plan) {
         assert!(chain.len() == 1 && chain[0].starts_with("fra-"), "{chain:?}");
     }
+}
+
+#[test]
+fn hosts_without_an_agent_get_their_packets_and_probes_in_nothing_but_ip() {
+    let mut world = World::with_health(&["ams-1", "ams-2"]);
+    let pool = world.model.pools.get_mut(testing::POOL).unwrap();
+    let host = pool.backends.iter_mut().find(|backend| &*backend.uid == "ams-2").unwrap();
+    host.node = String::new();
+    let address = host.tunnel_address;
+
+    let plan = world.steer();
+
+    let edge = &plan.tables.edge;
+    assert_eq!(edge.backends.len(), 2);
+    for backend in &edge.backends {
+        assert_eq!(backend.encap == Encap::Ip, backend.tunnel_address == address);
+    }
+    assert!(edge.probes.iter().any(|probe| probe.tunnel_address == address));
+    for probe in &edge.probes {
+        assert_eq!(probe.encap == Encap::Ip, probe.tunnel_address == address);
+    }
+}
+
+#[test]
+fn memories_from_before_there_was_a_choice_are_of_agents() {
+    let member = Member {
+        uid: "ams-1".into(),
+        tunnel_address: [192, 0, 2, 1].into(),
+        weight: 1,
+        share: Member::WHOLE,
+        encap: Encap::Ip,
+    };
+    let mut json = serde_json::to_value(&member).unwrap();
+    assert_eq!(serde_json::from_value::<Member>(json.clone()).unwrap(), member);
+    json.as_object_mut().unwrap().remove("encap");
+    let before = serde_json::from_value::<Member>(json).unwrap();
+    assert_eq!(before, Member { encap: Encap::Gue, ..member });
 }
 
 #[test]

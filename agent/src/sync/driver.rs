@@ -24,14 +24,14 @@ use super::{
 };
 
 /// What the channel needs to know.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Host and port of the controller.
     pub controller: String,
     /// This node's name.
     pub node: String,
     /// Folder for identity and last-known-good configuration.
-    pub state_dir: PathBuf,
+    pub state_dir: StateDir,
     /// File with a join token, for a node that has not joined yet.
     pub join_token_file: Option<PathBuf>,
     /// Version of this agent.
@@ -70,13 +70,13 @@ struct Core {
     metrics: Metrics,
 }
 
-/// Opens the state folder and delivers the last-known-good configuration, if there is one.
+/// Delivers the last-known-good configuration, if there is one.
 ///
 /// # Errors
-/// The folder is unusable, in use, or another node's.
+/// The state folder is unusable, or another node's.
 pub fn start(options: Options, metrics: Metrics) -> Result<(SyncHandle, Sync), SyncError> {
     let Options { controller, node, state_dir, join_token_file, agent_version } = options;
-    let dir = Arc::new(StateDir::open(&state_dir)?);
+    let dir = Arc::new(state_dir);
     let identity = Identity::load(&dir, &node)?;
     let (lkg, stored) = LastKnownGood::open(Arc::clone(&dir));
     let base = stored.filter(|stored| is_of(stored, &node)).map(|stored| {

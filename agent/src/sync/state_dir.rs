@@ -9,6 +9,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use thiserror::Error;
@@ -59,6 +60,23 @@ impl StateDir {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateDirError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(fault(source)),
+        }
+    }
+
+    /// The same, but gives an agent that was there until a moment ago time to be gone: its lock goes
+    /// with its last thread, and whoever restarts it may be sooner.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or is still in use after `patience`.
+    pub async fn open_once_free(path: &Path, patience: Duration) -> Result<Self, StateDirError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match Self::open(path) {
+                Err(StateDirError::InUse { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                outcome => return outcome,
+            }
         }
     }
 
@@ -132,6 +150,9 @@ impl StateDir {
     }
 }
 
+/// Between two looks at whether a folder is free.
+const LOOK: Duration = Duration::from_millis(20);
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -148,6 +169,20 @@ mod tests {
         assert!(matches!(second, Err(StateDirError::InUse { .. })));
         drop(first);
         assert!(StateDir::open(folder.path()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_agent_waits_for_one_that_is_about_to_go_and_not_for_one_that_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = StateDir::open(folder.path()).unwrap();
+        let open = |patience| StateDir::open_once_free(folder.path(), patience);
+
+        let in_vain = open(LOOK).await;
+        let leave = async { drop(first) };
+        let (second, ()) = tokio::join!(open(Duration::from_secs(60)), leave);
+
+        assert!(matches!(in_vain, Err(StateDirError::InUse { .. })));
+        assert!(second.is_ok());
     }
 
     #[test]

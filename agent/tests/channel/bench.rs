@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use isocast_agent::sync::{self, LinkState, Received, SyncHandle};
+use isocast_agent::sync::{self, LinkState, Received, StateDir, SyncHandle};
 use isocast_api::agent::{Configuration, EncapSource, Entry, entry::Value};
 use isocast_controller::{
     fleet::{Desired, Fleet, Metrics, NodeRef, Nodes, Options, Report, Source, Tokens},
@@ -219,7 +219,7 @@ impl Agent {
         let options = sync::Options {
             controller: controller.to_string(),
             node: node.into(),
-            state_dir: state.into(),
+            state_dir: StateDir::open(state).unwrap(),
             join_token_file: Some(token_file(state)),
             agent_version: "0".into(),
         };

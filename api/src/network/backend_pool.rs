@@ -42,7 +42,8 @@ pub struct Backend {
     /// Name of a node with the role Backend. Either this or `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Name>,
-    /// Address of a host that is not a node and decapsulates by itself. Either this or `node`.
+    /// Address of a host without an agent, which takes packets out of IP in IP by itself. Its flows move
+    /// when the ring changes, drained or not. Either this or `node`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<HostAddress>,
     /// Name of the datacenter that `address` is in.
@@ -71,7 +72,8 @@ pub struct Backend {
     Default,
 )]
 pub enum PoolMode {
-    /// Encapsulated by Generic UDP Encapsulation to port 6080; answers go to clients directly.
+    /// Nodes get them in Generic UDP Encapsulation to port 6080, hosts given by address in IP in IP;
+    /// answers go to clients directly.
     #[default]
     GUE,
 }

@@ -18,7 +18,7 @@ pub struct Question {
     claim: Claim,
 }
 
-/// What this host itself has of the connection that a packet belongs to.
+/// What this host itself has of the connection that a packet belongs to, or of the UDP flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Claim {
     /// Nothing.
@@ -26,7 +26,8 @@ pub enum Claim {
     None,
     /// What is left of a closed one.
     Closed,
-    /// A socket, or a listener whose SYN cookie the packet acknowledges.
+    /// A socket, or a listener whose SYN cookie the packet acknowledges; a UDP flow that it answered
+    /// lately.
     Open,
 }
 
@@ -134,8 +135,13 @@ impl Question {
         matches!(self.transport, Transport::Tcp { syn: true, .. })
     }
 
-    pub(super) const fn is_within_connection(&self) -> bool {
-        matches!(self.transport, Transport::Tcp { syn: false, .. })
+    /// Whether another host may have the flow that the packet is of.
+    pub(super) const fn may_be_anothers(&self) -> bool {
+        matches!(self.transport, Transport::Tcp { syn: false, .. } | Transport::Udp { .. })
+    }
+
+    pub(super) const fn is_datagram(&self) -> bool {
+        matches!(self.transport, Transport::Udp { .. })
     }
 
     /// Source and destination port.

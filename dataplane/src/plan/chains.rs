@@ -2,7 +2,8 @@
 //!
 //! A slot says who may have its flows besides its own backend; a chain is what of that can travel in
 //! one header: hops of one outer family, none twice, at most [`CHAIN_HOPS`], and not this node where
-//! the slot's own backend is this node. Many slots share few chains. If there are more than there may be, every chain is cut to its first hop: the host that
+//! the slot's own backend is this node. A host without an agent is in none, and its slots have none: its
+//! header has no place for hops. Many slots share few chains. If there are more than there may be, every chain is cut to its first hop: the host that
 //! had the slot last is the one that most likely has the flow.
 //!
 //! Slots are not read here: the cost is that of backends and chains.
@@ -19,7 +20,7 @@ use isocast_dataplane_common::{
 use super::{Node, TablesError, TargetOwner, contents::Meaning};
 use crate::{
     header::{address_of, address_words},
-    tables::{Ring, Tables},
+    tables::{Encap, Ring, Tables},
 };
 
 /// What a chain number stands for.
@@ -38,10 +39,12 @@ pub(super) enum Way {
     Here,
     Ipv4,
     Ipv6,
+    /// It has no agent.
+    Plain,
 }
 
 /// Something that depends on how the slot's own backend is reached.
-pub(super) type ByWay<T> = [T; 3];
+pub(super) type ByWay<T> = [T; 4];
 
 /// Backends and chains of all rings.
 #[derive(Debug)]
@@ -78,8 +81,13 @@ struct Resolving<'a> {
     hops_max: usize,
 }
 
-/// A backend of a ring: its target number and its tunnel address.
-type Member = (u16, IpAddr);
+/// A backend of a ring.
+struct Member {
+    /// Its target.
+    number: u16,
+    address: IpAddr,
+    way: Way,
+}
 
 // === impl Resolving ===
 
@@ -87,13 +95,12 @@ impl Resolving<'_> {
     fn ring(&self, ring: &Ring) -> Result<RingLinks, TablesError> {
         let members: Vec<Member> =
             ring.backends.iter().map(|at| self.member(*at)).collect::<Result<_, _>>()?;
-        let targets: Vec<_> =
-            members.iter().map(|(number, address)| (*number, self.way(*address))).collect();
+        let targets: Vec<_> = members.iter().map(|member| (member.number, member.way)).collect();
         // A slot without a backend counts as one that is here.
         let ways: BTreeSet<Way> = targets.iter().map(|(_, way)| *way).chain([Way::Here]).collect();
         let by_way = |positions: &Vec<u16>| {
             let mut chains: ByWay<Option<ChainOwner>> = <_>::default();
-            for way in &ways {
+            for way in ways.iter().filter(|way| **way != Way::Plain) {
                 *way.of_mut(&mut chains) = self.chain(&members, positions, *way)?;
             }
             Ok(chains)
@@ -105,13 +112,14 @@ impl Resolving<'_> {
     fn member(&self, position: usize) -> Result<Member, TablesError> {
         let backend = self.tables.edge.backends.get(position);
         let backend = backend.ok_or(TablesError::Dangling { what: "backend", position })?;
-        let address = backend.tunnel_address;
-        let owner = TargetOwner { key: backend.key.0.clone(), address };
-        Ok((self.targets.get(&owner).copied().unwrap_or(NO_BACKEND), address))
-    }
-
-    fn way(&self, address: IpAddr) -> Way {
-        if self.node.tunnel_addresses.contains(&address) { Way::Here } else { Way::to(address) }
+        let (address, owner) = (backend.tunnel_address, TargetOwner::backend(backend));
+        let way = match backend.encap {
+            _ if self.node.tunnel_addresses.contains(&address) => Way::Here,
+            Encap::Gue => Way::to(address),
+            Encap::Ip => Way::Plain,
+        };
+        let number = self.targets.get(&owner).copied().unwrap_or(NO_BACKEND);
+        Ok(Member { number, address, way })
     }
 
     fn chain(
@@ -124,9 +132,11 @@ impl Resolving<'_> {
         for &position in positions {
             let position = usize::from(position);
             let dangling = TablesError::Dangling { what: "backend of a chain", position };
-            let &(first, address) = members.get(position).ok_or(dangling)?;
+            let member = members.get(position).ok_or(dangling)?;
+            let &Member { number: first, address, way: of_member } = member;
             // A flow that this host has no socket for is not found here under another address either.
-            if way == Way::Here && self.way(address) == Way::Here {
+            let is_in_vain = way == Way::Here && of_member == Way::Here;
+            if is_in_vain || of_member == Way::Plain {
                 continue;
             }
             match &mut chain {
@@ -202,19 +212,21 @@ impl Way {
         }
     }
 
-    pub(super) const fn of<T>(self, [here, ipv4, ipv6]: &ByWay<T>) -> &T {
+    pub(super) const fn of<T>(self, [here, ipv4, ipv6, plain]: &ByWay<T>) -> &T {
         match self {
             Self::Here => here,
             Self::Ipv4 => ipv4,
             Self::Ipv6 => ipv6,
+            Self::Plain => plain,
         }
     }
 
-    const fn of_mut<T>(self, [here, ipv4, ipv6]: &mut ByWay<T>) -> &mut T {
+    const fn of_mut<T>(self, [here, ipv4, ipv6, plain]: &mut ByWay<T>) -> &mut T {
         match self {
             Self::Here => here,
             Self::Ipv4 => ipv4,
             Self::Ipv6 => ipv6,
+            Self::Plain => plain,
         }
     }
 }

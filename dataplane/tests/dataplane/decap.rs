@@ -207,13 +207,6 @@ fn stranger_within_a_connection_goes_on_to_the_further_hop() {
                 let opening = tcp(flow, SYN, 0);
                 assert_delivered(bench, &arriving, &opening, &opening);
             }
-            let datagram = udp(v4(53), b"q");
-            assert_delivered(
-                bench,
-                &Tunnel { hops: hops(&[other]), ..from(edge) },
-                &datagram,
-                &datagram,
-            );
         }
         assert_eq!(bench.counters().outcomes[&Outcome::SecondChance], 4);
     });

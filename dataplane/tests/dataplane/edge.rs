@@ -94,7 +94,7 @@ fn inner_class_is_copied_out() {
 }
 
 #[test]
-fn slot_in_transition_names_the_others_to_established_tcp_alone() {
+fn slot_in_transition_names_the_others_to_all_but_what_opens_a_connection() {
     let node = Node::new("transition");
     for (vip, current, others) in [
         ("10.1.0.1", "10.1.0.2", ["10.1.0.3", "10.1.0.4", "10.1.0.5"]),
@@ -113,7 +113,8 @@ fn slot_in_transition_names_the_others_to_established_tcp_alone() {
                     (tcp(v4(443), ACK, 0), all),
                     (tcp(v6(443), ACK, 0), all),
                     (tcp(v4(443), SYN, 0), hops(&[])),
-                    (udp(v4(53), b"query"), hops(&[])),
+                    (udp(v4(53), b"query"), all),
+                    (udp(v6(53), b"query"), all),
                 ] {
                     let traced = bench.arrive(&inner);
                     let tunnel = Tunnel { hops, ..tunnel(current) };

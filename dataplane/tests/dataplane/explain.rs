@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use isocast_dataplane::{
-    Action, Backend, BackendKey, Ceilings, Claim, Dataplane, DecapTables, EdgeTables, Found,
+    Action, Backend, BackendKey, Ceilings, Claim, Dataplane, DecapTables, EdgeTables, Encap, Found,
     Fragments, Inspection, Level, Member, Outcome, PAYLOAD_MAX, PacketRules, Protocol, Question,
     Ring, ServiceKey, ServicePolicy, SourceList, SourceRule, Tables, Transport, TunnelHeader, Vip,
 };
@@ -17,7 +17,10 @@ use proptest::{
 use crate::support::node::{Bench, Node, OWN_V4, OWN_V6, address, backend, one_service, ring};
 
 /// This node itself, beyond the router by either family, and a neighbour that nobody is.
-const BACKENDS: [&str; 6] = [OWN_V4, OWN_V6, "10.1.0.2", "10.1.0.3", "2001:db8:b::2", "10.0.0.77"];
+const BACKENDS: [&str; 8] =
+    [OWN_V4, OWN_V6, "10.1.0.2", "10.1.0.3", "2001:db8:b::2", "10.0.0.77", PLAIN[0], PLAIN[1]];
+/// Those of them without an agent.
+const PLAIN: [&str; 2] = ["10.1.0.9", "2001:db8:b::9"];
 const VIPS: [&str; 4] = ["192.0.2.10", "192.0.2.11", "2001:db8:f::10", "2001:db8:f::11"];
 const PORTS: [u16; 3] = [53, 443, 6080];
 const ELSEWHERE: [&str; 4] = [OWN_V4, OWN_V6, "203.0.113.1", "2001:db8:e::1"];
@@ -105,6 +108,7 @@ fn tables() -> impl Strategy<Value = Tables> {
         let backend = |(n, text): (usize, &&str)| Backend {
             key: BackendKey(format!("b{n}").into()),
             tunnel_address: address(text),
+            encap: if PLAIN.contains(text) { Encap::Ip } else { Encap::Gue },
         };
         let backends = BACKENDS.iter().enumerate().map(backend).collect();
         guarded(EdgeTables { vips, rings, backends, ..EdgeTables::default() })
@@ -157,7 +161,9 @@ fn any_packet_under_any_tables_is_explained_as_the_program_treats_it() {
                     inspection.traced
                 );
                 let Some(outer) = inspection.explained.outer else { continue };
-                let header = TunnelHeader::read(&inspection.traced.packet).expect("a header");
+                let header = TunnelHeader::read(&inspection.traced.packet);
+                prop_assert_eq!(header.is_some(), outer.source_port.is_some());
+                let Some(header) = header else { continue };
                 prop_assert_eq!(header.further_hops, outer.further_hops);
                 prop_assert_eq!((header.source, header.flags), (outer.source, outer.flags));
             }

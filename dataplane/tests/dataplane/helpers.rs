@@ -8,7 +8,7 @@ use aya_obj::{Object, generated::bpf_insn};
 /// Number (`enum bpf_func_id`) and name of what may be called.
 const ALLOWED: &[(i32, &str)] = &[
     (1, "bpf_map_lookup_elem"),
-    // The first drop of its kind.
+    // The first drop of its kind, and the first answer to a UDP flow.
     (2, "bpf_map_update_elem"),
     // Time stamps of BFD and of captured packets, and the pace of answers to what is too big.
     (5, "bpf_ktime_get_ns"),
@@ -17,6 +17,9 @@ const ALLOWED: &[(i32, &str)] = &[
     (11, "bpf_l4_csum_replace"),
     // Which CPU's packet it was, in a capture.
     (8, "bpf_get_smp_processor_id"),
+    // The tag of a health check's VLAN.
+    (18, "bpf_skb_vlan_push"),
+    (19, "bpf_skb_vlan_pop"),
     // Out of another interface than a packet came by.
     (23, "bpf_redirect"),
     // What the sender of a packet that is too big is told.
@@ -39,6 +42,8 @@ const ALLOWED: &[(i32, &str)] = &[
     // The tick that fills the buckets of ceilings, and in which packets to further hops are counted:
     // a word of the kernel, no clock.
     (118, "bpf_jiffies64"),
+    // When a UDP flow was answered: as fine as the tick, and as cheap.
+    (160, "bpf_ktime_get_coarse_ns"),
     // Captured packets.
     (131, "bpf_ringbuf_reserve"),
     (132, "bpf_ringbuf_submit"),
@@ -65,7 +70,6 @@ const OTHERS: &[(i32, &str)] = &[
     (130, "bpf_ringbuf_output"),
     (133, "bpf_ringbuf_discard"),
     (134, "bpf_ringbuf_query"),
-    (160, "bpf_ktime_get_coarse_ns"),
     (181, "bpf_loop"),
     (204, "bpf_tcp_raw_gen_syncookie_ipv4"),
     (205, "bpf_tcp_raw_gen_syncookie_ipv6"),

@@ -217,7 +217,7 @@ fn predecessor_with_other_maps_forwards_until_there_are_tables() {
 
     node.namespace.enter(|| {
         let (mut bench, opened) = Bench::open(node.config());
-        assert_eq!(opened, Opened::Fresh);
+        assert_eq!(opened, Opened::Succeeding);
         assert!(older.exists(), "still in force");
         bench.dataplane.apply(&one_service("10.1.0.3")).expect("tables");
         assert!(!older.exists());

@@ -1,6 +1,8 @@
 //! The data plane against the kernel: needs root, BPF, and network namespaces.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod bfd;
 #[cfg(test)]
 mod capture;
@@ -33,6 +35,8 @@ mod pass;
 #[cfg(test)]
 mod path_mtu;
 #[cfg(test)]
+mod plain;
+#[cfg(test)]
 mod probe;
 #[cfg(test)]
 mod scale;
@@ -42,3 +46,5 @@ mod sources;
 mod support;
 #[cfg(test)]
 mod syncookie;
+#[cfg(test)]
+mod vlan;

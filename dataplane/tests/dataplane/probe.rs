@@ -16,11 +16,11 @@ use crate::support::{
     },
     node::{TENANT, address},
 };
-use isocast_dataplane::{Dataplane, Outcome, Probe, Tables};
+use isocast_dataplane::{Dataplane, Encap, Outcome, Probe, Tables};
 use nix::sys::socket::{setsockopt, sockopt::Mark};
 
 /// Asks the service's address who answers, from a socket with a mark.
-fn probe(host: &Namespace, vip: &str, mark: u32) -> std::io::Result<String> {
+pub(crate) fn ask_with_mark(host: &Namespace, vip: &str, mark: u32) -> std::io::Result<String> {
     let target = SocketAddr::new(address(vip), PORT);
     host.enter(|| {
         let domain = socket2::Domain::for_address(target);
@@ -53,27 +53,32 @@ fn marks_choose_the_backend_and_nobody_else_is_touched() {
         [(0x1001, BACKEND, 0), (0x1002, BACKEND + 1, 0), (0x1003, BACKEND + 1, 1)]
     {
         let tunnel_address = address(&host_addresses(host)[family]);
-        tables.edge.probes.push(Probe { mark, tenant: TENANT, tunnel_address });
+        tables.edge.probes.push(Probe { mark, tenant: TENANT, tunnel_address, encap: Encap::Gue });
     }
-    let lost = Probe { mark: 0x1004, tenant: TENANT, tunnel_address: address("10.0.9.9") };
+    let lost = Probe {
+        mark: 0x1004,
+        tenant: TENANT,
+        tunnel_address: address("10.0.9.9"),
+        encap: Encap::Gue,
+    };
     tables.edge.probes.push(lost);
     network.hosts[EDGE].run("ip route add unreachable 10.0.9.0/24");
     edge.apply(&tables).expect("edge");
 
     let edge_host = &network.hosts[EDGE];
     for vip in VIPS {
-        assert_eq!(probe(edge_host, vip, 0x1001).expect("one"), "one");
-        assert_eq!(probe(edge_host, vip, 0x1002).expect("two"), "two");
-        assert_eq!(probe(edge_host, vip, 0x1003).expect("two over IPv6"), "two");
+        assert_eq!(ask_with_mark(edge_host, vip, 0x1001).expect("one"), "one");
+        assert_eq!(ask_with_mark(edge_host, vip, 0x1002).expect("two"), "two");
+        assert_eq!(ask_with_mark(edge_host, vip, 0x1003).expect("two over IPv6"), "two");
     }
     let counters = edge.counters().expect("counters");
     assert!(counters.outcomes[&Outcome::ProbeSent] >= 18);
     assert_eq!(counters.outcomes[&Outcome::Encapsulated], 0, "probes are not balanced");
-    assert!(probe(edge_host, VIPS[0], 0x1004).is_err());
+    assert!(ask_with_mark(edge_host, VIPS[0], 0x1004).is_err());
     let counters = edge.counters().expect("counters");
     assert!(counters.outcomes[&Outcome::NextHopUnresolved] > 0, "the lost backend's probe");
 
     // A probe of a service that a backend does not serve gets no further than its tunnel's end.
     planes[0].apply(&Tables::default()).expect("nothing served");
-    assert!(probe(edge_host, VIPS[0], 0x1001).is_err());
+    assert!(ask_with_mark(edge_host, VIPS[0], 0x1001).is_err());
 }

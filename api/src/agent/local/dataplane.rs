@@ -210,8 +210,9 @@ pub struct OuterView {
     pub source: IpAddr,
     /// Outer destination.
     pub destination: IpAddr,
-    /// Outer UDP source port.
-    pub source_port: u16,
+    /// Outer UDP source port; absent where the outer header is nothing but IP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
     /// Bytes before the packet, Ethernet apart.
     pub header_bytes: usize,
     /// Bytes of the whole IP packet.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use isocast_api::{
-    agent::{EntryError, PeerStatus},
+    agent::{self as wire, EntryError, PeerStatus},
     meta::{ConditionStatus, Finding},
     network::{
         BackendPool, BackendPoolStatus, BgpPeer, BgpPeerStatus, Datacenter, DatacenterStatus, Node,
@@ -182,7 +182,10 @@ pub fn backend_pool(
 ) -> BackendPoolStatus {
     let (resolved, problems) = backends(world, pool);
     let finding = match problems.into_iter().next() {
-        None => Finding::new("Ready", ConditionStatus::True, "BackendsExist", ""),
+        None => {
+            let message = of_agentless(&resolved);
+            Finding::new("Ready", ConditionStatus::True, "BackendsExist", message)
+        }
         Some(Finding { reason, message, .. }) => {
             Finding::new("Ready", ConditionStatus::False, reason, message)
         }
@@ -193,6 +196,17 @@ pub fn backend_pool(
     judgement.set(finding);
     judgement.set(accepted(pool, voices));
     BackendPoolStatus { conditions, resolved_backends: count(resolved.len()) }
+}
+
+/// What those who apply a pool should know of its hosts without an agent; empty: it has none.
+fn of_agentless(backends: &[wire::Backend]) -> String {
+    match backends.iter().filter(|backend| backend.node.is_empty()).count() {
+        0 => String::new(),
+        count => format!(
+            "{count} of {} hosts have no agent: their flows move when the ring changes",
+            backends.len(),
+        ),
+    }
 }
 
 /// Whether every node that is heard takes the pool as it is now.

@@ -3,9 +3,9 @@
 use std::{net::IpAddr, path::PathBuf, process};
 
 use isocast_dataplane::{
-    Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Mode, Opened,
-    Outcome, PASS_ON_PER_SECOND, PacketRules, Protocol, Ring, Roles, ServiceKey, Tables, Traced,
-    Unresolved, Uplink, Vip, detach,
+    Accept, Action, Backend, BackendKey, ClusterSecret, Config, Counters, Dataplane, Encap, Mode,
+    Opened, Outcome, PASS_ON_PER_SECOND, PacketRules, Protocol, Ring, Roles, ServiceKey, Tables,
+    Traced, Unresolved, Uplink, Vip, detach,
 };
 use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS_MIN, Slot};
 
@@ -106,11 +106,12 @@ impl Bench {
         (Self { dataplane, mac }, opened)
     }
 
-    /// Waits until the next hops of all backends were looked up: the machine may be busy.
+    /// Waits until the next hops of all backends and sources were looked up: the machine may be busy.
     pub(crate) fn settle(&self, tables: &Tables) {
         let settled = wait_for(&mut self.dataplane.next_hops(), |next_hops| {
-            tables.edge.backends.iter().all(|backend| {
-                let next_hop = next_hops.get(&backend.tunnel_address);
+            let backends = tables.edge.backends.iter().map(|backend| &backend.tunnel_address);
+            backends.chain(&tables.decap.sources).all(|address| {
+                let next_hop = next_hops.get(address);
                 next_hop.is_some_and(|next_hop| *next_hop != Err(Unresolved::Pending))
             })
         });
@@ -174,7 +175,8 @@ pub(crate) fn accept(text: &str, protocol: Protocol, port: u16) -> Accept {
 }
 
 pub(crate) fn backend(key: &str, tunnel_address: &str) -> Backend {
-    Backend { key: BackendKey(key.into()), tunnel_address: address(tunnel_address) }
+    let tunnel_address = address(tunnel_address);
+    Backend { key: BackendKey(key.into()), tunnel_address, encap: Encap::Gue }
 }
 
 /// A ring whose slots are all alike: a backend, and those that may have its flows otherwise.
