@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod field;
+pub mod iam;
 pub mod meta;
 pub mod network;
 pub mod object;

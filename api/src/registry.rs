@@ -8,13 +8,17 @@ use serde_json::Value;
 
 pub use crate::field::{FieldError, FieldErrorReason};
 use crate::{
+    iam::{
+        GroupMembershipSpec, GroupSpec, PolicyBindingSpec, ProtectedResourceSpec, RoleSpec,
+        ServiceAccountSpec, UserSpec,
+    },
     network::{
         AddressClaimSpec, AddressPoolSpec, AnycastServiceSpec, BackendPoolSpec,
         BgpAdvertisementSpec, BgpPeerSpec, BgpPolicySpec, BgpSessionSpec, DatacenterSpec,
         DrainSpec, KeyRotationSpec, NodeSpec,
     },
     object::descriptor,
-    resourcemanager::{OrganizationSpec, ProjectSpec},
+    resourcemanager::{FolderSpec, OrganizationSpec, ProjectSpec},
 };
 
 /// Whether objects of a kind live in a container's namespace.
@@ -81,6 +85,8 @@ pub(crate) const READY: Column = Column::new(
 pub enum ResourceKind {
     /// `organizations.resourcemanager.isocast.dev`
     Organization,
+    /// `folders.resourcemanager.isocast.dev`
+    Folder,
     /// `projects.resourcemanager.isocast.dev`
     Project,
     /// `datacenters.network.isocast.dev`
@@ -107,6 +113,20 @@ pub enum ResourceKind {
     BgpSession,
     /// `bgpadvertisements.network.isocast.dev`
     BgpAdvertisement,
+    /// `users.iam.isocast.dev`
+    User,
+    /// `serviceaccounts.iam.isocast.dev`
+    ServiceAccount,
+    /// `groups.iam.isocast.dev`
+    Group,
+    /// `groupmemberships.iam.isocast.dev`
+    GroupMembership,
+    /// `roles.iam.isocast.dev`
+    Role,
+    /// `policybindings.iam.isocast.dev`
+    PolicyBinding,
+    /// `protectedresources.iam.isocast.dev`
+    ProtectedResource,
 }
 
 /// One kind of the API.
@@ -153,6 +173,7 @@ pub struct KindDescriptor {
 pub fn kinds() -> &'static [KindDescriptor] {
     const KINDS: &[KindDescriptor] = &[
         descriptor::<OrganizationSpec>(),
+        descriptor::<FolderSpec>(),
         descriptor::<ProjectSpec>(),
         descriptor::<DatacenterSpec>(),
         descriptor::<NodeSpec>(),
@@ -166,6 +187,13 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<KeyRotationSpec>(),
         descriptor::<BgpSessionSpec>(),
         descriptor::<BgpAdvertisementSpec>(),
+        descriptor::<UserSpec>(),
+        descriptor::<ServiceAccountSpec>(),
+        descriptor::<GroupSpec>(),
+        descriptor::<GroupMembershipSpec>(),
+        descriptor::<RoleSpec>(),
+        descriptor::<PolicyBindingSpec>(),
+        descriptor::<ProtectedResourceSpec>(),
     ];
     KINDS
 }

@@ -1,12 +1,17 @@
 //! Group `resourcemanager.isocast.dev`: the containers that everything a tenant owns lives in.
 
+mod folder;
 mod organization;
 mod project;
 
 pub use self::{
+    folder::{Folder, FolderSpec, FolderStatus},
     organization::{Organization, OrganizationSpec, OrganizationStatus},
     project::{ContainerReference, ParentKind, Project, ProjectSpec, ProjectStatus},
 };
+
+/// Containers above a container, at most.
+pub const CONTAINERS_ABOVE_MAX: usize = 10;
 
 /// The API group.
 pub const GROUP: &str = "resourcemanager.isocast.dev";

@@ -53,6 +53,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
             .map(drop)
             .map_err(|_invalid| "must be an IPv6 address".to_owned()),
         "next-hop" => check::<NextHopRule>(text),
+        "permission" => check::<crate::iam::PermissionPattern>(text),
         _ => Ok(()),
     }
 }
@@ -90,4 +91,4 @@ macro_rules! text_type {
         }
     };
 }
-use text_type;
+pub(crate) use text_type;

@@ -15,6 +15,7 @@ use crate::kubeconfig::{Credential, Kubeconfig};
 pub(crate) struct Client {
     agent: Agent,
     server: String,
+    origin: String,
     kubeconfig: String,
     bearer: Option<String>,
 }
@@ -62,6 +63,7 @@ impl Client {
         Ok(Self {
             agent,
             server: kubeconfig.server.clone(),
+            origin: kubeconfig.origin().to_owned(),
             kubeconfig: kubeconfig.path.display().to_string(),
             bearer,
         })
@@ -72,18 +74,26 @@ impl Client {
         self.read(path, "application/json")
     }
 
+    /// What is at `path`, whatever view the kubeconfig is of.
+    pub(crate) fn get_from_root(&self, path: &str) -> anyhow::Result<Value> {
+        self.read_url(&format!("{}{path}", self.origin), "application/json")
+    }
+
     /// The same, as a table.
     pub(crate) fn get_table(&self, path: &str) -> anyhow::Result<Value> {
         self.read(path, TABLE)
     }
 
     fn read(&self, path: &str, accept: &str) -> anyhow::Result<Value> {
-        let url = format!("{}{path}", self.server);
-        let mut request = self.agent.get(&url).header("Accept", accept);
+        self.read_url(&format!("{}{path}", self.server), accept)
+    }
+
+    fn read_url(&self, url: &str, accept: &str) -> anyhow::Result<Value> {
+        let mut request = self.agent.get(url).header("Accept", accept);
         if let Some(bearer) = &self.bearer {
             request = request.header("Authorization", bearer);
         }
-        self.answer("GET", &url, request.call())
+        self.answer("GET", url, request.call())
     }
 
     /// The answer to `body` sent to `path`.

@@ -98,6 +98,15 @@ impl Kubeconfig {
     }
 }
 
+impl Kubeconfig {
+    /// The server without a path, which would name a view.
+    pub(crate) fn origin(&self) -> &str {
+        let host = self.server.find("://").map_or(0, |at| at + "://".len());
+        let path = self.server.get(host..).and_then(|rest| rest.find('/'));
+        path.and_then(|at| self.server.get(..host + at)).unwrap_or(&self.server)
+    }
+}
+
 /// $KUBECONFIG's first file that exists, else kubectl's own.
 fn default_path() -> anyhow::Result<PathBuf> {
     if let Some(list) = env::var_os("KUBECONFIG").filter(|list| !list.is_empty()) {

@@ -12,6 +12,7 @@ mod drain;
 mod fleet;
 mod flow;
 mod get;
+mod iam;
 mod keys;
 mod kubeconfig;
 mod local;
@@ -22,6 +23,7 @@ mod resource;
 mod status;
 mod token;
 mod top;
+mod view;
 mod why;
 
 use std::{
@@ -65,6 +67,14 @@ fn run(options: Options) -> anyhow::Result<()> {
         }
         Command::Node { command: NodeCommand::Token(arguments) } => {
             token::run(&connect()?.0, arguments, out)
+        }
+        Command::Iam { command } => {
+            let (client, kubeconfig) = connect()?;
+            iam::run(&client, &kubeconfig, command, out)
+        }
+        Command::Kubeconfig(arguments) => {
+            let (client, kubeconfig) = connect()?;
+            view::run(&client, &kubeconfig, arguments, out)
         }
         Command::Bgp { command } => match command {
             BgpCommand::Peers(arguments) => bgp::peers(&connect, arguments, out),

@@ -10,9 +10,11 @@ use crate::{
     bgp_policy::PolicyCommand,
     drain::DrainCommand,
     flow::FlowArguments,
+    iam::IamCommand,
     keys::KeysCommand,
     pcap::PcapArguments,
     top::TopArguments,
+    view::ViewArguments,
     why::WhyArguments,
 };
 
@@ -54,6 +56,17 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DrainCommand,
     },
+    /// Who may do what, and why; tokens of accounts
+    Iam {
+        #[command(subcommand)]
+        command: IamCommand,
+    },
+    /// Print a kubeconfig for one organization, folder or project
+    ///
+    /// isocast kubeconfig --project web-prod > web-prod.kubeconfig
+    ///
+    /// Its server is a view: kubectl -A lists what lies in the container and below, and nothing else.
+    Kubeconfig(ViewArguments),
     /// Replace the keys of tunnels and flows without losing a flow
     ///
     /// Nodes learn the new key, then use it, then forget the former one. A node that is away holds the

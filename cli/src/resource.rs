@@ -79,9 +79,7 @@ mod tests {
         }
         assert_eq!(find("svc").unwrap().kind, "AnycastService");
         let refusal = find("pods").unwrap_err().to_string();
-        assert!(
-            refusal.starts_with("there is no kind \"pods\"; there are organizations, projects")
-        );
+        assert!(refusal.starts_with("there is no kind \"pods\"; there are organizations, folders"));
         assert!(find("nodes.core").is_err());
     }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     authz::Identity,
     error::ApiError,
-    store::{Key, Object, View},
+    store::{Event, Key, Object, View},
 };
 
 /// Judges changes in the transaction that makes them.
@@ -26,6 +26,17 @@ pub trait Admission: Send + Sync {
     /// # Errors
     /// The refusal, as the client will see it.
     fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError>;
+
+    /// The state that the log begins with in this process.
+    fn open(&self, _view: &View) {}
+
+    /// Changes that are durable now, before anybody sees them or is told.
+    fn follow(&self, _events: &[Event]) {}
+
+    /// Whether the next change must be judged by the state that [`Self::follow`] makes of this one.
+    fn settles(&self, _change: &ProposedChange) -> bool {
+        false
+    }
 }
 
 /// One write, before it happens.

@@ -5,10 +5,18 @@
 //! for one object cannot be spent on another. It has no public constructor and no `Default`; what
 //! is not authorised does not compile, or does not exist. Default is deny.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+mod rules;
+mod sight;
 
+use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
+
+pub(crate) use self::{
+    rules::{About, authorize},
+    sight::Sight,
+};
 use crate::{
     error::{ApiError, Reason},
+    iam::{Access, Bearer},
     store::{Key, Range},
 };
 
@@ -30,6 +38,8 @@ pub enum Identity {
         /// Name of its Node object.
         name: Arc<str>,
     },
+    /// A user or service account; what it may is said by bindings.
+    Subject(Arc<Bearer>),
 }
 
 /// Proof that a [`Verb`] on a resource (a [`Key`] or a [`Range`]) was allowed to somebody.
@@ -37,10 +47,16 @@ pub enum Identity {
 pub struct Authorized<V: Verb, R> {
     actor: Identity,
     resource: R,
+    /// Empty for the object itself.
+    subresource: &'static str,
+    /// What of a range is visible; none: all of it.
+    sight: Option<Arc<Sight>>,
     verb: PhantomData<V>,
 }
 
-/// Decides. One administrator so far: bindings come with the IAM kinds.
+/// Decides for those whose rights are fixed: the administrator and the controller's own parts. For
+/// users and service accounts, [`Registry::authorize`](crate::registry::Registry::authorize) asks
+/// the bindings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Authorizer;
 
@@ -59,6 +75,8 @@ pub trait Target: fmt::Debug {
     fn describe(&self) -> String;
     /// Plural, group and name for the details of a refusal.
     fn coordinates(&self) -> (&str, &str, &str);
+    /// The share of the store that it is.
+    fn range(&self) -> Cow<'_, Range>;
 }
 
 /// The verbs of the Kubernetes API.
@@ -111,9 +129,9 @@ impl Authorizer {
     ) -> Result<Authorized<V, R>, ApiError> {
         match identity {
             Identity::Administrator { .. } | Identity::Component { .. } => {
-                Ok(Authorized { actor: identity.clone(), resource, verb: PhantomData })
+                Ok(Authorized::new(identity, resource))
             }
-            Identity::Node { .. } => {
+            Identity::Node { .. } | Identity::Subject(_) => {
                 let (plural, group, name) = resource.coordinates();
                 let message = format!(
                     "{} is forbidden: {identity} cannot {} it",
@@ -129,6 +147,19 @@ impl Authorizer {
 // === impl Authorized ===
 
 impl<V: Verb, R> Authorized<V, R> {
+    fn new(actor: &Identity, resource: R) -> Self {
+        Self { actor: actor.clone(), resource, subresource: "", sight: None, verb: PhantomData }
+    }
+
+    /// The part of the object that it is about; empty for the object itself.
+    pub fn subresource(&self) -> &'static str {
+        self.subresource
+    }
+
+    pub(crate) fn sight(&self) -> Option<&Arc<Sight>> {
+        self.sight.as_ref()
+    }
+
     /// Whose right it is.
     pub fn actor(&self) -> &Identity {
         &self.actor
@@ -141,12 +172,24 @@ impl<V: Verb, R> Authorized<V, R> {
 }
 
 impl<V: Verb> Authorized<V, Range> {
+    /// The same right, for what lies below the container `top` alone.
+    #[must_use]
+    pub(crate) fn below(self, access: &Arc<Access>, top: &str) -> Self {
+        let sight = match &self.sight {
+            Some(sight) => sight.limited(top),
+            None => Sight::below(access, top),
+        };
+        Self { sight: Some(Arc::new(sight)), ..self }
+    }
+
     /// The same right for a part of its range, or none when `part` reaches beyond it.
     #[must_use]
     pub fn narrow(&self, part: Range) -> Option<Self> {
         self.resource.covers(&part).then(|| Self {
             actor: self.actor.clone(),
             resource: part,
+            subresource: self.subresource,
+            sight: self.sight.clone(),
             verb: PhantomData,
         })
     }
@@ -160,6 +203,7 @@ impl fmt::Display for Identity {
             Self::Administrator { name } => write!(f, "user {name:?}"),
             Self::Component { name } => write!(f, "component {name:?}"),
             Self::Node { name } => write!(f, "node {name:?}"),
+            Self::Subject(bearer) => bearer.fmt(f),
         }
     }
 }
@@ -174,12 +218,17 @@ impl Target for Key {
     fn coordinates(&self) -> (&str, &str, &str) {
         (self.resource().plural(), self.resource().group(), self.name())
     }
+
+    fn range(&self) -> Cow<'_, Range> {
+        Cow::Owned(Range::Object(self.clone()))
+    }
 }
 
 impl Target for Range {
     fn describe(&self) -> String {
         match self {
             Self::Everything => "everything".to_owned(),
+            Self::Containers => "namespaces".to_owned(),
             Self::Resource(resource) => resource.to_string(),
             Self::Container(resource, container) => format!("{resource} in {container:?}"),
             Self::Object(key) => key.describe(),
@@ -189,11 +238,16 @@ impl Target for Range {
     fn coordinates(&self) -> (&str, &str, &str) {
         match self {
             Self::Everything => ("", "", ""),
+            Self::Containers => ("namespaces", "", ""),
             Self::Resource(resource) | Self::Container(resource, _) => {
                 (resource.plural(), resource.group(), "")
             }
             Self::Object(key) => key.coordinates(),
         }
+    }
+
+    fn range(&self) -> Cow<'_, Range> {
+        Cow::Borrowed(self)
     }
 }
 

@@ -97,7 +97,7 @@ impl Channel {
         Extension {
             kind: ResourceKind::Node,
             name: "token",
-            serve: Arc::new(move |node, body| issue(&tokens, node, body)),
+            serve: Arc::new(move |_who, node, body| issue(&tokens, node, body)),
         }
     }
 

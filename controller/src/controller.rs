@@ -14,11 +14,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::Admission,
     apiserver::{self, ApiServer, Extension, ServerError},
     authz::{Authorizer, Identity, verb},
     channel::{Channel, ChannelError},
+    credentials,
+    error::ApiError,
     exporter::Exporter,
-    files, fleet, kubeconfig,
+    files, fleet,
+    iam::{self, Access},
+    kubeconfig,
     managers::{self, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
@@ -72,6 +77,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The default roles cannot be written.
+    #[error("cannot write the default roles: {0}")]
+    Roles(#[from] ApiError),
     /// The certificate authority failed.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -98,10 +106,15 @@ impl Controller {
         let backend =
             RedbBackend::open(&path).map_err(|source| StartError::Database { path, source })?;
         let store_metrics = Arc::default();
-        let store = Store::open(backend, managers::admissions(), Arc::clone(&store_metrics))?;
+        let access: Arc<Access> = Arc::default();
+        let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
+        admissions.extend(managers::admissions());
+        let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
-        let registry = Arc::new(Registry::new(Arc::clone(&store), Authorizer));
+        let registry = Arc::new(Registry::new(Arc::clone(&store), access));
+
+        iam::establish(&registry).await?;
 
         let fleet_metrics: Arc<fleet::Metrics> = Arc::default();
         fleet_metrics.register(&mut figures);
@@ -113,12 +126,14 @@ impl Controller {
         let metrics: Arc<apiserver::Metrics> = Arc::default();
         metrics.register(&mut figures);
         let credential = pki.issue_server(&names(options), now)?;
+        let mut extensions = vec![channel.token_subresource(), preview_subresource(&registry)];
+        extensions.extend(credentials::subresources(&registry, &pki));
         let server = ApiServer::bind(
             options.listen,
             &pki,
             &credential,
             Arc::clone(&registry),
-            vec![channel.token_subresource(), preview_subresource(&registry)],
+            extensions,
             vec![channel.agent_subresource()],
             metrics,
         )
@@ -188,7 +203,7 @@ fn preview_subresource(registry: &Arc<Registry>) -> Extension {
     Extension {
         kind: ResourceKind::BgpPolicy,
         name: "preview",
-        serve: Arc::new(move |policy, body| {
+        serve: Arc::new(move |_who, policy, body| {
             let proof = Authorizer.authorize::<verb::List, _>(&PREVIEWER, Range::Everything)?;
             managers::preview_policy(&registry.store().view(&proof), &policy.key, body)
         }),

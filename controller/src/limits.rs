@@ -58,5 +58,11 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Time between pings of an HTTP/2 connection: finds clients that are gone.
 pub(crate) const HTTP2_PING: Duration = Duration::from_secs(30);
+/// Tokens of a user or service account.
+pub(crate) const TOKENS_OF_ACCOUNT: usize = 64;
+/// Audiences that a token is for.
+pub(crate) const TOKEN_AUDIENCES: usize = 8;
+/// Permissions that a token is narrowed to.
+pub(crate) const TOKEN_PERMISSIONS: usize = 64;
 /// Connections to the metrics endpoint at a time.
 pub(crate) const SCRAPERS: usize = 16;

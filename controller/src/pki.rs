@@ -8,6 +8,7 @@ use std::{
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -25,7 +26,11 @@ use x509_parser::{
     prelude::{FromDer, GeneralName, X509Certificate},
 };
 
-use crate::{authz::Identity, files};
+use crate::{
+    authz::Identity,
+    files,
+    iam::{Bearer, SubjectName},
+};
 
 const TRUST_DOMAIN: &str = "spiffe://isocast/";
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -171,6 +176,28 @@ impl Pki {
         Ok(vec![certificate.der().clone(), self.certificate.clone()])
     }
 
+    /// The certificate chain, in PEM, for a user's own key. Of the request only the key counts. `uid`
+    /// is that of the user's object: a certificate is not good for a later user of the same name.
+    ///
+    /// # Errors
+    /// When the request is malformed or not signed by its key.
+    pub fn issue_user(
+        &self,
+        csr_pem: &str,
+        user: &str,
+        uid: &str,
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<String, PkiError> {
+        let public_key = CertificateSigningRequestParams::from_pem(csr_pem)?.public_key;
+        let mut params = subject(user, now, ttl);
+        params.distinguished_name.push(DnType::CustomDnType(SERIAL_NUMBER.to_vec()), uid);
+        params.subject_alt_names = vec![spiffe("user", user)?];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&public_key, &self.issuer)?;
+        Ok(format!("{}{}", certificate.pem(), self.pem))
+    }
+
     fn load(certificate: &Path, key: &Path) -> Result<Self, PkiError> {
         let read = |path: &Path| {
             fs::read_to_string(path)
@@ -225,12 +252,17 @@ pub fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
     match path.split_once('/')? {
         ("administrator", name) => Some(Identity::Administrator { name: name.into() }),
         ("node", name) => Some(Identity::Node { name: name.into() }),
+        ("user", name) => {
+            let uid = object_uid(certificate)?;
+            let subject = SubjectName::User(name.into());
+            Some(Identity::Subject(Arc::new(Bearer::of_account(subject, &uid))))
+        }
         _ => None,
     }
 }
 
-/// The uid of the node that a node's certificate was issued to.
-pub fn node_uid(certificate: &CertificateDer<'_>) -> Option<String> {
+/// The uid of the node or user that a certificate was issued to.
+pub fn object_uid(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let uid = parsed.subject().iter_by_oid(&OID_X509_SERIALNUMBER).next()?;
     Some(uid.as_str().ok()?.to_owned())
@@ -300,7 +332,7 @@ mod tests {
 
         let leaf = chain.first().expect("a certificate");
         assert_eq!(identity(leaf), Some(Identity::Node { name: "ams-1".into() }));
-        assert_eq!(node_uid(leaf).as_deref(), Some("a uid"));
+        assert_eq!(object_uid(leaf).as_deref(), Some("a uid"));
     }
 
     #[test]

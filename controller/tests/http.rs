@@ -204,7 +204,7 @@ async fn a_selection_is_entered_and_left() {
 async fn a_watch_list_marks_the_end_of_what_exists() {
     let api = Api::start();
     let mut client = connect(&api).await;
-    client.post(DATACENTERS, &datacenter("ams", "eu")).await;
+    let created = client.post(DATACENTERS, &datacenter("ams", "eu")).await;
     let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan\
                  &allowWatchBookmarks=true";
 
@@ -215,7 +215,8 @@ async fn a_watch_list_marks_the_end_of_what_exists() {
     assert_eq!(kind, "BOOKMARK");
     let annotations = &object["metadata"]["annotations"];
     assert_eq!(annotations["k8s.io/initial-events-end"], "true");
-    assert_eq!(object["metadata"]["resourceVersion"], "1");
+    let revision = &created.body["metadata"]["resourceVersion"];
+    assert_eq!(object["metadata"]["resourceVersion"], *revision);
 }
 
 #[tokio::test]

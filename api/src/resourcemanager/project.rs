@@ -26,7 +26,7 @@ pub struct ProjectSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
     pub display_name: Option<String>,
-    /// The container that the project belongs to. Cannot change.
+    /// The container that the project belongs to. Can change within an organization.
     pub parent: ContainerReference,
 }
 
@@ -40,11 +40,24 @@ pub struct ContainerReference {
     pub name: Label,
 }
 
-/// Kinds of containers that hold projects.
+/// Kinds of containers that hold projects and folders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ParentKind {
+    /// A part of an organization.
+    Folder,
     /// A tenant.
     Organization,
+}
+
+impl ParentKind {
+    /// The kind's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Folder => "Folder",
+            Self::Organization => "Organization",
+        }
+    }
 }
 
 /// What is so.
@@ -86,7 +99,5 @@ impl Spec for ProjectSpec {
         &SCHEMA
     }
 
-    fn validate(&self, old: Option<&Self>, spec: &FieldPath, errors: &mut Errors) {
-        errors.immutable(&spec.field("parent"), &self.parent, old.map(|old| &old.parent));
-    }
+    fn validate(&self, _old: Option<&Self>, _spec: &FieldPath, _errors: &mut Errors) {}
 }

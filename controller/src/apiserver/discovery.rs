@@ -56,8 +56,8 @@ pub(super) fn core_resources() -> Value {
 }
 
 /// `/apis`, aggregated when the client asks so.
-pub(super) fn groups(registry: &Registry, headers: &HeaderMap) -> Response<Body> {
-    let versions = group_versions(registry);
+pub(super) fn groups(registry: &Registry, in_view: bool, headers: &HeaderMap) -> Response<Body> {
+    let versions = group_versions(registry, in_view);
     if wants_aggregated(headers) {
         return aggregated(versions.iter().map(aggregated_group).collect());
     }
@@ -69,8 +69,8 @@ pub(super) fn groups(registry: &Registry, headers: &HeaderMap) -> Response<Body>
 }
 
 /// `/apis/{group}`
-pub(super) fn group(registry: &Registry, name: &str) -> Option<Value> {
-    let versions = group_versions(registry);
+pub(super) fn group(registry: &Registry, in_view: bool, name: &str) -> Option<Value> {
+    let versions = group_versions(registry, in_view);
     let found = versions.iter().find(|version| version.group == name)?;
     let mut group = group_json(found);
     if let Some(fields) = group.as_object_mut() {
@@ -81,8 +81,13 @@ pub(super) fn group(registry: &Registry, name: &str) -> Option<Value> {
 }
 
 /// `/apis/{group}/{version}`
-pub(super) fn resources(registry: &Registry, group: &str, version: &str) -> Option<Value> {
-    let versions = group_versions(registry);
+pub(super) fn resources(
+    registry: &Registry,
+    in_view: bool,
+    group: &str,
+    version: &str,
+) -> Option<Value> {
+    let versions = group_versions(registry, in_view);
     let found = versions.iter().find(|found| found.group == group && found.version == version)?;
     let rows: Vec<Value> = found
         .kinds
@@ -152,10 +157,18 @@ impl Names {
     }
 }
 
-fn group_versions(registry: &Registry) -> Vec<GroupVersion<'_>> {
+/// Whether objects of a kind belong to containers: a view shows no others.
+pub(super) fn is_in_views(kind: &KindDescriptor) -> bool {
+    kind.scope == Scope::Namespaced || kind.group == isocast_api::resourcemanager::GROUP
+}
+
+fn group_versions(registry: &Registry, in_view: bool) -> Vec<GroupVersion<'_>> {
     let mut versions: Vec<GroupVersion<'_>> = Vec::new();
     for kind in registry.kinds() {
         let declared = kind.descriptor();
+        if in_view && !is_in_views(declared) {
+            continue;
+        }
         let known = versions
             .iter_mut()
             .find(|known| known.group == declared.group && known.version == declared.version);

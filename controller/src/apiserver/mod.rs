@@ -2,8 +2,9 @@
 //!
 //! A thin driver around the registry: accepts connections, says who is on the other end, keeps
 //! limits and turns requests into calls. Nobody gets further than health and version without a
-//! client certificate of the platform's authority.
+//! client certificate of the platform's authority or a token.
 
+mod authenticate;
 mod discovery;
 mod metrics;
 mod openapi;
@@ -11,6 +12,7 @@ mod relay;
 mod request;
 mod resources;
 mod respond;
+mod reviews;
 mod service;
 mod view;
 mod watch;
@@ -68,8 +70,8 @@ pub struct Extension {
     pub serve: Serve,
 }
 
-/// From the object and the body of a request to the answer.
-pub type Serve = Arc<dyn Fn(&Object, &Value) -> Result<Value, ApiError> + Send + Sync>;
+/// From who asks, the object and the body of a request to the answer.
+pub type Serve = Arc<dyn Fn(&Identity, &Object, &Value) -> Result<Value, ApiError> + Send + Sync>;
 
 /// A subresource below which somebody else answers what is read: `nodes/{name}/agent/{path}`.
 #[derive(Clone)]

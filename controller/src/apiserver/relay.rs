@@ -31,7 +31,8 @@ impl Call<'_> {
             _ => return Err(not_allowed()),
         };
         let key = kind.key(namespace, name)?;
-        let proof = self.registry.authorize::<verb::Get, _>(self.identity, key)?;
+        let proof =
+            self.registry.authorize_about::<verb::Get, _>(self.identity, key, relayed.name)?;
         let object = self.registry.store().get(&proof);
         let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
         let target = match self.raw_query {

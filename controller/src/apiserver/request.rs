@@ -7,6 +7,7 @@ use std::{borrow::Cow, collections::HashMap, time::Duration};
 use hyper::{HeaderMap, header};
 use jiff::Timestamp;
 
+use super::reviews::Review;
 use crate::{
     error::{ApiError, Reason},
     registry::{
@@ -41,8 +42,20 @@ pub(super) enum Route {
     OpenApi,
     /// `/openapi/v3/apis/{group}/{version}`, `/openapi/v3/api/v1`
     OpenApiGroup { path: String },
+    /// A question about rights, which stores nothing.
+    Review(Review),
     /// `/version`
     Version,
+}
+
+/// `/organizations/{name}`, `/folders/{name}` or `/projects/{name}` before a path: a view, which shows
+/// what lies in that container and below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Prefix {
+    /// `organizations`
+    pub(super) plural: String,
+    /// The container's name.
+    pub(super) name: String,
 }
 
 /// `/apis/{group}/{version}[/namespaces/{namespace}]/{plural}[/{name}[/{subresource}[/{rest}]]]`
@@ -70,6 +83,22 @@ pub(super) enum Form {
     Table(IncludeObject),
 }
 
+// === impl Prefix ===
+
+impl Prefix {
+    /// Splits a path into the view it is asked in, and the rest.
+    pub(super) fn split(path: &str) -> (Option<Self>, &str) {
+        let mut parts = path.trim_start_matches('/').splitn(3, '/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(plural @ ("organizations" | "folders" | "projects")), Some(name), rest) => {
+                let prefix = Self { plural: plural.to_owned(), name: name.to_owned() };
+                (Some(prefix), rest.unwrap_or_default())
+            }
+            _ => (None, path),
+        }
+    }
+}
+
 // === impl Route ===
 
 impl Route {
@@ -94,6 +123,9 @@ impl Route {
             ["apis", group] => Self::Group { group: owned(group) },
             ["apis", group, version] => {
                 Self::GroupVersion { group: owned(group), version: owned(version) }
+            }
+            ["apis", group, version, plural] if Review::of(group, version, plural).is_some() => {
+                Self::Review(Review::of(group, version, plural)?)
             }
             ["apis", group, version, "namespaces", namespace, plural, rest @ ..] => {
                 Self::objects([group, version, plural], Some(namespace), rest)?
@@ -309,6 +341,16 @@ mod tests {
         };
         assert_eq!(objects.subresource.as_deref(), Some("agent"));
         assert_eq!(objects.rest.as_deref(), Some("v1/why"));
+    }
+
+    #[test]
+    fn a_container_before_a_path_is_a_view() {
+        let (prefix, rest) = Prefix::split("/organizations/acme/apis/g/v/nodes");
+        let prefix = prefix.expect("a view");
+        assert_eq!((prefix.plural.as_str(), prefix.name.as_str()), ("organizations", "acme"));
+        assert_eq!(rest, "apis/g/v/nodes");
+        assert_eq!(Prefix::split("/apis/g").0, None);
+        assert_eq!(Prefix::split("/projects").0, None);
     }
 
     #[test]

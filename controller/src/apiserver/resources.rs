@@ -11,20 +11,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Extension, Metrics, Relayed,
-    request::{Form, ObjectPath, Query, default_watch_timeout},
+    discovery::is_in_views,
+    request::{Form, ObjectPath, Prefix, Query, default_watch_timeout},
     respond::{self, Body},
     view::{Collection, render_list, render_one},
     watch::WatchStream,
 };
 use crate::{
-    authz::{Identity, verb},
+    authz::{Authorized, Identity, Verb, verb},
     error::{ApiError, Reason},
     limits,
     registry::{
         DeleteOptions, Kind, Listing, Patch, Registry, Selector, Subresource, WriteOptions,
         Written, namespaces,
     },
-    store::{Persistence, Range},
+    store::{Key, Persistence, Range, Resource},
 };
 
 /// A request, as far as objects are concerned.
@@ -35,6 +36,8 @@ pub(super) struct Call<'a> {
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) shutdown: &'a CancellationToken,
     pub(super) identity: &'a Identity,
+    /// The view it is asked in.
+    pub(super) prefix: Option<&'a Prefix>,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
     pub(super) raw_query: Option<&'a str>,
@@ -50,6 +53,7 @@ impl Call<'_> {
             .kind(&path.group, &path.version, &path.plural)
             .ok_or_else(unknown_resource)?;
         let namespace = path.namespace.as_deref();
+        self.expect_in_view(kind, namespace, path.name.as_deref())?;
         let Some(name) = path.name.as_deref() else {
             return self.collection(kind, namespace).await;
         };
@@ -69,7 +73,8 @@ impl Call<'_> {
         self.read_only()?;
         if let Some(name) = name {
             let proof =
-                self.registry.authorize::<verb::List, _>(self.identity, Range::Everything)?;
+                self.registry.authorize::<verb::List, _>(self.identity, Range::Containers)?;
+            let proof = self.within(proof);
             let namespace = namespaces::get(&self.registry.store().view(&proof), name)?;
             return self.one(&Collection::Namespaces, &namespace);
         }
@@ -103,6 +108,7 @@ impl Call<'_> {
             Method::POST => {
                 let options = self.write_options()?;
                 let body = self.whole_object()?;
+                self.expect_parent_in_view(kind, body)?;
                 let written =
                     self.registry.create(self.identity, kind, namespace, body, &options).await?;
                 self.written(kind, Subresource::None, &written)
@@ -121,15 +127,20 @@ impl Call<'_> {
     ) -> Result<Response<Body>, ApiError> {
         self.expect_writable(kind)?;
         let key = kind.key(namespace, name)?;
+        let part = match subresource {
+            Subresource::None => "",
+            Subresource::Status => "status",
+        };
+        let (registry, who) = (self.registry, self.identity);
         match *self.method {
             Method::GET => {
-                let proof = self.registry.authorize::<verb::Get, _>(self.identity, key)?;
+                let proof = registry.authorize_about::<verb::Get, _>(who, key, part)?;
                 let object = self.registry.store().get(&proof);
                 let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
                 self.one(&Collection::Objects(Arc::clone(kind)), &object.value)
             }
             Method::PUT => {
-                let proof = self.registry.authorize::<verb::Update, _>(self.identity, key)?;
+                let proof = registry.authorize_about::<verb::Update, _>(who, key, part)?;
                 let options = self.write_options()?;
                 let body = self.whole_object()?;
                 let written =
@@ -137,7 +148,7 @@ impl Call<'_> {
                 self.written(kind, subresource, &written)
             }
             Method::PATCH => {
-                let proof = self.registry.authorize::<verb::Patch, _>(self.identity, key)?;
+                let proof = registry.authorize_about::<verb::Patch, _>(who, key, part)?;
                 let (patch, options) = self.patch()?;
                 let written =
                     self.registry.patch(&proof, kind, subresource, patch, &options).await?;
@@ -151,6 +162,46 @@ impl Call<'_> {
             }
             _ => Err(not_allowed()),
         }
+    }
+
+    /// The same right, for what the view shows.
+    fn within<V: Verb>(&self, proof: Authorized<V, Range>) -> Authorized<V, Range> {
+        match self.prefix {
+            Some(prefix) => proof.below(self.registry.access(), &prefix.name),
+            None => proof,
+        }
+    }
+
+    /// What lies outside the view does not exist in it.
+    fn expect_in_view(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let Some(prefix) = self.prefix else { return Ok(()) };
+        if !is_in_views(kind.descriptor()) {
+            return Err(unknown_resource());
+        }
+        let missing = match (namespace, name) {
+            (Some(namespace), _) => Key::new(Resource::new("namespaces", ""), None, namespace),
+            (None, Some(name)) => Key::new(kind.resource().clone(), None, name),
+            (None, None) => return Ok(()),
+        };
+        if self.registry.access().is_within(missing.name(), &prefix.name) {
+            return Ok(());
+        }
+        Err(ApiError::not_found(&missing))
+    }
+
+    fn expect_parent_in_view(&self, kind: &Kind, body: &[u8]) -> Result<(), ApiError> {
+        let Some(prefix) = self.prefix else { return Ok(()) };
+        let Some(parent) = self.registry.parent_in(kind, body)? else { return Ok(()) };
+        if self.registry.access().is_within(&parent, &prefix.name) {
+            return Ok(());
+        }
+        let namespaces = Resource::new("namespaces", "");
+        Err(ApiError::not_found(&Key::new(namespaces, None, &parent)))
     }
 
     /// What nodes report is read; whoever could write it could say what is not so.
@@ -171,7 +222,10 @@ impl Call<'_> {
         let collection = Collection::Objects(Arc::clone(kind));
         let selector = self.selector(&collection)?;
         let range = collection.range(namespace);
+        // Also when there is nothing to delete, and not only half of it.
+        self.registry.authorize::<verb::Delete, _>(self.identity, range.clone())?;
         let proof = self.registry.authorize::<verb::List, _>(self.identity, range)?;
+        let proof = self.within(proof);
         let (delete, options) = self.delete_options()?;
         let listing = self.registry.list(&proof, &selector, &self.query.list_options()?)?;
         let mut items = Vec::new();
@@ -208,7 +262,8 @@ impl Call<'_> {
             return Err(not_allowed());
         }
         let key = kind.key(namespace, name)?;
-        let proof = self.registry.authorize::<verb::Create, _>(self.identity, key)?;
+        let proof =
+            self.registry.authorize_about::<verb::Create, _>(self.identity, key, extension.name)?;
         let object = self.registry.store().current(&proof);
         let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
         let body: Value = if self.body.is_empty() {
@@ -218,7 +273,8 @@ impl Call<'_> {
                 .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?
         };
         let serve = Arc::clone(&extension.serve);
-        let answer = tokio::task::spawn_blocking(move || serve(&object, &body)).await;
+        let who = self.identity.clone();
+        let answer = tokio::task::spawn_blocking(move || serve(&who, &object, &body)).await;
         let answer = answer.map_err(|_panic| ApiError::internal("the subresource failed"))??;
         Ok(respond::json(StatusCode::CREATED, &answer))
     }
@@ -233,6 +289,7 @@ impl Call<'_> {
         let selector = self.selector(&collection)?;
         let range = collection.range(namespace);
         let list = self.registry.authorize::<verb::List, _>(self.identity, range)?;
+        let list = self.within(list);
         if self.query.is_watch() {
             return self.watch(collection, selector, form, &list);
         }
@@ -255,13 +312,14 @@ impl Call<'_> {
         collection: Collection,
         selector: Selector,
         form: Form,
-        list: &crate::authz::Authorized<verb::List, Range>,
+        list: &Authorized<verb::List, Range>,
     ) -> Result<Response<Body>, ApiError> {
         let guard = self.metrics.begin_watch().ok_or_else(|| {
             ApiError::new(Reason::TooManyRequests, "too many watches").with_retry_after(5)
         })?;
         let range = list.resource().clone();
         let proof = self.registry.authorize::<verb::Watch, _>(self.identity, range)?;
+        let proof = self.within(proof);
         let watched = self.registry.watch(list, &proof, self.query.watch_options()?)?;
         let (mut items, mark) = match &watched.existing {
             Some(view) => {
@@ -394,7 +452,7 @@ impl Call<'_> {
         Ok((patch, options))
     }
 
-    fn content_type(&self) -> &str {
+    pub(super) fn content_type(&self) -> &str {
         let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         value.and_then(|value| value.split(';').next()).unwrap_or_default().trim()
     }

@@ -12,13 +12,17 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderValue},
 };
+use isocast_api::resourcemanager;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Extension, Metrics, Relayed, discovery,
+    Extension, Metrics, Relayed,
+    authenticate::{identify, unauthorized},
+    discovery,
     openapi::OpenApi,
-    request::{Query, Route},
+    request::{Prefix, Query, Route},
     resources::{Call, unknown_resource},
     respond::{self, Body, JSON},
 };
@@ -27,6 +31,7 @@ use crate::{
     error::{ApiError, Reason},
     limits,
     registry::Registry,
+    store::{Key, Resource},
 };
 
 /// Everything a request needs.
@@ -53,9 +58,13 @@ impl Service {
         let query = Query::parse(uri.query().unwrap_or_default());
         let is_watch = query.is_watch();
         let agent = request.headers().get(header::USER_AGENT).cloned();
+        let known_as =
+            identify(self.registry.access(), identity, request.headers(), Timestamp::now());
+        let identity = known_as.as_ref().ok().and_then(Option::as_ref);
         let result = match self.metrics.begin_request() {
             Some(_under_way) => {
-                let answered = self.dispatch(identity, request, query);
+                let asker = known_as.as_ref().map(Option::as_ref).map_err(ApiError::clone);
+                let answered = self.dispatch(asker, request, query);
                 let late = ApiError::new(Reason::Timeout, "the request took too long");
                 tokio::time::timeout(limits::REQUEST_TIMEOUT, answered)
                     .await
@@ -84,12 +93,13 @@ impl Service {
 
     async fn dispatch(
         &self,
-        identity: Option<&Identity>,
+        identity: Result<Option<&Identity>, ApiError>,
         request: Request<Incoming>,
         query: Query<'_>,
     ) -> Result<Response<Body>, ApiError> {
         let (head, body) = request.into_parts();
-        let route = Route::parse(head.uri.path());
+        let (prefix, path) = Prefix::split(head.uri.path());
+        let route = Route::parse(path);
         match route {
             Some(Route::Health) => {
                 let plain = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -103,8 +113,10 @@ impl Service {
             Some(Route::Version) => return Ok(respond::json(StatusCode::OK, &version())),
             _ => {}
         }
-        let identity =
-            identity.ok_or_else(|| ApiError::new(Reason::Unauthorized, "Unauthorized"))?;
+        let identity = identity?.ok_or_else(unauthorized)?;
+        if let Some(prefix) = &prefix {
+            self.enter(identity, prefix)?;
+        }
         let route = route.ok_or_else(unknown_resource)?;
         let call = Call {
             registry: &self.registry,
@@ -113,14 +125,17 @@ impl Service {
             metrics: &self.metrics,
             shutdown: &self.shutdown,
             identity,
+            prefix: prefix.as_ref(),
             method: &head.method,
             headers: &head.headers,
             raw_query: head.uri.query(),
             query,
             body: read(body).await?,
         };
+        let in_view = call.prefix.is_some();
         match &route {
             Route::Objects(path) => call.objects(path).await,
+            Route::Review(review) => call.review(*review),
             Route::Namespaces { name } => call.namespaces(name.as_deref()),
             Route::Events { name } => call.events(name.as_deref()),
             _ if head.method != Method::GET => {
@@ -128,15 +143,29 @@ impl Service {
             }
             Route::CoreVersions => Ok(discovery::core(&head.headers)),
             Route::CoreResources => Ok(found(Some(discovery::core_resources()))?),
-            Route::Groups => Ok(discovery::groups(&self.registry, &head.headers)),
-            Route::Group { group } => found(discovery::group(&self.registry, group)),
+            Route::Groups => Ok(discovery::groups(&self.registry, in_view, &head.headers)),
+            Route::Group { group } => found(discovery::group(&self.registry, in_view, group)),
             Route::GroupVersion { group, version } => {
-                found(discovery::resources(&self.registry, group, version))
+                found(discovery::resources(&self.registry, in_view, group, version))
             }
             Route::OpenApi => Ok(respond::json(StatusCode::OK, self.openapi.index())),
             Route::OpenApiGroup { path } => self.document(path, call.query.text("hash")),
             Route::Health | Route::Version => Err(unknown_resource()),
         }
+    }
+
+    /// A view of a container that one may not know of does not exist.
+    fn enter(&self, identity: &Identity, prefix: &Prefix) -> Result<(), ApiError> {
+        let access = self.registry.access();
+        let known = match identity {
+            Identity::Subject(who) => access.knows(who, &prefix.name, Timestamp::now()),
+            _ => true,
+        };
+        if known && access.has_container(&prefix.plural, &prefix.name) {
+            return Ok(());
+        }
+        let resource = Resource::new(&prefix.plural, resourcemanager::GROUP);
+        Err(ApiError::not_found(&Key::new(resource, None, &prefix.name)))
     }
 
     fn document(&self, path: &str, hash: &str) -> Result<Response<Body>, ApiError> {

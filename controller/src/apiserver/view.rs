@@ -73,7 +73,7 @@ impl Collection {
     /// The share of the store it is made from.
     pub(super) fn range(&self, namespace: Option<&str>) -> Range {
         match self {
-            Self::Events | Self::Namespaces => Range::Everything,
+            Self::Events | Self::Namespaces => Range::Containers,
             Self::Objects(kind) => kind.range(namespace),
         }
     }

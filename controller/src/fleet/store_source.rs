@@ -14,6 +14,7 @@ use std::{
 use isocast_api::{
     ResourceKind,
     agent::{Configuration, Tombstone},
+    iam,
     network::{Node, NodeRole},
     registry::{self, KindDescriptor},
 };
@@ -377,7 +378,7 @@ fn matters(event: &Event) -> bool {
     let is_its =
         |kind: &&KindDescriptor| (kind.plural, kind.group) == (resource.plural(), resource.group());
     let Some(kind) = registry::kinds().iter().find(is_its) else { return false };
-    if kind.reported {
+    if kind.reported || kind.group == iam::GROUP {
         return false;
     }
     let (Some(old), true) = (&event.old, is_reported(kind.resource_kind)) else { return true };

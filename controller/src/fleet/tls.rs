@@ -122,7 +122,7 @@ impl Peer {
 /// The node that a certificate names, and its last moment.
 fn bearer(certificate: &CertificateDer<'_>) -> Option<(NodeRef, SystemTime)> {
     let Some(Identity::Node { name }) = pki::identity(certificate) else { return None };
-    let uid = pki::node_uid(certificate)?;
+    let uid = pki::object_uid(certificate)?;
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
     let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

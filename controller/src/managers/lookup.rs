@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use isocast_api::{
     object::{Object, Spec},
-    resourcemanager::{OrganizationSpec, ProjectSpec},
+    resourcemanager::{CONTAINERS_ABOVE_MAX, FolderSpec, OrganizationSpec, ProjectSpec},
 };
 use serde_json::Value;
 
@@ -62,11 +62,16 @@ pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
 /// Name of the organization that `namespace` belongs to; none for a namespace that no tenant owns.
 #[must_use]
 pub fn organization_of(view: &View, namespace: &str) -> Option<Arc<str>> {
-    if view.get(&key::<OrganizationSpec>(namespace)).is_some() {
-        return Some(namespace.into());
+    let mut name = namespace;
+    for _ in 0..=CONTAINERS_ABOVE_MAX {
+        if view.get(&key::<OrganizationSpec>(name)).is_some() {
+            return Some(name.into());
+        }
+        let container =
+            view.get(&key::<ProjectSpec>(name)).or_else(|| view.get(&key::<FolderSpec>(name)))?;
+        name = text(&container.value, "/spec/parent/name")?;
     }
-    let project = view.get(&key::<ProjectSpec>(namespace))?;
-    text(&project.value, "/spec/parent/name").map(Into::into)
+    None
 }
 
 /// A step in an object's life.

@@ -9,7 +9,10 @@ use isocast_api::{
     meta::{Condition, ConditionStatus, Finding, set_condition},
     object::{Object, Spec},
     registry::{self, Scope},
-    resourcemanager::{OrganizationSpec, ProjectSpec},
+    resourcemanager::{
+        CONTAINERS_ABOVE_MAX, ContainerReference, FolderSpec, OrganizationSpec, ParentKind,
+        ProjectSpec,
+    },
 };
 use serde_json::Value;
 
@@ -27,9 +30,6 @@ pub struct ResourceManager;
 /// The namespace of what belongs to the whole platform; no container may have its name.
 pub const SYSTEM_NAMESPACE: &str = "isocast-system";
 
-/// Containers above a container.
-const DEPTH_MAX: usize = 10;
-
 /// Named in a refusal to delete a container.
 const LEFT_SHOWN: usize = 5;
 
@@ -42,6 +42,9 @@ impl Admission for ResourceManager {
         if *resource == lookup::resource::<OrganizationSpec>() {
             admit_container::<OrganizationSpec>(view, change)?;
             return number_tenant(view, change);
+        }
+        if *resource == lookup::resource::<FolderSpec>() {
+            return admit_container::<FolderSpec>(view, change);
         }
         if *resource == lookup::resource::<ProjectSpec>() {
             return admit_container::<ProjectSpec>(view, change);
@@ -57,8 +60,8 @@ impl Admission for ResourceManager {
 
 /// A kind whose objects own a namespace of their own name.
 trait Container: Spec {
-    /// Name of the organization above.
-    fn parent(&self) -> Option<&str>;
+    /// The container above.
+    fn parent(&self) -> Option<ContainerReference>;
     /// Where the spec says so.
     const PARENT_FIELD: &'static str;
     /// What has been observed.
@@ -68,8 +71,9 @@ trait Container: Spec {
 impl Container for OrganizationSpec {
     const PARENT_FIELD: &'static str = "spec.parent";
 
-    fn parent(&self) -> Option<&str> {
-        self.parent.as_ref().map(|name| name.as_str())
+    fn parent(&self) -> Option<ContainerReference> {
+        let name = self.parent.clone()?;
+        Some(ContainerReference { kind: ParentKind::Organization, name })
     }
 
     fn conditions(status: &mut Self::Status) -> &mut Vec<Condition> {
@@ -80,8 +84,20 @@ impl Container for OrganizationSpec {
 impl Container for ProjectSpec {
     const PARENT_FIELD: &'static str = "spec.parent.name";
 
-    fn parent(&self) -> Option<&str> {
-        Some(self.parent.name.as_str())
+    fn parent(&self) -> Option<ContainerReference> {
+        Some(self.parent.clone())
+    }
+
+    fn conditions(status: &mut Self::Status) -> &mut Vec<Condition> {
+        &mut status.conditions
+    }
+}
+
+impl Container for FolderSpec {
+    const PARENT_FIELD: &'static str = "spec.parent.name";
+
+    fn parent(&self) -> Option<ContainerReference> {
+        Some(self.parent.clone())
     }
 
     fn conditions(status: &mut Self::Status) -> &mut Vec<Condition> {
@@ -94,6 +110,9 @@ fn admit_container<S: Container>(view: &View, change: &mut ProposedChange) -> Re
     if step.asks_for_deletion() {
         return expect_empty(view, &change.key);
     }
+    if step == Step::Update {
+        return admit_move::<S>(view, change);
+    }
     let (Step::Create, Some(new)) = (step, &mut change.new) else { return Ok(()) };
     let mut object: Object<S> = lookup::decode(new)?;
     expect_free_name(view, &change.key)?;
@@ -104,18 +123,108 @@ fn admit_container<S: Container>(view: &View, change: &mut ProposedChange) -> Re
     lookup::set_status::<S>(new, &object.status)
 }
 
+/// A container may move within its organization: what it holds was given to that organization.
+fn admit_move<S: Container>(view: &View, change: &ProposedChange) -> Result<(), ApiError> {
+    let (Some(old), Some(new)) = (change.old_value(), &change.new) else { return Ok(()) };
+    let (old, new): (Object<S>, Object<S>) = (lookup::decode(old)?, lookup::decode(new)?);
+    if old.spec.parent() == new.spec.parent() {
+        return Ok(());
+    }
+    expect_parent(view, &change.key, &new.spec)?;
+    let height = height(view, change.key.name());
+    let above = new.spec.parent().map_or(0, |parent| depth(view, parent.name.as_str()) + 1);
+    if above + height > CONTAINERS_ABOVE_MAX {
+        let message = format!("there may be at most {CONTAINERS_ABOVE_MAX} containers above");
+        return Err(misplaced::<S>(&change.key, message));
+    }
+    let of = |spec: &S| {
+        let parent = spec.parent();
+        parent.and_then(|parent| lookup::organization_of(view, parent.name.as_str()))
+    };
+    if of(&old.spec) != of(&new.spec) {
+        let message = "a container moves within its organization only: addresses and quotas are \
+                       granted to organizations";
+        return Err(misplaced::<S>(&change.key, message.to_owned()));
+    }
+    Ok(())
+}
+
+/// Containers above the container called `name`.
+fn depth(view: &View, name: &str) -> usize {
+    let mut name = name;
+    let mut depth = 0;
+    while depth <= CONTAINERS_ABOVE_MAX
+        && let Some(above) = parent_name(view, name)
+    {
+        name = above;
+        depth += 1;
+    }
+    depth
+}
+
+fn parent_name<'a>(view: &'a View, name: &str) -> Option<&'a str> {
+    let found = |key: Key, pointer| view.get(&key).and_then(|it| text(&it.value, pointer));
+    found(lookup::key::<OrganizationSpec>(name), "/spec/parent")
+        .or_else(|| found(lookup::key::<FolderSpec>(name), "/spec/parent/name"))
+        .or_else(|| found(lookup::key::<ProjectSpec>(name), "/spec/parent/name"))
+}
+
+/// Levels of containers below the container called `name`.
+fn height(view: &View, name: &str) -> usize {
+    let mut level = vec![name];
+    let mut height = 0;
+    let ranges = parents();
+    while height <= CONTAINERS_ABOVE_MAX {
+        let children: Vec<&str> = ranges
+            .iter()
+            .flat_map(|(range, pointer)| view.range(range).map(move |child| (child, *pointer)))
+            .filter(|(child, pointer)| {
+                text(&child.value, pointer).is_some_and(|parent| level.contains(&parent))
+            })
+            .map(|(child, _)| child.key.name())
+            .collect();
+        if children.is_empty() {
+            break;
+        }
+        level = children;
+        height += 1;
+    }
+    height
+}
+
+/// Every kind of container, and where it names the one above.
+fn parents() -> [(Range, &'static str); 3] {
+    [
+        (lookup::all::<OrganizationSpec>(), "/spec/parent"),
+        (lookup::all::<FolderSpec>(), "/spec/parent/name"),
+        (lookup::all::<ProjectSpec>(), "/spec/parent/name"),
+    ]
+}
+
+fn misplaced<S: Container>(key: &Key, message: String) -> ApiError {
+    let cause = Cause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: message.clone(),
+        field: S::PARENT_FIELD.to_owned(),
+    };
+    let message =
+        format!("{} {:?} is invalid: {}: {message}", S::KIND.kind, key.name(), S::PARENT_FIELD);
+    ApiError::about(Reason::Invalid, key, message).with_causes(vec![cause])
+}
+
 fn expect_free_name(view: &View, key: &Key) -> Result<(), ApiError> {
     let name = key.name();
     if name == "default" || name.starts_with("isocast-") || name.starts_with("kube-") {
         let message = "the name is reserved: default, isocast-… and kube-… are not for containers";
         return Err(ApiError::forbidden(key, message));
     }
-    for other in [lookup::key::<OrganizationSpec>(name), lookup::key::<ProjectSpec>(name)] {
+    for other in containers(name) {
         if other != *key && view.get(&other).is_some() {
+            // Not what has the name: that may be another tenant's.
             let message = format!(
-                "{} {name:?} already exists: the names of organizations and projects are one \
-                 space, because each owns the namespace of its name",
-                other.resource(),
+                "{} {name:?} already exists: the names of organizations, folders and projects are \
+                 one space, because each owns the namespace of its name",
+                key.resource(),
             );
             return Err(ApiError::about(Reason::AlreadyExists, key, message));
         }
@@ -124,32 +233,35 @@ fn expect_free_name(view: &View, key: &Key) -> Result<(), ApiError> {
 }
 
 fn expect_parent<S: Container>(view: &View, key: &Key, spec: &S) -> Result<(), ApiError> {
-    let Some(parent) = spec.parent() else { return Ok(()) };
-    let refuse = |message: String| {
-        let cause = Cause {
-            reason: "FieldValueInvalid".to_owned(),
-            message: message.clone(),
-            field: S::PARENT_FIELD.to_owned(),
-        };
-        let message =
-            format!("{} {:?} is invalid: {}: {message}", S::KIND.kind, key.name(), S::PARENT_FIELD);
-        ApiError::about(Reason::Invalid, key, message).with_causes(vec![cause])
-    };
-    let mut above = Some(parent.to_owned());
+    let refuse = |message: String| Err(misplaced::<S>(key, message));
+    let mut above = spec.parent();
     let mut depth = 0;
-    while let Some(name) = above {
-        let container: Option<Object<OrganizationSpec>> =
-            lookup::find(view, &lookup::key::<OrganizationSpec>(&name))?;
-        let container =
-            container.ok_or_else(|| refuse(format!("there is no organization {name:?}")))?;
-        if container.metadata.deletion_timestamp.is_some() {
-            return Err(refuse(format!("organization {name:?} is being deleted")));
+    while let Some(ContainerReference { kind, name }) = above {
+        let name = name.as_str();
+        let place = match kind {
+            ParentKind::Folder => lookup::key::<FolderSpec>(name),
+            ParentKind::Organization => lookup::key::<OrganizationSpec>(name),
+        };
+        let word = kind.as_str().to_lowercase();
+        let Some(container) = view.get(&place) else {
+            return refuse(format!("there is no {word} {name:?}"));
+        };
+        if place == *key {
+            return refuse(format!("{word} {name:?} would be below itself"));
+        }
+        if text(&container.value, "/metadata/deletionTimestamp").is_some() {
+            return refuse(format!("{word} {name:?} is being deleted"));
         }
         depth += 1;
-        if depth > DEPTH_MAX {
-            return Err(refuse(format!("there may be at most {DEPTH_MAX} containers above")));
+        if depth > CONTAINERS_ABOVE_MAX {
+            return refuse(format!("there may be at most {CONTAINERS_ABOVE_MAX} containers above"));
         }
-        above = container.spec.parent.map(|parent| parent.to_string());
+        above = match kind {
+            ParentKind::Folder => lookup::decode::<FolderSpec>(&container.value)?.spec.parent(),
+            ParentKind::Organization => {
+                lookup::decode::<OrganizationSpec>(&container.value)?.spec.parent()
+            }
+        };
     }
     Ok(())
 }
@@ -157,10 +269,7 @@ fn expect_parent<S: Container>(view: &View, key: &Key, spec: &S) -> Result<(), A
 /// Refuses to delete a container that holds anything.
 fn expect_empty(view: &View, key: &Key) -> Result<(), ApiError> {
     let name = key.name();
-    let parents = [
-        (lookup::all::<OrganizationSpec>(), "/spec/parent"),
-        (lookup::all::<ProjectSpec>(), "/spec/parent/name"),
-    ];
+    let parents = parents();
     let namespaced = registry::kinds().iter().filter(|kind| kind.scope == Scope::Namespaced);
     let ranges: Vec<_> = namespaced
         .map(|kind| Range::Container(Resource::new(kind.plural, kind.group), name.into()))
@@ -187,13 +296,20 @@ fn expect_empty(view: &View, key: &Key) -> Result<(), ApiError> {
     Err(ApiError::about(Reason::Conflict, key, message))
 }
 
+/// Where a container called `name` can be.
+fn containers(name: &str) -> [Key; 3] {
+    [
+        lookup::key::<OrganizationSpec>(name),
+        lookup::key::<FolderSpec>(name),
+        lookup::key::<ProjectSpec>(name),
+    ]
+}
+
 fn expect_living_namespace(view: &View, namespace: &str, key: &Key) -> Result<(), ApiError> {
     if namespace == SYSTEM_NAMESPACE {
         return Ok(());
     }
-    let containers =
-        [lookup::key::<OrganizationSpec>(namespace), lookup::key::<ProjectSpec>(namespace)];
-    match containers.iter().find_map(|container| view.get(container)) {
+    match containers(namespace).iter().find_map(|container| view.get(container)) {
         None => {
             Err(ApiError::not_found(&Key::new(Resource::new("namespaces", ""), None, namespace)))
         }
@@ -255,7 +371,11 @@ mod tests {
         let refusal = state.create(project("acme", "acme")).unwrap_err();
 
         assert_eq!(refusal.code(), 409);
-        assert!(refusal.message().contains("organizations.resourcemanager.isocast.dev \"acme\""));
+        assert!(
+            refusal
+                .message()
+                .contains("projects.resourcemanager.isocast.dev \"acme\" already exists")
+        );
     }
 
     #[test]
@@ -282,13 +402,78 @@ mod tests {
             child["spec"]["parent"] = json!(format!("org-{}", depth - 1));
             child
         };
-        for depth in 1..=DEPTH_MAX {
+        for depth in 1..=CONTAINERS_ABOVE_MAX {
             state = state.with(child(depth));
         }
 
-        let refusal = state.create(child(DEPTH_MAX + 1)).unwrap_err();
+        let refusal = state.create(child(CONTAINERS_ABOVE_MAX + 1)).unwrap_err();
 
         assert!(refusal.message().contains("at most 10 containers"), "{refusal}");
+    }
+
+    fn folder(name: &str, kind: &str, parent: &str) -> Value {
+        json!({
+            "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Folder",
+            "metadata": {"name": name},
+            "spec": {"parent": {"kind": kind, "name": parent}},
+        })
+    }
+
+    fn in_folder(name: &str, parent: &str) -> Value {
+        let mut project = project(name, parent);
+        project["spec"]["parent"]["kind"] = json!("Folder");
+        project
+    }
+
+    #[test]
+    fn containers_move_within_their_organization_and_never_below_themselves() {
+        let state = State::default()
+            .with(organization("acme"))
+            .with(organization("globex"))
+            .with(folder("eng", "Organization", "acme"))
+            .with(folder("web", "Folder", "eng"))
+            .with(project("shop", "acme"));
+
+        assert!(state.update(in_folder("shop", "web")).is_ok());
+        let stranger = state.update(project("shop", "globex")).unwrap_err();
+        assert!(stranger.message().contains("within its organization only"), "{stranger}");
+        let cycle = state.update(folder("eng", "Folder", "web")).unwrap_err();
+        assert_eq!((cycle.code(), cycle.causes()[0].field.as_str()), (422, "spec.parent.name"));
+        assert!(cycle.message().contains("would be below itself"), "{cycle}");
+    }
+
+    #[test]
+    fn what_moves_takes_what_is_below_it_into_account() {
+        let mut state = State::default()
+            .with(organization("acme"))
+            .with(folder("a-1", "Organization", "acme"))
+            .with(folder("b-1", "Organization", "acme"));
+        for depth in 2..=5 {
+            state =
+                state.with(folder(&format!("a-{depth}"), "Folder", &format!("a-{}", depth - 1)));
+        }
+        for depth in 2..=6 {
+            state =
+                state.with(folder(&format!("b-{depth}"), "Folder", &format!("b-{}", depth - 1)));
+        }
+
+        let refusal = state.update(folder("b-1", "Folder", "a-5")).unwrap_err();
+
+        assert!(refusal.message().contains("at most 10 containers"), "{refusal}");
+        assert!(state.update(folder("b-1", "Folder", "a-4")).is_ok());
+    }
+
+    #[test]
+    fn the_organization_is_found_through_folders() {
+        let state = State::default()
+            .with(organization("acme"))
+            .with(folder("eng", "Organization", "acme"))
+            .with(in_folder("shop", "eng"));
+
+        for name in ["acme", "eng", "shop"] {
+            let found = lookup::organization_of(&state.view(), name);
+            assert_eq!(found.as_deref(), Some("acme"), "{name}");
+        }
     }
 
     #[test]

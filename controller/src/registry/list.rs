@@ -112,6 +112,8 @@ impl Registry {
             Some(_) => newest,
             None => self.at(options, newest)?,
         };
+        // A kept state shows everything: to this caller, what the proof says.
+        let view = view.seen_by(proof.sight().cloned());
         let range = proof.resource();
         let limit = options.limit.filter(|limit| *limit > 0).unwrap_or(limits::LIST_ITEMS);
         let after = token.as_ref().map(Token::key);

@@ -24,6 +24,7 @@ mod write;
 use std::{fmt, sync::Arc};
 
 use isocast_api::registry::kinds;
+use serde_json::Value;
 
 pub(crate) use self::selector::Selector;
 pub use self::{
@@ -33,24 +34,25 @@ pub use self::{
     write::{Patch, Subresource, WriteOptions, Written},
 };
 use crate::{
-    authz::{Authorized, Authorizer, Identity, Target, Verb},
+    authz::{self, About, Authorized, Identity, Target, Verb},
     error::ApiError,
-    store::Store,
+    iam::{self, Access},
+    store::{Key, Store},
 };
 
 /// Every kind, and the store behind them.
 pub struct Registry {
     store: Arc<Store>,
-    authorizer: Authorizer,
+    access: Arc<Access>,
     kinds: Vec<Arc<Kind>>,
     pages: list::Pages,
 }
 
 impl Registry {
-    /// The declared kinds over `store`.
-    pub fn new(store: Arc<Store>, authorizer: Authorizer) -> Self {
+    /// The declared kinds over `store`, for those whom `access` lets.
+    pub fn new(store: Arc<Store>, access: Arc<Access>) -> Self {
         let kinds = kinds().iter().map(|descriptor| Arc::new(Kind::new(descriptor))).collect();
-        Self { store, authorizer, kinds, pages: list::Pages::default() }
+        Self { store, access, kinds, pages: list::Pages::default() }
     }
 
     /// Every kind, in the order of declaration.
@@ -71,16 +73,50 @@ impl Registry {
         &self.store
     }
 
+    /// Who may do what.
+    pub fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
     /// Asks whether `identity` may do `V` to `resource`.
     ///
     /// # Errors
-    /// `Forbidden` when it may not.
+    /// `Forbidden` when it may not, `NotFound` when it may not know of the container.
     pub fn authorize<V: Verb, R: Target>(
         &self,
         identity: &Identity,
         resource: R,
     ) -> Result<Authorized<V, R>, ApiError> {
-        self.authorizer.authorize(identity, resource)
+        authz::authorize(&self.access, identity, resource, About::default())
+    }
+
+    /// Asks whether `identity` may do `V` to a part of `resource`: its `subresource`.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`].
+    pub fn authorize_about<V: Verb, R: Target>(
+        &self,
+        identity: &Identity,
+        resource: R,
+        subresource: &'static str,
+    ) -> Result<Authorized<V, R>, ApiError> {
+        let about = About { subresource, ..About::default() };
+        authz::authorize(&self.access, identity, resource, about)
+    }
+
+    /// Asks whether `identity` may make `object`.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`].
+    pub(crate) fn authorize_creation<V: Verb>(
+        &self,
+        identity: &Identity,
+        key: Key,
+        object: &Value,
+    ) -> Result<Authorized<V, Key>, ApiError> {
+        let parent = iam::parent_of(key.resource(), object).map(str::to_owned);
+        let about = About { parent: parent.as_deref(), ..About::default() };
+        authz::authorize(&self.access, identity, key, about)
     }
 }
 

@@ -53,7 +53,10 @@ pub(crate) fn system() -> Value {
 
 /// Every namespace, in order of names.
 pub(crate) fn list(view: &View) -> Vec<Value> {
-    let mut namespaces = vec![system()];
+    let mut namespaces = Vec::new();
+    if view.shows(&place(SYSTEM_NAMESPACE)) {
+        namespaces.push(system());
+    }
     for resource in containers() {
         let range = crate::store::Range::Resource(resource);
         namespaces.extend(view.range(&range).map(|object| of(&object.value)));
@@ -64,13 +67,18 @@ pub(crate) fn list(view: &View) -> Vec<Value> {
 
 /// One namespace.
 pub(crate) fn get(view: &View, name: &str) -> Result<Value, ApiError> {
-    if name == SYSTEM_NAMESPACE {
+    if name == SYSTEM_NAMESPACE && view.shows(&place(name)) {
         return Ok(system());
     }
     containers()
         .find_map(|resource| view.get(&Key::new(resource, None, name)))
         .map(|container| of(&container.value))
         .ok_or_else(|| not_found(name))
+}
+
+/// A place where a container called `name` could be.
+fn place(name: &str) -> Key {
+    Key::new(Resource::new("projects", GROUP), None, name)
 }
 
 fn not_found(name: &str) -> ApiError {

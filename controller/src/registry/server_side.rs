@@ -66,6 +66,7 @@ impl Registry {
             if subresource == Subresource::Status {
                 return Err(ApiError::not_found(key));
             }
+            self.authorize_creation::<verb::Create>(proof.actor(), key.clone(), &applied)?;
             let mut object = applied.clone();
             strip_status(&mut object);
             let now = Timestamp::now();

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     authz::{Authorized, Identity, Verb, WriteVerb, verb},
     error::{ApiError, Reason},
+    iam::parent_of,
     limits,
     store::{Expect, Key, Object, Persistence, Write},
 };
@@ -98,7 +99,7 @@ impl Registry {
                 metadata::text(&object, "name").to_owned()
             };
             let key = kind.key(namespace, &name)?;
-            let proof = self.authorize::<verb::Create, _>(identity, key)?;
+            let proof = self.authorize_creation::<verb::Create>(identity, key, &object)?;
             let object = kind.prepare_new(&proof, object.clone(), options)?;
             match self.put(&proof, Expect::Absent, object, Subresource::None, options).await {
                 Err(taken) if taken.reason() == Reason::AlreadyExists && attempts > 1 => {
@@ -110,6 +111,12 @@ impl Registry {
                 }
             }
         }
+    }
+
+    /// The container above the container that `body` describes; none for what is no container.
+    pub(crate) fn parent_in(&self, kind: &Kind, body: &[u8]) -> Result<Option<String>, ApiError> {
+        let decoded = decode::yaml(body, Nulls::Drop)?;
+        Ok(parent_of(kind.resource(), &decoded.value).map(str::to_owned))
     }
 
     /// Replaces an object, or its status.
@@ -236,7 +243,14 @@ impl Registry {
         subresource: Subresource,
         options: &WriteOptions,
     ) -> Result<Object, ApiError> {
-        let subresource = (subresource == Subresource::Status).then_some("status");
+        let subresource = match subresource {
+            Subresource::None => "",
+            Subresource::Status => "status",
+        };
+        if proof.subresource() != subresource {
+            return Err(ApiError::internal("a proof for one part of an object, spent on another"));
+        }
+        let subresource = Some(subresource).filter(|subresource| !subresource.is_empty());
         let write = Write {
             expect,
             value: Some(value),

@@ -24,6 +24,8 @@ pub struct Key {
 pub enum Range {
     /// Every object there is.
     Everything,
+    /// The containers, of whatever kind.
+    Containers,
     /// All objects of a resource.
     Resource(Resource),
     /// The objects of a resource in one container.
@@ -122,6 +124,7 @@ impl Range {
     pub fn contains(&self, key: &Key) -> bool {
         match self {
             Self::Everything => true,
+            Self::Containers => is_container(&key.resource),
             Self::Resource(resource) => key.resource == *resource,
             Self::Container(resource, container) => {
                 key.resource == *resource && key.container == *container
@@ -134,12 +137,18 @@ impl Range {
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Everything, _) => true,
+            (Self::Containers, Self::Resource(other)) => is_container(other),
             (Self::Resource(mine), Self::Resource(other) | Self::Container(other, _)) => {
                 mine == other
             }
             (_, Self::Object(key)) => self.contains(key),
             _ => self == other,
         }
+    }
+
+    /// Whether the keys within follow one another without others in between.
+    pub(super) fn is_contiguous(&self) -> bool {
+        !matches!(self, Self::Containers)
     }
 
     /// The first key that can lie within; later keys do as long as [`Self::contains`] holds.
@@ -152,12 +161,16 @@ impl Range {
             })
         };
         match self {
-            Self::Everything => Bound::Unbounded,
+            Self::Everything | Self::Containers => Bound::Unbounded,
             Self::Resource(resource) => first(resource, &"".into()),
             Self::Container(resource, container) => first(resource, container),
             Self::Object(key) => Bound::Included(key.clone()),
         }
     }
+}
+
+fn is_container(resource: &Resource) -> bool {
+    resource.group() == isocast_api::resourcemanager::GROUP
 }
 
 #[cfg(test)]

@@ -102,6 +102,9 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let extent = backend.extent()?;
         let view = View::new(extent.head, backend.objects()?);
+        for admission in &admissions {
+            admission.open(&view);
+        }
         let tail = Arc::new(Tail::new(extent.head, recent(&backend, extent)?));
         metrics.opened(extent.head);
         let published = Arc::new(ArcSwap::from_pointee(view));
@@ -132,7 +135,8 @@ impl Store {
 
     /// The newest state of the proof's range.
     pub fn view(&self, proof: &Authorized<verb::List, Range>) -> View {
-        self.published.load().within(proof.resource().clone())
+        let range = proof.resource().clone();
+        self.published.load().within(range).seen_by(proof.sight().cloned())
     }
 
     /// Follows the proof's range: what happens after `from`.
@@ -145,7 +149,7 @@ impl Store {
         proof: &Authorized<verb::Watch, Range>,
         from: Revision,
     ) -> Result<Cursor, ApiError> {
-        self.tail.cursor(proof.resource().clone(), from)
+        self.tail.cursor(proof.resource().clone(), proof.sight().cloned(), from)
     }
 
     /// Whether writes are still taken.

@@ -69,16 +69,17 @@ impl Sequencer {
             let mut next = Some(first);
             let mut drained = 0;
             while let Some(request) = next {
-                self.judge(&mut batch, request);
+                let goes_on = self.judge(&mut batch, request);
                 drained += 1;
-                next = if drained < limits::WRITE_BATCH { queue.try_recv().ok() } else { None };
+                let has_room = goes_on && drained < limits::WRITE_BATCH;
+                next = if has_room { queue.try_recv().ok() } else { None };
             }
             self.commit(batch);
         }
     }
 
-    /// Decides one write against the state the batch has reached.
-    fn judge(&self, batch: &mut Batch, request: Request) {
+    /// Decides one write against the state the batch has reached; false when the batch ends with it.
+    fn judge(&self, batch: &mut Batch, request: Request) -> bool {
         let Request { actor, verb, key, write, reply } = request;
         let now = Timestamp::now();
         let persistence = write.persistence;
@@ -95,11 +96,19 @@ impl Sequencer {
             let size = measure(&change)?;
             Ok((change, size))
         });
+        let settles = match &judged {
+            Ok((change, _)) => self.admissions.iter().any(|admission| admission.settles(change)),
+            Err(_) => false,
+        };
         match (judged, persistence) {
             (Err(refusal), _) => answer(reply, Err(refusal)),
             (Ok((change, _)), Persistence::DryRun) => answer(reply, rehearse(change)),
-            (Ok((change, size)), Persistence::Durable) => batch.add(change, size, audit, reply),
+            (Ok((change, size)), Persistence::Durable) => {
+                batch.add(change, size, audit, reply);
+                return !settles;
+            }
         }
+        true
     }
 
     fn admit(&self, view: &View, mut change: ProposedChange) -> Result<ProposedChange, ApiError> {
@@ -133,6 +142,14 @@ impl Sequencer {
             return;
         }
         self.metrics.committed(sets.len(), head, started.elapsed());
+        for commit in &commits {
+            for admission in &self.admissions {
+                let followed = || admission.follow(&commit.events);
+                if catch_unwind(AssertUnwindSafe(followed)).is_err() {
+                    tracing::error!(revision = %commit.revision, "an admission lost track");
+                }
+            }
+        }
         self.published.store(Arc::new(view));
         self.tail.extend(commits);
         self.tail.announce(head);

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{Key, Operation, Range, Revision};
 use crate::{
+    authz::Sight,
     error::{ApiError, Reason},
     limits,
 };
@@ -37,6 +38,7 @@ pub struct Cursor {
     head: watch::Receiver<Revision>,
     position: Revision,
     range: Range,
+    sight: Option<Arc<Sight>>,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Tail {
     pub(super) fn cursor(
         self: &Arc<Self>,
         range: Range,
+        sight: Option<Arc<Sight>>,
         position: Revision,
     ) -> Result<Cursor, ApiError> {
         let head = self.head.subscribe();
@@ -97,7 +100,7 @@ impl Tail {
             let message = format!("Too large resource version: {position}, current: {newest}");
             return Err(ApiError::new(Reason::Timeout, message).with_retry_after(1));
         }
-        let cursor = Cursor { tail: Arc::clone(self), head, position, range };
+        let cursor = Cursor { tail: Arc::clone(self), head, position, range, sight };
         cursor.tail.after(position, 0)?;
         Ok(cursor)
     }
@@ -150,16 +153,21 @@ impl Cursor {
     /// Cancel-safe: what a dropped call had not returned, the next call returns.
     ///
     /// # Errors
-    /// `Expired` when the cursor lagged beyond the tail, `ServiceUnavailable` when the store closed.
+    /// `Expired` when the cursor lagged beyond the tail, `Forbidden` when its holder may see nothing
+    /// of it any more, `ServiceUnavailable` when the store closed.
     pub async fn next(&mut self) -> Result<Vec<Event>, ApiError> {
         loop {
             let commits = self.tail.after(self.position, limits::WATCH_BATCH_COMMITS)?;
             if let Some(last) = commits.last() {
+                if self.sight.as_ref().is_some_and(|sight| !sight.holds()) {
+                    let message = "what is watched may no longer be seen";
+                    return Err(ApiError::new(Reason::Forbidden, message));
+                }
                 self.position = last.revision;
                 let events: Vec<Event> = commits
                     .iter()
                     .flat_map(|commit| &commit.events)
-                    .filter(|event| self.range.contains(&event.key))
+                    .filter(|event| self.range.contains(&event.key) && self.sees(&event.key))
                     .cloned()
                     .collect();
                 if !events.is_empty() {
@@ -172,6 +180,10 @@ impl Cursor {
                 return Err(ApiError::new(Reason::ServiceUnavailable, "the store is closed"));
             }
         }
+    }
+
+    fn sees(&self, key: &Key) -> bool {
+        self.sight.as_ref().is_none_or(|sight| sight.sees(key))
     }
 
     /// Everything up to here has been returned, or lies outside the range.
@@ -209,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn a_cursor_within_the_tail_gets_every_event() {
         let tail = full_tail();
-        let mut cursor = tail.cursor(Range::Everything, Revision(0)).expect("in the tail");
+        let mut cursor = tail.cursor(Range::Everything, None, Revision(0)).expect("in the tail");
 
         let mut next = 1;
         while next <= limits::WATCH_TAIL_COMMITS as u64 {
@@ -227,10 +239,10 @@ mod tests {
         tail.extend([commit(count + 1, "a")]);
         tail.announce(Revision(count + 1));
 
-        let refusal = tail.cursor(Range::Everything, Revision(0)).err();
+        let refusal = tail.cursor(Range::Everything, None, Revision(0)).err();
 
         assert_eq!(refusal.map(|error| error.code()), Some(410));
-        assert!(tail.cursor(Range::Everything, Revision(1)).is_ok());
+        assert!(tail.cursor(Range::Everything, None, Revision(1)).is_ok());
     }
 
     #[test]
@@ -240,19 +252,19 @@ mod tests {
             |revision| Commit { bytes: limits::WATCH_TAIL_BYTES / 2, ..commit(revision, "a") };
         tail.extend([large(1), large(2)]);
         tail.announce(Revision(2));
-        assert!(tail.cursor(Range::Everything, Revision(0)).is_ok());
+        assert!(tail.cursor(Range::Everything, None, Revision(0)).is_ok());
 
         tail.extend([commit(3, "a")]);
 
-        assert!(tail.cursor(Range::Everything, Revision(0)).is_err());
-        assert!(tail.cursor(Range::Everything, Revision(1)).is_ok());
+        assert!(tail.cursor(Range::Everything, None, Revision(0)).is_err());
+        assert!(tail.cursor(Range::Everything, None, Revision(1)).is_ok());
     }
 
     #[test]
     fn a_position_in_the_future_is_refused() {
         let tail = full_tail();
 
-        let refusal = tail.cursor(Range::Everything, Revision(u64::MAX)).err();
+        let refusal = tail.cursor(Range::Everything, None, Revision(u64::MAX)).err();
 
         assert_eq!(refusal.map(|error| error.code()), Some(504));
     }
@@ -261,7 +273,7 @@ mod tests {
     async fn a_cursor_skips_other_ranges_and_still_moves_on() {
         let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
         let only = Key::new(Resource::new("nodes", "x"), None, "b");
-        let mut cursor = tail.cursor(Range::Object(only), Revision(0)).expect("at the head");
+        let mut cursor = tail.cursor(Range::Object(only), None, Revision(0)).expect("at the head");
         tail.extend([commit(1, "a"), commit(2, "b")]);
         tail.announce(Revision(2));
 

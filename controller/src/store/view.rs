@@ -5,9 +5,12 @@
 
 use std::ops::Bound;
 
+use std::sync::Arc;
+
 use rpds::RedBlackTreeMapSync;
 
 use super::{Change, Key, Object, Operation, Range, Revision};
+use crate::authz::Sight;
 
 /// The objects within a range at one revision.
 #[derive(Clone, Debug)]
@@ -15,6 +18,7 @@ pub struct View {
     revision: Revision,
     objects: RedBlackTreeMapSync<Key, Object>,
     range: Range,
+    sight: Option<Arc<Sight>>,
 }
 
 impl View {
@@ -24,7 +28,7 @@ impl View {
         for object in objects {
             map.insert_mut(object.key.clone(), object);
         }
-        Self { revision, objects: map, range: Range::Everything }
+        Self { revision, objects: map, range: Range::Everything, sight: None }
     }
 
     /// The revision.
@@ -34,7 +38,7 @@ impl View {
 
     /// The object at `key`.
     pub fn get(&self, key: &Key) -> Option<&Object> {
-        if self.range.contains(key) { self.objects.get(key) } else { None }
+        if self.shows(key) { self.objects.get(key) } else { None }
     }
 
     /// Every object of the view, in order of keys.
@@ -58,7 +62,17 @@ impl View {
 
     /// The same moment, seen through `range`.
     pub(super) fn within(&self, range: Range) -> Self {
-        Self { revision: self.revision, objects: self.objects.clone(), range }
+        Self { revision: self.revision, objects: self.objects.clone(), range, sight: None }
+    }
+
+    /// The same, without what `sight` does not see.
+    pub(crate) fn seen_by(self, sight: Option<Arc<Sight>>) -> Self {
+        Self { sight, ..self }
+    }
+
+    /// Whether its holder sees what is at `key`.
+    pub(crate) fn shows(&self, key: &Key) -> bool {
+        self.range.contains(key) && self.sight.as_ref().is_none_or(|sight| sight.sees(key))
     }
 
     /// The same moment without bounds. Only for keeping: what is shown of it is bounded again by
@@ -88,7 +102,25 @@ impl View {
         self.objects
             .range((start, Bound::Unbounded))
             .map(|(_, object)| object)
-            .take_while(|object| range.contains(&object.key))
-            .filter(|object| self.range.contains(&object.key))
+            .take_while(|object| !range.is_contiguous() || range.contains(&object.key))
+            .filter(|object| range.contains(&object.key) && self.range.contains(&object.key))
+            .filter(self.looking())
+    }
+
+    /// Sees objects in order: those of one namespace are all seen, or none of them is.
+    fn looking<'a>(&'a self) -> impl FnMut(&&'a Object) -> bool + 'a {
+        let mut last: Option<(&'a str, bool)> = None;
+        move |object| {
+            let Some(sight) = &self.sight else { return true };
+            let container = object.key.container();
+            if let (Some(container), Some((known, seen))) = (container, last)
+                && container == known
+            {
+                return seen;
+            }
+            let seen = sight.sees(&object.key);
+            last = container.map(|container| (container, seen));
+            seen
+        }
     }
 }

@@ -16,6 +16,8 @@ use tokio_rustls::TlsConnector;
 /// One connection.
 pub struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
+    /// A token to show.
+    pub bearer: Option<String>,
 }
 
 /// A whole answer.
@@ -85,6 +87,16 @@ impl Credentials {
         self
     }
 
+    /// With a certificate chain and its key, both base64 of PEM.
+    pub fn with_pem(self, chain: &str, key: &str) -> Self {
+        let decode = |text: &str| STANDARD.decode(text).expect("base64");
+        let chain = CertificateDer::pem_slice_iter(&decode(chain))
+            .collect::<Result<Vec<_>, _>>()
+            .expect("certificates");
+        let key = PrivateKeyDer::from_pem_slice(&decode(key)).expect("a key");
+        self.with_identity(chain, key)
+    }
+
     /// Speaking TLS 1.2 only.
     pub fn outdated(mut self) -> Self {
         self.version = &rustls::version::TLS12;
@@ -106,7 +118,7 @@ impl Credentials {
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Client { sender })
+        Ok(Client { sender, bearer: None })
     }
 }
 
@@ -118,7 +130,11 @@ impl Client {
         content_type: &str,
         body: impl Into<Bytes>,
     ) -> Result<hyper::Response<Incoming>, hyper::Error> {
-        let request = Request::builder()
+        let mut builder = Request::builder();
+        if let Some(token) = &self.bearer {
+            builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = builder
             .method(method)
             .uri(path)
             .header(header::HOST, "localhost")

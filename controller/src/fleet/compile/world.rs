@@ -11,7 +11,10 @@ use isocast_api::{
         Node, NodeSpec,
     },
     object::{DecodeError, Object, Spec},
-    resourcemanager::{Organization, OrganizationSpec, Project, ProjectSpec},
+    resourcemanager::{
+        CONTAINERS_ABOVE_MAX, Folder, FolderSpec, Organization, OrganizationSpec, Project,
+        ProjectSpec,
+    },
 };
 use serde_json::Value;
 
@@ -22,6 +25,8 @@ pub struct World {
     pub keyring: Keyring,
     /// By name.
     pub organizations: BTreeMap<String, Organization>,
+    /// By name.
+    pub folders: BTreeMap<String, Folder>,
     /// By name.
     pub projects: BTreeMap<String, Project>,
     /// By name.
@@ -54,6 +59,7 @@ impl World {
     pub fn insert(&mut self, value: &Value) -> Result<(), DecodeError> {
         match value.get("kind").and_then(Value::as_str).unwrap_or_default() {
             it if it == OrganizationSpec::KIND.kind => add(&mut self.organizations, value),
+            it if it == FolderSpec::KIND.kind => add(&mut self.folders, value),
             it if it == ProjectSpec::KIND.kind => add(&mut self.projects, value),
             it if it == DatacenterSpec::KIND.kind => add(&mut self.datacenters, value),
             it if it == NodeSpec::KIND.kind => add(&mut self.nodes, value),
@@ -76,8 +82,14 @@ impl World {
     /// The organization that `namespace` belongs to.
     #[must_use]
     pub fn organization_of(&self, namespace: &str) -> Option<&Organization> {
-        let project = self.projects.get(namespace);
-        let name = project.map_or(namespace, |project| project.spec.parent.name.as_str());
+        let mut name = namespace;
+        if let Some(project) = self.projects.get(name) {
+            name = project.spec.parent.name.as_str();
+        }
+        for _ in 0..CONTAINERS_ABOVE_MAX {
+            let Some(folder) = self.folders.get(name) else { break };
+            name = folder.spec.parent.name.as_str();
+        }
         self.organizations.get(name)
     }
 }

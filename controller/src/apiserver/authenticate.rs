@@ -1,0 +1,50 @@
+//! Who asks: by the certificate that TLS verified, else by a bearer token.
+//!
+//! Another way to prove who one is (OpenID Connect, say) is another arm of [`identify`]; what it
+//! yields is an [`Identity`], and nothing further in knows how it came about.
+
+use hyper::{HeaderMap, header};
+use jiff::Timestamp;
+use std::sync::Arc;
+
+use crate::{
+    authz::Identity,
+    error::{ApiError, Reason},
+    iam::Access,
+};
+
+/// Who asks; none: nobody in particular.
+///
+/// # Errors
+/// `Unauthorized` when somebody claims to be who they are not, or not any more; `Forbidden` when they
+/// ask as somebody else.
+pub(super) fn identify(
+    access: &Access,
+    certificate: Option<&Identity>,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<Option<Identity>, ApiError> {
+    // Whoever asks as somebody else must not be answered as themselves.
+    if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+        return Err(ApiError::new(Reason::Forbidden, "impersonation is not supported"));
+    }
+    match certificate {
+        // The certificate outlives the account.
+        Some(Identity::Subject(who)) if !access.is_live(who) => Err(unauthorized()),
+        Some(identity) => Ok(Some(identity.clone())),
+        None => {
+            let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+            let token = value.to_str().ok().and_then(|value| {
+                let (scheme, token) = value.split_once(' ')?;
+                scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+            });
+            let bearer = token.and_then(|token| access.bearer_of(token, now));
+            let bearer = bearer.ok_or_else(unauthorized)?;
+            Ok(Some(Identity::Subject(Arc::new(bearer))))
+        }
+    }
+}
+
+pub(super) fn unauthorized() -> ApiError {
+    ApiError::new(Reason::Unauthorized, "Unauthorized")
+}

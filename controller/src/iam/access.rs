@@ -1,0 +1,311 @@
+//! [`Access`]: the index, shared between those who ask and the sequencer that moves it on.
+//!
+//! Follows each commit before its writer is answered, and asks again for every write in its place in
+//! the order: a right that was withdrawn in between is withdrawn. What changes rights ends its batch,
+//! so the next write is judged by it.
+
+use std::sync::Arc;
+
+use isocast_api::{iam, resourcemanager};
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use serde_json::Value;
+
+use super::{
+    condition::Facts,
+    decision::{Deciding, Decision, Reach, Rights},
+    guard,
+    index::Index,
+    permission::{Catalog, Permission},
+    principals::SubjectName,
+    tokens::{self, Bearer},
+};
+use crate::{
+    admission::{Admission, ProposedChange},
+    authz::Identity,
+    error::ApiError,
+    managers::SYSTEM_NAMESPACE,
+    store::{Event, Key, Operation, Resource, View},
+};
+
+/// Who may do what, as of the newest commit.
+#[derive(Debug, Default)]
+pub struct Access {
+    index: RwLock<Index>,
+}
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) resource: &'a Resource,
+    /// Empty for the object itself.
+    pub(crate) subresource: &'a str,
+    /// None for what is cluster-scoped.
+    pub(crate) namespace: Option<&'a str>,
+    /// Empty for a collection.
+    pub(crate) name: &'a str,
+    /// Of a container that is made or asked about before it exists: the one above it.
+    pub(crate) parent: Option<&'a str>,
+}
+
+/// Why somebody may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// They may know that it is there.
+    Forbidden,
+    /// They may not even know that the container exists; it is the one named.
+    Unknown,
+}
+
+/// What is visible of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Where the permission holds.
+    Permitted(Permission),
+    /// Containers that one may know of.
+    Known,
+}
+
+impl<'a> Asked<'a> {
+    /// The container that decides: that of the namespace, a container itself, or the platform.
+    pub(crate) fn place(&self) -> &'a str {
+        match self.namespace {
+            Some(namespace) => namespace,
+            None if self.resource.group() == resourcemanager::GROUP => match self.parent {
+                Some(parent) => parent,
+                None if self.name.is_empty() => SYSTEM_NAMESPACE,
+                None => self.name,
+            },
+            None => SYSTEM_NAMESPACE,
+        }
+    }
+
+    fn permission(&self) -> Option<Permission> {
+        Catalog::get().find(self.resource.as_str(), self.subresource, self.verb)
+    }
+
+    fn facts<'b>(&self, who: &'b str, now: Timestamp) -> Facts<'b>
+    where
+        'a: 'b,
+    {
+        Facts {
+            now,
+            verb: self.verb,
+            group: self.resource.group(),
+            resource: self.resource.plural(),
+            subresource: self.subresource,
+            namespace: self.place(),
+            name: self.name,
+            user: who,
+        }
+    }
+}
+
+impl Access {
+    /// Whether `who` may do what is asked.
+    pub(crate) fn check(
+        &self,
+        who: &Bearer,
+        asked: &Asked<'_>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let index = self.index.read();
+        if decide(&index, who, asked, now).is_allowed() {
+            return Ok(());
+        }
+        let place = asked.place();
+        let is_platform = place == SYSTEM_NAMESPACE && asked.namespace.is_none();
+        let user = who.user();
+        if is_platform || index.knows(who, place, &asked.facts(user, now)) {
+            Err(Refusal::Forbidden)
+        } else {
+            Err(Refusal::Unknown)
+        }
+    }
+
+    /// Whether a user or service account may do `verb` to the object at `key`. Whose rights no binding
+    /// gives has none here.
+    pub fn allows(&self, identity: &Identity, verb: &str, key: &Key, now: Timestamp) -> bool {
+        let Identity::Subject(who) = identity else { return false };
+        let asked = Asked {
+            verb,
+            resource: key.resource(),
+            subresource: "",
+            namespace: key.container(),
+            name: key.name(),
+            parent: None,
+        };
+        decide(&self.index.read(), who, &asked, now).is_allowed()
+    }
+
+    /// What is decided, and by what.
+    pub(crate) fn explain(
+        &self,
+        who: &Bearer,
+        asked: &Asked<'_>,
+        now: Timestamp,
+    ) -> (Decision, Option<Deciding>) {
+        let index = self.index.read();
+        let decision = decide(&index, who, asked, now);
+        let deciding = match decision {
+            Decision::Allowed(granted) | Decision::Denied(granted) => {
+                index.describe(who, asked.place(), granted)
+            }
+            _ => None,
+        };
+        (decision, deciding)
+    }
+
+    /// How far a right reaches, below the container `top` if there is one.
+    pub(crate) fn reach(
+        &self,
+        who: &Bearer,
+        permission: Permission,
+        top: Option<&str>,
+        now: Timestamp,
+    ) -> Reach {
+        self.index.read().reach(who, permission, top, now)
+    }
+
+    /// Whether `who` sees what is in a container, or the container.
+    pub(crate) fn sees(
+        &self,
+        who: &Bearer,
+        scope: Scope,
+        container: &str,
+        asked: &Asked<'_>,
+        now: Timestamp,
+    ) -> bool {
+        let index = self.index.read();
+        let user = who.user();
+        let facts = Facts { namespace: container, ..asked.facts(user, now) };
+        match scope {
+            Scope::Known => index.knows(who, container, &facts),
+            Scope::Permitted(permission) => {
+                index.decide(who, permission, container, &facts).is_allowed()
+            }
+        }
+    }
+
+    /// Whether there is a container of this kind and name.
+    pub(crate) fn has_container(&self, plural: &str, name: &str) -> bool {
+        let index = self.index.read();
+        index.tree.find(name).is_some_and(|id| index.tree.plural(id) == plural)
+    }
+
+    /// Whether `who` may know that a container exists.
+    pub(crate) fn knows(&self, who: &Bearer, name: &str, now: Timestamp) -> bool {
+        let resource = Resource::new("namespaces", "");
+        let asked = Asked {
+            verb: "get",
+            resource: &resource,
+            subresource: "",
+            namespace: Some(name),
+            name,
+            parent: None,
+        };
+        self.index.read().knows(who, name, &asked.facts(who.user(), now))
+    }
+
+    /// Whether a container is another or below it.
+    pub(crate) fn is_within(&self, container: &str, top: &str) -> bool {
+        self.index.read().is_within(container, top)
+    }
+
+    /// Everything that `who` has in a container now.
+    pub(crate) fn rights(&self, who: &Bearer, container: &str, now: Timestamp) -> Rights {
+        self.index.read().rights(who, container, now, i64::MIN)
+    }
+
+    /// Counts what may have changed anybody's rights.
+    pub(crate) fn generation(&self) -> u64 {
+        self.index.read().generation
+    }
+
+    /// Whether the account is the one it was, and can be used.
+    pub(crate) fn is_live(&self, who: &Bearer) -> bool {
+        self.index.read().is_live(who)
+    }
+
+    /// Whose token it is, if it is one that is accepted here and now.
+    pub(crate) fn bearer_of(&self, token: &str, now: Timestamp) -> Option<Bearer> {
+        let index = self.index.read();
+        let known = index.token(&tokens::hash(token)?)?;
+        let good = known.accepted_here && known.expires > now && index.is_live(&known.bearer);
+        good.then(|| known.bearer.clone())
+    }
+
+    /// The user or service account (`system:serviceaccount:NAMESPACE:NAME`) of that name with all
+    /// its rights, to ask what it may.
+    pub fn identity(&self, username: &str) -> Option<Identity> {
+        let subject = SubjectName::of_username(username);
+        let index = self.index.read();
+        let uid = Arc::clone(&index.principals.account(subject.borrowed())?.uid);
+        Some(Identity::Subject(Arc::new(Bearer::of_account(subject, &uid))))
+    }
+
+    /// The groups of an account, directly or not.
+    pub(crate) fn groups(&self, who: &Bearer) -> Vec<String> {
+        let index = self.index.read();
+        let closure = index.principals.closure_of_account(who.subject.borrowed());
+        let numbers = closure.iter().flat_map(|closure| closure.numbers().skip(1));
+        numbers.filter_map(|it| index.principals.name(it)).map(SubjectName::username).collect()
+    }
+
+    /// Refuses to let `actor` act as `subject` when that would give it more than it holds.
+    pub(crate) fn guard_impersonation(
+        &self,
+        actor: &Identity,
+        subject: &SubjectName,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        guard::impersonation(&self.index.read(), actor, subject, now)
+    }
+}
+
+fn decide(index: &Index, who: &Bearer, asked: &Asked<'_>, now: Timestamp) -> Decision {
+    let Some(permission) = asked.permission() else { return Decision::NotGranted };
+    let user = who.user();
+    index.decide(who, permission, asked.place(), &asked.facts(user, now))
+}
+
+impl Admission for Access {
+    fn admit(&self, _view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
+        guard::admit(&self.index.read(), change)
+    }
+
+    fn open(&self, view: &View) {
+        let mut index = self.index.write();
+        *index = Index::default();
+        for object in view.iter() {
+            index.apply(&object.key, None, Some(&object.value));
+        }
+    }
+
+    fn follow(&self, events: &[Event]) {
+        let concerns = |event: &Event| {
+            [iam::GROUP, resourcemanager::GROUP].contains(&event.key.resource().group())
+        };
+        if !events.iter().any(concerns) {
+            return;
+        }
+        let mut index = self.index.write();
+        for event in events.iter().filter(|event| concerns(event)) {
+            let new: Option<&Value> = match event.operation {
+                Operation::Put => Some(&event.value),
+                Operation::Delete => None,
+            };
+            index.apply(&event.key, event.old.as_deref(), new);
+        }
+    }
+
+    fn settles(&self, change: &ProposedChange) -> bool {
+        match change.key.resource().group() {
+            iam::GROUP => true,
+            // A new container changes nobody's rights; one that moves or goes does.
+            resourcemanager::GROUP => change.old.is_some(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Every route by every default role in every relation to what it is about, against a golden table.
+//!
+//! A kind or subresource that is added has rows that the table lacks, and fails until somebody looked
+//! at them: `INSTA_UPDATE=always cargo test -p isocast-controller --test access_table`, then read the
+//! difference.
+
+#![allow(
+    clippy::allow_attributes,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    time::{Duration, SystemTime},
+};
+
+use hyper::{Method, StatusCode};
+use isocast_api::registry::{KindDescriptor, Scope, kinds};
+use isocast_controller::pki::Pki;
+use serde_json::{Value, json};
+use support::{
+    Api,
+    client::{Answer, Client, Credentials},
+};
+
+const ROLES: &[&str] = &["viewer", "editor", "admin", "network-operator", "security-auditor"];
+
+/// Where the role is bound, seen from the folder eng, which is in acme and has the project shop.
+const RELATIONS: &[(&str, &str)] = &[
+    ("own", "eng"),
+    ("parent", "acme"),
+    ("platform", "isocast-system"),
+    ("child", "shop"),
+    ("sibling", "ops"),
+    ("stranger", "globex"),
+];
+
+/// Subresources besides status: (plural, name, whether it is posted to).
+const EXTENSIONS: &[(&str, &str, bool)] = &[
+    ("nodes", "token", true),
+    ("nodes", "agent/v1/status", false),
+    ("bgppolicies", "preview", true),
+    ("serviceaccounts", "token", true),
+    ("users", "token", true),
+    ("users", "certificate", true),
+];
+
+/// A request to make.
+struct Route {
+    label: String,
+    method: Method,
+    path: String,
+    content_type: &'static str,
+    body: String,
+    plural: &'static str,
+}
+
+fn container(kind: &str, name: &str, parent: Option<(&str, &str)>) -> Value {
+    let spec = match parent {
+        None => json!({}),
+        Some((kind, name)) => json!({"parent": {"kind": kind, "name": name}}),
+    };
+    json!({
+        "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": name}, "spec": spec,
+    })
+}
+
+/// The object of a kind that requests are about: containers exist, nothing else does.
+fn target(kind: &KindDescriptor) -> &'static str {
+    match kind.kind {
+        "Organization" => "acme",
+        "Folder" => "eng",
+        "Project" => "shop",
+        _ => "probe",
+    }
+}
+
+fn routes() -> Vec<Route> {
+    let mut routes = Vec::new();
+    for kind in kinds() {
+        let mut collection = format!("/apis/{}/{}", kind.group, kind.version);
+        let everywhere = format!("{collection}/{}", kind.plural);
+        if kind.scope == Scope::Namespaced {
+            collection.push_str("/namespaces/eng");
+        }
+        let collection = format!("{collection}/{}", kind.plural);
+        let object = format!("{collection}/{}", target(kind));
+        let mut new = json!({
+            "apiVersion": format!("{}/{}", kind.group, kind.version), "kind": kind.kind,
+            "metadata": {"name": "fresh"}, "spec": {},
+        });
+        if ["Folder", "Project"].contains(&kind.kind) {
+            new = container(kind.kind, "fresh", Some(("Folder", "eng")));
+        }
+        if kind.kind == "Organization" {
+            new["spec"]["parent"] = json!("acme");
+        }
+        let mut add = |label: String, method: Method, path: String, content_type, body: String| {
+            routes.push(Route { label, method, path, content_type, body, plural: kind.plural });
+        };
+        let label = |verb: &str| format!("{verb} {}", kind.plural);
+        let (none, merge) = (String::new(), "application/merge-patch+json");
+        let dry = |path: &str| format!("{path}?dryRun=All");
+        add(label("get"), Method::GET, object.clone(), "", none.clone());
+        add(label("list"), Method::GET, collection.clone(), "", none.clone());
+        // From a revision that is not there yet: an answer, and no stream.
+        let watch = format!("{collection}?watch=1&resourceVersion=999999");
+        add(label("watch"), Method::GET, watch, "", none.clone());
+        if kind.scope == Scope::Namespaced {
+            add(label("list all"), Method::GET, everywhere, "", none.clone());
+        }
+        add(label("create"), Method::POST, dry(&collection), "application/json", new.to_string());
+        add(label("update"), Method::PUT, dry(&object), "application/json", new.to_string());
+        add(label("patch"), Method::PATCH, dry(&object), merge, "{}".to_owned());
+        let apply = format!("{object}?dryRun=All&fieldManager=x");
+        let mut applied = new.clone();
+        applied["metadata"]["name"] = json!(target(kind));
+        let apply_type = "application/apply-patch+yaml";
+        add(label("apply"), Method::PATCH, apply, apply_type, applied.to_string());
+        add(label("delete"), Method::DELETE, dry(&object), "application/json", none.clone());
+        add(
+            label("delete all"),
+            Method::DELETE,
+            dry(&collection),
+            "application/json",
+            none.clone(),
+        );
+        let status = format!("{object}/status");
+        add(label("get status of"), Method::GET, status.clone(), "", none.clone());
+        add(label("patch status of"), Method::PATCH, dry(&status), merge, "{}".to_owned());
+        for (_, name, posted) in EXTENSIONS.iter().filter(|(plural, ..)| *plural == kind.plural) {
+            let method = if *posted { Method::POST } else { Method::GET };
+            let verb = label(name.split('/').next().unwrap_or(name));
+            add(verb, method, format!("{object}/{name}"), "application/json", none.clone());
+        }
+    }
+    routes
+}
+
+/// `y`: it was let through (and perhaps failed then), `-`: refused by name, `.`: not there,
+/// `x`: who are you?, `r`: nobody can.
+fn verdict(route: &Route, answer: &Answer) -> char {
+    let details = &answer.body["details"];
+    match answer.code {
+        StatusCode::UNAUTHORIZED => 'x',
+        StatusCode::METHOD_NOT_ALLOWED => 'r',
+        StatusCode::FORBIDDEN => '-',
+        StatusCode::NOT_FOUND if details["kind"] == "namespaces" => '.',
+        StatusCode::NOT_FOUND
+            if ["organizations", "folders", "projects"].contains(&route.plural) =>
+        {
+            '.'
+        }
+        _ => 'y',
+    }
+}
+
+async fn ask(client: &mut Client, route: &Route) -> char {
+    let body = route.body.clone();
+    let answer = client.send(route.method.clone(), &route.path, route.content_type, body);
+    verdict(route, &answer.await)
+}
+
+async fn create(admin: &mut Client, path: &str, value: &Value) -> Answer {
+    let answer = admin.post(path, value).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{path} {answer:?}");
+    answer
+}
+
+/// A user with a role somewhere.
+async fn bound(admin: &mut Client, api: &Api, role: &str, place: &str) -> Client {
+    let group = "/apis/iam.isocast.dev/v1alpha1";
+    let name = format!("{role}-{place}");
+    let user = json!({
+        "apiVersion": "iam.isocast.dev/v1alpha1", "kind": "User", "metadata": {"name": name},
+        "spec": {},
+    });
+    create(admin, &format!("{group}/users"), &user).await;
+    let binding = json!({
+        "apiVersion": "iam.isocast.dev/v1alpha1", "kind": "PolicyBinding",
+        "metadata": {"name": name},
+        "spec": {
+            "role": {"name": role, "namespace": "isocast-system"},
+            "subjects": [{"kind": "User", "name": name}],
+        },
+    });
+    create(admin, &format!("{group}/namespaces/{place}/policybindings"), &binding).await;
+    let token = create(admin, &format!("{group}/users/{name}/token"), &json!({})).await;
+    let credentials = Credentials::load(api.kubeconfig()).anonymous();
+    let mut client = credentials.connect().await.expect("TLS lets it in");
+    client.bearer = token.body["status"]["token"].as_str().map(str::to_owned);
+    client
+}
+
+async fn node(api: &Api) -> Client {
+    let pki = Pki::open(&api.folder.path().join("data/pki"), SystemTime::now()).expect("made");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let request = rcgen::CertificateParams::default().serialize_request(&key).expect("a request");
+    let (hour, now) = (Duration::from_secs(3600), SystemTime::now());
+    let chain = pki.issue_node(request.der(), "probe", "uid", hour, now).expect("issued");
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let credentials = Credentials::load(api.kubeconfig()).with_identity(chain, key);
+    credentials.connect().await.expect("TLS lets it in")
+}
+
+#[tokio::test]
+async fn every_route_answers_every_role_in_every_relation_as_the_table_says() {
+    let api = Api::start();
+    let mut admin = Credentials::load(api.kubeconfig()).connect().await.expect("gets in");
+    for (plural, value) in [
+        ("organizations", container("Organization", "acme", None)),
+        ("organizations", container("Organization", "globex", None)),
+        ("folders", container("Folder", "eng", Some(("Organization", "acme")))),
+        ("folders", container("Folder", "ops", Some(("Organization", "acme")))),
+        ("projects", container("Project", "shop", Some(("Folder", "eng")))),
+    ] {
+        let path = format!("/apis/resourcemanager.isocast.dev/v1alpha1/{plural}");
+        create(&mut admin, &path, &value).await;
+    }
+    let mut clients: BTreeMap<(usize, usize), Client> = BTreeMap::new();
+    for (role, name) in ROLES.iter().enumerate() {
+        for (relation, (_, place)) in RELATIONS.iter().enumerate() {
+            let client = bound(&mut admin, &api, name, place).await;
+            clients.insert((role, relation), client);
+        }
+    }
+    let anonymous = Credentials::load(api.kubeconfig()).anonymous();
+    let mut anonymous = anonymous.connect().await.expect("TLS lets it in");
+    let mut node = node(&api).await;
+
+    let relations: Vec<&str> = RELATIONS.iter().map(|(relation, _)| *relation).collect();
+    let mut table = format!("bound in: {}\n", relations.join(", "));
+    let _infallible = writeln!(table, "{:<32} {} anonymous node", "", ROLES.join(" "));
+    for route in routes() {
+        let mut row = format!("{:<32}", route.label);
+        for (role, name) in ROLES.iter().enumerate() {
+            let mut cell = String::new();
+            for relation in 0..RELATIONS.len() {
+                let client = clients.get_mut(&(role, relation)).expect("it is connected");
+                cell.push(ask(client, &route).await);
+            }
+            let _infallible = write!(row, " {cell:<width$}", width = name.len());
+        }
+        let (nobody, host) = (ask(&mut anonymous, &route).await, ask(&mut node, &route).await);
+        let _infallible = write!(row, " {nobody:<9} {host}");
+        assert!(['x', 'r'].contains(&nobody), "{row}");
+        assert!(['-', 'r'].contains(&host), "{row}");
+        table.push_str(row.trim_end());
+        table.push('\n');
+    }
+    insta::assert_snapshot!(table);
+}
