@@ -9,48 +9,51 @@
 //! everything as it was and is answered by a NACK. Entries that cannot be taken are left out and
 //! named in the ACK.
 
+mod clock;
 mod feed;
 mod forwarding;
 mod inquiry;
 mod liveness;
 mod routing;
+mod trial;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, LazyLock},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
-use isocast_api::agent::{Configuration, EntryError, NodeStatus};
-use isocast_bgp::origination::{Closed, Hold, Moment, Standing};
+use isocast_api::agent::NodeStatus;
+use isocast_bgp::origination::{Closed, Standing};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Interval, MissedTickBehavior, interval},
 };
 
 pub(crate) use self::routing::{PeerTold, Told};
+use self::{
+    clock::{looks, moment, now, sleep_until},
+    forwarding::Forwarding,
+    liveness::Liveness,
+    routing::Routing,
+    trial::Trial,
+};
 pub use self::{
     feed::Feed,
     forwarding::KernelCounters,
     inquiry::{Answer, Inquirer, Unanswered},
 };
-use self::{
-    forwarding::{Forwarding, Start},
-    liveness::Liveness,
-    routing::Routing,
-};
 use crate::{
     bfd,
     health::{HealthView, Marks, Prober, Report, TargetId, Verdict, targets},
     memory_file::MemoryFile,
-    model::{Admission, Limits, NodeModel, Precedent, Refusals},
-    safety::{self, Meter, Shielded, Vigil, lost_exports, shield},
+    model::{Limits, NodeModel, Refusals},
+    safety::{self, Meter, Shielded, Vigil},
     status::{self, Facts},
-    steer::{Inputs, Memory, Plan, Rings, UnixMs, steer},
+    steer::{Inputs, Memory, Plan, Rings, steer},
     sync::{FleetView, Received},
 };
 
@@ -195,131 +198,6 @@ impl Runtime {
         self.routing.preserve().await;
     }
 
-    /// Tries a configuration; puts it in force or refuses it.
-    async fn take(&mut self, received: Arc<Received>) {
-        let revision = received.revision;
-        let before = match &self.in_force {
-            Some(force) => force.shielded.configuration.clone(),
-            None => in_force_before(&received),
-        };
-        let shielded = shield(&received.configuration, &before);
-        let admitted = self.admit(received, shielded);
-        let mut trial = match admitted.and_then(|trial| self.without_lost_exports(trial, &before)) {
-            Ok(trial) => trial,
-            Err(errors) => return self.feed.nack(revision, errors),
-        };
-        match self.try_out(&mut trial).await {
-            Ok((plan, generation)) => {
-                let Trial { received, refusals, shielded, model } = trial;
-                let refusals = Arc::new(refusals);
-                self.count_missing(&shielded);
-                self.feed.ack(revision, Arc::clone(&refusals));
-                self.in_force =
-                    Some(InForce { received, refusals, shielded, model, plan, generation });
-                tracing::info!(revision, generation, "configuration in force");
-            }
-            Err(error) => {
-                let message = error_chain(&error);
-                let reason = "DataPlaneRefused".into();
-                let key = "node".into();
-                let error = EntryError { key, reason, message, ..EntryError::default() };
-                self.feed.nack(revision, vec![error]);
-            }
-        }
-    }
-
-    /// What of a configuration can come into force, together with what must not be lost by it.
-    fn admit(&self, received: Arc<Received>, shielded: Shielded) -> Result<Trial, Vec<EntryError>> {
-        let before = match &self.in_force {
-            Some(force) => Some(Precedent::new(&force.received.configuration, &force.refusals)),
-            None => received.precedent(),
-        };
-        let Admission { mut model, mut refusals } =
-            NodeModel::parse(&shielded.configuration, self.limits, before.as_ref())?;
-        model.departures.missing = shielded.departures.missing.clone();
-        model.departures.addresses = shielded.departures.addresses.clone();
-        shielded.join(&mut refusals);
-        Ok(Trial { received, refusals, shielded, model })
-    }
-
-    /// A trial that leaves routers their export policies, if the new ones would withdraw too much.
-    fn without_lost_exports(
-        &self,
-        trial: Trial,
-        before: &Configuration,
-    ) -> Result<Trial, Vec<EntryError>> {
-        let was = match &self.in_force {
-            Some(force) => Some(force.model.clone()),
-            None => NodeModel::parse(before, self.limits, None).ok().map(|it| it.model),
-        };
-        let lost = was.map(|was| lost_exports(&was, &trial.model)).unwrap_or_default();
-        if lost.is_empty() {
-            return Ok(trial);
-        }
-        tracing::warn!(routes = lost.len(), "export policies refused: they would withdraw them");
-        lost.iter().for_each(|_| self.metrics.held(Hold::WithdrawalBudget));
-        let Trial { received, mut shielded, .. } = trial;
-        shielded.keep_policies(before, lost.len());
-        self.admit(received, shielded)
-    }
-
-    async fn try_out(
-        &mut self,
-        trial: &mut Trial,
-    ) -> Result<(Plan, u32), forwarding::ForwardingError> {
-        let start = self.forwarding.ensure(&trial.model)?;
-        self.liveness.ensure(&trial.model, self.forwarding.reflector());
-        let (memory, rings) = match &self.in_force {
-            _ if start == Start::Adopted => {
-                let memory = self.memory_file.load();
-                self.health.presume_healthy(members(&memory));
-                (memory, Rings::default())
-            }
-            Some(force) => (force.plan.memory.clone(), force.plan.rings.clone()),
-            None => {
-                // Nothing of it is in force any more. But what others announce is still true, and
-                // the flows that come back were placed by the rings that were.
-                let Memory { services, elsewhere, .. } = self.memory_file.load();
-                (Memory { services, elsewhere, ..Memory::default() }, Rings::default())
-            }
-        };
-        let targets = targets(&trial.model);
-        self.marks.assign(&targets);
-        let plan = self.settle(trial, &memory, &rings);
-        let generation = self.flip(&plan)?;
-        // F promises preserved forwarding (RFC 4724 §3); never on somebody else's word.
-        let preserved = start == Start::Adopted && self.forwarding.verify();
-        let start = if preserved { start } else { Start::Fresh };
-        self.routing.ensure(&trial.model, &plan.announceable, start).await;
-        self.liveness.set_listener(self.routing.bfd_listener());
-        self.carry_out(&plan);
-        self.probe(&trial.model);
-        Ok((plan, generation))
-    }
-
-    /// Plans a trial, and lets go of what was removed as soon as its routes may be withdrawn.
-    fn settle(&self, trial: &mut Trial, memory: &Memory, rings: &Rings) -> Plan {
-        let plan = self.plan(&trial.model, memory, rings);
-        if !trial.shielded.release(|address| is_announced(&plan, address)) {
-            return plan;
-        }
-        let Ok(released) = self.admit(Arc::clone(&trial.received), trial.shielded.clone()) else {
-            return plan;
-        };
-        *trial = released;
-        let newly_held = plan.newly_held;
-        let plan = self.plan(&trial.model, &plan.memory, &plan.rings);
-        Plan { newly_held: newly_held.into_iter().chain(plan.newly_held.clone()).collect(), ..plan }
-    }
-
-    /// Probes what the model says; the data plane knows the marks.
-    fn probe(&mut self, model: &NodeModel) {
-        let targets = targets(model);
-        self.health.retain(&targets);
-        self.prober.set_targets(&targets, &self.marks);
-        self.unjudged = targets.into_keys().collect();
-    }
-
     async fn hear(&mut self, report: Report) {
         let reported = report.at;
         self.health.record(report);
@@ -441,16 +319,6 @@ impl Runtime {
         }
     }
 
-    /// Counts services that have just gone missing.
-    fn count_missing(&self, shielded: &Shielded) {
-        let known = self.in_force.as_ref().map(|force| &force.shielded.departures.missing);
-        let missing = shielded.departures.missing.iter();
-        for service in missing.filter(|uid| known.is_none_or(|known| !known.contains(*uid))) {
-            tracing::warn!(%service, "missing from the configuration; it stays in force");
-            self.metrics.held(Hold::Missing);
-        }
-    }
-
     /// Answers a question. Whoever asked may be gone.
     fn answer(&self, question: inquiry::Question) {
         let inquiry::Question { prefix, answer } = question;
@@ -512,37 +380,10 @@ impl Runtime {
     }
 }
 
-/// A configuration on trial.
-#[derive(Debug)]
-struct Trial {
-    received: Arc<Received>,
-    refusals: Refusals,
-    shielded: Shielded,
-    model: NodeModel,
-}
-
-/// Between two looks after the gate-keepers.
-const LOOK: Duration = Duration::from_secs(1);
 /// A prober is given this long, and several of its own intervals, before it counts as stalled.
 const PROBE_TERM_MIN: Duration = Duration::from_secs(10);
 /// Time until refused tables are tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Backends that the rings of `memory` send flows to.
-fn members(memory: &Memory) -> impl Iterator<Item = TargetId> + '_ {
-    memory.services.iter().flat_map(|(service, past)| {
-        let target = |backend| TargetId { service: service.clone(), backend };
-        past.own.members.iter().map(move |member| target(member.uid.clone()))
-    })
-}
-
-/// What was in force when a last-known-good configuration was stored; nothing, if it is not one.
-fn in_force_before(received: &Received) -> Configuration {
-    let kept = received.refusals.kept.entries();
-    let entries: BTreeMap<_, _> =
-        received.configuration.entries().chain(kept).map(|it| (&it.key, it)).collect();
-    Configuration::from_entries(entries.into_values().cloned()).unwrap_or_default()
-}
 
 fn is_announced(plan: &Plan, address: &IpAddr) -> bool {
     plan.standings.get(&IpNet::from(*address)).is_some_and(Standing::is_announced)
@@ -555,12 +396,6 @@ fn probe_term(model: &NodeModel) -> Option<Duration> {
     Some(slowest.saturating_mul(3).max(PROBE_TERM_MIN))
 }
 
-fn looks() -> Interval {
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    looks
-}
-
 /// The next news of who else announces this node's services.
 async fn view(fleet: &mut Option<watch::Receiver<FleetView>>) -> FleetView {
     if let Some(fleet) = fleet
@@ -569,27 +404,6 @@ async fn view(fleet: &mut Option<watch::Receiver<FleetView>>) -> FleetView {
         return fleet.borrow_and_update().clone();
     }
     std::future::pending().await
-}
-
-/// The agent's one reading of the wall clock: deadlines have to survive a restart. It is read once:
-/// a clock that is set while the agent runs must not end leases nor stretch waits.
-fn now() -> UnixMs {
-    static START: LazyLock<(Instant, UnixMs)> = LazyLock::new(|| {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (Instant::now(), UnixMs(0).after(since_epoch))
-    });
-    START.1.after(START.0.elapsed())
-}
-
-fn moment() -> Moment {
-    Moment(now().0)
-}
-
-async fn sleep_until(at: Option<UnixMs>) {
-    match at {
-        Some(at) => tokio::time::sleep(Duration::from_millis(at.0.saturating_sub(now().0))).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// An error with all its causes in one line.

@@ -19,7 +19,7 @@ use self::{
     peers::{is_dynamic, peer_config},
     told::milliseconds,
 };
-use super::Start;
+use super::forwarding::Start;
 use crate::{
     bfd,
     bgp::{
