@@ -110,7 +110,7 @@ impl Canary {
     ) -> Result<Self, OpenError> {
         let mut loader = EbpfLoader::new();
         loader.override_global(TIME_WAIT_EXPECTS_AT, &time_wait_expects_at, true);
-        // Its chains are empty, so nobody is asked whose a flow is.
+        // Nobody answers to a canary.
         loader.map_max_entries(ANSWERED, 1);
         for name in SHARED {
             loader.map_pin_path(name, dir.join(name));
@@ -217,8 +217,11 @@ impl<'a> Questions<'a> {
         let owners = &self.plan.ledger.targets;
         match owners.iter().find(|(_, number)| **number == current) {
             Some((owner, _)) => match (self.own_addresses.contains(&owner.address), part) {
-                // Nobody has the canary's connection, so others are asked if there are any.
-                (true, Part::Within) => Expected::Anybody,
+                // Nobody has the canary's flow, so others are asked if there are any. What opens a
+                // connection is nobody else's.
+                (true, part) if part == Part::Within || vip.protocol == Protocol::Udp => {
+                    Expected::Anybody
+                }
                 (here, _) => Expected::Backend { address: owner.address, here },
             },
             None => Expected::NoBackend,
