@@ -1,10 +1,13 @@
 //! The data plane of this node: opens or adopts it, and puts tables in force.
 
+mod predecessor;
+mod programs;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,23 +15,20 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, SchedClassifier, Xdp},
+    programs::{ProgramError, Xdp},
 };
-use isocast_dataplane_common::{
-    NO_CHAIN, RingPlace,
-    directory::{Space, Value},
-    tables::{FIRST_TARGET, Root},
-};
+use isocast_dataplane_common::tables::Root;
 use tokio::sync::watch;
 
+use self::programs::{ANSWERS_PROGRAM, MSS_PROGRAM, PROBE_PROGRAM, XDP_PROGRAM, xdp};
 use crate::{
-    bpf::{self, Hook},
+    bpf,
     btf::{self, TIME_WAIT_EXPECTS_AT},
     canary::{Canary, Questions},
     capture::Tap,
     ceilings,
     counters::Counters,
-    directory::{Directories, Entries},
+    directory::Directories,
     drops::Drops,
     errors::{ApplyError, NotInForce, OpenError},
     explain::InForce,
@@ -38,13 +38,10 @@ use crate::{
     keys::Keyring,
     links::{LinkError, Links, Uplink},
     loopback::Loopback,
-    maps::{
-        ANSWERED, BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Taken, Targets, failed,
-    },
-    netlink::interface_index,
+    maps::{ANSWERED, BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Taken, failed},
     next_hops::{NextHopKeeper, NextHops, Wanted},
     pins,
-    plan::{self, ChainOwner, Content, Known, Ledger, Node, Plan, TargetOwner},
+    plan::{self, Content, Known, Ledger, Node, Plan},
     rates,
     rings::Rings,
     tables::Tables,
@@ -181,13 +178,13 @@ impl Dataplane {
         }
         let mut ebpf = loader.load(OBJECT).map_err(OpenError::Load)?;
         // Before maps are taken out: a program is loaded with the descriptors of its maps.
-        load_programs(&mut ebpf, config.roles).map_err(OpenError::Program)?;
+        programs::load(&mut ebpf, config.roles).map_err(OpenError::Program)?;
         let Taken { maps, directories, rings, targets } = Taken::of(&mut ebpf)?;
         let (tap, drops) = (Tap::take(&mut ebpf)?, Drops::take(&mut ebpf)?);
         let generation = Generation(maps.generation()?);
         let root = maps.read_root(generation.half())?;
         let in_force = directories.listed(generation.half());
-        let ledger = recover(&maps, &targets, &rings, in_force)?;
+        let ledger = predecessor::ledger(&maps, &targets, &rings, in_force)?;
         let guards = Guards::open(&mut ebpf, generation.half(), in_force)?;
 
         let program = xdp(&mut ebpf).map_err(OpenError::Program)?;
@@ -195,7 +192,11 @@ impl Dataplane {
         let predecessors = pins::predecessors(&config.pin_dir);
         let links = Links::open(&config.uplinks, &dir, &predecessors, program)?;
         let mut egress = |of_role: bool, name| {
-            if of_role { attach(&mut ebpf, name, &config.uplinks) } else { Ok(Vec::new()) }
+            if of_role {
+                programs::attach(&mut ebpf, name, &config.uplinks)
+            } else {
+                Ok(Vec::new())
+            }
         };
         let probe_links = egress(config.roles.edge, PROBE_PROGRAM)?;
         let mut backend_links = egress(config.roles.backend, MSS_PROGRAM)?;
@@ -204,7 +205,7 @@ impl Dataplane {
         let open_canary = || Canary::open(OBJECT, XDP_PROGRAM, &dir, time_wait_expects_at);
         let canary = config.roles.edge.then(open_canary);
         let canary = canary.transpose()?;
-        let adopted = adopted_targets(&targets, &ledger)?;
+        let adopted = predecessor::targets(&targets, &ledger)?;
         let next_hops = match next_hop {
             None => NextHopKeeper::start(targets, adopted, mtu_ceilings(&config.uplinks)),
             Some(next_hop) => NextHopKeeper::fixed(targets, next_hop),
@@ -495,94 +496,10 @@ pub fn detach(pin_dir: &Path) -> io::Result<()> {
     }
 }
 
-const XDP_PROGRAM: &str = "isocast";
-const PROBE_PROGRAM: &str = "isocast_probe";
-const MSS_PROGRAM: &str = "isocast_mss";
-const ANSWERS_PROGRAM: &str = "isocast_answers";
-
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
-    ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
-}
-
-/// A program for what leaves.
-fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, ProgramError> {
-    ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
-}
-
-fn load_programs(ebpf: &mut Ebpf, roles: Roles) -> Result<(), ProgramError> {
-    xdp(ebpf)?.load()?;
-    if roles.edge {
-        classifier(ebpf, PROBE_PROGRAM)?.load()?;
-    }
-    if roles.backend {
-        classifier(ebpf, MSS_PROGRAM)?.load()?;
-        classifier(ebpf, ANSWERS_PROGRAM)?.load()?;
-    }
-    Ok(())
-}
-
 /// What operators say of their uplinks, by name; the most there is where they say nothing.
 fn mtu_ceilings(uplinks: &[Uplink]) -> BTreeMap<String, u32> {
     let ceiling = |uplink: &Uplink| (uplink.interface.clone(), uplink.mtu.unwrap_or(u32::MAX));
     uplinks.iter().map(ceiling).collect()
-}
-
-/// Attaches a classifier at egress of all uplinks.
-fn attach(ebpf: &mut Ebpf, name: &str, uplinks: &[Uplink]) -> Result<Vec<OwnedFd>, OpenError> {
-    let program = classifier(ebpf, name).map_err(OpenError::Program)?;
-    let fd: BorrowedFd<'_> = program.fd().map_err(OpenError::Program)?.as_fd();
-    let attach = |uplink: &Uplink| {
-        interface_index(&uplink.interface)
-            .and_then(|index| bpf::create_link(fd, index, Hook::TcxEgress))
-            .map_err(|source| OpenError::Egress { interface: uplink.interface.clone(), source })
-    };
-    uplinks.iter().map(attach).collect()
-}
-
-/// Learns from the maps what a predecessor put in force.
-fn recover(
-    maps: &Maps,
-    targets: &Targets,
-    rings: &Rings,
-    in_force: &Entries,
-) -> Result<Ledger, MapFailure> {
-    let mut ledger = Ledger::default();
-    for (number, name) in maps.read_names(Numbered::Service)? {
-        ledger.services.insert(name.into(), number);
-    }
-    for (number, key) in maps.read_names(Numbered::Target)? {
-        let target = targets.read(number)?;
-        let (address, encap) =
-            (header::address_of(&target.address), header::encap_of(target.flags));
-        ledger.targets.insert(TargetOwner { key: key.into(), address, encap }, number);
-    }
-    for (key, value) in in_force {
-        if key.is_in(Space::Listener) && value.tenant != Value::TUNNEL {
-            let place = RingPlace::from_code(value.index);
-            let Some(slots) = rings.read(place) else { continue };
-            ledger.rings.insert(Content::of(slots.iter().copied()), place);
-            let chains: BTreeSet<u16> = slots.iter().map(|slot| slot.chain).collect();
-            for chain in chains.into_iter().filter(|chain| *chain != NO_CHAIN) {
-                ledger.chains.insert(ChainOwner::of_kernel(&maps.read_chain(chain)?), chain);
-            }
-        }
-    }
-    Ok(ledger)
-}
-
-/// Adopted targets, to be kept resolved until the first tables come.
-fn adopted_targets(
-    targets: &Targets,
-    ledger: &Ledger,
-) -> Result<BTreeMap<u16, Wanted>, MapFailure> {
-    let adopted = ledger.targets.iter().filter(|(_, number)| **number >= FIRST_TARGET);
-    adopted
-        .map(|(owner, &number)| {
-            let mut template = targets.read(number)?;
-            header::set_next_hop(&mut template, None);
-            Ok((number, Wanted { destination: owner.address, template: Some(template) }))
-        })
-        .collect()
 }
 
 #[cfg(test)]

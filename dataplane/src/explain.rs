@@ -205,11 +205,11 @@ fn balance(
         return explained(None, End::dropped(reason, frame));
     }
     let hash_by = |key: &[u64; 2]| flow_hash(key, question, by_address);
-    let (hash, ring) = (hash_by(&tables.root().flow_key), RingPlace::from_code(index));
+    let root = tables.root();
+    let (hash, ring) = (hash_by(&root.flow_key), RingPlace::from_code(index));
     let Some((place, slot)) = tables.slot(ring, hash) else {
         return explained(None, End::dropped(Outcome::TablesInconsistent, frame));
     };
-    let root = tables.root();
     // Datagrams are placed anew when the key changes.
     let others = if question.is_datagram() { 0 } else { root.others as usize };
     let other_keys = root.other_flow_keys.get(..others).unwrap_or_default();

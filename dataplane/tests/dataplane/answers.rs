@@ -16,16 +16,11 @@ use crate::support::{
         BACKEND, CLIENT, EDGE, NOBODY, Network, VIPS, backend_tables, edge_tables, host_addresses,
     },
     node::{
-        Bench, KEY_TAG, Node, OWN_V4, OWN_V6, TENANT, accept, address, backend, bare, one_service,
-        ring,
+        Bench, Node, OWN_V4, OWN_V6, accept, address, backend, bare, one_service, ring, tunnel_from,
     },
-    packet::{Flow, Tunnel, encapsulate, flow, hops, reverse, too_big, udp},
+    packet::{Flow, RETURNS, SECOND_HOP, Tunnel, encapsulate, flow, reverse, too_big, udp},
     run,
 };
-
-/// Packet flags of the tunnel.
-const SECOND_HOP: u8 = 2;
-const RETURNS: u8 = 8;
 
 const VIP_V4: &str = "192.0.2.10";
 const VIP_V6: &str = "2001:db8:f::10";
@@ -44,20 +39,6 @@ fn tables() -> Tables {
     tables
 }
 
-fn from(edge: &str, further: &[&str]) -> Tunnel {
-    let source = address(edge);
-    Tunnel {
-        source,
-        destination: address(if source.is_ipv4() { OWN_V4 } else { OWN_V6 }),
-        source_port: 50_000,
-        tenant: TENANT,
-        flags: 0,
-        key_tag: KEY_TAG,
-        hops: hops(further),
-        class: 0,
-    }
-}
-
 fn flows() -> [Flow; 2] {
     [flow("198.51.100.7", VIP_V4, 53), flow("2001:db8:c::7", VIP_V6, 53)]
 }
@@ -66,16 +47,6 @@ fn flows() -> [Flow; 2] {
 fn answer(flow: Flow) {
     let socket = UdpSocket::bind((flow.destination, flow.port)).expect("the VIP is on loopback");
     socket.send_to(b"a", (flow.source, flow.source_port)).expect("send");
-}
-
-fn assert_leaves(bench: &Bench, arriving: &Tunnel, inner: &[u8], leaving: &Tunnel) {
-    let traced = bench.arrive(&encapsulate(arriving, inner));
-    let mut wanted = bench.leaving(&encapsulate(leaving, inner));
-    if leaving.destination.is_ipv6() {
-        // The flow label is the entropy of the source port.
-        wanted[16..18].copy_from_slice(&leaving.source_port.to_be_bytes());
-    }
-    assert_eq!((traced.action, traced.packet), (Action::Transmit, wanted), "{arriving:?}");
 }
 
 /// Delivered, or passed on.
@@ -90,30 +61,13 @@ fn fate(bench: &Bench, tunnel: &Tunnel, inner: &[u8]) -> Outcome {
 #[test]
 fn datagram_that_nobody_answered_goes_round_and_comes_back() {
     Node::new("unanswered").with_tables(&tables(), |bench| {
-        for (edge, others, own) in [(EDGE_V4, OTHERS_V4, OWN_V4), (EDGE_V6, OTHERS_V6, OWN_V6)] {
+        for (edge, others) in [(EDGE_V4, OTHERS_V4), (EDGE_V6, OTHERS_V6)] {
             for flow in flows() {
                 let inner = udp(flow, b"q");
                 let about_an_answer =
                     too_big(flow.source, flow.destination, 1400, &udp(reverse(flow), b"answer"));
-                for count in 1..=3 {
-                    let arriving = from(edge, &others[..count]);
-                    let mut rest = others[1..count].to_vec();
-                    let passed_on = Tunnel {
-                        source: address(own),
-                        destination: address(others[0]),
-                        flags: SECOND_HOP | RETURNS,
-                        hops: hops(&rest),
-                        ..arriving
-                    };
-                    rest.push(own);
-                    let returning = Tunnel { hops: hops(&rest), ..passed_on };
-                    assert_leaves(bench, &arriving, &inner, &returning);
-                    assert_leaves(bench, &arriving, &about_an_answer, &returning);
-                    // It comes back to another one already.
-                    let again = Tunnel { flags: SECOND_HOP | RETURNS, ..arriving };
-                    assert_leaves(bench, &again, &inner, &passed_on);
-                }
-                let back = Tunnel { flags: SECOND_HOP | RETURNS, ..from(edge, &[]) };
+                bench.assert_goes_round(edge, others, &[&inner, &about_an_answer]);
+                let back = Tunnel { flags: SECOND_HOP | RETURNS, ..tunnel_from(edge, &[]) };
                 assert_eq!(fate(bench, &back, &inner), Outcome::Decapsulated);
             }
         }
@@ -137,7 +91,7 @@ fn answered_flow_stays_and_its_neighbours_do_not() {
             ];
             answer(flow);
             for (edge, others) in [(EDGE_V4, OTHERS_V4), (EDGE_V6, OTHERS_V6)] {
-                let tunnel = from(edge, &others[..1]);
+                let tunnel = tunnel_from(edge, &others[..1]);
                 let error = |flow: Flow| {
                     too_big(flow.source, flow.destination, 1400, &udp(reverse(flow), b"answer"))
                 };
@@ -177,7 +131,7 @@ fn flow_that_cannot_be_passed_on_begins_here_unless_it_comes_from_another_backen
     let unlisted = [OTHERS_V4[1]];
     Node::new("nowhere").with_tables(&tables(), |bench| {
         let inner = udp(flows()[0], b"q");
-        let own = from(EDGE_V4, &unlisted);
+        let own = tunnel_from(EDGE_V4, &unlisted);
         assert_eq!(fate(bench, &own, &inner), Outcome::Decapsulated);
         let former = Tunnel { flags: SECOND_HOP | RETURNS, ..own };
         let outcome = bench.outcome_of(&encapsulate(&former, &inner));
@@ -192,7 +146,7 @@ fn strangers_beyond_the_limit_are_delivered_where_flows_begin() {
         let (mut bench, _) = Bench::open(Config { pass_on_per_second: 1, ..node.config() });
         bench.dataplane.apply(&tables()).expect("tables");
         bench.settle(&tables());
-        let packet = encapsulate(&from(EDGE_V4, &OTHERS_V4[..1]), &udp(flows()[0], b"q"));
+        let packet = encapsulate(&tunnel_from(EDGE_V4, &OTHERS_V4[..1]), &udp(flows()[0], b"q"));
         let counted = |outcome| bench.counters().outcomes[&outcome];
 
         // Unless the window ends between them, the second one is too many.
@@ -227,7 +181,7 @@ fn flood_of_new_flows_takes_the_place_of_those_that_were_answered_once() {
         }
 
         let last = Flow { source: client(many - 1).ip(), ..once };
-        let tunnel = from(EDGE_V4, &OTHERS_V4[..1]);
+        let tunnel = tunnel_from(EDGE_V4, &OTHERS_V4[..1]);
         assert_eq!(fate(bench, &tunnel, &udp(last, b"q")), Outcome::Decapsulated);
         assert_eq!(fate(bench, &tunnel, &udp(often, b"q")), Outcome::Decapsulated);
         assert_eq!(fate(bench, &tunnel, &udp(once, b"q")), Outcome::SecondChance);
@@ -253,7 +207,7 @@ fn age(node: &Node, span: Duration) {
 fn answer_is_forgotten_after_its_lifetime_and_remembered_over_a_restart() {
     let node = Node::new("lifetime");
     let [flow, _] = flows();
-    let (tunnel, inner) = (from(EDGE_V4, &OTHERS_V4[..1]), udp(flow, b"q"));
+    let (tunnel, inner) = (tunnel_from(EDGE_V4, &OTHERS_V4[..1]), udp(flow, b"q"));
     node.with_tables(&tables(), |bench| {
         answer(flow);
         age(&node, Duration::from_secs(110));
@@ -287,7 +241,7 @@ fn edge_that_is_the_backend_asks_itself_and_then_the_others() {
             destination: address("10.1.0.3"),
             source_port: u16::from_be_bytes([traced.packet[34], traced.packet[35]]),
             flags: RETURNS,
-            ..from(EDGE_V4, &["10.1.0.4", OWN_V4])
+            ..tunnel_from(EDGE_V4, &["10.1.0.4", OWN_V4])
         };
         let wanted = bench.leaving(&encapsulate(&leaving, &inner));
         assert_eq!((traced.action, traced.packet), (Action::Transmit, wanted));

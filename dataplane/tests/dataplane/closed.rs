@@ -13,16 +13,13 @@ use crate::support::{
         host_addresses, serve,
     },
     node::{
-        Bench, KEY_TAG, Node, OWN_V4, OWN_V6, TENANT, accept, address, backend, bare, one_service,
-        ring,
+        KEY_TAG, Node, OWN_V4, TENANT, accept, address, backend, bare, one_service, ring,
+        tunnel_from,
     },
-    packet::{ACK, Flow, Tunnel, encapsulate, flow, hops, reverse, tcp, too_big},
+    packet::{ACK, Flow, RETURNS, Tunnel, encapsulate, flow, hops, reverse, tcp, too_big},
 };
 use isocast_dataplane::{Action, Claim, Dataplane, Outcome, Protocol, Question, Transport};
 
-/// Packet flags of the tunnel.
-const SECOND_HOP: u8 = 2;
-const RETURNS: u8 = 8;
 /// The client's port of every connection of it.
 const CLIENT_PORT: u16 = 20_001;
 
@@ -42,64 +39,23 @@ fn closed_connection(vip: &str) -> Flow {
 #[test]
 fn others_are_asked_first_and_the_packet_comes_back() {
     let cases = [
-        ("192.0.2.10", "10.9.0.1", ["10.9.0.3", "10.9.0.9", "10.9.0.8"], OWN_V4),
-        (
-            "2001:db8:f::10",
-            "2001:db8:e::1",
-            ["2001:db8:e::3", "2001:db8:9::9", "2001:db8:9::8"],
-            OWN_V6,
-        ),
+        ("192.0.2.10", "10.9.0.1", ["10.9.0.3", "10.9.0.9", "10.9.0.8"]),
+        ("2001:db8:f::10", "2001:db8:e::1", ["2001:db8:e::3", "2001:db8:9::9", "2001:db8:9::8"]),
     ];
     let mut tables = bare();
-    for (vip, edge, [other, ..], _) in cases {
+    for (vip, edge, [other, ..]) in cases {
         tables.decap.sources.extend([edge, other].map(address));
         tables.decap.accepts.push(accept(vip, Protocol::Tcp, 443));
     }
     Node::new("closed").with_tables(&tables, |bench| {
-        for (vip, edge, others, own) in cases {
+        for (vip, edge, others) in cases {
             let flow = closed_connection(vip);
             let inner = tcp(flow, ACK, 0);
             let about_an_answer =
                 too_big(address(edge), flow.destination, 1400, &tcp(reverse(flow), ACK, 0));
-            for count in 1..=3 {
-                let arriving = Tunnel {
-                    source: address(edge),
-                    destination: address(own),
-                    source_port: 50_000,
-                    tenant: TENANT,
-                    flags: 0,
-                    key_tag: KEY_TAG,
-                    hops: hops(&others[..count]),
-                    class: 0,
-                };
-                let mut rest = others[1..count].to_vec();
-                let passed_on = Tunnel {
-                    source: address(own),
-                    destination: address(others[0]),
-                    flags: SECOND_HOP | RETURNS,
-                    hops: hops(&rest),
-                    ..arriving
-                };
-                rest.push(own);
-                let returning = Tunnel { hops: hops(&rest), ..passed_on };
-                assert_leaves(bench, &arriving, &inner, &returning);
-                assert_leaves(bench, &arriving, &about_an_answer, &returning);
-                // There is one already that it comes back to.
-                let again = Tunnel { flags: SECOND_HOP | RETURNS, ..arriving };
-                assert_leaves(bench, &again, &inner, &passed_on);
-            }
+            bench.assert_goes_round(edge, others, &[&inner, &about_an_answer]);
         }
     });
-}
-
-fn assert_leaves(bench: &Bench, arriving: &Tunnel, inner: &[u8], leaving: &Tunnel) {
-    let traced = bench.arrive(&encapsulate(arriving, inner));
-    let mut wanted = bench.leaving(&encapsulate(leaving, inner));
-    if leaving.destination.is_ipv6() {
-        // The flow label is the entropy of the source port.
-        wanted[16..18].copy_from_slice(&leaving.source_port.to_be_bytes());
-    }
-    assert_eq!((traced.action, traced.packet), (Action::Transmit, wanted), "{arriving:?}");
 }
 
 #[test]
@@ -112,16 +68,7 @@ fn the_last_host_and_one_that_can_ask_nobody_keep_the_packet() {
         let inner = tcp(closed_connection(vip), ACK, 0);
         let unlisted = "10.9.0.9";
         for (flags, hops) in [(0, hops(&[])), (RETURNS, hops(&[])), (0, hops(&[unlisted]))] {
-            let tunnel = Tunnel {
-                source: address(edge),
-                destination: address(OWN_V4),
-                source_port: 50_000,
-                tenant: TENANT,
-                flags,
-                key_tag: KEY_TAG,
-                hops,
-                class: 0,
-            };
+            let tunnel = Tunnel { flags, hops, ..tunnel_from(edge, &[]) };
             let outcome = bench.outcome_of(&encapsulate(&tunnel, &inner));
             assert_eq!(outcome, (Action::Pass, vec![Outcome::Decapsulated]), "{tunnel:?}");
         }

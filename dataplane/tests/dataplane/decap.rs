@@ -3,9 +3,10 @@
 use std::net::{TcpListener, TcpStream};
 
 use crate::support::{
-    node::{Bench, KEY_TAG, Node, OTHER_KEY_TAG, OWN_V4, OWN_V6, TENANT, accept, address, bare},
+    node::{Bench, Node, OTHER_KEY_TAG, TENANT, accept, address, bare, tunnel_from},
     packet::{
-        ACK, Flow, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, ethernet, flow, hops, ip, tcp, udp,
+        ACK, Flow, ROUTER_MAC, SECOND_HOP, SYN, Tunnel, echo, encapsulate, ethernet, flow, hops,
+        ip, tcp, udp,
     },
 };
 use isocast_dataplane::{Action, Config, Outcome, Protocol, Tables};
@@ -29,17 +30,7 @@ fn tables() -> Tables {
 }
 
 fn from(edge: &str) -> Tunnel {
-    let source = address(edge);
-    Tunnel {
-        source,
-        destination: address(if source.is_ipv4() { OWN_V4 } else { OWN_V6 }),
-        source_port: 50_000,
-        tenant: TENANT,
-        flags: 0,
-        key_tag: KEY_TAG,
-        hops: hops(&[]),
-        class: 0,
-    }
+    tunnel_from(edge, &[])
 }
 
 fn v4(port: u16) -> Flow {
@@ -186,10 +177,7 @@ fn stranger_within_a_connection_goes_on_to_the_further_hop() {
         for (edge, other) in [(EDGE_V4, OTHER_BACKEND_V4), (EDGE_V6, OTHER_BACKEND_V6)] {
             for flow in [v4(443), v6(443)] {
                 let inner = tcp(flow, ACK, 0);
-                let arriving = Tunnel { hops: hops(&[other]), ..from(edge) };
-                let traced = bench.arrive(&encapsulate(&arriving, &inner));
-
-                const SECOND_HOP: u8 = 2;
+                let arriving = tunnel_from(edge, &[other]);
                 let leaving = Tunnel {
                     source: arriving.destination,
                     destination: address(other),
@@ -197,12 +185,7 @@ fn stranger_within_a_connection_goes_on_to_the_further_hop() {
                     hops: hops(&[]),
                     ..arriving
                 };
-                let mut wanted = bench.leaving(&encapsulate(&leaving, &inner));
-                if address(other).is_ipv6() {
-                    // The flow label is the entropy of the source port.
-                    wanted[16..18].copy_from_slice(&50_000_u16.to_be_bytes());
-                }
-                assert_eq!((traced.action, traced.packet), (Action::Transmit, wanted));
+                bench.assert_leaves(&arriving, &inner, &leaving);
 
                 let opening = tcp(flow, SYN, 0);
                 assert_delivered(bench, &arriving, &opening, &opening);
@@ -214,7 +197,6 @@ fn stranger_within_a_connection_goes_on_to_the_further_hop() {
 
 #[test]
 fn a_stranger_takes_the_rest_of_the_further_hops_with_it() {
-    const SECOND_HOP: u8 = 2;
     let rest_v4: [&[&str]; 2] = [&["10.9.0.9"], &["10.9.0.9", "10.9.0.8"]];
     let rest_v6: [&[&str]; 2] = [&["2001:db8:9::9"], &["2001:db8:9::9", "2001:db8:9::8"]];
     Node::new("chain").with_tables(&tables(), |bench| {
@@ -223,8 +205,7 @@ fn a_stranger_takes_the_rest_of_the_further_hops_with_it() {
         {
             for (rest, flow) in rests.into_iter().zip([v4(443), v6(443)]) {
                 let all: Vec<_> = [other].into_iter().chain(rest.iter().copied()).collect();
-                let arriving = Tunnel { hops: hops(&all), ..from(edge) };
-                let inner = tcp(flow, ACK, 0);
+                let arriving = tunnel_from(edge, &all);
                 let leaving = Tunnel {
                     source: arriving.destination,
                     destination: address(other),
@@ -232,14 +213,7 @@ fn a_stranger_takes_the_rest_of_the_further_hops_with_it() {
                     hops: hops(rest),
                     ..arriving
                 };
-                let mut wanted = bench.leaving(&encapsulate(&leaving, &inner));
-                if address(other).is_ipv6() {
-                    wanted[16..18].copy_from_slice(&50_000_u16.to_be_bytes());
-                }
-
-                let traced = bench.arrive(&encapsulate(&arriving, &inner));
-
-                assert_eq!((traced.action, traced.packet), (Action::Transmit, wanted));
+                bench.assert_leaves(&arriving, &tcp(flow, ACK, 0), &leaving);
             }
         }
     });
@@ -251,7 +225,7 @@ fn strangers_beyond_the_limit_are_counted_drops() {
     node.namespace.enter(|| {
         let (mut bench, _) = Bench::open(Config { pass_on_per_second: 1, ..node.config() });
         bench.dataplane.apply(&tables()).expect("tables");
-        let tunnel = Tunnel { hops: hops(&[OTHER_BACKEND_V4]), ..from(EDGE_V4) };
+        let tunnel = tunnel_from(EDGE_V4, &[OTHER_BACKEND_V4]);
         let packet = encapsulate(&tunnel, &tcp(v4(443), ACK, 0));
         let counted = |outcome| bench.counters().outcomes[&outcome];
 
@@ -269,7 +243,7 @@ fn strangers_beyond_the_limit_are_counted_drops() {
 #[test]
 fn further_hop_that_is_not_listed_is_a_counted_drop() {
     Node::new("unhop").with_tables(&tables(), |bench| {
-        let tunnel = Tunnel { hops: hops(&["10.9.0.9"]), ..from(EDGE_V4) };
+        let tunnel = tunnel_from(EDGE_V4, &["10.9.0.9"]);
         let packet = encapsulate(&tunnel, &tcp(v4(443), ACK, 0));
         assert_eq!(bench.outcome_of(&packet), (Action::Drop, vec![Outcome::UnlistedHop]));
     });
@@ -289,7 +263,7 @@ fn own_connections_stay_whatever_the_further_hop() {
             let own =
                 Flow { source_port: source.port(), source: source.ip(), ..flow(vip, vip, 443) };
             let stranger = Flow { source_port: source.port() ^ 1, ..own };
-            let tunnel = Tunnel { hops: hops(&[other]), ..from(outer) };
+            let tunnel = tunnel_from(outer, &[other]);
 
             let inner = tcp(own, ACK, 0);
             assert_delivered(bench, &tunnel, &inner, &inner);

@@ -15,7 +15,7 @@ use crate::{
             BACKEND, CLIENT, EDGE, NOBODY, Network, VIPS, backend_tables, edge_tables,
             host_addresses,
         },
-        node::{Node, OWN_V4, accept, address, backend, bare, one_service, vip},
+        node::{Node, accept, address, backend, bare, one_service, tunnel_from, vip},
         packet::{ACK, Flow, SYN, Tunnel, encapsulate, ethernet, ip, tcp, udp},
     },
 };
@@ -176,12 +176,7 @@ fn fragments_leave_the_tunnel_only_where_they_are_taken() {
         tables.decap.accepts.extend([taken, accept(text, Protocol::Tcp, 443)]);
     }
     Node::new("fragdecap").with_tables(&tables, |bench| {
-        let tunnel = Tunnel {
-            source: address("10.9.0.1"),
-            destination: address(OWN_V4),
-            source_port: 50_000,
-            ..tunnel("10.0.0.9")
-        };
+        let tunnel = tunnel_from("10.9.0.1", &[]);
         for flow in [v4(53), v6(53)] {
             let packet = udp(flow, &[7; 64]);
             for offset in [0, 16, 64] {

@@ -16,10 +16,10 @@ use crate::{
             host_addresses, serve,
         },
         node::{
-            Bench, KEY_TAG, Node, OTHER_KEY_TAG, OWN_V4, TENANT, accept, address, backend, bare,
-            keys, one_service,
+            Bench, KEY_TAG, Node, OTHER_KEY_TAG, OWN_V4, accept, address, backend, bare, keys,
+            one_service, tunnel_from,
         },
-        packet::{ACK, Flow, SYN, Tunnel, encapsulate, flow, hops, reverse, tcp, too_big, udp},
+        packet::{ACK, Flow, SYN, Tunnel, encapsulate, flow, reverse, tcp, too_big, udp},
     },
 };
 
@@ -70,19 +70,7 @@ fn tags_are_believed_as_the_keyring_says_from_the_moment_it_is_applied() {
     let believing =
         |tags: [[u8; 4]; 2]| with(&tables, Keyring { believed: tags.map(KeyTag), ..keys() });
     let inner = tcp(flow("198.51.100.7", "192.0.2.10", 443), SYN, 0);
-    let marked = |key_tag| {
-        let tunnel = Tunnel {
-            source: address("10.9.0.1"),
-            destination: address(OWN_V4),
-            source_port: 50_000,
-            tenant: TENANT,
-            flags: 0,
-            key_tag,
-            hops: hops(&[]),
-            class: 0,
-        };
-        encapsulate(&tunnel, &inner)
-    };
+    let marked = |key_tag| encapsulate(&Tunnel { key_tag, ..tunnel_from("10.9.0.1", &[]) }, &inner);
     const THIRD: [u8; 4] = [9; 4];
     Node::new("tags").with_tables(&believing([KEY_TAG; 2]), |bench| {
         let mut before = bench.dataplane.generation();

@@ -171,8 +171,8 @@ fn answers_are_limited_and_the_rest_counted() {
 #[test]
 fn further_hop_is_not_sent_what_does_not_fit() {
     use crate::support::{
-        node::{KEY_TAG, OWN_V4, accept},
-        packet::{Tunnel, encapsulate, hops},
+        node::{accept, tunnel_from},
+        packet::encapsulate,
     };
     let mut tables = bare();
     tables.decap.sources = ["10.9.0.1", "10.1.0.3"].map(address).to_vec();
@@ -180,17 +180,7 @@ fn further_hop_is_not_sent_what_does_not_fit() {
     let node = Node::new("bigfurther");
     node.namespace.run("ip route add 10.1.0.0/24 via 10.0.0.254 mtu 80");
     node.with_tables(&tables, |bench| {
-        let tunnel = Tunnel {
-            source: address("10.9.0.1"),
-            destination: address(OWN_V4),
-            source_port: 50_000,
-            tenant: crate::support::node::TENANT,
-            flags: 0,
-            key_tag: KEY_TAG,
-            hops: hops(&["10.1.0.3"]),
-            class: 0,
-        };
-        let packet = encapsulate(&tunnel, &tcp(v4(443), ACK, 0));
+        let packet = encapsulate(&tunnel_from("10.9.0.1", &["10.1.0.3"]), &tcp(v4(443), ACK, 0));
         assert_eq!(bench.outcome_of(&packet), (Action::Drop, vec![Outcome::TooBig]));
     });
 }

@@ -8,9 +8,9 @@ use crate::{
     probe::ask_with_mark,
     support::{
         node::{
-            Bench, KEY_TAG, Node, OWN_V4, OWN_V6, TENANT, UPLINK, accept, address, one_service,
+            Bench, Node, OWN_V4, OWN_V6, TENANT, UPLINK, accept, address, one_service, tunnel_from,
         },
-        packet::{ACK, ROUTER_MAC, SYN, Tunnel, echo, encapsulate, ethernet, flow, hops, tcp, udp},
+        packet::{ACK, ROUTER_MAC, SYN, echo, encapsulate, ethernet, flow, tcp, udp},
         run,
     },
 };
@@ -44,17 +44,7 @@ fn client_packets() -> Vec<Vec<u8>> {
 }
 
 fn tunnelled(inner: &[u8], further: &[&str]) -> Vec<u8> {
-    let tunnel = Tunnel {
-        source: address("10.9.0.1"),
-        destination: address(OWN_V4),
-        source_port: 50_000,
-        tenant: TENANT,
-        flags: 0,
-        key_tag: KEY_TAG,
-        hops: hops(further),
-        class: 0,
-    };
-    encapsulate(&tunnel, inner)
+    encapsulate(&tunnel_from("10.9.0.1", further), inner)
 }
 
 fn arrive(bench: &Bench, frame: &[u8]) -> (Action, Vec<u8>) {

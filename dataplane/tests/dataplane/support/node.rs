@@ -9,7 +9,11 @@ use isocast_dataplane::{
 };
 use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS_MIN, Slot};
 
-use super::{Namespace, packet, wait_for};
+use super::{
+    Namespace,
+    packet::{self, RETURNS, SECOND_HOP, Tunnel, encapsulate, hops},
+    wait_for,
+};
 
 /// The tag that is sent, and one that is believed besides.
 pub(crate) const KEY_TAG: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
@@ -141,6 +145,56 @@ impl Bench {
     /// The frame that leaves by the uplink with `packet` in it.
     pub(crate) fn leaving(&self, packet: &[u8]) -> Vec<u8> {
         packet::ethernet(packet::ROUTER_MAC, self.mac, packet)
+    }
+
+    /// What arrives in one tunnel leaves in the other.
+    pub(crate) fn assert_leaves(&self, arriving: &Tunnel, inner: &[u8], leaving: &Tunnel) {
+        let traced = self.arrive(&encapsulate(arriving, inner));
+        let mut wanted = self.leaving(&encapsulate(leaving, inner));
+        if leaving.destination.is_ipv6() {
+            // The flow label is the entropy of the source port.
+            wanted[16..18].copy_from_slice(&leaving.source_port.to_be_bytes());
+        }
+        assert_eq!((traced.action, traced.packet), (Action::Transmit, wanted), "{arriving:?}");
+    }
+
+    /// Packets of a flow that this host would rather not have go to the `others` in turn, and at last
+    /// come back here, or where they come back to already.
+    pub(crate) fn assert_goes_round(&self, edge: &str, others: [&str; 3], packets: &[&[u8]]) {
+        for count in 1..=others.len() {
+            let arriving = tunnel_from(edge, &others[..count]);
+            let own = arriving.destination.to_string();
+            let mut rest = others[1..count].to_vec();
+            let passed_on = Tunnel {
+                source: arriving.destination,
+                destination: address(others[0]),
+                flags: SECOND_HOP | RETURNS,
+                hops: hops(&rest),
+                ..arriving
+            };
+            rest.push(&own);
+            let returning = Tunnel { hops: hops(&rest), ..passed_on };
+            let again = Tunnel { flags: SECOND_HOP | RETURNS, ..arriving };
+            for inner in packets {
+                self.assert_leaves(&arriving, inner, &returning);
+                self.assert_leaves(&again, inner, &passed_on);
+            }
+        }
+    }
+}
+
+/// What a node at `source` puts packets into that it sends here, with these further hops.
+pub(crate) fn tunnel_from(source: &str, further: &[&str]) -> Tunnel {
+    let source = address(source);
+    Tunnel {
+        source,
+        destination: address(if source.is_ipv4() { OWN_V4 } else { OWN_V6 }),
+        source_port: 50_000,
+        tenant: TENANT,
+        flags: 0,
+        key_tag: KEY_TAG,
+        hops: hops(further),
+        class: 0,
     }
 }
 

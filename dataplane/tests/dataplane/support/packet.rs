@@ -138,6 +138,10 @@ pub(crate) fn ethernet(to: [u8; 6], from: [u8; 6], packet: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// Packet flags of the tunnel.
+pub(crate) const SECOND_HOP: u8 = 2;
+pub(crate) const RETURNS: u8 = 8;
+
 /// The tunnel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tunnel {
