@@ -13,5 +13,8 @@ pub use self::{
 /// Containers above a container, at most.
 pub const CONTAINERS_ABOVE_MAX: usize = 10;
 
+/// The namespace of what belongs to the whole platform; no container may have its name.
+pub const SYSTEM_NAMESPACE: &str = "isocast-system";
+
 /// The API group.
 pub const GROUP: &str = "resourcemanager.isocast.dev";

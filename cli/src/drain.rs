@@ -7,8 +7,6 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -17,6 +15,7 @@ use isocast_api::{
     meta::{ConditionStatus, find_condition},
     network::{DRAINED, Drain, DrainNode, DrainSpec, DrainStage, DrainTargetKind},
     object::Spec,
+    resourcemanager::SYSTEM_NAMESPACE,
     text,
 };
 use serde_json::{Value, json};
@@ -28,6 +27,7 @@ use crate::{
     options::{GetArguments, GetOutput, StatusOutput},
     output,
     resource::{self, Place},
+    waiting::{Look, until_done},
 };
 
 #[derive(Debug, Subcommand)]
@@ -101,10 +101,6 @@ struct Order<'a> {
     arguments: &'a StartArguments,
 }
 
-const SYSTEM_NAMESPACE: &str = "isocast-system";
-/// Between two looks at a drain's status, which changes a few times in a minute.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-
 pub(crate) fn run(
     client: &Client,
     kubeconfig: &Kubeconfig,
@@ -158,11 +154,10 @@ fn start(client: &Client, order: &Order<'_>, out: &mut impl Write) -> anyhow::Re
 /// The drain once it is done; says on standard error how it gets on.
 fn watch(client: &Client, order: &Order<'_>, name: &str) -> anyhow::Result<Value> {
     let path = path(order.namespace, Some(name))?;
-    let deadline = Instant::now() + order.arguments.timeout.get();
+    let undone = format!("drain {name:?} is not done");
     let mut shown = BTreeMap::new();
-    loop {
-        let value = client.get(&path)?;
-        let drain = decode(&value)?;
+    until_done(client, &path, order.arguments.timeout, &undone, |value| {
+        let drain = decode(value)?;
         if drain.metadata.deletion_timestamp.is_some() {
             bail!("drain {name:?} was cancelled");
         }
@@ -173,24 +168,12 @@ fn watch(client: &Client, order: &Order<'_>, name: &str) -> anyhow::Result<Value
             }
         }
         if is_done(&drain) {
-            return Ok(value);
+            return Ok(Look::Done);
         }
-        if Instant::now() >= deadline {
-            let timeout = order.arguments.timeout;
-            let why = find_condition(&drain.status.conditions, DRAINED);
-            let why = why.map_or("nothing is known of it", |condition| &condition.message);
-            bail!("drain {name:?} is not done after {timeout} and goes on: {why}");
-        }
-        pause();
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the server is asked again at this pace, until the drain is done or the time is over"
-)]
-fn pause() {
-    thread::sleep(LOOK_INTERVAL);
+        let why = find_condition(&drain.status.conditions, DRAINED);
+        let why = why.map_or("nothing is known of it", |condition| &condition.message);
+        Ok(Look::NotYet(why.to_owned()))
+    })
 }
 
 /// Whether what is wanted now is done, and not what was wanted before.

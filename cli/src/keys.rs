@@ -3,18 +3,15 @@
 //! What it makes are `KeyRotation` objects, which `kubectl` can make as well. A rotation outlives the
 //! command: who interrupts it has stopped nothing.
 
-use std::{
-    io::{self, Write},
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::{self, Write};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use isocast_api::{
     meta::find_condition,
     network::{COMPLETE, KeyKind, KeyRotation, KeyRotationPhase, KeyRotationSpec},
     object::Spec,
+    resourcemanager::SYSTEM_NAMESPACE,
     text,
 };
 use serde_json::{Value, json};
@@ -24,6 +21,7 @@ use crate::{
     options::StatusOutput,
     output,
     resource::{self, Place},
+    waiting::{Look, until_done},
 };
 
 #[derive(Debug, Subcommand)]
@@ -66,10 +64,6 @@ pub(crate) struct StatusArguments {
     pub(crate) output: StatusOutput,
 }
 
-const SYSTEM_NAMESPACE: &str = "isocast-system";
-/// Between two looks at a rotation's status, which changes a few times in a minute.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-
 pub(crate) fn run(
     client: &Client,
     command: &KeysCommand,
@@ -106,34 +100,18 @@ fn rotate(
 
 /// The rotation once it is done; says on standard error how it gets on.
 fn watch(client: &Client, arguments: &RotateArguments, name: &str) -> anyhow::Result<Value> {
-    let path = path(Some(name))?;
-    let deadline = Instant::now() + arguments.timeout.get();
+    let undone = format!("rotation {name:?} is not complete");
     let mut shown = String::new();
-    loop {
-        let value = client.get(&path)?;
-        let rotation = decode(&value)?;
+    until_done(client, &path(Some(name))?, arguments.timeout, &undone, |value| {
+        let rotation = decode(value)?;
         let line = line(&rotation);
         if shown != line {
             writeln!(io::stderr(), "{line}").context("cannot write")?;
-            shown = line;
+            shown.clone_from(&line);
         }
-        if rotation.status.phase == Some(KeyRotationPhase::Complete) {
-            return Ok(value);
-        }
-        if Instant::now() >= deadline {
-            let timeout = arguments.timeout;
-            bail!("rotation {name:?} is not complete after {timeout} and goes on: {shown}");
-        }
-        pause();
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the server is asked again at this pace, until the rotation is done or the time is over"
-)]
-fn pause() {
-    thread::sleep(LOOK_INTERVAL);
+        let is_done = rotation.status.phase == Some(KeyRotationPhase::Complete);
+        Ok(if is_done { Look::Done } else { Look::NotYet(line) })
+    })
 }
 
 fn status(client: &Client, form: StatusOutput, out: &mut impl Write) -> anyhow::Result<()> {

@@ -24,6 +24,7 @@ mod status;
 mod token;
 mod top;
 mod view;
+mod waiting;
 mod why;
 
 use std::{

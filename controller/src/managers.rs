@@ -12,9 +12,11 @@ mod policies;
 mod resourcemanager;
 mod services;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::sync::Arc;
+
+pub use isocast_api::resourcemanager::SYSTEM_NAMESPACE;
 
 pub(crate) use self::policies::preview as preview_policy;
 pub use self::{
@@ -24,7 +26,7 @@ pub use self::{
     lookup::organization_of,
     platform::Platform,
     policies::{Policies, Trials},
-    resourcemanager::{ResourceManager, SYSTEM_NAMESPACE},
+    resourcemanager::ResourceManager,
     services::Services,
 };
 use crate::admission::Admission;

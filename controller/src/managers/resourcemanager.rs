@@ -11,7 +11,7 @@ use isocast_api::{
     registry::{self, Scope},
     resourcemanager::{
         CONTAINERS_ABOVE_MAX, ContainerReference, FolderSpec, OrganizationSpec, ParentKind,
-        ProjectSpec,
+        ProjectSpec, SYSTEM_NAMESPACE,
     },
 };
 use serde_json::Value;
@@ -26,9 +26,6 @@ use crate::{
 /// Keeps the tree of containers in order.
 #[derive(Clone, Copy, Debug)]
 pub struct ResourceManager;
-
-/// The namespace of what belongs to the whole platform; no container may have its name.
-pub const SYSTEM_NAMESPACE: &str = "isocast-system";
 
 /// Named in a refusal to delete a container.
 const LEFT_SHOWN: usize = 5;

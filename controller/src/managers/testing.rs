@@ -84,7 +84,8 @@ impl State {
     }
 }
 
-fn key_of(value: &Value) -> Key {
+/// Where an object is kept.
+pub(crate) fn key_of(value: &Value) -> Key {
     let kind = registry::kinds().iter().find(|kind| value["kind"] == kind.kind).unwrap();
     let resource = Resource::new(kind.plural, kind.group);
     let namespace = match kind.scope {
