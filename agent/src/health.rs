@@ -19,6 +19,8 @@ pub use self::{
     targets::{Marks, TARGETS_MAX, Target, TargetId, targets},
 };
 
+use crate::model::Uid;
+
 /// What is known of every target, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HealthView {
@@ -60,6 +62,12 @@ impl HealthView {
     #[must_use]
     pub fn verdict(&self, target: &TargetId) -> Verdict {
         self.verdicts.get(target).map_or(Verdict::Unknown, |opinion| opinion.verdict)
+    }
+
+    /// The verdict on a backend for a service.
+    #[must_use]
+    pub fn of(&self, service: &Uid, backend: &Uid) -> Verdict {
+        self.verdict(&TargetId { service: Uid::clone(service), backend: Uid::clone(backend) })
     }
 
     /// Why a target is not healthy; empty if nothing is known.

@@ -162,11 +162,12 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
         let span = pool.map(|pool| pool.slow_start).unwrap_or_default();
         let step = past.ramp.weigh(&mut selection.members, &past.own.members, span, inputs.now);
         let (mut now_remembered, wake) = past.follow(&selection, size, inputs.now);
-        let others = members::elsewhere(inputs, service, &selection.placement);
-        let moves =
-            now_remembered.follow_others(others.as_deref(), &selection.drained, size, inputs.now);
-        wake_at = [wake_at, step, wake, moves].into_iter().flatten().min();
+        wake_at = [wake_at, step, wake].into_iter().flatten().min();
         if inputs.model.roles.edge {
+            let others = members::elsewhere(inputs, service, &selection.placement);
+            let drained = &selection.drained;
+            let moves = now_remembered.follow_others(others.as_deref(), drained, size, inputs.now);
+            wake_at = [wake_at, moves].into_iter().flatten().min();
             let order = others.iter().flatten().map(|(datacenter, _)| datacenter.as_str());
             tables.add_service(service, &now_remembered, order);
             leases.extend(leased(service, &origination));

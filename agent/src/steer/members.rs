@@ -14,7 +14,7 @@ use isocast_bgp::origination::{Hold, Standing};
 
 use super::{Inputs, Member};
 use crate::{
-    health::{HealthView, TargetId, Verdict},
+    health::{HealthView, Verdict},
     model::{Backend, MidFlowMove, NodeModel, OnNoLocalBackend, Service, Uid},
 };
 
@@ -64,10 +64,9 @@ pub enum Placement {
 pub(super) fn select_first(model: &NodeModel, service: &Service, health: &HealthView) -> Selection {
     let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
     let unjudged = |backend: &&Backend| {
-        let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
         backend.datacenter == model.datacenter
             && !backend.is_drained()
-            && health.verdict(&target) == Verdict::Unknown
+            && health.of(&service.uid, &backend.uid) == Verdict::Unknown
     };
     let waiting = pool.map_or(0, |pool| pool.backends.iter().filter(unjudged).count());
     if waiting > 0 {
@@ -83,10 +82,7 @@ pub(super) fn select(model: &NodeModel, service: &Service, health: &HealthView) 
         let placement = Placement::Nowhere { reason: "UnknownBackendPool" };
         return nowhere(placement, "the backend pool does not exist", None);
     };
-    let verdict = |backend: &Backend| {
-        let service = service.uid.clone();
-        health.verdict(&TargetId { service, backend: backend.uid.clone() })
-    };
+    let verdict = |backend: &Backend| health.of(&service.uid, &backend.uid);
     let mut by_datacenter: BTreeMap<&str, Vec<&Backend>> = BTreeMap::new();
     let (drained, serving): (Vec<_>, Vec<_>) =
         pool.backends.iter().partition(|backend| backend.is_drained());
@@ -179,10 +175,7 @@ pub(super) fn select_held(
     let Inputs { model, health, .. } = inputs;
     let pool = service.pool.as_ref().and_then(|uid| model.pools.get(uid));
     let is_waiting = standing.hold() == Some(Hold::Unjudged);
-    let is_dead = |backend: &Backend| {
-        let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
-        health.verdict(&target) == Verdict::Unhealthy
-    };
+    let is_dead = |backend: &Backend| health.of(&service.uid, &backend.uid) == Verdict::Unhealthy;
     let all = pool.into_iter().flat_map(|pool| &pool.backends);
     let (local, remote): (Vec<_>, Vec<_>) = all
         .filter(|backend| !backend.is_drained() && (!is_waiting || !is_dead(backend)))
@@ -221,10 +214,9 @@ pub(super) fn elsewhere(
     let present: BTreeSet<&str> = pool.backends.iter().map(|it| it.datacenter.as_str()).collect();
     let alive = |datacenter: String| {
         let is_alive = |backend: &&Backend| {
-            let target = TargetId { service: service.uid.clone(), backend: backend.uid.clone() };
             backend.datacenter == datacenter
                 && !backend.is_drained()
-                && health.verdict(&target) != Verdict::Unhealthy
+                && health.of(&service.uid, &backend.uid) != Verdict::Unhealthy
         };
         let members = members(&pool.backends.iter().filter(is_alive).collect::<Vec<_>>());
         (datacenter, members)

@@ -259,15 +259,16 @@ impl ServiceMemory {
             self.others.clear();
             return None;
         };
+        for (datacenter, _) in others {
+            self.others.entry(datacenter.clone()).or_default();
+        }
         let mut wake = None;
-        let known = self.others.keys().cloned().collect::<BTreeSet<_>>();
-        let gone = known.into_iter().filter(|name| others.iter().all(|(other, _)| other != name));
-        let gone = gone.map(|name| (name, Vec::new())).collect::<Vec<_>>();
-        for (name, members) in others.iter().chain(&gone) {
-            let rings = self.others.entry(name.clone()).or_default();
+        for (datacenter, rings) in &mut self.others {
+            let wanted = others.iter().find(|(name, _)| name == datacenter);
+            let members = wanted.map_or(&[][..], |(_, members)| members);
             let expiry = rings.expire(drained, now);
-            let same = rings.members == *members && (rings.size == size || members.is_empty());
-            let next = if same { expiry } else { Some(rings.succeed(members.clone(), size, now)) };
+            let same = rings.members == members && (rings.size == size || members.is_empty());
+            let next = if same { expiry } else { Some(rings.succeed(members.to_vec(), size, now)) };
             wake = [wake, next].into_iter().flatten().min();
         }
         self.others.retain(|_, rings| !rings.members.is_empty() || !rings.past.is_empty());

@@ -115,10 +115,7 @@ fn healthy(
     let former = memory.own.past.iter().flat_map(|epoch| &epoch.members);
     let former: BTreeSet<_> = former.map(|member| &member.uid).collect();
     let pool = service.pool.as_ref().and_then(|uid| inputs.model.pools.get(uid));
-    let is_healthy = |backend: &Uid| {
-        let id = TargetId { service: service.uid.clone(), backend: backend.clone() };
-        inputs.health.verdict(&id) == Verdict::Healthy
-    };
+    let is_healthy = |backend: &Uid| inputs.health.of(&service.uid, backend) == Verdict::Healthy;
     let all = pool.into_iter().flat_map(|pool| &pool.backends).map(|backend| &backend.uid);
     Some(all.filter(|uid| former.contains(uid) && is_healthy(uid)).cloned().collect())
 }
