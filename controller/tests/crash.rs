@@ -107,10 +107,7 @@ async fn write(mut client: Client, prefix: String, acknowledged: mpsc::Sender<St
 async fn every_acknowledged_write_survives_kill_9() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("data");
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
+    let port = free_port();
     let mut expected: Vec<String> = Vec::new();
 
     for kill in 0..KILLS {
@@ -151,6 +148,12 @@ async fn every_acknowledged_write_survives_kill_9() {
     process.kill();
 }
 
+/// A port that nobody listens at: a controller keeps it when it is started again.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
 /// The rotation once its phase is one of these.
 async fn rotation_in(credentials: &Credentials, phases: &[&str]) -> Value {
     let client = credentials.connect().await.expect("gets in");
@@ -171,10 +174,7 @@ async fn rotation_in(credentials: &Credentials, phases: &[&str]) -> Value {
 async fn a_rotation_of_keys_is_carried_out_whenever_the_controller_is_killed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("data");
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
+    let port = free_port();
     let keyring = || {
         let bytes = fs::read(data.join("keyring.json")).expect("keys are there");
         serde_json::from_slice::<Value>(&bytes).expect("and whole")
@@ -213,10 +213,7 @@ async fn a_rotation_of_keys_is_carried_out_whenever_the_controller_is_killed() {
 async fn sigterm_ends_it_in_order() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("data");
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
+    let port = free_port();
     let mut process = Process::start(&data, port);
     let credentials = ready(&data).await;
     let mut client = credentials.connect().await.expect("gets in");

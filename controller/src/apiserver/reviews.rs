@@ -29,6 +29,17 @@ use crate::{
     store::{Key, Range, Resource},
 };
 
+/// What everybody may read, and whether that means all below it.
+const OPEN_PATHS: [(&str, bool); 7] = [
+    ("/api", true),
+    ("/apis", true),
+    ("/healthz", false),
+    ("/livez", false),
+    ("/openapi", true),
+    ("/readyz", false),
+    ("/version", false),
+];
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Review {
@@ -195,10 +206,8 @@ impl Call<'_> {
         match (&spec.resource_attributes, &spec.non_resource_attributes) {
             (Some(attributes), _) => self.judge_resource(who, attributes),
             (None, Some(path)) => {
-                let readable =
-                    ["/api", "/apis", "/openapi", "/healthz", "/livez", "/readyz", "/version"];
-                let is_read =
-                    path.verb == "get" && readable.iter().any(|known| path.path.starts_with(known));
+                let is_open = OPEN_PATHS.iter().any(|(open, _)| path.path.starts_with(open));
+                let is_read = path.verb == "get" && is_open;
                 if is_read { Verdict::yes("everybody may") } else { Verdict::no("") }
             }
             (None, None) => Verdict::no("nothing was asked"),
@@ -265,14 +274,13 @@ impl Call<'_> {
             }
             Identity::Component { .. } | Identity::Node { .. } => Vec::new(),
         };
+        let open = OPEN_PATHS.iter().flat_map(|(path, is_tree)| {
+            let below = is_tree.then(|| format!("{path}/*"));
+            [(*path).to_owned()].into_iter().chain(below)
+        });
         json!({
             "resourceRules": rules,
-            "nonResourceRules": [{
-                "verbs": ["get"],
-                "nonResourceURLs":
-                    ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*",
-                     "/readyz", "/version"],
-            }],
+            "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": open.collect::<Vec<_>>()}],
             "incomplete": incomplete,
         })
     }
