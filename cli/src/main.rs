@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bgp;
 mod bgp_policy;
 mod client;
@@ -92,6 +93,7 @@ fn run(options: Options) -> anyhow::Result<()> {
             let (client, kubeconfig) = connect()?;
             drain::run(&client, &kubeconfig, command, out)
         }
+        Command::Backup(arguments) => backup::run(&connect()?.0, arguments, out),
         Command::Keys { command } => keys::run(&connect()?.0, command, out),
         Command::Status { output } => status::run(&connect()?.0, *output, out),
         Command::Version { server } => {

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use isocast_api::text::Duration;
 
 use crate::{
+    backup::BackupArguments,
     bgp::{ListArguments, RoutesArguments},
     bgp_policy::PolicyCommand,
     drain::DrainCommand,
@@ -41,6 +42,10 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Copy the whole platform into a file, while it runs
+    ///
+    /// For the administrator's credential alone. `isocast-controller restore` makes a platform of it.
+    Backup(BackupArguments),
     /// List objects, or show one
     Get(GetArguments),
     /// Routing: what is announced, and by which rules

@@ -28,7 +28,8 @@ use crate::{
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
-    store::{BackendError, OpenError, Range, RedbBackend, Store},
+    restore::STORE_FILE,
+    store::{BackendError, OpenError, Range, RedbBackend, Retention, Store},
 };
 
 /// A control plane that listens but does not serve yet.
@@ -102,14 +103,17 @@ impl Controller {
         let pki = Arc::new(Pki::open(&options.data.join("pki"), now)?);
         let mut figures = prometheus_client::registry::Registry::default();
 
-        let path = options.data.join("isocast.redb");
+        let path = options.data.join(STORE_FILE);
         let backend =
             RedbBackend::open(&path).map_err(|source| StartError::Database { path, source })?;
+        let backend = Arc::new(backend);
         let store_metrics = Arc::default();
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
         admissions.extend(managers::admissions());
-        let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
+        let retention = Retention::new(options.history_revisions, *options.history_age);
+        let metrics_of_store = Arc::clone(&store_metrics);
+        let store = Store::open_retaining(retention, backend, admissions, metrics_of_store)?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
         let registry = Arc::new(Registry::new(Arc::clone(&store), access));
@@ -137,7 +141,8 @@ impl Controller {
             vec![channel.agent_subresource()],
             metrics,
         )
-        .await?;
+        .await?
+        .backing_up(options.data.clone());
         let exporter = match options.metrics {
             Some(address) => Some(
                 Exporter::bind(address, figures)

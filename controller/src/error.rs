@@ -26,6 +26,8 @@ pub enum Reason {
     Expired,
     /// The caller may not.
     Forbidden,
+    /// There is no space to store anything more.
+    InsufficientStorage,
     /// A fault of this server.
     InternalError,
     /// A value breaks a rule of its kind.
@@ -146,6 +148,12 @@ impl ApiError {
         Self::new(Reason::InternalError, message)
     }
 
+    /// `revision` is newer than anything there is.
+    pub fn future(revision: Revision, newest: Revision) -> Self {
+        let message = format!("Too large resource version: {revision}, current: {newest}");
+        Self::new(Reason::Timeout, message).with_retry_after(1)
+    }
+
     /// The log no longer reaches back to `revision`.
     pub fn expired(revision: Revision, oldest: Revision) -> Self {
         Self::new(Reason::Expired, format!("too old resource version: {revision} ({oldest})"))
@@ -263,6 +271,7 @@ impl Reason {
             Self::Conflict => "Conflict",
             Self::Expired => "Expired",
             Self::Forbidden => "Forbidden",
+            Self::InsufficientStorage => "InsufficientStorage",
             Self::InternalError => "InternalError",
             Self::Invalid => "Invalid",
             Self::MethodNotAllowed => "MethodNotAllowed",
@@ -295,6 +304,7 @@ impl Reason {
             Self::InternalError => 500,
             Self::ServiceUnavailable => 503,
             Self::Timeout => 504,
+            Self::InsufficientStorage => 507,
         }
     }
 }

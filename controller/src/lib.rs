@@ -22,4 +22,5 @@ pub mod managers;
 pub mod options;
 pub mod pki;
 pub mod registry;
+pub mod restore;
 pub mod store;

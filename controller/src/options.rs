@@ -28,6 +28,21 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
+    /// Makes a platform from a backup, in a data folder that has none.
+    ///
+    /// Everything is checked first. Objects keep their revisions and uids; the platform goes on at a
+    /// revision far beyond the backup's, so that none is given out twice.
+    Restore {
+        /// The backup, as `isocast backup` wrote it.
+        #[arg(value_name = "FILE")]
+        backup: PathBuf,
+        /// Folder of the new platform.
+        #[arg(long, value_name = "DIR", required_unless_present = "check")]
+        data: Option<PathBuf>,
+        /// Only says whether the backup is whole, and what is in it.
+        #[arg(long, conflicts_with = "data")]
+        check: bool,
+    },
 }
 
 /// How to run.
@@ -58,6 +73,14 @@ pub struct RunOptions {
     /// Where Prometheus metrics are served over plain HTTP, at /metrics.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+
+    /// Revisions that the store keeps, to be read and watched from.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub history_revisions: u64,
+
+    /// How long the store keeps a revision.
+    #[arg(long, value_name = "DURATION", default_value = "30d")]
+    pub history_age: humantime::Duration,
 
     /// How logs are written. What is logged is set by RUST_LOG.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]

@@ -5,6 +5,7 @@
 //! client certificate of the platform's authority or a token.
 
 mod authenticate;
+mod backup;
 mod discovery;
 mod metrics;
 mod openapi;
@@ -17,7 +18,7 @@ mod service;
 mod view;
 mod watch;
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -40,7 +41,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::metrics::Metrics;
-use self::{openapi::OpenApi, service::Service};
+use self::{backup::Backups, openapi::OpenApi, service::Service};
 use crate::{
     authz::Identity,
     error::ApiError,
@@ -55,7 +56,7 @@ use crate::{
 pub struct ApiServer {
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    service: Arc<Service>,
+    service: Service,
 }
 
 /// A subresource that another part of the controller serves, `nodes/{name}/token` for one. It is
@@ -134,15 +135,24 @@ impl ApiServer {
             .await
             .map_err(|source| ServerError::Listen { address, source })?;
         let tls = Arc::new(tls(pki, credential).map_err(ServerError::Tls)?);
-        let service = Arc::new(Service {
+        let service = Service {
             openapi: OpenApi::new(&registry),
             registry,
             extensions,
             relayed,
             metrics,
+            backups: Backups::default(),
+            data: None,
             shutdown: CancellationToken::new(),
-        });
+        };
         Ok(Self { listener, tls, service })
+    }
+
+    /// The same, whose backups have what a controller needs of the folder `data` besides its store.
+    #[must_use]
+    pub fn backing_up(mut self, data: PathBuf) -> Self {
+        self.service.data = Some(data);
+        self
     }
 
     /// Where it listens.
@@ -156,6 +166,7 @@ impl ApiServer {
     /// Serves until `shutdown`, then lets requests finish.
     pub async fn run(self, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
+        let service = Arc::new(self.service);
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -170,12 +181,12 @@ impl ApiServer {
                     continue;
                 }
             };
-            let Some(under_way) = self.service.metrics.begin_connection() else {
+            let Some(under_way) = service.metrics.begin_connection() else {
                 tracing::warn!(%peer, "too many connections");
                 continue;
             };
             let tls = TlsAcceptor::from(Arc::clone(&self.tls));
-            let service = Arc::clone(&self.service);
+            let service = Arc::clone(&service);
             connections.spawn(async move {
                 if let Err(error) = serve(tls, service, stream).await {
                     tracing::debug!(%peer, error = &*error, "connection failed");
@@ -184,7 +195,7 @@ impl ApiServer {
             });
         }
         drop(self.listener);
-        self.service.shutdown.cancel();
+        service.shutdown.cancel();
         connections.close();
         if timeout(limits::SHUTDOWN_GRACE, connections.wait()).await.is_err() {
             tracing::warn!("requests were still under way when the server stopped");

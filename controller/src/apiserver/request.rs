@@ -20,6 +20,8 @@ use crate::{
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
+    /// `/backup`
+    Backup,
     /// `/api`
     CoreVersions,
     /// `/api/v1`
@@ -107,6 +109,7 @@ impl Route {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let owned = |part: &&str| (*part).to_owned();
         Some(match &*parts {
+            ["backup"] => Self::Backup,
             ["healthz" | "livez" | "readyz"] => Self::Health,
             ["version"] => Self::Version,
             ["api"] => Self::CoreVersions,

@@ -1,6 +1,7 @@
 //! [`Service`]: from a request to its answer: who asks, within which limits, and what was said.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Extension, Metrics, Relayed,
     authenticate::{identify, unauthorized},
+    backup::Backups,
     discovery,
     openapi::OpenApi,
     request::{Prefix, Query, Route},
@@ -42,6 +44,9 @@ pub(super) struct Service {
     pub(super) extensions: Vec<Extension>,
     pub(super) relayed: Vec<Relayed>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) backups: Backups,
+    /// Where the controller's own files are.
+    pub(super) data: Option<PathBuf>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -118,6 +123,10 @@ impl Service {
             self.enter(identity, prefix)?;
         }
         let route = route.ok_or_else(unknown_resource)?;
+        if matches!(route, Route::Backup) && prefix.is_none() {
+            let (store, data) = (self.registry.store(), self.data.as_deref());
+            return self.backups.serve(store, data, identity, &head.method);
+        }
         let call = Call {
             registry: &self.registry,
             extensions: &self.extensions,
@@ -150,7 +159,7 @@ impl Service {
             }
             Route::OpenApi => Ok(respond::json(StatusCode::OK, self.openapi.index())),
             Route::OpenApiGroup { path } => self.document(path, call.query.text("hash")),
-            Route::Health | Route::Version => Err(unknown_resource()),
+            Route::Backup | Route::Health | Route::Version => Err(unknown_resource()),
         }
     }
 

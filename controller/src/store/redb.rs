@@ -1,201 +1,263 @@
 //! [`RedbBackend`]: the embedded [`Backend`], one redb file.
 //!
-//! Three tables: `object` (key → revision of its last change), `log` (revision → row, see
-//! `codec`), `meta` (`floor`). A value is stored once, in the log row of the change that made it;
-//! an object's row only says which. So truncation keeps rows below the floor that hold a live
-//! value, and a later change of that object removes them.
-//! Invariants: rows from the floor to the head are all there, each chained to the one before; every
-//! object row points to a row that holds its value.
+//! The file is checked whole when it is opened. After an error of the disk redb gives nothing more:
+//! the file is then opened anew when somebody next asks, at most once a second, so that a full disk
+//! ends when there is space again and not when somebody restarts the controller.
 
-use std::path::Path;
-
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-
-use super::{
-    Backend, BackendError, ChangeSet, Extent, Key, Object, Operation, Revision,
-    codec::{self, Link},
+use std::{
+    fmt,
+    fs::{self, File},
+    io,
+    ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    time::Instant,
 };
 
-const OBJECTS: TableDefinition<'_, &str, u64> = TableDefinition::new("object");
-const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const FLOOR: &str = "floor";
+use parking_lot::{Mutex, RwLock};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+};
+
+use super::{
+    Backend, BackendError, Snapshot,
+    backend::{Commit, Each, HEAD, Row, Table},
+};
+use crate::limits;
+
+type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+const TABLES: [Table; 4] = [Table::Meta, Table::Objects, Table::Log, Table::Kept];
 
 /// The database's own page cache; the store keeps objects in memory itself.
 const CACHE_BYTES: usize = 16 << 20;
 
 /// Keeps the log in a file.
-#[derive(Debug)]
 pub struct RedbBackend {
-    database: Database,
-    extent: Extent,
-    link: Link,
+    open: Box<Open>,
+    /// None after an error of the disk.
+    database: RwLock<Option<Database>>,
+    failure: Mutex<Failure>,
 }
+
+/// What is known of a database that is closed.
+#[derive(Debug, Default)]
+struct Failure {
+    /// When it was last tried to open it.
+    tried: Option<Instant>,
+    is_full: bool,
+}
+
+struct State(redb::ReadTransaction);
 
 impl RedbBackend {
     /// Opens the file, or makes it.
     ///
     /// # Errors
-    /// When the file cannot be opened, is held by another process, or its last row is corrupt.
+    /// When the file cannot be opened, is held by another process, or is corrupt.
     pub fn open(path: &Path) -> Result<Self, BackendError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).storage()?;
-        let write = database.begin_write().storage()?;
-        let (floor, head, link) = {
-            let _objects = write.open_table(OBJECTS).storage()?;
-            let log = write.open_table(LOG).storage()?;
-            let meta = write.open_table(META).storage()?;
-            let floor = meta.get(FLOOR).storage()?.map_or(1, |row| row.value());
-            let last = log.last().storage()?;
-            let (head, link) = match last {
-                Some((revision, row)) => {
-                    let revision = Revision(revision.value());
-                    (revision, codec::link(revision, row.value())?)
-                }
-                None => (Revision(0), codec::GENESIS),
-            };
-            (Revision(floor), head, link)
+        make(path).map_err(BackendError::of_io)?;
+        let path: PathBuf = path.to_owned();
+        Self::with(move |builder| builder.open(&path))
+    }
+
+    /// The same, over whatever storage `open` gives, each time that it is needed.
+    pub(super) fn with(
+        open: impl Fn(&Builder) -> Result<Database, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, BackendError> {
+        let open: Box<Open> = Box::new(open);
+        let database = opened(&*open)?;
+        Ok(Self { open, database: RwLock::new(Some(database)), failure: Mutex::default() })
+    }
+
+    /// Does something with the open database; after an error of the disk, it is closed.
+    fn on_database<T>(
+        &self,
+        what: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, BackendError> {
+        self.reopen()?;
+        let result = match &*self.database.read() {
+            Some(database) => what(database),
+            None => Err(redb::Error::PreviousIo),
         };
-        write.commit().storage()?;
-        Ok(Self { database, extent: Extent { head, floor }, link })
+        result.map_err(convert).inspect_err(|error| {
+            if !matches!(error, BackendError::Corrupt { .. }) {
+                drop(self.database.write().take());
+                self.failure.lock().is_full = matches!(error, BackendError::NoSpace);
+            }
+        })
+    }
+
+    fn write(
+        &self,
+        expected: Option<&[u8]>,
+        head: Option<&[u8]>,
+        new: &[Row],
+    ) -> Result<(), BackendError> {
+        let has_moved = self.on_database(|database| {
+            let mut write = database.begin_write()?;
+            write.set_durability(Durability::Immediate)?;
+            {
+                let mut meta = write.open_table(rows(Table::Meta))?;
+                let is_expected = meta.get(HEAD)?.as_ref().map(|head| head.value()) == expected;
+                if !is_expected {
+                    return Ok(true);
+                }
+                if let Some(head) = head {
+                    meta.insert(HEAD, head)?;
+                }
+                for table in [Table::Objects, Table::Log, Table::Kept] {
+                    let mut mine = new.iter().filter(|(of, _, _)| *of == table).peekable();
+                    if mine.peek().is_none() {
+                        continue;
+                    }
+                    let mut rows = write.open_table(rows(table))?;
+                    for (_, key, value) in mine {
+                        match value {
+                            Some(value) => rows.insert(key.as_slice(), value.as_slice())?,
+                            None => rows.remove(key.as_slice())?,
+                        };
+                    }
+                }
+            }
+            write.commit()?;
+            Ok(false)
+        })?;
+        if has_moved { Err(BackendError::Moved) } else { Ok(()) }
+    }
+
+    fn reopen(&self) -> Result<(), BackendError> {
+        if self.database.read().is_some() {
+            return Ok(());
+        }
+        let mut database = self.database.write();
+        if database.is_some() {
+            return Ok(());
+        }
+        let mut failure = self.failure.lock();
+        let now = Instant::now();
+        if failure.tried.is_some_and(|tried| now.duration_since(tried) < limits::REOPEN_EVERY) {
+            return Err(if failure.is_full {
+                BackendError::NoSpace
+            } else {
+                convert(redb::Error::PreviousIo)
+            });
+        }
+        failure.tried = Some(now);
+        let opened = opened(&*self.open).inspect_err(|error| {
+            failure.is_full = matches!(error, BackendError::NoSpace);
+        })?;
+        *database = Some(opened);
+        Ok(())
     }
 }
 
 impl Backend for RedbBackend {
-    fn extent(&self) -> Result<Extent, BackendError> {
-        Ok(self.extent)
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, BackendError> {
+        let read = self.on_database(|database| Ok(database.begin_read()?))?;
+        Ok(Box::new(State(read)))
     }
 
-    fn objects(&self) -> Result<Vec<Object>, BackendError> {
-        let read = self.database.begin_read().storage()?;
-        let objects = read.open_table(OBJECTS).storage()?;
-        let log = read.open_table(LOG).storage()?;
-        let mut found = Vec::new();
-        for row in objects.iter().storage()? {
-            let (key, revision) = row.storage()?;
-            let revision = Revision(revision.value());
-            let corrupt = || BackendError::Corrupt { revision };
-            let key = Key::from_row(key.value()).ok_or_else(corrupt)?;
-            let row = log.get(revision.0).storage()?.ok_or_else(corrupt)?;
-            let set = codec::decode(revision, row.value())?;
-            let change =
-                set.changes.into_iter().find(|change| change.key == key).ok_or_else(corrupt)?;
-            found.push(Object { key, revision, value: change.value });
-        }
-        Ok(found)
+    fn commit(&self, commit: &Commit) -> Result<(), BackendError> {
+        self.write(commit.expected.as_deref(), Some(&commit.head), &commit.rows)
     }
 
-    fn read(
-        &self,
-        from: Revision,
-        limit: usize,
-    ) -> Result<Vec<(Revision, ChangeSet)>, BackendError> {
-        let floor = self.extent.floor;
-        if from < floor {
-            return Err(BackendError::Truncated { floor });
-        }
-        let read = self.database.begin_read().storage()?;
-        let log = read.open_table(LOG).storage()?;
-        let mut sets = Vec::new();
-        let mut previous: Option<Link> = None;
-        for row in log.range(from.0..).storage()?.take(limit) {
-            let (revision, row) = row.storage()?;
-            let revision = Revision(revision.value());
-            if previous.is_some_and(|previous| !codec::follows(&previous, row.value())) {
-                return Err(BackendError::Corrupt { revision });
-            }
-            previous = Some(codec::link(revision, row.value())?);
-            sets.push((revision, codec::decode(revision, row.value())?));
-        }
-        Ok(sets)
+    fn fill(&self, rows: &[Row]) -> Result<(), BackendError> {
+        self.write(None, None, rows)
+    }
+}
+
+impl Snapshot for State {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        let get = || {
+            let rows = self.0.open_table(rows(table))?;
+            let found = rows.get(key)?.map(|row| row.value().to_vec());
+            Ok::<_, redb::Error>(found)
+        };
+        get().map_err(convert)
     }
 
-    fn append(&mut self, first: Revision, batch: &[ChangeSet]) -> Result<(), BackendError> {
-        if first != self.extent.head.next() {
-            return Err(BackendError::Gap { given: first, head: self.extent.head });
-        }
-        let mut write = self.database.begin_write().storage()?;
-        write.set_durability(Durability::Immediate).storage()?;
-        let mut revision = self.extent.head;
-        let mut link = self.link;
-        {
-            let mut objects = write.open_table(OBJECTS).storage()?;
-            let mut log = write.open_table(LOG).storage()?;
-            for set in batch {
-                revision = revision.next();
-                let (next, row) = codec::encode(&link, set)?;
-                link = next;
-                log.insert(revision.0, row.as_slice()).storage()?;
-                for change in &set.changes {
-                    let row = change.key.to_row();
-                    match change.operation {
-                        Operation::Put => objects.insert(row.as_str(), revision.0).storage()?,
-                        Operation::Delete => objects.remove(row.as_str()).storage()?,
-                    };
-                }
-                for change in &set.changes {
-                    let old = change.previous;
-                    // Below the floor a row lives only as long as an object needs its value.
-                    if old > Revision(0)
-                        && old < self.extent.floor
-                        && !holds_live_value(&objects, &log, old)?
-                    {
-                        log.remove(old.0).storage()?;
-                    }
-                }
+    fn scan(&self, table: Table, from: &[u8], each: &mut Each<'_>) -> Result<(), BackendError> {
+        let open = || Ok::<_, redb::Error>(self.0.open_table(rows(table))?);
+        let range =
+            open().map_err(convert)?.range(from..).map_err(|error| convert(error.into()))?;
+        for row in range {
+            let (key, value) = row.map_err(|error| convert(error.into()))?;
+            if each(key.value(), value.value())? == ControlFlow::Break(()) {
+                break;
             }
         }
-        write.commit().storage()?;
-        self.extent.head = revision;
-        self.link = link;
-        Ok(())
-    }
-
-    fn truncate(&mut self, before: Revision) -> Result<(), BackendError> {
-        // The head's row stays: the chain continues from it.
-        let before = before.min(self.extent.head);
-        if before <= self.extent.floor {
-            return Ok(());
-        }
-        let write = self.database.begin_write().storage()?;
-        {
-            let objects = write.open_table(OBJECTS).storage()?;
-            let mut log = write.open_table(LOG).storage()?;
-            for revision in self.extent.floor.0..before.0 {
-                if !holds_live_value(&objects, &log, Revision(revision))? {
-                    log.remove(revision).storage()?;
-                }
-            }
-            write.open_table(META).storage()?.insert(FLOOR, before.0).storage()?;
-        }
-        write.commit().storage()?;
-        self.extent.floor = before;
         Ok(())
     }
 }
 
-/// Whether some object's current value is in the row of `revision`.
-fn holds_live_value(
-    objects: &impl ReadableTable<&'static str, u64>,
-    log: &impl ReadableTable<u64, &'static [u8]>,
-    revision: Revision,
-) -> Result<bool, BackendError> {
-    let Some(row) = log.get(revision.0).storage()? else { return Ok(false) };
-    for change in codec::decode(revision, row.value())?.changes {
-        let current = objects.get(change.key.to_row().as_str()).storage()?;
-        if current.is_some_and(|current| current.value() == revision.0) {
-            return Ok(true);
-        }
+impl fmt::Debug for RedbBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbBackend").finish_non_exhaustive()
     }
-    Ok(false)
 }
 
-/// Turns each of redb's error types into ours.
-trait StorageResult<T> {
-    fn storage(self) -> Result<T, BackendError>;
+fn rows(table: Table) -> Rows {
+    TableDefinition::new(match table {
+        Table::Meta => "meta",
+        Table::Objects => "object",
+        Table::Log => "log",
+        Table::Kept => "kept",
+    })
 }
 
-impl<T, E: Into<redb::Error>> StorageResult<T> for Result<T, E> {
-    fn storage(self) -> Result<T, BackendError> {
-        self.map_err(|source| BackendError::Storage { source: Box::new(source.into()) })
+/// Makes the file if there is none: whole, or after a crash not at all.
+fn make(path: &Path) -> io::Result<()> {
+    if fs::exists(path)? {
+        return Ok(());
+    }
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let database = Database::create(&new).map_err(io::Error::other)?;
+    drop(database);
+    File::open(&new)?.sync_all()?;
+    fs::rename(&new, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
+
+type Open = dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send + Sync;
+
+/// Opens the database, checks every page of it, and makes the tables there are not.
+fn opened(open: &Open) -> Result<Database, BackendError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    let prepare = || {
+        let database = open(&builder)?;
+        let has_tables = {
+            let read = database.begin_read()?;
+            TABLES.into_iter().all(|table| read.open_table(rows(table)).is_ok())
+        };
+        if !has_tables {
+            let write = database.begin_write()?;
+            for table in TABLES {
+                write.open_table(rows(table))?;
+            }
+            write.commit()?;
+        }
+        Ok::<_, redb::Error>(database)
+    };
+    // What cannot be in a file that redb wrote may make it panic.
+    match catch_unwind(AssertUnwindSafe(prepare)) {
+        Ok(result) => result.map_err(convert),
+        Err(_panic) => Err(BackendError::corrupt("its file is not what was written")),
+    }
+}
+
+fn convert(error: redb::Error) -> BackendError {
+    match error {
+        redb::Error::Corrupted(what) => BackendError::corrupt(what),
+        redb::Error::Io(error) => BackendError::of_io(error),
+        other => BackendError::Storage { source: Box::new(other) },
     }
 }

@@ -78,6 +78,11 @@ impl Tail {
         }
     }
 
+    /// Forgets everything: what came between is not known.
+    pub(super) fn restart(&self) {
+        *self.recent.write() = Recent::default();
+    }
+
     /// Wakes the cursors up.
     pub(super) fn announce(&self, head: Revision) {
         self.head.send_replace(head);
@@ -97,8 +102,7 @@ impl Tail {
         let head = self.head.subscribe();
         let newest = *head.borrow();
         if position > newest {
-            let message = format!("Too large resource version: {position}, current: {newest}");
-            return Err(ApiError::new(Reason::Timeout, message).with_retry_after(1));
+            return Err(ApiError::future(position, newest));
         }
         let cursor = Cursor { tail: Arc::clone(self), head, position, range, sight };
         cursor.tail.after(position, 0)?;

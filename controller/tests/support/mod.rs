@@ -13,18 +13,20 @@
 pub mod client;
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::Write,
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
 
+use clap::Parser;
 use isocast_controller::{
     controller::Controller,
-    options::{LogFormat, RunOptions},
+    options::{Options, RunOptions},
     registry::Registry,
 };
 use tokio::runtime::Runtime;
@@ -158,16 +160,9 @@ impl Said {
 }
 
 pub fn options(data: &Path) -> RunOptions {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    RunOptions {
-        data: data.to_owned(),
-        listen: any,
-        agent_listen: any,
-        advertise: None,
-        san: Vec::new(),
-        metrics: None,
-        log_format: LogFormat::Text,
-    }
+    let words = ["isocast-controller", "--listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"];
+    let words = words.map(OsString::from).into_iter().chain(["--data".into(), data.into()]);
+    Options::try_parse_from(words).expect("a command line").run.expect("to run")
 }
 
 /// The kubectl to test with.
