@@ -24,12 +24,15 @@ use crate::{
     files, fleet,
     iam::{self, Access},
     kubeconfig,
-    managers::{self, SYSTEM_NAMESPACE, Trials},
+    managers::{self, EventExpiry, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
     restore::STORE_FILE,
-    store::{BackendError, OpenError, Range, RedbBackend, Retention, Store},
+    store::{
+        BackendError, Keyring, KeyringError, OpenError, Range, RedbBackend, Retention, Sealed,
+        Store,
+    },
 };
 
 /// A control plane that listens but does not serve yet.
@@ -38,6 +41,7 @@ pub struct Controller {
     server: ApiServer,
     channel: Channel,
     trials: Trials,
+    event_expiry: EventExpiry,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
     kubeconfig: PathBuf,
@@ -68,6 +72,15 @@ pub enum StartError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The keys of secrets cannot be used.
+    #[error("cannot use the keys of secrets in {}", path.display())]
+    Keyring {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyringError,
     },
     /// The metrics endpoint cannot be served.
     #[error("cannot serve metrics on {address}")]
@@ -106,11 +119,14 @@ impl Controller {
         let path = options.data.join(STORE_FILE);
         let backend =
             RedbBackend::open(&path).map_err(|source| StartError::Database { path, source })?;
-        let backend = Arc::new(backend);
         let store_metrics = Arc::default();
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
         admissions.extend(managers::admissions());
+        let path = options.data.join("secrets.keys");
+        let keyring =
+            Keyring::open(&path).map_err(|source| StartError::Keyring { path, source })?;
+        let backend = Arc::new(Sealed::new(backend, keyring));
         let retention = Retention::new(options.history_revisions, *options.history_age);
         let metrics_of_store = Arc::clone(&store_metrics);
         let store = Store::open_retaining(retention, backend, admissions, metrics_of_store)?;
@@ -125,6 +141,7 @@ impl Controller {
         let pki_of_agents = Arc::clone(&pki);
         let (listen, data) = (options.agent_listen, &options.data);
         let trials = Trials::new(Arc::clone(&store));
+        let event_expiry = EventExpiry::new(Arc::clone(&store));
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
@@ -155,7 +172,7 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, channel, trials, exporter, registry, kubeconfig, url })
+        Ok(Self { server, channel, trials, event_expiry, exporter, registry, kubeconfig, url })
     }
 
     /// The registry behind the API.
@@ -186,6 +203,10 @@ impl Controller {
         let mut parts = JoinSet::new();
         parts.spawn(self.server.run(shutdown.clone()));
         parts.spawn(self.channel.run(shutdown.clone()));
+        let (event_expiry, end) = (self.event_expiry, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(event_expiry.run()).await;
+        });
         let (trials, end) = (self.trials, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(trials.run()).await;

@@ -73,7 +73,8 @@ pub fn check(backup: &Path) -> Result<Restored, RestoreError> {
 /// When there is one already, the backup is damaged, or files cannot be written.
 pub fn into_folder(backup: &Path, data: &Path) -> Result<Restored, RestoreError> {
     let store = data.join(STORE_FILE);
-    for taken in [&store, &data.join("pki/ca.crt"), &data.join("pki/ca.key")] {
+    let others = ["pki/ca.crt", "pki/ca.key", "secrets.keys"].map(|name| data.join(name));
+    for taken in others.iter().chain([&store]) {
         if fs::exists(taken).map_err(|source| file(taken, source))? {
             return Err(RestoreError::Occupied { path: taken.clone() });
         }

@@ -130,7 +130,12 @@ struct Shared {
 }
 
 /// Sends a request; none when nobody answered, or not whole.
-async fn ask(client: &mut Client, method: Method, path: &str, body: String) -> Option<(u16, Value)> {
+async fn ask(
+    client: &mut Client,
+    method: Method,
+    path: &str,
+    body: String,
+) -> Option<(u16, Value)> {
     use http_body_util::BodyExt;
 
     let content_type = "application/merge-patch+json";

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What of the data directory a restored controller needs besides the store.
-const FILES: [&str; 3] = ["keyring.json", "pki/ca.crt", "pki/ca.key"];
+const FILES: [&str; 4] = ["keyring.json", "pki/ca.crt", "pki/ca.key", "secrets.keys"];
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.isocast.backup");
 

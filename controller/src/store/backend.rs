@@ -9,7 +9,7 @@ use std::{fmt, io, ops::ControlFlow};
 
 use thiserror::Error;
 
-use super::Revision;
+use super::{Keyring, Revision};
 use crate::error::{ApiError, Reason};
 
 /// A table of the log.
@@ -50,6 +50,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`BackendError::Moved`] when there is a head.
     fn fill(&self, rows: &[Row]) -> Result<(), BackendError>;
+
+    /// What values that must not be read from disk are sealed with; none: they are not.
+    fn keyring(&self) -> Option<&Keyring> {
+        None
+    }
 
     /// Whether others write to the same tables.
     fn is_shared(&self) -> bool {
@@ -160,6 +165,12 @@ pub enum BackendError {
     /// The disk is full.
     #[error("no space is left for the store; what is there can be read")]
     NoSpace,
+    /// A sealed value does not open.
+    #[error("a value sealed with key {key:?} does not open: the key is missing, or it was altered")]
+    Sealed {
+        /// The key's name.
+        key: String,
+    },
     /// The storage cannot be read or written.
     #[error("the store cannot be read or written: {source}")]
     Storage {
@@ -205,7 +216,9 @@ impl BackendError {
                 ApiError::new(Reason::InsufficientStorage, self.to_string()).with_retry_after(5)
             }
             Self::TooLarge { .. } => ApiError::new(Reason::RequestEntityTooLarge, self.to_string()),
-            Self::Corrupt { .. } | Self::Encode { .. } => ApiError::internal(self.to_string()),
+            Self::Corrupt { .. } | Self::Encode { .. } | Self::Sealed { .. } => {
+                ApiError::internal(self.to_string())
+            }
             Self::Moved | Self::Storage { .. } | Self::Truncated { .. } => {
                 ApiError::new(Reason::ServiceUnavailable, self.to_string()).with_retry_after(1)
             }

@@ -86,7 +86,11 @@ impl Log {
         let mut before = self.head.link;
         let rows = sets.iter().map(|set| {
             revision = revision.next();
-            let (link, row) = codec::encode(&before, revision, set)?;
+            let sealed = match self.backend.keyring() {
+                Some(keyring) => keyring.sealed_set(set)?,
+                None => None,
+            };
+            let (link, row) = codec::encode(&before, revision, sealed.as_ref().unwrap_or(set))?;
             before = link;
             Ok(DraftRow { revision, link, row })
         });
@@ -150,7 +154,7 @@ impl Log {
                 if revision == known.next() && links.previous != mine.link {
                     return Err(replaced());
                 }
-                sets.push((revision, codec::decode(revision, row)?));
+                sets.push((revision, reading.decode(revision, row)?));
                 Ok(std::ops::ControlFlow::Continue(()))
             })?;
             News::Sets(sets)

@@ -17,6 +17,7 @@ mod metrics;
 mod reading;
 mod redb;
 mod retention;
+mod sealed;
 mod sequencer;
 mod size;
 mod tail;
@@ -49,6 +50,7 @@ pub use self::{
     metrics::StoreMetrics,
     redb::RedbBackend,
     retention::Retention,
+    sealed::{Keyring, KeyringError, Sealed},
     tail::{Cursor, Event},
     view::View,
 };
@@ -202,7 +204,7 @@ impl Store {
         let range = proof.resource().clone();
         let now = self.published.load().within(range.clone());
         if revision > now.revision() {
-            return Err(ApiError::future(revision, now.revision()));
+            return Err(ApiError::too_large(revision, now.revision()));
         }
         let view = if revision == now.revision() {
             now

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use super::{
-    Backend, BackendError, Change, ChangeSet, Key, Object, Operation, Revision, Snapshot,
+    Backend, BackendError, ChangeSet, Key, Keyring, Object, Operation, Revision, Snapshot,
     backend::{HEAD, Table},
     codec::{self, Link, Links},
     head::{Digest, Head},
@@ -23,6 +23,7 @@ pub(super) type Show<'a> =
 /// One moment of the log.
 pub(super) struct Reading<'a> {
     snapshot: Box<dyn Snapshot + 'a>,
+    keyring: Option<&'a Keyring>,
     pub(super) head: Head,
     /// The head as it is stored; none where nothing is.
     pub(super) stored_head: Option<Vec<u8>>,
@@ -43,7 +44,7 @@ impl<'a> Reading<'a> {
                 })?;
             }
         }
-        Ok(Self { snapshot, head, stored_head })
+        Ok(Self { snapshot, keyring: backend.keyring(), head, stored_head })
     }
 
     pub(super) fn snapshot(&self) -> &dyn Snapshot {
@@ -70,7 +71,7 @@ impl<'a> Reading<'a> {
             let found = self.snapshot.get_many(Table::Log, &wanted)?;
             for ((key, revision), row) in rows.iter().zip(found) {
                 let row = row.ok_or_else(|| missing(*revision))?;
-                objects.push(object_in(*revision, &row, key)?);
+                objects.push(self.object_in(*revision, &row, key)?);
             }
         }
         Ok(objects)
@@ -78,13 +79,32 @@ impl<'a> Reading<'a> {
 
     /// The object that the row of `revision` holds at `key`.
     pub(super) fn object(&self, key: &Key, revision: Revision) -> Result<Object, BackendError> {
-        object_in(revision, &self.row(revision)?, key)
+        self.object_in(revision, &self.row(revision)?, key)
     }
 
     /// The row of `revision`, which must be there.
     pub(super) fn row(&self, revision: Revision) -> Result<Vec<u8>, BackendError> {
         let row = self.snapshot.get(Table::Log, &revision_key(revision))?;
         row.ok_or_else(|| missing(revision))
+    }
+
+    /// What the row of `revision` says, its values opened.
+    pub(super) fn decode(&self, revision: Revision, row: &[u8]) -> Result<ChangeSet, BackendError> {
+        let mut set = codec::decode(revision, row)?;
+        if let Some(keyring) = self.keyring {
+            keyring.open_set(&mut set)?;
+        }
+        Ok(set)
+    }
+
+    fn object_in(&self, revision: Revision, row: &[u8], key: &Key) -> Result<Object, BackendError> {
+        let mut set = codec::decode(revision, row)?;
+        set.changes.retain(|it| it.key == *key && it.operation == Operation::Put);
+        if let Some(keyring) = self.keyring {
+            keyring.open_set(&mut set)?;
+        }
+        let change = set.changes.pop().ok_or_else(|| codec::corrupt(revision))?;
+        Ok(Object { key: change.key, revision, value: change.value })
     }
 
     /// At most `limit` change-sets from `from` on, in order.
@@ -96,7 +116,7 @@ impl<'a> Reading<'a> {
         let mut sets = Vec::new();
         if limit > 0 {
             self.each(from, &mut |revision, _, row| {
-                sets.push((revision, codec::decode(revision, row)?));
+                sets.push((revision, self.decode(revision, row)?));
                 let is_full = sets.len() == limit;
                 Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
@@ -142,13 +162,6 @@ pub(super) fn revision_key(revision: Revision) -> [u8; 8] {
 
 pub(super) fn revision_of(bytes: &[u8]) -> Option<Revision> {
     Some(Revision(u64::from_be_bytes(bytes.try_into().ok()?)))
-}
-
-fn object_in(revision: Revision, row: &[u8], key: &Key) -> Result<Object, BackendError> {
-    let holds = |change: &Change| change.key == *key && change.operation == Operation::Put;
-    let change = codec::decode(revision, row)?.changes.into_iter().find(holds);
-    let change = change.ok_or_else(|| codec::corrupt(revision))?;
-    Ok(Object { key: change.key, revision, value: change.value })
 }
 
 fn missing(revision: Revision) -> BackendError {

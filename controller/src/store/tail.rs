@@ -102,7 +102,7 @@ impl Tail {
         let head = self.head.subscribe();
         let newest = *head.borrow();
         if position > newest {
-            return Err(ApiError::future(position, newest));
+            return Err(ApiError::too_large(position, newest));
         }
         let cursor = Cursor { tail: Arc::clone(self), head, position, range, sight };
         cursor.tail.after(position, 0)?;
