@@ -91,10 +91,10 @@ impl Sequencer {
                 Order::Write(request) => pending.push_back(*request),
                 Order::Follow => self.follow(),
             }
-            let mut attempts = 0;
+            // Batches in a row that others were faster than.
+            let mut beaten = 0;
             while !pending.is_empty() {
-                attempts += 1;
-                if attempts > limits::COMMIT_ATTEMPTS {
+                if beaten == limits::COMMIT_ATTEMPTS {
                     let busy = ApiError::new(
                         Reason::ServiceUnavailable,
                         "other controllers write faster than this one",
@@ -109,7 +109,9 @@ impl Sequencer {
                     break;
                 }
                 let batch = self.judge_all(&mut pending, &mut queue);
+                let waiting = pending.len();
                 self.settle(batch, &mut pending);
+                beaten = if pending.len() > waiting { beaten + 1 } else { 0 };
             }
         }
     }

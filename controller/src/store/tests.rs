@@ -12,6 +12,7 @@ use crate::{
 
 mod disk;
 mod model;
+mod shared;
 
 const WHO: Identity = Identity::Component { name: "test" };
 

@@ -51,9 +51,15 @@ pub struct Said {
 
 impl Api {
     pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// With options of its own.
+    pub fn start_with(change: impl FnOnce(&mut RunOptions)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let shutdown = CancellationToken::new();
-        let options = options(&folder.path().join("data"));
+        let mut options = options(&folder.path().join("data"));
+        change(&mut options);
         let stop = shutdown.clone();
         let (tell, told) = mpsc::channel();
         // A thread of its own, so that tests may have a runtime or not.
