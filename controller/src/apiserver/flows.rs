@@ -77,8 +77,8 @@ impl Flows {
     }
 
     fn take(&self, flow: Option<String>, weight: Weight) -> Result<Turn, ApiError> {
-        let counts = &mut *self.0.lock();
         if let Some(flow) = &flow {
+            let counts = &mut *self.0.lock();
             let own = counts.flows.entry_ref(flow.as_str()).or_default();
             let bulk = weight == Weight::Bulk;
             let has_room = own.requests < limits::FLOW_REQUESTS
