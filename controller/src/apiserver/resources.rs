@@ -80,7 +80,7 @@ impl Call<'_> {
             let namespace = Arc::new(namespaces::get(&self.registry.store().view(&proof), name)?);
             return self.one(&Collection::Namespaces, &namespace);
         }
-        self.read(Collection::Namespaces, None)
+        self.read(Collection::Namespaces, None, None)
     }
 
     async fn collection(
@@ -94,7 +94,7 @@ impl Call<'_> {
             kind.key(namespace, "")?;
         }
         match *self.method {
-            Method::GET => self.read(Collection::Objects(Arc::clone(kind)), namespace),
+            Method::GET => self.read(Collection::Objects(Arc::clone(kind)), namespace, None),
             Method::POST => {
                 let options = self.write_options()?;
                 let body = self.whole_object(kind)?;
@@ -123,6 +123,10 @@ impl Call<'_> {
         };
         let (registry, who) = (self.registry, self.identity);
         match *self.method {
+            // As older clients watch one object.
+            Method::GET if self.query.is_watch() && subresource == Subresource::None => {
+                self.read(Collection::Objects(Arc::clone(kind)), namespace, Some(name))
+            }
             Method::GET => {
                 let proof = registry.authorize_about::<verb::Get, _>(who, key, part)?;
                 self.expect_reached()?;
@@ -271,14 +275,19 @@ impl Call<'_> {
         Ok(respond::json(StatusCode::CREATED, &answer))
     }
 
-    /// Lists or watches.
+    /// Lists or watches, also one object alone.
     fn read(
         &self,
         collection: Collection,
         namespace: Option<&str>,
+        name: Option<&str>,
     ) -> Result<Response<Body>, ApiError> {
         let form = self.query.form(self.headers)?;
         let selector = self.selector(&collection)?;
+        let selector = match name {
+            Some(name) => selector.named(name),
+            None => selector,
+        };
         let range = collection.range(namespace);
         let list = self.registry.authorize::<verb::List, _>(self.identity, range)?;
         let list = self.within(list);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use hyper::{Method, Response, StatusCode};
 use isocast_api::{
     iam::{AUTHENTICATED, MASTERS},
-    registry::{Scope as KindScope, kinds},
+    registry::{CORE, Scope as KindScope, kinds},
     resourcemanager,
 };
 use jiff::Timestamp;
@@ -263,7 +263,8 @@ impl Call<'_> {
                         "" => entry.resource.to_owned(),
                         subresource => format!("{}/{subresource}", entry.resource),
                     };
-                    verbs.entry((entry.group, what)).or_default().push(entry.verb);
+                    let group = if entry.group == CORE { "" } else { entry.group };
+                    verbs.entry((group, what)).or_default().push(entry.verb);
                 }
                 verbs
                     .into_iter()
