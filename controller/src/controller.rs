@@ -24,7 +24,7 @@ use crate::{
     files, fleet,
     iam::{self, Access},
     kubeconfig,
-    managers::{self, SYSTEM_NAMESPACE, Trials},
+    managers::{self, Purge, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
@@ -181,6 +181,7 @@ impl Controller {
         let mut parts = JoinSet::new();
         parts.spawn(self.server.run(shutdown.clone()));
         parts.spawn(self.channel.run(shutdown.clone()));
+        parts.spawn(Purge::new(Arc::clone(&self.registry)).run(shutdown.clone()));
         let (trials, end) = (self.trials, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(trials.run()).await;

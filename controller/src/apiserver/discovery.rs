@@ -8,6 +8,7 @@ use isocast_api::registry::{KindDescriptor, Scope};
 use serde_json::{Value, json};
 
 use super::respond::{self, Body};
+use super::reviews::{SERVED, Served};
 use crate::registry::{Kind, Registry};
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -15,12 +16,14 @@ const OBJECT_VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 const READ_VERBS: &[&str] = &["get", "list", "watch"];
+const REVIEW_VERBS: &[&str] = &["create"];
 
-/// A group and version, with its kinds.
+/// A group and version, with its kinds and reviews.
 struct GroupVersion<'a> {
     group: &'a str,
     version: &'a str,
     kinds: Vec<&'a Kind>,
+    reviews: Vec<Names>,
 }
 
 /// `/api`, aggregated when the client asks so.
@@ -89,7 +92,7 @@ pub(super) fn resources(
 ) -> Option<Value> {
     let versions = group_versions(registry, in_view);
     let found = versions.iter().find(|found| found.group == group && found.version == version)?;
-    let rows: Vec<Value> = found
+    let mut rows: Vec<Value> = found
         .kinds
         .iter()
         .flat_map(|kind| {
@@ -100,6 +103,7 @@ pub(super) fn resources(
             vec![row(&names, "", OBJECT_VERBS), row(&names, "/status", STATUS_VERBS)]
         })
         .collect();
+    rows.extend(found.reviews.iter().map(|names| row(names, "", REVIEW_VERBS)));
     Some(json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -155,6 +159,19 @@ impl Names {
             namespaced: declared.scope == Scope::Namespaced,
         }
     }
+
+    fn of_review(served: &'static Served) -> Self {
+        Self {
+            group: served.group,
+            version: served.version,
+            kind: served.kind,
+            plural: served.plural,
+            singular: served.singular,
+            short: &[],
+            categories: &[],
+            namespaced: served.namespaced,
+        }
+    }
 }
 
 /// Whether objects of a kind belong to containers: a view shows no others.
@@ -166,22 +183,32 @@ fn group_versions(registry: &Registry, in_view: bool) -> Vec<GroupVersion<'_>> {
     let mut versions: Vec<GroupVersion<'_>> = Vec::new();
     for kind in registry.kinds() {
         let declared = kind.descriptor();
-        if in_view && !is_in_views(declared) {
-            continue;
-        }
-        let known = versions
-            .iter_mut()
-            .find(|known| known.group == declared.group && known.version == declared.version);
-        match known {
-            Some(known) => known.kinds.push(kind),
-            None => versions.push(GroupVersion {
-                group: declared.group,
-                version: declared.version,
-                kinds: vec![kind],
-            }),
+        if !in_view || is_in_views(declared) {
+            let of = (declared.group, declared.version);
+            add(&mut versions, of, |version| version.kinds.push(kind));
         }
     }
+    for served in SERVED {
+        let of = (served.group, served.version);
+        add(&mut versions, of, |version| version.reviews.push(Names::of_review(served)));
+    }
     versions
+}
+
+/// Adds to the entry of a group and version, which is made if need be.
+fn add<'a>(
+    versions: &mut Vec<GroupVersion<'a>>,
+    (group, version): (&'a str, &'a str),
+    add: impl FnOnce(&mut GroupVersion<'a>),
+) {
+    match versions.iter_mut().find(|it| (it.group, it.version) == (group, version)) {
+        Some(known) => add(known),
+        None => {
+            let mut new = GroupVersion { group, version, kinds: Vec::new(), reviews: Vec::new() };
+            add(&mut new);
+            versions.push(new);
+        }
+    }
 }
 
 fn group_json(version: &GroupVersion<'_>) -> Value {
@@ -214,7 +241,7 @@ fn row(names: &Names, subresource: &str, verbs: &[&str]) -> Value {
 }
 
 fn aggregated_group(version: &GroupVersion<'_>) -> Value {
-    let resources: Vec<Value> = version
+    let mut resources: Vec<Value> = version
         .kinds
         .iter()
         .map(|kind| {
@@ -230,6 +257,8 @@ fn aggregated_group(version: &GroupVersion<'_>) -> Value {
             aggregated_row(&names, OBJECT_VERBS, &[status])
         })
         .collect();
+    let reviews = version.reviews.iter();
+    resources.extend(reviews.map(|names| aggregated_row(names, REVIEW_VERBS, &[])));
     json!({
         "metadata": {"name": version.group},
         "versions": [{

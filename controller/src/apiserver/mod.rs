@@ -6,6 +6,7 @@
 
 mod authenticate;
 mod discovery;
+mod impersonate;
 mod metrics;
 mod openapi;
 mod relay;

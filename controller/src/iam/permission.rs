@@ -55,16 +55,22 @@ const SUBRESOURCES: &[(ResourceKind, &str, &[&str])] = &[
 
 /// Permissions about what is no kind.
 const OTHERS: &[(&str, &str, &str)] = &[
+    ("authentication.k8s.io", "tokenreviews", "create"),
+    ("authorization.k8s.io", "localsubjectaccessreviews", "create"),
     ("authorization.k8s.io", "subjectaccessreviews", "create"),
     ("iam.isocast.dev", "accessreviews", "create"),
     ("iam.isocast.dev", "roles", BIND),
     ("iam.isocast.dev", "roles", ESCALATE),
+    ("iam.isocast.dev", "serviceaccounts", IMPERSONATE),
+    ("iam.isocast.dev", "users", IMPERSONATE),
 ];
 
 /// The verb that lets somebody bind roles beyond their own rights.
 pub(super) const BIND: &str = "bind";
 /// The verb that lets somebody write roles beyond their own rights.
 pub(super) const ESCALATE: &str = "escalate";
+/// The verb that lets somebody ask as another account, which holds no more than they do.
+const IMPERSONATE: &str = "impersonate";
 
 impl Catalog {
     /// The catalogue of the declared kinds.
@@ -166,8 +172,9 @@ impl Catalog {
 
 impl Entry {
     fn is_meant_by(&self, pattern: &PermissionPattern) -> bool {
-        // What breaks the rule that nobody gives away more than they hold is never meant by a star.
-        let needs_name = [BIND, ESCALATE].contains(&self.verb);
+        // What breaks the rule that nobody gives away more than they hold, or hides who did
+        // something, is never meant by a star.
+        let needs_name = [BIND, ESCALATE, IMPERSONATE].contains(&self.verb);
         let named = matches!(&pattern.verb, PermissionWord::Only(_));
         (named || !needs_name)
             && pattern.matches(self.group, self.resource, self.subresource, self.verb)
@@ -253,10 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn a_star_never_means_to_bind_or_to_escalate() {
+    fn a_star_never_means_to_bind_to_escalate_or_to_impersonate() {
         let stars = expand(&["*/*.*", "*/*/*.*"]);
         assert!(stars.contains(&"iam.isocast.dev/roles.update".to_owned()));
-        assert!(!stars.iter().any(|name| name.ends_with(".bind") || name.ends_with(".escalate")));
+        for verb in [".bind", ".escalate", ".impersonate"] {
+            assert!(!stars.iter().any(|name| name.ends_with(verb)), "{verb}");
+        }
         assert_eq!(expand(&["iam.isocast.dev/roles.bind"]), ["iam.isocast.dev/roles.bind"]);
     }
 }

@@ -18,6 +18,7 @@ pub struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
     /// A token to show.
     pub bearer: Option<String>,
+    headers: Vec<(String, String)>,
 }
 
 /// A whole answer.
@@ -118,7 +119,7 @@ impl Credentials {
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Client { sender, bearer: None })
+        Ok(Client { sender, bearer: None, headers: Vec::new() })
     }
 }
 
@@ -133,6 +134,9 @@ impl Client {
         let mut builder = Request::builder();
         if let Some(token) = &self.bearer {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in &self.headers {
+            builder = builder.header(name, value);
         }
         let request = builder
             .method(method)
@@ -163,6 +167,15 @@ impl Client {
 
     pub async fn get(&mut self, path: &str) -> Answer {
         self.send(Method::GET, path, "", "").await
+    }
+
+    /// The same with headers of this one request.
+    pub async fn get_with(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.headers = headers.iter().map(owned).collect();
+        let answer = self.get(path).await;
+        self.headers.clear();
+        answer
     }
 
     pub async fn post(&mut self, path: &str, object: &Value) -> Answer {
