@@ -24,11 +24,11 @@ use crate::{
     files, fleet,
     iam::{self, Access},
     kubeconfig,
-    managers::{self, Purge, SYSTEM_NAMESPACE, Trials},
+    managers::{self, EventExpiry, Purge, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
-    store::{BackendError, OpenError, Range, RedbBackend, Store},
+    store::{BackendError, Keyring, KeyringError, OpenError, Range, RedbBackend, Sealed, Store},
 };
 
 /// A control plane that listens but does not serve yet.
@@ -37,6 +37,7 @@ pub struct Controller {
     server: ApiServer,
     channel: Channel,
     trials: Trials,
+    event_expiry: EventExpiry,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
     kubeconfig: PathBuf,
@@ -67,6 +68,15 @@ pub enum StartError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The keys of secrets cannot be used.
+    #[error("cannot use the keys of secrets in {}", path.display())]
+    Keyring {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyringError,
     },
     /// The metrics endpoint cannot be served.
     #[error("cannot serve metrics on {address}")]
@@ -109,6 +119,10 @@ impl Controller {
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
         admissions.extend(managers::admissions());
+        let path = options.data.join("secrets.keys");
+        let keyring =
+            Keyring::open(&path).map_err(|source| StartError::Keyring { path, source })?;
+        let backend = Sealed::new(backend, keyring);
         let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
@@ -121,6 +135,7 @@ impl Controller {
         let pki_of_agents = Arc::clone(&pki);
         let (listen, data) = (options.agent_listen, &options.data);
         let trials = Trials::new(Arc::clone(&store));
+        let event_expiry = EventExpiry::new(Arc::clone(&store));
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
@@ -150,7 +165,7 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, channel, trials, exporter, registry, kubeconfig, url })
+        Ok(Self { server, channel, trials, event_expiry, exporter, registry, kubeconfig, url })
     }
 
     /// The registry behind the API.
@@ -182,6 +197,10 @@ impl Controller {
         parts.spawn(self.server.run(shutdown.clone()));
         parts.spawn(self.channel.run(shutdown.clone()));
         parts.spawn(Purge::new(Arc::clone(&self.registry)).run(shutdown.clone()));
+        let (event_expiry, end) = (self.event_expiry, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(event_expiry.run()).await;
+        });
         let (trials, end) = (self.trials, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(trials.run()).await;

@@ -286,8 +286,14 @@ async fn a_watch_shows_what_may_be_seen_and_ends_with_the_right_to_it() {
     platform.bind("web", "alice", "viewer", &user("alice")).await;
     let mut watch = alice.watch(&format!("{NETWORK}/backendpools?watch=1")).await;
     let next = async |watch: &mut support::client::Lines| {
-        let line = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
-        line.expect("it happens soon").expect("it goes on")
+        loop {
+            let line = tokio::time::timeout(Duration::from_secs(30), watch.next()).await;
+            let event: Value = line.expect("it happens soon").expect("it goes on");
+            // What the fleet says of an object.
+            if event["type"] != "MODIFIED" {
+                return event;
+            }
+        }
     };
     assert_eq!(next(&mut watch).await["object"]["metadata"]["namespace"], "web");
 

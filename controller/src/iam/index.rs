@@ -141,7 +141,14 @@ impl Index {
         }
         let at = self.revision;
         match (&above_old, &above_new) {
-            (None, Some(above)) => self.tree.insert(plural, name, above.as_deref(), at),
+            (None, Some(above)) => {
+                // Roles may have been waiting for it.
+                let is_awaited = self.tree.find(name).is_some();
+                self.tree.insert(plural, name, above.as_deref(), at);
+                if is_awaited {
+                    self.roles.moved(&self.tree, at);
+                }
+            }
             (Some(_), Some(above)) => {
                 self.tree.move_to(plural, name, above.as_deref(), at);
                 self.generation += 1;
@@ -150,6 +157,9 @@ impl Index {
             (Some(_), None) => {
                 self.tree.remove(name, at);
                 self.generation += 1;
+                if self.tree.is_spoken_of(name) {
+                    self.roles.moved(&self.tree, at);
+                }
             }
             (None, None) => {}
         }

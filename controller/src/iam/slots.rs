@@ -106,6 +106,12 @@ impl<K: Clone + Eq + Hash, V: Default> Slots<K, V> {
         self.slots.get(number as usize)?.as_ref().map(|slot| &slot.key)
     }
 
+    /// How many refer to a number.
+    pub(super) fn references(&self, number: u32) -> u32 {
+        let slot = self.slots.get(number as usize).and_then(Option::as_ref);
+        slot.map_or(0, |slot| slot.references)
+    }
+
     /// Every number in use.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         self.numbers.values().copied()

@@ -87,6 +87,11 @@ impl Tree {
         self.containers.get(id).is_some_and(|container| container.exists)
     }
 
+    /// Whether anything but itself refers to a container that is remembered.
+    pub(super) fn is_spoken_of(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|id| self.containers.references(id) > 1)
+    }
+
     /// A container comes to be, or comes back, at a revision.
     pub(super) fn insert(
         &mut self,

@@ -18,7 +18,8 @@ pub struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
     /// A token to show.
     pub bearer: Option<String>,
-    headers: Vec<(String, String)>,
+    /// Headers that every request has.
+    pub extra: Vec<(&'static str, String)>,
 }
 
 /// A whole answer.
@@ -119,7 +120,7 @@ impl Credentials {
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Client { sender, bearer: None, headers: Vec::new() })
+        Ok(Client { sender, bearer: None, extra: Vec::new() })
     }
 }
 
@@ -135,8 +136,8 @@ impl Client {
         if let Some(token) = &self.bearer {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        for (name, value) in &self.headers {
-            builder = builder.header(name, value);
+        for (name, value) in &self.extra {
+            builder = builder.header(*name, value);
         }
         let request = builder
             .method(method)
@@ -170,11 +171,11 @@ impl Client {
     }
 
     /// The same with headers of this one request.
-    pub async fn get_with(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        self.headers = headers.iter().map(owned).collect();
+    pub async fn get_with(&mut self, path: &str, headers: &[(&'static str, &str)]) -> Answer {
+        let before = self.extra.len();
+        self.extra.extend(headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let answer = self.get(path).await;
-        self.headers.clear();
+        self.extra.truncate(before);
         answer
     }
 
