@@ -156,6 +156,10 @@ async fn reviews(admin: &mut Client) -> Vec<Route> {
         let resources = resources.as_array().expect("resources").iter();
         for resource in resources.filter(|resource| resource["verbs"] == json!(["create"])) {
             let plural = resource["name"].as_str().expect("a name").to_owned();
+            if plural.contains('/') {
+                // A subresource: it has its row with its kind.
+                continue;
+            }
             let mut path = format!("/apis/{version}");
             let mut asked = json!({"verb": "get", "resource": "nodes"});
             if resource["namespaced"] == true {
