@@ -2,11 +2,13 @@
 
 mod folder;
 mod organization;
+mod phase;
 mod project;
 
 pub use self::{
     folder::{Folder, FolderSpec, FolderStatus},
     organization::{Organization, OrganizationSpec, OrganizationStatus},
+    phase::ContainerPhase,
     project::{ContainerReference, ParentKind, Project, ProjectSpec, ProjectStatus},
 };
 

@@ -24,7 +24,7 @@ use crate::{
     files, fleet,
     iam::{self, Access},
     kubeconfig,
-    managers::{self, EventExpiry, SYSTEM_NAMESPACE, Trials},
+    managers::{self, EventExpiry, Purge, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
@@ -196,6 +196,7 @@ impl Controller {
         let mut parts = JoinSet::new();
         parts.spawn(self.server.run(shutdown.clone()));
         parts.spawn(self.channel.run(shutdown.clone()));
+        parts.spawn(Purge::new(Arc::clone(&self.registry)).run(shutdown.clone()));
         let (event_expiry, end) = (self.event_expiry, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(event_expiry.run()).await;

@@ -103,9 +103,10 @@ impl ApiError {
         Self::about(Reason::NotFound, key, message)
     }
 
-    /// `key` is taken.
-    pub fn already_exists(key: &Key) -> Self {
-        let message = format!("{} {:?} already exists", key.resource(), key.name());
+    /// `key` is taken, perhaps by an object on its way out.
+    pub fn already_exists(key: &Key, is_leaving: bool) -> Self {
+        let leaving = if is_leaving { "object is being deleted: " } else { "" };
+        let message = format!("{leaving}{} {:?} already exists", key.resource(), key.name());
         Self::about(Reason::AlreadyExists, key, message)
     }
 

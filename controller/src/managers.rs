@@ -28,7 +28,7 @@ pub use self::{
     lookup::organization_of,
     platform::Platform,
     policies::{Policies, Trials},
-    resourcemanager::ResourceManager,
+    resourcemanager::{Purge, ResourceManager},
     services::Services,
 };
 use crate::admission::Admission;
@@ -38,7 +38,7 @@ use crate::admission::Admission;
 pub fn admissions() -> Vec<Arc<dyn Admission>> {
     // Containers first: what lives in one that does not exist concerns nobody else.
     vec![
-        Arc::new(ResourceManager),
+        Arc::new(ResourceManager::default()),
         Arc::new(Platform),
         Arc::new(Policies),
         Arc::new(Drains),

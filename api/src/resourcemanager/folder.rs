@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ContainerReference;
+use super::{ContainerPhase, ContainerReference};
 use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
@@ -34,10 +34,14 @@ pub struct FolderSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FolderStatus {
-    /// Latest observations: `Ready`.
+    /// Latest observations: `Ready`; while it is being deleted `ContentRemaining` and
+    /// `DeletionBlocked`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// `Terminating` from when somebody deletes it until all that it holds is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<ContainerPhase>,
 }
 
 impl Spec for FolderSpec {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ContainerPhase;
 use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
@@ -26,7 +27,7 @@ pub struct OrganizationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
     pub display_name: Option<String>,
-    /// Name of the organization that this one is a part of. Absent: none. Cannot change.
+    /// Name of the organization that this one is a part of. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Label>,
 }
@@ -35,10 +36,14 @@ pub struct OrganizationSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OrganizationStatus {
-    /// Latest observations: `Ready`.
+    /// Latest observations: `Ready`; while it is being deleted `ContentRemaining` and
+    /// `DeletionBlocked`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// `Terminating` from when somebody deletes it until all that it holds is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<ContainerPhase>,
     /// The tenant's number in encapsulated packets: 24 bits, unique, given at creation.
     #[serde(rename = "tenantID", skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<u32>,
@@ -74,7 +79,5 @@ impl Spec for OrganizationSpec {
         &SCHEMA
     }
 
-    fn validate(&self, old: Option<&Self>, spec: &FieldPath, errors: &mut Errors) {
-        errors.immutable(&spec.field("parent"), &self.parent, old.map(|old| &old.parent));
-    }
+    fn validate(&self, _old: Option<&Self>, _spec: &FieldPath, _errors: &mut Errors) {}
 }

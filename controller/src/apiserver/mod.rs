@@ -7,6 +7,7 @@
 mod authenticate;
 mod discovery;
 mod flows;
+mod impersonate;
 mod metrics;
 mod openapi;
 mod protobuf;

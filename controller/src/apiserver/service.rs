@@ -23,6 +23,7 @@ use super::{
     authenticate::{identify, unauthorized},
     discovery::Discovery,
     flows::{Flows, Weight},
+    impersonate::impersonated,
     openapi::OpenApi,
     request::{Prefix, Query, Route},
     resources::{Call, unknown_resource},
@@ -62,8 +63,7 @@ impl Service {
         let query = Query::parse(uri.query().unwrap_or_default());
         let is_watch = query.is_watch();
         let agent = request.headers().get(header::USER_AGENT).cloned();
-        let known_as =
-            identify(self.registry.access(), identity, request.headers(), Timestamp::now());
+        let known_as = self.identify(identity, request.headers());
         let identity = known_as.as_ref().ok().and_then(Option::as_ref);
         let result = match self.metrics.begin_request() {
             Some(_under_way) => {
@@ -93,6 +93,19 @@ impl Service {
             "answered"
         );
         response
+    }
+
+    /// Who asks, and as whom; none: nobody in particular.
+    fn identify(
+        &self,
+        certificate: Option<&Identity>,
+        headers: &HeaderMap,
+    ) -> Result<Option<Identity>, ApiError> {
+        let now = Timestamp::now();
+        match identify(self.registry.access(), certificate, headers, now)? {
+            Some(identity) => impersonated(&self.registry, identity, headers, now).map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn dispatch(
@@ -145,7 +158,7 @@ impl Service {
         let in_view = call.prefix.is_some();
         match &route {
             Route::Objects(path) => call.objects(path).await,
-            Route::Review(review) => call.review(*review),
+            Route::Review { review, namespace } => call.review(*review, namespace.as_deref()),
             Route::Namespaces { name } => call.namespaces(name.as_deref()),
             _ if head.method != Method::GET => {
                 Err(ApiError::new(Reason::MethodNotAllowed, "this path can only be read"))

@@ -69,20 +69,17 @@ fn look(
     let asked = Asked { verb, resource, subresource, namespace, name, parent: about.parent };
     let permission = Catalog::get().find(resource.as_str(), subresource, verb);
     let permission = permission.ok_or(Refusal::Forbidden)?;
-    let sight = || {
-        let scope = Scope::Permitted(permission);
-        Some(Arc::new(Sight::new(access, who, verb, Some(resource), scope)))
-    };
+    let sight = || Sight::new(access, who, verb, Some(resource), Scope::Permitted(permission));
     if matches!(range, Range::Resource(_)) && is_spread(resource) {
         return match access.reach(who, permission, None, now) {
             Reach::Nowhere => Err(Refusal::Forbidden),
             // A watch lasts: what it shows is asked about again and again.
             Reach::Everywhere if verb != "watch" => Ok(None),
-            Reach::Everywhere | Reach::Somewhere => Ok(sight()),
+            Reach::Everywhere | Reach::Somewhere => Ok(Some(Arc::new(sight()))),
         };
     }
     access.check(who, &asked, now)?;
-    Ok(if verb == "watch" { sight() } else { None })
+    Ok((verb == "watch").then(|| Arc::new(sight().of(asked.place()))))
 }
 
 /// Whether objects of a resource belong to containers, as opposed to the platform.

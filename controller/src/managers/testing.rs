@@ -78,6 +78,7 @@ impl State {
         let old = view.get(&key).cloned();
         let mut change = ProposedChange::new(actor, verb, None, now, key, (old, new));
         for admission in super::admissions() {
+            admission.open(&view);
             admission.admit(&view, &mut change)?;
         }
         Ok(change)

@@ -211,13 +211,18 @@ impl Batch {
 fn expected(view: &View, key: &Key, expect: Expect) -> Result<Option<Object>, ApiError> {
     match (view.get(key), expect) {
         (None, Expect::Absent) => Ok(None),
-        (Some(_), Expect::Absent) => Err(ApiError::already_exists(key)),
+        (Some(object), Expect::Absent) => Err(ApiError::already_exists(key, is_leaving(object))),
         (None, Expect::At(_)) => Err(ApiError::not_found(key)),
         (Some(object), Expect::At(revision)) if object.revision == revision => {
             Ok(Some(object.clone()))
         }
         (Some(_), Expect::At(_)) => Err(ApiError::stale(key)),
     }
+}
+
+/// Whether the object waits for its finalizers.
+fn is_leaving(object: &Object) -> bool {
+    object.value.pointer("/metadata/deletionTimestamp").is_some()
 }
 
 /// Size of what a change writes; refuses objects that are too large.

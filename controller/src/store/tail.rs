@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{Key, Operation, Range, Revision};
 use crate::{
-    authz::Sight,
+    authz::{Sight, Standing},
     error::{ApiError, Reason},
     limits,
 };
@@ -36,6 +36,8 @@ pub struct Event {
 pub struct Cursor {
     tail: Arc<Tail>,
     head: watch::Receiver<Revision>,
+    /// Where it began.
+    since: Revision,
     position: Revision,
     range: Range,
     sight: Option<Arc<Sight>>,
@@ -99,7 +101,8 @@ impl Tail {
         if position > newest {
             return Err(ApiError::too_large(position, newest));
         }
-        let cursor = Cursor { tail: Arc::clone(self), head, position, range, sight };
+        let cursor =
+            Cursor { tail: Arc::clone(self), head, since: position, position, range, sight };
         cursor.tail.after(position, 0)?;
         Ok(cursor)
     }
@@ -152,21 +155,19 @@ impl Cursor {
     /// Cancel-safe: what a dropped call had not returned, the next call returns.
     ///
     /// # Errors
-    /// `Expired` when the cursor lagged beyond the tail, `Forbidden` when its holder may see nothing
-    /// of it any more, `ServiceUnavailable` when the store closed.
+    /// `Expired` when the cursor lagged beyond the tail, or its holder may see more or less than when
+    /// it began; `Forbidden` when they may see nothing of it any more; `ServiceUnavailable` when the
+    /// store closed.
     pub async fn next(&mut self) -> Result<Vec<Event>, ApiError> {
         loop {
             let commits = self.tail.after(self.position, limits::WATCH_BATCH_COMMITS)?;
             if let Some(last) = commits.last() {
-                if self.sight.as_ref().is_some_and(|sight| !sight.holds()) {
-                    let message = "what is watched may no longer be seen";
-                    return Err(ApiError::new(Reason::Forbidden, message));
-                }
+                self.expect_standing()?;
                 self.position = last.revision;
                 let events: Vec<Event> = commits
                     .iter()
                     .flat_map(|commit| &commit.events)
-                    .filter(|event| self.range.contains(&event.key) && self.sees(&event.key))
+                    .filter(|event| self.range.contains(&event.key) && self.sees(event))
                     .cloned()
                     .collect();
                 if !events.is_empty() {
@@ -181,8 +182,27 @@ impl Cursor {
         }
     }
 
-    fn sees(&self, key: &Key) -> bool {
-        self.sight.as_ref().is_none_or(|sight| sight.sees(key))
+    fn sees(&self, event: &Event) -> bool {
+        self.sight.as_ref().is_none_or(|sight| sight.saw(&event.key, event.revision))
+    }
+
+    /// What came into sight or went out of it is in no event: its holder must look again.
+    fn expect_standing(&self) -> Result<(), ApiError> {
+        let standing = self.sight.as_ref().map(|sight| sight.standing(self.since));
+        match standing.unwrap_or(Standing::Same) {
+            Standing::Same => Ok(()),
+            Standing::Changed => {
+                let message = format!(
+                    "what you may see has changed since revision {}: list again",
+                    self.since
+                );
+                Err(ApiError::new(Reason::Expired, message))
+            }
+            Standing::Nothing => {
+                let message = "what is watched may no longer be seen";
+                Err(ApiError::new(Reason::Forbidden, message))
+            }
+        }
     }
 
     /// Everything up to here has been returned, or lies outside the range.

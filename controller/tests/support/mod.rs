@@ -49,7 +49,18 @@ pub struct Said {
 
 impl Api {
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    /// Ends, and starts again with the same data.
+    pub fn restart(mut self) -> Self {
+        let elsewhere = tempfile::tempdir().expect("a temporary folder");
+        let folder = std::mem::replace(&mut self.folder, elsewhere);
+        drop(self);
+        Self::start_in(folder)
+    }
+
+    fn start_in(folder: tempfile::TempDir) -> Self {
         let shutdown = CancellationToken::new();
         let options = options(&folder.path().join("data"));
         let stop = shutdown.clone();

@@ -115,6 +115,31 @@ impl World {
         }
         self.organizations.get(name)
     }
+
+    /// Whether somebody deleted the container that owns `namespace`, or one above it.
+    #[must_use]
+    pub fn is_leaving(&self, namespace: &str) -> bool {
+        let mut next = Some(namespace);
+        // Itself and those above it: a circle would be nobody's container.
+        for _ in 0..=CONTAINERS_ABOVE_MAX {
+            let Some(name) = next else { return false };
+            let (metadata, above) = if let Some(project) = self.projects.get(name) {
+                (&project.metadata, Some(project.spec.parent.name.as_str()))
+            } else if let Some(folder) = self.folders.get(name) {
+                (&folder.metadata, Some(folder.spec.parent.name.as_str()))
+            } else if let Some(organization) = self.organizations.get(name) {
+                let above = organization.spec.parent.as_ref();
+                (&organization.metadata, above.map(|name| name.as_str()))
+            } else {
+                return false;
+            };
+            if metadata.deletion_timestamp.is_some() {
+                return true;
+            }
+            next = above;
+        }
+        false
+    }
 }
 
 impl fmt::Debug for World {
