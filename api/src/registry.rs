@@ -18,7 +18,8 @@ use crate::{
         DrainSpec, KeyRotationSpec, NodeSpec,
     },
     object::descriptor,
-    resourcemanager::{FolderSpec, OrganizationSpec, ProjectSpec},
+    reference::Reference,
+    resourcemanager::{FolderSpec, LienSpec, OrganizationSpec, ProjectSpec},
 };
 
 /// Whether objects of a kind live in a container's namespace.
@@ -89,6 +90,8 @@ pub enum ResourceKind {
     Folder,
     /// `projects.resourcemanager.isocast.dev`
     Project,
+    /// `liens.resourcemanager.isocast.dev`
+    Lien,
     /// `datacenters.network.isocast.dev`
     Datacenter,
     /// `nodes.network.isocast.dev`
@@ -158,6 +161,8 @@ pub struct KindDescriptor {
     pub description: &'static str,
     /// Objects of this kind only report: clients can read them and nothing else.
     pub reported: bool,
+    /// What objects of this kind name, as far as it concerns what is named.
+    pub references: &'static [Reference],
     /// OpenAPI v3 structural schema of the whole object, with `x-kubernetes-*` hints.
     pub schema: fn() -> &'static Value,
     /// Fills the schema's defaults in; idempotent; leaves what is malformed to `validate`.
@@ -175,6 +180,7 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<OrganizationSpec>(),
         descriptor::<FolderSpec>(),
         descriptor::<ProjectSpec>(),
+        descriptor::<LienSpec>(),
         descriptor::<DatacenterSpec>(),
         descriptor::<NodeSpec>(),
         descriptor::<BgpPolicySpec>(),

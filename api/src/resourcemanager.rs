@@ -1,11 +1,13 @@
 //! Group `resourcemanager.isocast.dev`: the containers that everything a tenant owns lives in.
 
 mod folder;
+mod lien;
 mod organization;
 mod project;
 
 pub use self::{
     folder::{Folder, FolderSpec, FolderStatus},
+    lien::{Lien, LienSpec, LienStatus, LienTarget, Restriction},
     organization::{Organization, OrganizationSpec, OrganizationStatus},
     project::{ContainerReference, ParentKind, Project, ProjectSpec, ProjectStatus},
 };
@@ -18,3 +20,9 @@ pub const SYSTEM_NAMESPACE: &str = "isocast-system";
 
 /// The API group.
 pub const GROUP: &str = "resourcemanager.isocast.dev";
+
+/// Whether the objects of a resource are containers.
+#[must_use]
+pub fn is_container(plural: &str, group: &str) -> bool {
+    group == GROUP && ["folders", "organizations", "projects"].contains(&plural)
+}

@@ -108,7 +108,7 @@ impl Controller {
         let store_metrics = Arc::default();
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
-        admissions.extend(managers::admissions());
+        admissions.extend(managers::admissions(&access));
         let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);

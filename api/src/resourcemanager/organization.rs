@@ -10,6 +10,7 @@ use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::{Reference, Target},
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
     text::Label,
@@ -68,6 +69,9 @@ impl Spec for OrganizationSpec {
         description: "Organization is a tenant. It owns projects, and a namespace of its own name \
                       for what belongs to the organization as a whole.",
     };
+
+    const REFERENCES: &'static [Reference] =
+        &[Reference::naming(&["spec", "parent"], Target::Kind(ResourceKind::Organization))];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<OrganizationSpec>);

@@ -310,7 +310,8 @@ impl Attributes {
             kind.scope == KindScope::Namespaced
                 && (kind.plural, kind.group) == (self.resource.as_str(), self.group.as_str())
         });
-        let container = self.group == resourcemanager::GROUP && self.name.is_empty();
+        let container =
+            resourcemanager::is_container(&self.resource, &self.group) && self.name.is_empty();
         self.namespace.is_empty() && (namespaced || container)
     }
 
@@ -328,7 +329,8 @@ impl Attributes {
 
     fn asked<'a>(&'a self, resource: &'a Resource) -> Asked<'a> {
         // A container that has no name yet is asked about where it would be.
-        let parent = (self.group == resourcemanager::GROUP && !self.namespace.is_empty())
+        let is_container = resourcemanager::is_container(&self.resource, &self.group);
+        let parent = (is_container && !self.namespace.is_empty())
             .then_some(self.namespace.as_str())
             .filter(|_| self.name.is_empty() || self.verb == "create");
         let namespace = Some(self.namespace.as_str());

@@ -101,7 +101,7 @@ fn may(index: &Index, who: &Bearer, asked: &Asked<'_>, now: Timestamp) -> bool {
 
 /// The container above a container, by its object; that of one without is the platform.
 pub(crate) fn parent_of<'a>(resource: &Resource, value: &'a Value) -> Option<&'a str> {
-    if resource.group() != resourcemanager::GROUP {
+    if !resourcemanager::is_container(resource.plural(), resource.group()) {
         return None;
     }
     let pointer =

@@ -63,7 +63,11 @@ impl State {
     }
 
     pub(super) fn view(&self) -> View {
-        View::new(Revision(1), self.objects.clone())
+        self.view_at(Revision(1))
+    }
+
+    pub(super) fn view_at(&self, revision: Revision) -> View {
+        View::new(revision, self.objects.clone())
     }
 
     fn propose(
@@ -77,7 +81,8 @@ impl State {
         let now = Timestamp::from_second(self.now_s).unwrap();
         let old = view.get(&key).cloned();
         let mut change = ProposedChange::new(actor, verb, None, now, key, (old, new));
-        for admission in super::admissions() {
+        for admission in super::admissions(&Arc::default()) {
+            admission.open(&view);
             admission.admit(&view, &mut change)?;
         }
         Ok(change)
