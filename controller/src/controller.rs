@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use isocast_api::ResourceKind;
@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::Admission,
     apiserver::{self, ApiServer, Extension, ServerError},
+    audit::Scopes,
     authz::{Authorizer, Identity, verb},
     channel::{Channel, ChannelError},
     credentials,
     error::ApiError,
     exporter::Exporter,
     files, fleet,
+    gc::{self, Collector, Owners},
     iam::{self, Access},
     kubeconfig,
     managers::{self, SYSTEM_NAMESPACE, Trials},
@@ -37,6 +39,7 @@ pub struct Controller {
     server: ApiServer,
     channel: Channel,
     trials: Trials,
+    collector: Collector,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
     kubeconfig: PathBuf,
@@ -105,14 +108,24 @@ impl Controller {
         let path = options.data.join("isocast.redb");
         let backend =
             RedbBackend::open(&path).map_err(|source| StartError::Database { path, source })?;
+        let backend = match options.audit_retention {
+            Some(age) => backend.with_records_for(Duration::from_millis(age.as_millis())),
+            None => backend,
+        };
         let store_metrics = Arc::default();
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
+        let owners = Arc::new(Owners::new(Arc::clone(&access)));
+        admissions.push(Arc::new(Scopes::new(Arc::clone(&access))));
+        admissions.push(owners.clone());
         admissions.extend(managers::admissions(&access));
         let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
         let registry = Arc::new(Registry::new(Arc::clone(&store), access));
+        let gc_metrics: Arc<gc::Metrics> = Arc::default();
+        gc_metrics.register(&mut figures);
+        let collector = Collector::new(Arc::clone(&registry), owners, gc_metrics);
 
         iam::establish(&registry).await?;
 
@@ -150,7 +163,7 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, channel, trials, exporter, registry, kubeconfig, url })
+        Ok(Self { server, channel, trials, collector, exporter, registry, kubeconfig, url })
     }
 
     /// The registry behind the API.
@@ -184,6 +197,10 @@ impl Controller {
         let (trials, end) = (self.trials, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(trials.run()).await;
+        });
+        let (collector, end) = (self.collector, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(collector.run()).await;
         });
         if let Some(exporter) = self.exporter {
             parts.spawn(exporter.run(shutdown.clone()));

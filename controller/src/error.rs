@@ -72,6 +72,7 @@ struct Facts {
     retry_after_s: Option<u32>,
     continue_token: Option<String>,
     stale: bool,
+    denied: bool,
 }
 
 impl ApiError {
@@ -87,6 +88,7 @@ impl ApiError {
             retry_after_s: None,
             continue_token: None,
             stale: false,
+            denied: false,
         }))
     }
 
@@ -130,6 +132,18 @@ impl ApiError {
         self.0.stale
     }
 
+    /// The same, because of a right that the caller does not have, whatever it says.
+    #[must_use]
+    pub fn for_want_of_rights(mut self) -> Self {
+        self.0.denied = true;
+        self
+    }
+
+    /// Whether it is for want of a right, or of a credential that is good.
+    pub fn is_denied(&self) -> bool {
+        self.0.denied || matches!(self.0.reason, Reason::Forbidden | Reason::Unauthorized)
+    }
+
     /// The caller may not do `verb` to `key`.
     pub fn forbidden(key: &Key, why: &str) -> Self {
         let message = format!("{} {:?} is forbidden: {why}", key.resource(), key.name());
@@ -149,6 +163,24 @@ impl ApiError {
     /// The log no longer reaches back to `revision`.
     pub fn expired(revision: Revision, oldest: Revision) -> Self {
         Self::new(Reason::Expired, format!("too old resource version: {revision} ({oldest})"))
+    }
+
+    /// An option of a request (`ListOptions`, `PatchOptions`) makes no sense; `heading` is the class
+    /// of the error: `Forbidden`, `Required value`, `Unsupported value`.
+    pub fn option(options: &str, field: &str, heading: &str, why: &str) -> Self {
+        let message = format!("{options}.meta.k8s.io \"\" is invalid: {field}: {heading}: {why}");
+        let class = match heading {
+            "Forbidden" => "Forbidden",
+            "Required value" => "Required",
+            "Unsupported value" => "NotSupported",
+            _ => "Invalid",
+        };
+        let cause = Cause {
+            reason: format!("FieldValue{class}"),
+            message: format!("{heading}: {why}"),
+            field: field.to_owned(),
+        };
+        Self::new(Reason::Invalid, message).of(options, "meta.k8s.io", "").with_causes(vec![cause])
     }
 
     /// The same, with the object it is about.

@@ -18,6 +18,7 @@ use super::{
     watch::WatchStream,
 };
 use crate::{
+    audit,
     authz::{Authorized, Identity, Verb, verb},
     error::{ApiError, Reason},
     limits,
@@ -157,7 +158,7 @@ impl Call<'_> {
             Method::DELETE if subresource == Subresource::None => {
                 let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
                 let (delete, options) = self.delete_options()?;
-                let last = self.registry.delete(&proof, &delete.preconditions, &options).await?;
+                let last = self.registry.delete(&proof, &delete, &options).await?;
                 Ok(self.deleted(kind, &last))
             }
             _ => Err(not_allowed()),
@@ -236,7 +237,7 @@ impl Call<'_> {
             };
             let key = kind.key(text("namespace"), text("name").unwrap_or_default())?;
             let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
-            match self.registry.delete(&proof, &delete.preconditions, &options).await {
+            match self.registry.delete(&proof, &delete, &options).await {
                 Ok(last) => items.push(last),
                 Err(gone) if gone.reason() == Reason::NotFound => {}
                 Err(other) => return Err(other),
@@ -274,7 +275,8 @@ impl Call<'_> {
         };
         let serve = Arc::clone(&extension.serve);
         let who = self.identity.clone();
-        let answer = tokio::task::spawn_blocking(move || serve(&who, &object, &body)).await;
+        let serve = audit::carried(move || serve(&who, &object, &body));
+        let answer = tokio::task::spawn_blocking(serve).await;
         let answer = answer.map_err(|_panic| ApiError::internal("the subresource failed"))??;
         Ok(respond::json(StatusCode::CREATED, &answer))
     }
@@ -408,13 +410,19 @@ impl Call<'_> {
 
     fn delete_options(&self) -> Result<(DeleteOptions, WriteOptions), ApiError> {
         let mut options = self.write_options()?;
+        let text = |name| Some(self.query.text(name)).filter(|text: &&str| !text.is_empty());
         let delete = if self.body.is_empty() {
-            DeleteOptions::default()
+            DeleteOptions {
+                propagation_policy: text("propagationPolicy").map(str::to_owned),
+                orphan_dependents: text("orphanDependents").map(|text| text == "true"),
+                ..DeleteOptions::default()
+            }
         } else {
             serde_json::from_slice(&self.body).map_err(|error| {
                 ApiError::bad_request(format!("the body is not DeleteOptions: {error}"))
             })?
         };
+        delete.propagation()?;
         match delete.dry_run.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             [] => {}
             ["All"] => options.persistence = Persistence::DryRun,

@@ -208,6 +208,19 @@ impl Access {
         self.index.read().knows(who, name, &asked.facts(who.user(), now))
     }
 
+    /// A container and those above it, the topmost first: `acme/eng/shop`; empty for the platform and
+    /// for what does not exist.
+    pub(crate) fn path(&self, container: &str) -> String {
+        let index = self.index.read();
+        let tree = &index.tree;
+        let Some(chain) = tree.find(container).and_then(|id| tree.chain(id)) else {
+            return String::new();
+        };
+        let below = chain.iter().rev().filter(|id| *id != tree.root());
+        let names: Vec<&str> = below.map(|id| tree.name(id)).collect();
+        names.join("/")
+    }
+
     /// Whether a container is another or below it.
     pub(crate) fn is_within(&self, container: &str, top: &str) -> bool {
         self.index.read().is_within(container, top)

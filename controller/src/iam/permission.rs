@@ -55,6 +55,8 @@ const SUBRESOURCES: &[(ResourceKind, &str, &[&str])] = &[
 
 /// Permissions about what is no kind.
 const OTHERS: &[(&str, &str, &str)] = &[
+    ("audit.isocast.dev", "auditchain", "get"),
+    ("audit.isocast.dev", "auditrecords", "list"),
     ("authorization.k8s.io", "subjectaccessreviews", "create"),
     ("iam.isocast.dev", "accessreviews", "create"),
     ("iam.isocast.dev", "roles", BIND),

@@ -229,7 +229,7 @@ mod tests {
 
         let refusal = state.delete(&key).unwrap_err();
         assert_eq!(refusal.code(), 409);
-        assert!(refusal.message().contains("bgppeer \"transit\" names it"), "{refusal}");
+        assert!(refusal.message().contains("in use by bgppeers \"transit\""), "{refusal}");
         let refusal = state.update(peer(Some("to-nobody"))).unwrap_err();
         assert!(
             refusal.message().contains("spec.exportPolicy: there is no bgppolicy \"to-nobody\""),

@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use super::{
     Registry, Subresource, WriteOptions, metadata,
-    successor::{Outcome, seconds},
+    successor::{Outcome, outcome, seconds},
 };
 use crate::{
     authz::{Authorized, verb},
     error::ApiError,
+    gc,
     store::{Key, Object, Revision},
 };
 
@@ -21,6 +22,84 @@ pub struct DeleteOptions {
     pub preconditions: Preconditions,
     /// `All`, to try only.
     pub dry_run: Vec<String>,
+    /// What becomes of objects that have this one as their owner.
+    pub propagation_policy: Option<String>,
+    /// The same, as older clients say it.
+    pub orphan_dependents: Option<bool>,
+    /// Seconds until it is gone; nothing here needs any.
+    pub grace_period_seconds: Option<i64>,
+}
+
+/// What becomes of the objects that have a deleted one as their owner (`propagationPolicy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// They go after it.
+    #[default]
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+impl DeleteOptions {
+    /// What becomes of the dependents.
+    ///
+    /// # Errors
+    /// `Invalid` for a word that means nothing, or two that do not agree.
+    pub fn propagation(&self) -> Result<Propagation, ApiError> {
+        const FIELD: &str = "propagationPolicy";
+        match (self.propagation_policy.as_deref(), self.orphan_dependents) {
+            (Some(_), Some(_)) => {
+                let why = "orphanDependents and deletionPropagation cannot be both set";
+                Err(ApiError::option("DeleteOptions", FIELD, "Invalid value", why))
+            }
+            (None, Some(true)) | (Some("Orphan"), None) => Ok(Propagation::Orphan),
+            (None, Some(false) | None) | (Some("Background"), None) => Ok(Propagation::Background),
+            (Some("Foreground"), None) => Ok(Propagation::Foreground),
+            (Some(other), None) => {
+                let why = format!(
+                    "{other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                );
+                Err(ApiError::option("DeleteOptions", FIELD, "Unsupported value", &why))
+            }
+        }
+    }
+}
+
+impl DeleteOptions {
+    /// What the deletion of `object` waits for: the finalizers it has, but of those that are about
+    /// dependents the one that is asked for.
+    fn finalizers(&self, object: &Value) -> Result<Vec<String>, ApiError> {
+        let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+        let mut finalizers: Vec<String> = finalizers
+            .into_iter()
+            .flatten()
+            .filter_map(|finalizer| finalizer.as_str().map(str::to_owned))
+            .collect();
+        if self.propagation_policy.is_none() && self.orphan_dependents.is_none() {
+            return Ok(finalizers);
+        }
+        finalizers.retain(|finalizer| ![gc::FOREGROUND, gc::ORPHAN].contains(&finalizer.as_str()));
+        match self.propagation()? {
+            Propagation::Background => {}
+            Propagation::Foreground => finalizers.push(gc::FOREGROUND.to_owned()),
+            Propagation::Orphan => finalizers.push(gc::ORPHAN.to_owned()),
+        }
+        Ok(finalizers)
+    }
+}
+
+impl Propagation {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Background => "Background",
+            Self::Foreground => "Foreground",
+            Self::Orphan => "Orphan",
+        }
+    }
 }
 
 /// What the object must be to be deleted.
@@ -41,19 +120,21 @@ impl Registry {
     pub async fn delete(
         &self,
         proof: &Authorized<verb::Delete, Key>,
-        preconditions: &Preconditions,
+        delete: &DeleteOptions,
         options: &WriteOptions,
     ) -> Result<std::sync::Arc<Value>, ApiError> {
         let key = proof.resource();
         self.modify(proof, Subresource::None, options, |old| {
-            preconditions.check(key, old)?;
-            if !metadata::has_finalizers(&old.value) {
+            delete.preconditions.check(key, old)?;
+            let finalizers = delete.finalizers(&old.value)?;
+            if finalizers.is_empty() {
                 return Ok(Outcome::Remove);
             }
-            if metadata::is_terminating(&old.value) {
-                return Ok(Outcome::Unchanged);
-            }
             let mut marked = Value::clone(&old.value);
+            metadata::of(&mut marked)?.insert("finalizers".into(), json!(finalizers));
+            if metadata::is_terminating(&old.value) {
+                return Ok(outcome(old, marked));
+            }
             let generation = old.value.pointer("/metadata/generation").and_then(Value::as_i64);
             let metadata = metadata::of(&mut marked)?;
             let now = seconds(jiff::Timestamp::now());

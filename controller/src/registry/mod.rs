@@ -12,7 +12,7 @@ mod json_path;
 mod kind;
 mod list;
 mod managed;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod namespaces;
 mod selector;
 mod server_side;
@@ -28,7 +28,7 @@ use serde_json::Value;
 
 pub(crate) use self::selector::Selector;
 pub use self::{
-    delete::{DeleteOptions, Preconditions},
+    delete::{DeleteOptions, Preconditions, Propagation},
     kind::{FieldValidation, Kind},
     list::{ListOptions, Listing, VersionMatch, WatchOptions, WatchStart},
     write::{Patch, Subresource, WriteOptions, Written},

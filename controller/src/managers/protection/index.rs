@@ -52,6 +52,8 @@ impl Index {
 
     /// Moves on to what is durable now.
     pub(super) fn follow(&mut self, events: &[Event]) {
+        // Commits are followed together: what was judged is durable now, or never will be.
+        self.proposed.clear();
         for event in events {
             self.followed = event.revision;
             let resource = event.key.resource();
