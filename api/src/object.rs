@@ -162,6 +162,7 @@ pub(crate) const fn descriptor<S: Spec>() -> KindDescriptor {
         description: kind.description,
         reported: S::REPORTED,
         references: S::REFERENCES,
+        built_in: false,
         schema: S::schema,
         default: default::<S>,
         validate: validate::<S>,

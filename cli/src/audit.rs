@@ -149,7 +149,8 @@ fn export(
 /// A record in Kubernetes' words.
 fn event(record: &Value) -> Value {
     let text = |field: &str| record.get(field).and_then(Value::as_str).unwrap_or_default();
-    let (plural, group) = text("resource").split_once('.').unwrap_or((text("resource"), ""));
+    let resource = text("resource");
+    let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
     let user = |actor: &str| actor.split('"').nth(1).unwrap_or(actor).to_owned();
     let (asked_by, taken_for) = match text("impersonator") {
         "" => (user(text("actor")), None),

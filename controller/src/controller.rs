@@ -26,11 +26,11 @@ use crate::{
     gc::{self, Collector, Owners},
     iam::{self, Access},
     kubeconfig,
-    managers::{self, SYSTEM_NAMESPACE, Trials},
+    managers::{self, EventExpiry, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
-    store::{BackendError, OpenError, Range, RedbBackend, Store},
+    store::{BackendError, Keyring, KeyringError, OpenError, Range, RedbBackend, Sealed, Store},
 };
 
 /// A control plane that listens but does not serve yet.
@@ -40,6 +40,7 @@ pub struct Controller {
     channel: Channel,
     trials: Trials,
     collector: Collector,
+    event_expiry: EventExpiry,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
     kubeconfig: PathBuf,
@@ -70,6 +71,15 @@ pub enum StartError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The keys of secrets cannot be used.
+    #[error("cannot use the keys of secrets in {}", path.display())]
+    Keyring {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyringError,
     },
     /// The metrics endpoint cannot be served.
     #[error("cannot serve metrics on {address}")]
@@ -119,6 +129,10 @@ impl Controller {
         admissions.push(Arc::new(Scopes::new(Arc::clone(&access))));
         admissions.push(owners.clone());
         admissions.extend(managers::admissions(&access));
+        let path = options.data.join("secrets.keys");
+        let keyring =
+            Keyring::open(&path).map_err(|source| StartError::Keyring { path, source })?;
+        let backend = Sealed::new(backend, keyring);
         let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
@@ -134,6 +148,7 @@ impl Controller {
         let pki_of_agents = Arc::clone(&pki);
         let (listen, data) = (options.agent_listen, &options.data);
         let trials = Trials::new(Arc::clone(&store));
+        let event_expiry = EventExpiry::new(Arc::clone(&store));
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
@@ -163,7 +178,17 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, channel, trials, collector, exporter, registry, kubeconfig, url })
+        Ok(Self {
+            server,
+            channel,
+            trials,
+            collector,
+            event_expiry,
+            exporter,
+            registry,
+            kubeconfig,
+            url,
+        })
     }
 
     /// The registry behind the API.
@@ -194,6 +219,10 @@ impl Controller {
         let mut parts = JoinSet::new();
         parts.spawn(self.server.run(shutdown.clone()));
         parts.spawn(self.channel.run(shutdown.clone()));
+        let (event_expiry, end) = (self.event_expiry, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(event_expiry.run()).await;
+        });
         let (trials, end) = (self.trials, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(trials.run()).await;

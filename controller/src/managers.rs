@@ -4,6 +4,7 @@
 //! address is given once and a name taken once without locks. They never wait and never do I/O.
 
 mod drains;
+mod events;
 mod ipam;
 mod key_rotations;
 mod lookup;
@@ -22,6 +23,7 @@ pub use isocast_api::resourcemanager::SYSTEM_NAMESPACE;
 pub(crate) use self::policies::preview as preview_policy;
 pub use self::{
     drains::Drains,
+    events::{EventExpiry, Events},
     ipam::Ipam,
     key_rotations::KeyRotations,
     lookup::organization_of,
@@ -45,6 +47,7 @@ pub fn admissions(access: &Arc<Access>) -> Vec<Arc<dyn Admission>> {
         Arc::new(KeyRotations),
         Arc::new(Ipam),
         Arc::new(Services),
+        Arc::new(Events::default()),
         // Last: it remembers what the others made of a write.
         Arc::new(Protection::new(Arc::clone(access))),
     ]

@@ -178,6 +178,34 @@ async fn what_was_denied_and_what_gave_a_secret_out_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_made_changed_or_read_shows_in_no_record() {
+    let mut platform = Platform::start().await;
+    let secrets = "/api/v1/namespaces/web-prod/secrets";
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"},
+        "stringData": {"same": "hunter1", "other": "hunter2"},
+    });
+    assert_eq!(platform.admin.post(secrets, &secret).await.code, StatusCode::CREATED);
+    let one = format!("{secrets}/key");
+    let changed = platform.admin.merge(&one, &json!({"stringData": {"other": "hunter3"}})).await;
+    let read = platform.admin.get(&one).await;
+    let listed = platform.admin.get(secrets).await;
+
+    for (answer, verb, name) in [(&read, "get", json!("key")), (&listed, "list", json!(null))] {
+        assert_eq!(answer.code, StatusCode::OK, "{answer:?}");
+        let found = records(&mut platform.admin, &format!("outcome=Read&id={}", id(answer))).await;
+        assert_eq!((&found[0]["verb"], &found[0]["name"]), (&json!(verb), &name));
+    }
+    let found = records(&mut platform.admin, &format!("id={}", id(&changed))).await;
+    let patch = found[0]["changes"][0]["patch"].to_string();
+    assert!(patch.contains("/data/other") && !patch.contains("/data/same"), "{patch}");
+    let all = json!(records(&mut platform.admin, "resource=secrets").await).to_string();
+    for value in ["hunter", "aHVudGVy"] {
+        assert!(!all.contains(value), "{all}");
+    }
+}
+
+#[tokio::test]
 async fn an_auditor_of_an_organization_sees_what_is_in_it_and_nothing_else() {
     let mut platform = Platform::start().await;
     let mut auditor = platform.user("audrey", "security-auditor", "acme").await;

@@ -223,21 +223,22 @@ impl Service {
         let check = move || chain.check(from, until, limits::AUDIT_SCAN);
         let checked = tokio::task::spawn_blocking(check).await;
         let checked = checked.map_err(|_panic| ApiError::internal("the check failed"))??;
-        let mut answer = json!({
+        let goes_on = checked.fault.is_none() && checked.reached < checked.head;
+        let metadata = match goes_on {
+            true => json!({"continue": checked.reached.to_string()}),
+            false => json!({}),
+        };
+        let answer = json!({
             "apiVersion": format!("{}/{}", audit::GROUP, audit::VERSION),
             "kind": "AuditChain",
-            "metadata": {},
+            "metadata": metadata,
             "first": checked.first.to_string(),
             "head": checked.head.to_string(),
             "checked": checked.reached.to_string(),
             "link": checked.link,
             "intact": checked.fault.is_none(),
+            "fault": checked.fault,
         });
-        if let Some(fault) = &checked.fault {
-            answer["fault"] = json!(fault);
-        } else if checked.reached < checked.head {
-            answer["metadata"] = json!({"continue": checked.reached.to_string()});
-        }
         Ok(respond::json(StatusCode::OK, &answer))
     }
 }

@@ -1,6 +1,6 @@
 //! Objects over HTTP: which verb a request is, and what it is answered.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Response, StatusCode, header};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Extension, Metrics, Relayed,
     discovery::is_in_views,
+    protobuf::{self, PROTOBUF},
     request::{Form, ObjectPath, Prefix, Query, default_watch_timeout},
     respond::{self, Body},
     view::{Collection, render_list, render_one},
@@ -23,8 +24,8 @@ use crate::{
     error::{ApiError, Reason},
     limits,
     registry::{
-        DeleteOptions, Kind, Listing, Patch, Registry, Selector, Subresource, WriteOptions,
-        Written, namespaces,
+        DeleteOptions, Kind, Listing, Patch, Propagation, Registry, Selector, Subresource,
+        WriteOptions, Written, expect_reached, namespaces,
     },
     store::{Key, Persistence, Range, Resource},
 };
@@ -63,7 +64,7 @@ impl Call<'_> {
         }
         let subresource = match path.subresource.as_deref() {
             None => Subresource::None,
-            Some("status") => Subresource::Status,
+            Some("status") if !kind.descriptor().built_in => Subresource::Status,
             Some(other) => return self.extension(kind, namespace, name, other).await,
         };
         self.object(kind, namespace, name, subresource).await
@@ -76,22 +77,11 @@ impl Call<'_> {
             let proof =
                 self.registry.authorize::<verb::List, _>(self.identity, Range::Containers)?;
             let proof = self.within(proof);
-            let namespace = namespaces::get(&self.registry.store().view(&proof), name)?;
+            self.expect_reached()?;
+            let namespace = Arc::new(namespaces::get(&self.registry.store().view(&proof), name)?);
             return self.one(&Collection::Namespaces, &namespace);
         }
         self.read(Collection::Namespaces, None)
-    }
-
-    /// Serves the events, of which there are none yet.
-    pub(super) fn events(&self, name: Option<&str>) -> Result<Response<Body>, ApiError> {
-        self.read_only()?;
-        match name {
-            Some(name) => {
-                let message = format!("events {name:?} not found");
-                Err(ApiError::new(Reason::NotFound, message).of("events", "", name))
-            }
-            None => self.read(Collection::Events, None),
-        }
     }
 
     async fn collection(
@@ -108,10 +98,10 @@ impl Call<'_> {
             Method::GET => self.read(Collection::Objects(Arc::clone(kind)), namespace),
             Method::POST => {
                 let options = self.write_options()?;
-                let body = self.whole_object()?;
-                self.expect_parent_in_view(kind, body)?;
+                let body = self.whole_object(kind)?;
+                self.expect_parent_in_view(kind, &body)?;
                 let written =
-                    self.registry.create(self.identity, kind, namespace, body, &options).await?;
+                    self.registry.create(self.identity, kind, namespace, &body, &options).await?;
                 self.written(kind, Subresource::None, &written)
             }
             Method::DELETE => self.delete_collection(kind, namespace).await,
@@ -136,6 +126,7 @@ impl Call<'_> {
         match *self.method {
             Method::GET => {
                 let proof = registry.authorize_about::<verb::Get, _>(who, key, part)?;
+                self.expect_reached()?;
                 let object = self.registry.store().get(&proof);
                 let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
                 self.one(&Collection::Objects(Arc::clone(kind)), &object.value)
@@ -143,14 +134,14 @@ impl Call<'_> {
             Method::PUT => {
                 let proof = registry.authorize_about::<verb::Update, _>(who, key, part)?;
                 let options = self.write_options()?;
-                let body = self.whole_object()?;
+                let body = self.whole_object(kind)?;
                 let written =
-                    self.registry.update(&proof, kind, subresource, body, &options).await?;
+                    self.registry.update(&proof, kind, subresource, &body, &options).await?;
                 self.written(kind, subresource, &written)
             }
             Method::PATCH => {
                 let proof = registry.authorize_about::<verb::Patch, _>(who, key, part)?;
-                let (patch, options) = self.patch()?;
+                let (patch, options) = self.patch(kind)?;
                 let written =
                     self.registry.patch(&proof, kind, subresource, patch, &options).await?;
                 self.written(kind, subresource, &written)
@@ -159,7 +150,7 @@ impl Call<'_> {
                 let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
                 let (delete, options) = self.delete_options()?;
                 let last = self.registry.delete(&proof, &delete, &options).await?;
-                Ok(self.deleted(kind, &last))
+                self.deleted(kind, &delete, &last)
             }
             _ => Err(not_allowed()),
         }
@@ -243,6 +234,7 @@ impl Call<'_> {
                 Err(other) => return Err(other),
             }
         }
+        let items = items.iter().map(|item| collection.project(item)).collect();
         let listing = Listing { items, ..listing };
         let list = render_list(&collection, Form::Object, &listing, Timestamp::now());
         Ok(respond::json(StatusCode::OK, &list))
@@ -297,8 +289,17 @@ impl Call<'_> {
         }
         let options = self.query.list_options()?;
         let listing = match &collection {
-            Collection::Objects(_) => self.registry.list(&list, &selector, &options)?,
-            Collection::Namespaces | Collection::Events => {
+            Collection::Objects(_) => {
+                let mut listing = self.registry.list(&list, &selector, &options)?;
+                if collection.is_projected() {
+                    for item in &mut listing.items {
+                        *item = collection.project(item);
+                    }
+                }
+                listing
+            }
+            Collection::Namespaces => {
+                self.expect_reached()?;
                 let view = self.registry.store().view(&list);
                 let mut items = existing(&collection, &view);
                 items.retain(|item| selector.matches(item));
@@ -331,6 +332,11 @@ impl Call<'_> {
             None => (Vec::new(), None),
         };
         items.retain(|item| selector.matches(item));
+        if collection.is_projected() {
+            for item in &mut items {
+                *item = collection.project(item);
+            }
+        }
         let asked = self.query.timeout()?.filter(|timeout| !timeout.is_zero());
         let lasts = asked.unwrap_or_else(|| default_watch_timeout(Timestamp::now()));
         let watch = WatchStream {
@@ -348,8 +354,13 @@ impl Call<'_> {
         Ok(watch.into_response())
     }
 
-    fn one(&self, collection: &Collection, object: &Value) -> Result<Response<Body>, ApiError> {
+    fn one(
+        &self,
+        collection: &Collection,
+        object: &Arc<Value>,
+    ) -> Result<Response<Body>, ApiError> {
         let form = self.query.form(self.headers)?;
+        let object = &*collection.project(object);
         Ok(match form {
             Form::Object => respond::json(StatusCode::OK, object),
             form => {
@@ -378,10 +389,22 @@ impl Call<'_> {
     }
 
     /// An object that is marked is returned; of one that is gone, who it was.
-    fn deleted(&self, kind: &Kind, last: &Value) -> Response<Body> {
+    fn deleted(
+        &self,
+        kind: &Arc<Kind>,
+        options: &DeleteOptions,
+        last: &Arc<Value>,
+    ) -> Result<Response<Body>, ApiError> {
         let has_finalizers = last.pointer("/metadata/finalizers").is_some();
         if has_finalizers && last.pointer("/metadata/deletionTimestamp").is_some() {
-            return respond::json(StatusCode::OK, last);
+            let mut response = self.one(&Collection::Objects(Arc::clone(kind)), last)?;
+            // Somebody who asked to wait for dependents hears that it is not done.
+            let waits = options.propagation()? == Propagation::Foreground
+                || options.orphan_dependents == Some(false);
+            if waits {
+                *response.status_mut() = StatusCode::ACCEPTED;
+            }
+            return Ok(response);
         }
         let status = json!({
             "kind": "Status",
@@ -395,12 +418,22 @@ impl Call<'_> {
                 "uid": last.pointer("/metadata/uid"),
             },
         });
-        respond::json(StatusCode::OK, &status)
+        Ok(respond::json(StatusCode::OK, &status))
     }
 
     fn selector(&self, collection: &Collection) -> Result<Selector, ApiError> {
         let (labels, fields) = (self.query.text("labelSelector"), self.query.text("fieldSelector"));
-        Selector::parse(labels, fields, collection.selectable())
+        let fields = match collection {
+            Collection::Namespaces => fields.into(),
+            Collection::Objects(kind) => kind.to_stored_selector(fields),
+        };
+        Selector::parse(labels, &fields, collection.selectable())
+    }
+
+    /// Refuses a read that must not be older than what is yet to come.
+    fn expect_reached(&self) -> Result<(), ApiError> {
+        let head = *self.registry.store().revisions().borrow();
+        expect_reached(self.query.revision()?.unwrap_or_default(), head)
     }
 
     fn write_options(&self) -> Result<WriteOptions, ApiError> {
@@ -411,16 +444,20 @@ impl Call<'_> {
     fn delete_options(&self) -> Result<(DeleteOptions, WriteOptions), ApiError> {
         let mut options = self.write_options()?;
         let text = |name| Some(self.query.text(name)).filter(|text: &&str| !text.is_empty());
-        let delete = if self.body.is_empty() {
-            DeleteOptions {
-                propagation_policy: text("propagationPolicy").map(str::to_owned),
-                orphan_dependents: text("orphanDependents").map(|text| text == "true"),
-                ..DeleteOptions::default()
-            }
-        } else {
-            serde_json::from_slice(&self.body).map_err(|error| {
+        let read = |body: &[u8]| -> Result<DeleteOptions, ApiError> {
+            serde_json::from_slice(body).map_err(|error| {
                 ApiError::bad_request(format!("the body is not DeleteOptions: {error}"))
-            })?
+            })
+        };
+        let delete = match self.content_type() {
+            _ if self.body.is_empty() => DeleteOptions {
+                propagation_policy: text("propagationPolicy").map(str::to_owned),
+                orphan_dependents: text("orphanDependents")
+                    .map(|_| self.query.flag("orphanDependents")),
+                ..DeleteOptions::default()
+            },
+            PROTOBUF => read(&protobuf::delete_options(&self.body)?)?,
+            _ => read(&self.body)?,
         };
         delete.propagation()?;
         match delete.dry_run.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -432,23 +469,37 @@ impl Call<'_> {
     }
 
     /// The body of a create or an update.
-    fn whole_object(&self) -> Result<&[u8], ApiError> {
-        match self.content_type() {
-            "" | "application/json" | "application/yaml" => Ok(&self.body),
-            other => Err(unsupported(other, "application/json, application/yaml")),
+    fn whole_object(&self, kind: &Kind) -> Result<Cow<'_, [u8]>, ApiError> {
+        let content_type = self.content_type();
+        match content_type {
+            "" | "application/json" | "application/yaml" => return Ok(Cow::Borrowed(&self.body)),
+            PROTOBUF => {
+                if let Some(decoded) = protobuf::object(kind, &self.body) {
+                    return decoded.map(Cow::Owned);
+                }
+            }
+            _ => {}
         }
+        Err(unsupported(content_type, "application/json, application/yaml"))
     }
 
-    fn patch(&self) -> Result<(Patch<'_>, WriteOptions), ApiError> {
-        let mut options = self.write_options()?;
-        let patch = match self.content_type() {
-            "application/apply-patch+yaml" => {
-                // An apply says who applies; a guess would own fields nobody can give up.
-                if self.query.text("fieldManager").is_empty() {
-                    options.manager = String::new();
-                }
-                Patch::Apply(&self.body)
-            }
+    fn patch(&self, kind: &Kind) -> Result<(Patch<'_>, WriteOptions), ApiError> {
+        const STRATEGIC: &str = "application/strategic-merge-patch+json";
+        let options = self.write_options()?;
+        let content_type = self.content_type();
+        let applies = content_type == "application/apply-patch+yaml";
+        // An apply says who applies; a guess would own fields nobody can give up.
+        if applies && self.query.text("fieldManager").is_empty() {
+            let why = "is required for apply patch";
+            return Err(ApiError::option("PatchOptions", "fieldManager", "Required value", why));
+        }
+        if !applies && !self.query.text("force").is_empty() {
+            let why = "may not be specified for non-apply patch";
+            return Err(ApiError::option("PatchOptions", "force", "Forbidden", why));
+        }
+        let patch = match content_type {
+            "application/apply-patch+yaml" => Patch::Apply(&self.body),
+            STRATEGIC if kind.descriptor().built_in => Patch::Strategic(&self.body),
             "application/json-patch+json" => Patch::Json(&self.body),
             "application/merge-patch+json" => Patch::Merge(&self.body),
             other => {
@@ -473,7 +524,6 @@ impl Call<'_> {
 /// Everything of a collection at one moment.
 fn existing(collection: &Collection, view: &crate::store::View) -> Vec<Arc<Value>> {
     match collection {
-        Collection::Events => Vec::new(),
         Collection::Namespaces => namespaces::list(view).into_iter().map(Arc::new).collect(),
         Collection::Objects(_) => view.iter().map(|object| Arc::clone(&object.value)).collect(),
     }

@@ -1,7 +1,6 @@
 //! [`Collection`]: what can be listed and watched, and how it is shown.
 //!
-//! Declared kinds, the namespaces that are a view of containers, and the empty events: to the wire
-//! all three are the same.
+//! Declared kinds, and the namespaces that are a view of containers: to the wire both are the same.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,8 +20,6 @@ use crate::{
 /// Something to list and watch.
 #[derive(Clone, Debug)]
 pub(super) enum Collection {
-    /// core/v1 Events: none yet.
-    Events,
     /// core/v1 Namespaces.
     Namespaces,
     /// The objects of a kind.
@@ -32,7 +29,6 @@ pub(super) enum Collection {
 impl Collection {
     pub(super) fn kind(&self) -> &str {
         match self {
-            Self::Events => "Event",
             Self::Namespaces => "Namespace",
             Self::Objects(kind) => kind.descriptor().kind,
         }
@@ -40,14 +36,13 @@ impl Collection {
 
     pub(super) fn api_version(&self) -> &str {
         match self {
-            Self::Events | Self::Namespaces => "v1",
+            Self::Namespaces => "v1",
             Self::Objects(kind) => kind.api_version(),
         }
     }
 
     pub(super) fn columns(&self) -> &Columns {
         match self {
-            Self::Events => &EVENT_COLUMNS,
             Self::Namespaces => &NAMESPACE_COLUMNS,
             Self::Objects(kind) => kind.columns(),
         }
@@ -56,15 +51,6 @@ impl Collection {
     /// Fields to select by, besides name and namespace.
     pub(super) fn selectable(&self) -> &'static [&'static str] {
         match self {
-            Self::Events => &[
-                "involvedObject.apiVersion",
-                "involvedObject.kind",
-                "involvedObject.name",
-                "involvedObject.namespace",
-                "involvedObject.uid",
-                "reason",
-                "type",
-            ],
             Self::Namespaces => &["status.phase"],
             Self::Objects(kind) => kind.descriptor().selectable_fields,
         }
@@ -73,7 +59,7 @@ impl Collection {
     /// The share of the store it is made from.
     pub(super) fn range(&self, namespace: Option<&str>) -> Range {
         match self {
-            Self::Events | Self::Namespaces => Range::Containers,
+            Self::Namespaces => Range::Containers,
             Self::Objects(kind) => kind.range(namespace),
         }
     }
@@ -81,7 +67,6 @@ impl Collection {
     /// Whether a stored object shows in it.
     pub(super) fn covers(&self, key: &Key) -> bool {
         match self {
-            Self::Events => false,
             Self::Namespaces => {
                 namespaces::containers().any(|resource| resource == *key.resource())
             }
@@ -93,7 +78,23 @@ impl Collection {
     pub(super) fn project(&self, stored: &Arc<Value>) -> Arc<Value> {
         match self {
             Self::Namespaces => Arc::new(namespaces::of(stored)),
-            Self::Events | Self::Objects(_) => Arc::clone(stored),
+            Self::Objects(kind) => kind.to_served(stored),
+        }
+    }
+
+    /// A stored object as selectors see it.
+    pub(super) fn judged(&self, stored: &Arc<Value>) -> Arc<Value> {
+        match self {
+            Self::Namespaces => self.project(stored),
+            Self::Objects(_) => Arc::clone(stored),
+        }
+    }
+
+    /// Whether objects show otherwise than they are stored.
+    pub(super) fn is_projected(&self) -> bool {
+        match self {
+            Self::Namespaces => true,
+            Self::Objects(kind) => kind.is_alias(),
         }
     }
 }
@@ -154,15 +155,5 @@ static NAMESPACE_COLUMNS: LazyLock<Columns> = LazyLock::new(|| {
     Columns::new(&[
         Column::new("Status", "string", ".status.phase", "Active or Terminating"),
         Column::new("Age", "date", ".metadata.creationTimestamp", "Time since creation"),
-    ])
-});
-
-static EVENT_COLUMNS: LazyLock<Columns> = LazyLock::new(|| {
-    Columns::new(&[
-        Column::new("Last Seen", "date", ".lastTimestamp", "When it happened last"),
-        Column::new("Type", "string", ".type", "Normal or Warning"),
-        Column::new("Reason", "string", ".reason", "Why, in one word"),
-        Column::new("Object", "string", ".involvedObject.name", "What it is about"),
-        Column::new("Message", "string", ".message", "What happened"),
     ])
 });

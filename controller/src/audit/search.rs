@@ -146,9 +146,10 @@ pub(crate) fn page(records: &impl Records, search: &Search) -> Result<Value, Api
         }
         is_over |= next > head;
     }
-    let mut metadata = json!({"resourceVersion": head.to_string()});
+    let mut metadata = serde_json::Map::new();
+    metadata.insert("resourceVersion".to_owned(), json!(head.to_string()));
     if !is_over {
-        metadata["continue"] = json!(next.0.saturating_sub(1).to_string());
+        metadata.insert("continue".to_owned(), json!(next.0.saturating_sub(1).to_string()));
     }
     Ok(json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),

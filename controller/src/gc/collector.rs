@@ -201,10 +201,12 @@ impl Collector {
                 }
             }
         }
-        if self.queue.is_empty() && self.scan.is_none() && self.queue.take_lost() {
-            if let Ok(view) = self.everything() {
-                self.scan = Some(Scan { view, after: None });
-            }
+        if self.queue.is_empty()
+            && self.scan.is_none()
+            && self.queue.take_lost()
+            && let Ok(view) = self.everything()
+        {
+            self.scan = Some(Scan { view, after: None });
         }
     }
 
@@ -273,7 +275,7 @@ impl Collector {
                         fields.insert("blockOwnerDeletion".to_owned(), json!(false));
                     }
                 }
-                match self.amend(object, &json!({"ownerReferences": owners})).await? {
+                match self.amend(object, [("ownerReferences", json!(owners))]).await? {
                     Visit::Again => Ok(Visit::Again),
                     Visit::Done => self.delete_unblocked(key).await,
                 }
@@ -285,7 +287,7 @@ impl Collector {
                 let finalizers = value.pointer("/metadata/finalizers").and_then(Value::as_array);
                 let left: Vec<&Value> =
                     finalizers.into_iter().flatten().filter(|it| *it != finalizer).collect();
-                self.amend(object, &json!({"finalizers": left})).await
+                self.amend(object, [("finalizers", json!(left))]).await
             }
             Action::Orphan => self.orphan(&view, uid).await,
         }
@@ -326,15 +328,23 @@ impl Collector {
             let uid = owner.get("uid").and_then(Value::as_str);
             !uid.is_some_and(&is_gone)
         });
-        self.amend(object, &json!({"ownerReferences": owners})).await
+        self.amend(object, [("ownerReferences", json!(owners))]).await
     }
 
     /// Changes the metadata of an object as it was seen.
-    async fn amend(&self, object: &Object, fields: &Value) -> Result<Visit, ApiError> {
+    async fn amend<const N: usize>(
+        &self,
+        object: &Object,
+        fields: [(&str, Value); N],
+    ) -> Result<Visit, ApiError> {
         let Some(kind) = self.kind(&object.key) else { return Ok(Visit::Done) };
-        let mut metadata = fields.clone();
-        metadata["resourceVersion"] = json!(object.revision.to_string());
-        metadata["uid"] = json!(metadata::text(&object.value, "uid"));
+        let seen = [
+            ("resourceVersion", object.revision.to_string()),
+            ("uid", metadata::text(&object.value, "uid").to_owned()),
+        ];
+        let seen = seen.map(|(field, value)| (field.to_owned(), json!(value)));
+        let fields = fields.into_iter().map(|(field, value)| (field.to_owned(), value));
+        let metadata: serde_json::Map<String, Value> = fields.chain(seen).collect();
         let patch = json!({"metadata": metadata}).to_string();
         let proof = self.registry.authorize::<verb::Patch, _>(&IDENTITY, object.key.clone())?;
         let patch = Patch::Merge(patch.as_bytes());

@@ -140,8 +140,10 @@ impl Registry {
             let now = seconds(jiff::Timestamp::now());
             metadata.insert("deletionTimestamp".into(), json!(now));
             metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
-            // Deletion is a change of what is wanted.
-            metadata.insert("generation".into(), json!(generation.unwrap_or(0) + 1));
+            if let Some(generation) = generation {
+                // Deletion is a change of what is wanted.
+                metadata.insert("generation".into(), json!(generation.saturating_add(1)));
+            }
             Ok(Outcome::Put(marked))
         })
         .await

@@ -12,6 +12,7 @@ mod key;
 mod metrics;
 mod records;
 mod redb;
+mod sealed;
 mod sequencer;
 mod size;
 mod tail;
@@ -38,6 +39,7 @@ pub use self::{
     metrics::StoreMetrics,
     records::{Chain, Checked, LogReader, Record, RecordReader},
     redb::RedbBackend,
+    sealed::{Keyring, KeyringError, Sealed},
     tail::{Cursor, Event},
     view::View,
 };

@@ -97,8 +97,7 @@ impl Tail {
         let head = self.head.subscribe();
         let newest = *head.borrow();
         if position > newest {
-            let message = format!("Too large resource version: {position}, current: {newest}");
-            return Err(ApiError::new(Reason::Timeout, message).with_retry_after(1));
+            return Err(ApiError::too_large(position, newest));
         }
         let cursor = Cursor { tail: Arc::clone(self), head, position, range, sight };
         cursor.tail.after(position, 0)?;
