@@ -105,6 +105,19 @@ impl Index {
         (count, known.into_iter().flatten().chain(proposed))
     }
 
+    /// Of these, the ones of one kind, which costs what they are.
+    pub(super) fn candidates_of<'a>(
+        &'a self,
+        target: &Key,
+        resource: &'a Resource,
+    ) -> impl Iterator<Item = &'a Key> {
+        let first = Key::new(resource.clone(), None, "");
+        let sets = [self.users.get(target), self.proposed.get(target)].into_iter().flatten();
+        sets.flat_map(move |users| {
+            users.range(first.clone()..).take_while(move |user| user.resource() == resource)
+        })
+    }
+
     /// What an object names.
     pub(super) fn edges(&self, resource: &Resource, value: &Value) -> Vec<Edge> {
         let Some(references) = self.references.get(resource) else { return Vec::new() };

@@ -3,6 +3,8 @@
 //! A lien on a container holds everything above it as well: whoever deletes an organization deletes
 //! its projects. Liens live in the namespace of what they keep, so they are found without a search.
 
+use std::collections::HashSet;
+
 use isocast_api::{
     object::Spec,
     registry::{Scope, kinds},
@@ -84,9 +86,8 @@ pub(super) fn find(
         lien.filter(holds)
     };
     let liens = lookup::resource::<LienSpec>();
-    let (_, users) = index.candidates(target);
-    let direct = users
-        .filter(|user| *user.resource() == liens)
+    let direct = index
+        .candidates_of(target, &liens)
         .filter_map(of)
         .find(|lien| place(lien).as_ref() == Some(target));
     if direct.is_some() || restriction != Restriction::Delete {
@@ -103,14 +104,16 @@ pub(super) fn find(
 fn below(index: &Index, container: &Key) -> Vec<Key> {
     let is_its = |key: &Key| is_container(key.resource().plural(), key.resource().group());
     let mut found = Vec::new();
+    let mut seen = HashSet::new();
     if is_its(container) {
         found.push(container.clone());
+        seen.insert(container.clone());
     }
     let mut next = 0;
     while let Some(container) = found.get(next) {
         let (_, users) = index.candidates(container);
         let children: Vec<Key> =
-            users.filter(|user| is_its(user) && !found.contains(user)).cloned().collect();
+            users.filter(|user| is_its(user) && seen.insert((*user).clone())).cloned().collect();
         found.extend(children);
         next += 1;
     }
