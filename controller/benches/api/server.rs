@@ -88,7 +88,7 @@ impl Server {
         made(&mut client, IAM, "serviceaccounts", "ServiceAccount", Some(PROJECT), account).await;
         let binding = json!({
             "effect": "Allow",
-            "role": {"name": "editor"},
+            "role": {"name": "editor", "namespace": "isocast-system"},
             "subjects": [{"kind": "ServiceAccount", "name": "load"}],
         });
         made(&mut client, IAM, "policybindings", "PolicyBinding", Some(PROJECT), ("load", binding))
