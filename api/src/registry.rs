@@ -19,7 +19,8 @@ use crate::{
         DrainSpec, KeyRotationSpec, NodeSpec,
     },
     object::descriptor,
-    resourcemanager::{FolderSpec, OrganizationSpec, ProjectSpec},
+    reference::Reference,
+    resourcemanager::{FolderSpec, LienSpec, OrganizationSpec, ProjectSpec},
 };
 
 /// Whether objects of a kind live in a container's namespace.
@@ -90,6 +91,8 @@ pub enum ResourceKind {
     Folder,
     /// `projects.resourcemanager.isocast.dev`
     Project,
+    /// `liens.resourcemanager.isocast.dev`
+    Lien,
     /// `datacenters.network.isocast.dev`
     Datacenter,
     /// `nodes.network.isocast.dev`
@@ -167,6 +170,8 @@ pub struct KindDescriptor {
     pub description: &'static str,
     /// Objects of this kind only report: clients can read them and nothing else.
     pub reported: bool,
+    /// What objects of this kind name, as far as it concerns what is named.
+    pub references: &'static [Reference],
     /// The kind is one of Kubernetes' own: without status and generation, and known to clients by
     /// heart.
     pub built_in: bool,
@@ -215,6 +220,7 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<OrganizationSpec>(),
         descriptor::<FolderSpec>(),
         descriptor::<ProjectSpec>(),
+        descriptor::<LienSpec>(),
         descriptor::<DatacenterSpec>(),
         descriptor::<NodeSpec>(),
         descriptor::<BgpPolicySpec>(),

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod bgp;
 mod bgp_policy;
 mod client;
@@ -77,6 +78,7 @@ fn run(options: Options) -> anyhow::Result<()> {
             let (client, kubeconfig) = connect()?;
             view::run(&client, &kubeconfig, arguments, out)
         }
+        Command::Audit { command } => audit::run(&connect()?.0, command, out),
         Command::Bgp { command } => match command {
             BgpCommand::Peers(arguments) => bgp::peers(&connect, arguments, out),
             BgpCommand::Routes(arguments) => bgp::routes(&connect, arguments, out),

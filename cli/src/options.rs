@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use isocast_api::text::Duration;
 
 use crate::{
+    audit::AuditCommand,
     bgp::{ListArguments, RoutesArguments},
     bgp_policy::PolicyCommand,
     drain::DrainCommand,
@@ -43,6 +44,11 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// List objects, or show one
     Get(GetArguments),
+    /// Who did what, and whether the records are what was written
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Routing: what is announced, and by which rules
     Bgp {
         #[command(subcommand)]

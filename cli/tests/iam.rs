@@ -52,6 +52,7 @@ impl Platform {
             advertise: None,
             san: Vec::new(),
             metrics: None,
+            audit_retention: None,
             log_format: LogFormat::Text,
         };
         let shutdown = CancellationToken::new();

@@ -24,8 +24,8 @@ use isocast_controller::{
     iam::Access,
     registry::{FieldValidation, Registry, WriteOptions},
     store::{
-        Backend, BackendError, ChangeSet, Extent, Key, Object, Persistence, Resource, Revision,
-        Store,
+        Backend, BackendError, ChangeSet, Extent, Key, LogReader, Object, Persistence, Record,
+        Resource, Revision, Store,
     },
 };
 use jiff::Timestamp;
@@ -289,7 +289,29 @@ fn object(value: Value) -> Object {
 /// A log that keeps nothing: disks are measured elsewhere.
 struct Memory(Vec<Object>);
 
+impl LogReader for Memory {
+    fn extent(&self) -> Result<(Extent, Revision), BackendError> {
+        Ok((Extent { floor: Revision(1), head: Revision(1) }, Revision(1)))
+    }
+
+    fn records(
+        &self,
+        _from: Revision,
+        _limit: usize,
+    ) -> Result<Vec<(Record, String)>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    fn check_head(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
 impl Backend for Memory {
+    fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::new(Self(Vec::new()))
+    }
+
     fn extent(&self) -> Result<Extent, BackendError> {
         Ok(Extent { floor: Revision(1), head: Revision(1) })
     }

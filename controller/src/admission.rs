@@ -57,6 +57,8 @@ pub struct ProposedChange {
     /// The object as it will be; none when it goes for good. A deletion that waits for finalizers
     /// is an update that sets `metadata.deletionTimestamp`.
     pub new: Option<Value>,
+    /// The containers it lies in, the topmost first: `acme/eng/shop`. Empty for the platform's.
+    pub scope: String,
     also: Vec<(Key, Option<Value>)>,
 }
 
@@ -70,7 +72,8 @@ impl ProposedChange {
         key: Key,
         (old, new): (Option<Object>, Option<Value>),
     ) -> Self {
-        Self { actor, verb, subresource, now, key, old, new, also: Vec::new() }
+        let scope = String::new();
+        Self { actor, verb, subresource, now, key, old, new, scope, also: Vec::new() }
     }
 
     /// The stored object's value.

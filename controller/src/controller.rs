@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use isocast_api::ResourceKind;
@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::Admission,
     apiserver::{self, ApiServer, Extension, ServerError},
+    audit::Scopes,
     authz::{Authorizer, Identity, verb},
     channel::{Channel, ChannelError},
     credentials,
     error::ApiError,
     exporter::Exporter,
     files, fleet,
+    gc::{self, Collector, Owners},
     iam::{self, Access},
     kubeconfig,
     managers::{self, EventExpiry, Purge, SYSTEM_NAMESPACE, Trials},
@@ -37,6 +39,7 @@ pub struct Controller {
     server: ApiServer,
     channel: Channel,
     trials: Trials,
+    collector: Collector,
     event_expiry: EventExpiry,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
@@ -115,10 +118,17 @@ impl Controller {
         let path = options.data.join("isocast.redb");
         let backend =
             RedbBackend::open(&path).map_err(|source| StartError::Database { path, source })?;
+        let backend = match options.audit_retention {
+            Some(age) => backend.with_records_for(Duration::from_millis(age.as_millis())),
+            None => backend,
+        };
         let store_metrics = Arc::default();
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
-        admissions.extend(managers::admissions());
+        let owners = Arc::new(Owners::new(Arc::clone(&access)));
+        admissions.push(Arc::new(Scopes::new(Arc::clone(&access))));
+        admissions.push(owners.clone());
+        admissions.extend(managers::admissions(&access));
         let path = options.data.join("secrets.keys");
         let keyring =
             Keyring::open(&path).map_err(|source| StartError::Keyring { path, source })?;
@@ -127,6 +137,9 @@ impl Controller {
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
         let registry = Arc::new(Registry::new(Arc::clone(&store), access));
+        let gc_metrics: Arc<gc::Metrics> = Arc::default();
+        gc_metrics.register(&mut figures);
+        let collector = Collector::new(Arc::clone(&registry), owners, gc_metrics);
 
         iam::establish(&registry).await?;
 
@@ -165,7 +178,17 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, channel, trials, event_expiry, exporter, registry, kubeconfig, url })
+        Ok(Self {
+            server,
+            channel,
+            trials,
+            collector,
+            event_expiry,
+            exporter,
+            registry,
+            kubeconfig,
+            url,
+        })
     }
 
     /// The registry behind the API.
@@ -204,6 +227,10 @@ impl Controller {
         let (trials, end) = (self.trials, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(trials.run()).await;
+        });
+        let (collector, end) = (self.collector, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(collector.run()).await;
         });
         if let Some(exporter) = self.exporter {
             parts.spawn(exporter.run(shutdown.clone()));

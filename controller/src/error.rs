@@ -74,6 +74,7 @@ struct Facts {
     retry_after_s: Option<u32>,
     continue_token: Option<String>,
     stale: bool,
+    denied: bool,
 }
 
 impl ApiError {
@@ -89,6 +90,7 @@ impl ApiError {
             retry_after_s: None,
             continue_token: None,
             stale: false,
+            denied: false,
         }))
     }
 
@@ -131,6 +133,18 @@ impl ApiError {
     /// Whether it is [`Self::stale`], as opposed to a conflict that a newer base does not solve.
     pub fn is_stale(&self) -> bool {
         self.0.stale
+    }
+
+    /// The same, because of a right that the caller does not have, whatever it says.
+    #[must_use]
+    pub fn for_want_of_rights(mut self) -> Self {
+        self.0.denied = true;
+        self
+    }
+
+    /// Whether it is for want of a right, or of a credential that is good.
+    pub fn is_denied(&self) -> bool {
+        self.0.denied || matches!(self.0.reason, Reason::Forbidden | Reason::Unauthorized)
     }
 
     /// The caller may not do `verb` to `key`.

@@ -10,6 +10,7 @@ mod key_rotations;
 mod lookup;
 mod platform;
 mod policies;
+mod protection;
 mod resourcemanager;
 mod services;
 #[cfg(test)]
@@ -28,14 +29,15 @@ pub use self::{
     lookup::organization_of,
     platform::Platform,
     policies::{Policies, Trials},
+    protection::Protection,
     resourcemanager::{Purge, ResourceManager},
     services::Services,
 };
-use crate::admission::Admission;
+use crate::{admission::Admission, iam::Access};
 
 /// Every manager, in the order that writes pass them.
 #[must_use]
-pub fn admissions() -> Vec<Arc<dyn Admission>> {
+pub fn admissions(access: &Arc<Access>) -> Vec<Arc<dyn Admission>> {
     // Containers first: what lives in one that does not exist concerns nobody else.
     vec![
         Arc::new(ResourceManager::default()),
@@ -46,5 +48,7 @@ pub fn admissions() -> Vec<Arc<dyn Admission>> {
         Arc::new(Ipam),
         Arc::new(Services),
         Arc::new(Events::default()),
+        // Last: it remembers what the others made of a write.
+        Arc::new(Protection::new(Arc::clone(access))),
     ]
 }

@@ -59,6 +59,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
 
+    /// How long audit records are kept after their changes have left the log. Default: for good.
+    #[arg(long, value_name = "DURATION")]
+    pub audit_retention: Option<isocast_api::text::Duration>,
+
     /// How logs are written. What is logged is set by RUST_LOG.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

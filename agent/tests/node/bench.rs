@@ -393,6 +393,7 @@ fn options(data: &Path) -> RunOptions {
         advertise: None,
         san: Vec::new(),
         metrics: None,
+        audit_retention: None,
         log_format: LogFormat::Text,
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::{Reference, Target},
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
 };
@@ -67,6 +68,8 @@ impl Spec for FolderSpec {
         description: "Folder groups projects and folders within an organization, and owns the \
                       namespace of its own name for what belongs to all of them.",
     };
+
+    const REFERENCES: &'static [Reference] = &[Reference::naming(&["spec", "parent"], Target::Any)];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<FolderSpec>);

@@ -11,6 +11,7 @@ use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::{Reference, Target},
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
     text::Label,
@@ -73,6 +74,9 @@ impl Spec for OrganizationSpec {
         description: "Organization is a tenant. It owns projects, and a namespace of its own name \
                       for what belongs to the organization as a whole.",
     };
+
+    const REFERENCES: &'static [Reference] =
+        &[Reference::naming(&["spec", "parent"], Target::Kind(ResourceKind::Organization))];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<OrganizationSpec>);

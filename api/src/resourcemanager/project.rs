@@ -11,6 +11,7 @@ use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::{Reference, Target},
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
     text::Label,
@@ -98,6 +99,8 @@ impl Spec for ProjectSpec {
         description: "Project holds a tenant's services and what they need, in a namespace of the \
                       project's name.",
     };
+
+    const REFERENCES: &'static [Reference] = &[Reference::naming(&["spec", "parent"], Target::Any)];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<ProjectSpec>);

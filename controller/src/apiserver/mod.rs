@@ -4,6 +4,7 @@
 //! limits and turns requests into calls. Nobody gets further than health and version without a
 //! client certificate of the platform's authority or a token.
 
+mod audit;
 mod authenticate;
 mod discovery;
 mod flows;
@@ -20,7 +21,11 @@ mod service;
 mod view;
 mod watch;
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -30,6 +35,8 @@ use hyper_util::{
     server::conn::auto,
 };
 use isocast_api::ResourceKind;
+use jiff::Timestamp;
+use parking_lot::Mutex;
 use rustls::{
     ServerConfig,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -45,6 +52,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::metrics::Metrics;
 use self::{discovery::Discovery, flows::Flows, openapi::OpenApi, service::Service};
 use crate::{
+    audit::{Call, Limiter, of_call},
     authz::Identity,
     error::ApiError,
     limits,
@@ -145,6 +153,7 @@ impl ApiServer {
             extensions,
             relayed,
             metrics,
+            limiter: Mutex::new(Limiter::new(Timestamp::now())),
             shutdown: CancellationToken::new(),
         });
         Ok(Self { listener, tls, service })
@@ -182,7 +191,7 @@ impl ApiServer {
             let tls = TlsAcceptor::from(Arc::clone(&self.tls));
             let service = Arc::clone(&self.service);
             connections.spawn(async move {
-                if let Err(error) = serve(tls, service, stream).await {
+                if let Err(error) = serve(tls, service, stream, peer.ip()).await {
                     tracing::debug!(%peer, error = &*error, "connection failed");
                 }
                 drop(under_way);
@@ -212,7 +221,12 @@ impl fmt::Debug for Relayed {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves one connection.
-async fn serve(tls: TlsAcceptor, service: Arc<Service>, stream: TcpStream) -> Result<(), BoxError> {
+async fn serve(
+    tls: TlsAcceptor,
+    service: Arc<Service>,
+    stream: TcpStream,
+    source: IpAddr,
+) -> Result<(), BoxError> {
     stream.set_nodelay(true)?;
     let stream = timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
     let identity: Option<Arc<Identity>> = identity(&stream).map(Arc::new);
@@ -220,7 +234,9 @@ async fn serve(tls: TlsAcceptor, service: Arc<Service>, stream: TcpStream) -> Re
     let answer = service_fn(move |request: Request<Incoming>| {
         let (service, identity) = (Arc::clone(&service), identity.clone());
         async move {
-            Ok::<_, std::convert::Infallible>(service.answer(identity.as_deref(), request).await)
+            let call = Arc::new(Call::new(source));
+            let answered = service.answer(identity.as_deref(), request);
+            Ok::<_, std::convert::Infallible>(of_call(call, answered).await)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

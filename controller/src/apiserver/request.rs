@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::HashMap, time::Duration};
 use hyper::{HeaderMap, header};
 use jiff::Timestamp;
 
-use super::reviews::Review;
+use super::{audit::AuditRoute, reviews::Review};
 use crate::{
     error::{ApiError, Reason},
     registry::{
@@ -20,6 +20,8 @@ use crate::{
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
+    /// A question about records.
+    Audit(AuditRoute),
     /// `/api`
     CoreVersions,
     /// `/api/v1`
@@ -120,6 +122,11 @@ impl Route {
             ["apis", group] => Self::Group { group: owned(group) },
             ["apis", group, version] => {
                 Self::GroupVersion { group: owned(group), version: owned(version) }
+            }
+            ["apis", group, version, plural]
+                if AuditRoute::of(group, version, plural).is_some() =>
+            {
+                Self::Audit(AuditRoute::of(group, version, plural)?)
             }
             ["apis", group, version, plural]
                 if let Some(review) = Review::of(group, version, plural, false) =>

@@ -19,6 +19,7 @@ use super::{
     watch::WatchStream,
 };
 use crate::{
+    audit,
     authz::{Authorized, Identity, Verb, verb},
     error::{ApiError, Reason},
     limits,
@@ -152,7 +153,7 @@ impl Call<'_> {
             Method::DELETE if subresource == Subresource::None => {
                 let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
                 let (delete, options) = self.delete_options()?;
-                let last = self.registry.delete(&proof, &delete.preconditions, &options).await?;
+                let last = self.registry.delete(&proof, &delete, &options).await?;
                 self.deleted(kind, &delete, &last)
             }
             _ => Err(not_allowed()),
@@ -231,7 +232,7 @@ impl Call<'_> {
             };
             let key = kind.key(text("namespace"), text("name").unwrap_or_default())?;
             let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
-            match self.registry.delete(&proof, &delete.preconditions, &options).await {
+            match self.registry.delete(&proof, &delete, &options).await {
                 Ok(last) => items.push(last),
                 Err(gone) if gone.reason() == Reason::NotFound => {}
                 Err(other) => return Err(other),
@@ -270,7 +271,8 @@ impl Call<'_> {
         };
         let serve = Arc::clone(&extension.serve);
         let who = self.identity.clone();
-        let answer = tokio::task::spawn_blocking(move || serve(&who, &object, &body)).await;
+        let serve = audit::carried(move || serve(&who, &object, &body));
+        let answer = tokio::task::spawn_blocking(serve).await;
         let answer = answer.map_err(|_panic| ApiError::internal("the subresource failed"))??;
         Ok(respond::json(StatusCode::CREATED, &answer))
     }

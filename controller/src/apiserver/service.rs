@@ -15,11 +15,13 @@ use hyper::{
 };
 use isocast_api::resourcemanager;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Extension, Metrics, Relayed,
+    audit::Answered,
     authenticate::{identify, unauthorized},
     discovery::Discovery,
     flows::{Flows, Weight},
@@ -30,6 +32,7 @@ use super::{
     respond::{self, Body, JSON},
 };
 use crate::{
+    audit::Limiter,
     authz::Identity,
     error::{ApiError, Reason},
     limits,
@@ -47,6 +50,8 @@ pub(super) struct Service {
     pub(super) extensions: Vec<Extension>,
     pub(super) relayed: Vec<Relayed>,
     pub(super) metrics: Arc<Metrics>,
+    /// How much is recorded of what changes nothing.
+    pub(super) limiter: Mutex<Limiter>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -77,7 +82,17 @@ impl Service {
             None => Err(ApiError::new(Reason::TooManyRequests, "too many requests at once")
                 .with_retry_after(1)),
         };
+        let is_denied = result.as_ref().is_err_and(ApiError::is_denied);
         let response = result.unwrap_or_else(|error| respond::refusal(&error));
+        let answered = Answered {
+            identity: &known_as,
+            method: &method,
+            path: uri.path(),
+            is_watch,
+            agent: agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
+            is_denied,
+        };
+        let response = self.audited(answered, response).await;
         let code = response.status().as_u16();
         let elapsed = started.elapsed();
         self.metrics.answered(known(&method), code, (!is_watch).then_some(elapsed));
@@ -159,6 +174,9 @@ impl Service {
         match &route {
             Route::Objects(path) => call.objects(path).await,
             Route::Review { review, namespace } => call.review(*review, namespace.as_deref()),
+            Route::Audit(route) => {
+                self.audit(identity, *route, prefix.as_ref(), (&head.method, &call.query)).await
+            }
             Route::Namespaces { name } => call.namespaces(name.as_deref()),
             _ if head.method != Method::GET => {
                 Err(ApiError::new(Reason::MethodNotAllowed, "this path can only be read"))

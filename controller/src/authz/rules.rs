@@ -38,7 +38,9 @@ pub(crate) fn authorize<V: Verb, R: Target>(
     };
     let range = resource.range();
     let sight = look(access, who, V::NAME, &range, about).map_err(|refusal| match refusal {
-        Refusal::Unknown => about.parent.map_or_else(|| hidden(&range), no_namespace),
+        Refusal::Unknown => {
+            about.parent.map_or_else(|| hidden(&range), no_namespace).for_want_of_rights()
+        }
         Refusal::Forbidden => forbidden(who, V::NAME, &range, about.subresource),
     })?;
     let actor = identity.clone();

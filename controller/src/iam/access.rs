@@ -227,6 +227,19 @@ impl Access {
         self.index.read().knows(who, name, &asked.facts(who, now))
     }
 
+    /// A container and those above it, the topmost first: `acme/eng/shop`; empty for the platform and
+    /// for what does not exist.
+    pub(crate) fn path(&self, container: &str) -> String {
+        let index = self.index.read();
+        let tree = &index.tree;
+        let Some(chain) = tree.find(container).and_then(|id| tree.chain(id)) else {
+            return String::new();
+        };
+        let below = chain.iter().rev().filter(|id| *id != tree.root());
+        let names: Vec<&str> = below.map(|id| tree.name(id)).collect();
+        names.join("/")
+    }
+
     /// The organization that a container is in, or is, at the top of its tree.
     pub(crate) fn organization_of(&self, container: &str) -> Option<String> {
         let index = self.index.read();

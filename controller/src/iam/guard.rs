@@ -55,7 +55,7 @@ pub(super) fn admit(index: &Index, change: &ProposedChange) -> Result<(), ApiErr
     } else if is(ProtectedResourceSpec::KIND) && !matches!(change.actor, Identity::Component { .. })
     {
         Err(ApiError::forbidden(&change.key, "protected resources are derived from the kinds"))
-    } else if resource.group() == resourcemanager::GROUP {
+    } else if resourcemanager::is_container(resource.plural(), resource.group()) {
         container_move(index, change)
     } else {
         Ok(())
@@ -103,7 +103,7 @@ fn may(index: &Index, who: &Bearer, asked: &Asked<'_>, now: Timestamp) -> bool {
 
 /// The container above a container, by its object; that of one without is the platform.
 pub(crate) fn parent_of<'a>(resource: &Resource, value: &'a Value) -> Option<&'a str> {
-    if resource.group() != resourcemanager::GROUP {
+    if !resourcemanager::is_container(resource.plural(), resource.group()) {
         return None;
     }
     let pointer =

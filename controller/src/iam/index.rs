@@ -49,7 +49,10 @@ impl Index {
     pub(super) fn apply(&mut self, key: &Key, old: Option<&Value>, new: Option<&Value>) {
         let resource = key.resource();
         match resource.group() {
-            resourcemanager::GROUP => self.container(resource.plural(), key.name(), old, new),
+            // A lien, say, is no container.
+            resourcemanager::GROUP if key.container().is_none() => {
+                self.container(resource.plural(), key.name(), old, new);
+            }
             iam::GROUP => {
                 let says_the_same = |old: &Value, new: &Value| old.get("spec") == new.get("spec");
                 let is_account = matches!(resource.plural(), "users" | "serviceaccounts");

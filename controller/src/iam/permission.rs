@@ -56,6 +56,8 @@ const SUBRESOURCES: &[(ResourceKind, &str, &[&str])] = &[
 
 /// Permissions about what is no kind.
 const OTHERS: &[(&str, &str, &str)] = &[
+    ("audit.isocast.dev", "auditchain", "get"),
+    ("audit.isocast.dev", "auditrecords", "list"),
     ("authentication.k8s.io", "tokenreviews", "create"),
     ("authorization.k8s.io", "localsubjectaccessreviews", "create"),
     ("authorization.k8s.io", "subjectaccessreviews", "create"),

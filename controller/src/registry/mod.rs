@@ -12,7 +12,7 @@ mod json_path;
 mod kind;
 mod list;
 mod managed;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod namespaces;
 mod selector;
 mod server_side;

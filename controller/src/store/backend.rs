@@ -3,12 +3,17 @@
 //! A backend is told revisions, it never invents one; it is driven by the sequencer's thread alone.
 //! [`Backend::append`] returns only once the batch survives a power cut.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
-use super::{ChangeSet, Object, Revision};
+use super::{ChangeSet, LogReader, Object, Revision};
 
 /// Keeps objects and the log durably.
 pub trait Backend: Send {
+    /// Reads what is stored beside the sequencer.
+    fn reader(&self) -> Arc<dyn LogReader>;
+
     /// Where the log stands.
     ///
     /// # Errors

@@ -134,6 +134,7 @@ mod tests {
                 verb: "create".into(),
                 agent: "kubectl".into(),
                 time_ms: 1,
+                details: <_>::default(),
             },
             changes: vec![Change {
                 key: Key::new(Resource::new("nodes", "network.isocast.dev"), None, "ams-1"),

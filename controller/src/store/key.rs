@@ -170,7 +170,7 @@ impl Range {
 }
 
 fn is_container(resource: &Resource) -> bool {
-    resource.group() == isocast_api::resourcemanager::GROUP
+    isocast_api::resourcemanager::is_container(resource.plural(), resource.group())
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@
 mod backend;
 mod change;
 mod codec;
+mod kept;
 mod key;
 mod metrics;
+mod records;
 mod redb;
 mod sealed;
 mod sequencer;
@@ -35,6 +37,7 @@ pub use self::{
     change::{Audit, Change, ChangeSet, Object, Operation, Revision},
     key::{Key, Range, Resource},
     metrics::StoreMetrics,
+    records::{Chain, Checked, LogReader, Record, RecordReader},
     redb::RedbBackend,
     sealed::{Keyring, KeyringError, Sealed},
     tail::{Cursor, Event},
@@ -46,6 +49,7 @@ use self::{
 };
 use crate::{
     admission::Admission,
+    audit,
     authz::{Authorized, Verb, WriteVerb, verb},
     error::{ApiError, Reason},
     limits,
@@ -55,6 +59,7 @@ use crate::{
 pub struct Store {
     published: Arc<ArcSwap<View>>,
     tail: Arc<Tail>,
+    reader: Arc<dyn LogReader>,
     queue: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -102,6 +107,7 @@ impl Store {
         admissions: Vec<Arc<dyn Admission>>,
         metrics: Arc<StoreMetrics>,
     ) -> Result<Self, OpenError> {
+        let reader = backend.reader();
         let extent = backend.extent()?;
         let view = View::new(extent.head, backend.objects()?);
         for admission in &admissions {
@@ -122,7 +128,7 @@ impl Store {
             .name("sequencer".into())
             .spawn(move || sequencer.run(queue))
             .map_err(OpenError::Thread)?;
-        Ok(Self { published, tail, queue: Some(sender), thread: Some(thread) })
+        Ok(Self { published, tail, reader, queue: Some(sender), thread: Some(thread) })
     }
 
     /// The newest object of the proof's key.
@@ -165,6 +171,39 @@ impl Store {
         self.tail.subscribe()
     }
 
+    /// The records that the proof's bearer may read.
+    pub fn records(&self, _proof: &Authorized<verb::List, Range>) -> RecordReader {
+        RecordReader::new(Arc::clone(&self.reader))
+    }
+
+    /// The chain of records, which the proof's bearer may check.
+    pub fn chain(&self, _proof: &Authorized<verb::Get, Key>) -> Chain {
+        Chain::new(Arc::clone(&self.reader))
+    }
+
+    /// Records, about what is at `key`, something that changes nothing; returns once it is durable.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub(crate) async fn record(&self, key: Key, audit: Audit) -> Result<(), ApiError> {
+        let closed = || ApiError::new(Reason::ServiceUnavailable, "the store is closed");
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        queue.send(Request::record(key, audit, reply)).await.map_err(|_closed| closed())?;
+        answer.await.map_err(|_closed| closed())?.map(drop)
+    }
+
+    /// The same, unless too much waits already; nobody is told when it is durable.
+    ///
+    /// # Errors
+    /// When too much waits.
+    pub(crate) fn record_soon(&self, key: Key, audit: Audit) -> Result<(), ApiError> {
+        let full = || ApiError::new(Reason::ServiceUnavailable, "too many writes wait");
+        let (reply, _nobody) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(full)?;
+        queue.try_send(Request::record(key, audit, reply)).map_err(|_full| full())
+    }
+
     /// Writes the object of the proof's key, and returns it once it is durable.
     ///
     /// # Errors
@@ -181,6 +220,8 @@ impl Store {
             verb: V::NAME,
             key: proof.resource().clone(),
             write,
+            call: audit::current(),
+            record: None,
             reply,
         };
         let queue = self.queue.as_ref().ok_or_else(closed)?;

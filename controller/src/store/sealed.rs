@@ -13,7 +13,9 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Backend, BackendError, Change, ChangeSet, Extent, Key, Object, Revision};
+use super::{
+    Backend, BackendError, Change, ChangeSet, Extent, Key, LogReader, Object, Record, Revision,
+};
 use crate::files;
 
 /// A backend, with what must not be read from disk sealed.
@@ -182,7 +184,36 @@ impl<B: Backend> Sealed<B> {
     }
 }
 
+/// Reads what is stored, in the clear.
+struct SealedReader {
+    below: Arc<dyn LogReader>,
+    keyring: Keyring,
+}
+
+impl LogReader for SealedReader {
+    fn extent(&self) -> Result<(Extent, Revision), BackendError> {
+        self.below.extent()
+    }
+
+    fn records(&self, from: Revision, limit: usize) -> Result<Vec<(Record, String)>, BackendError> {
+        let mut records = self.below.records(from, limit)?;
+        let changes = records.iter_mut().flat_map(|(record, _)| &mut record.changes);
+        for change in changes.filter(|change| is_sealed(&change.key)) {
+            change.value = self.keyring.open_value(&change.key, &change.value)?;
+        }
+        Ok(records)
+    }
+
+    fn check_head(&self) -> Result<(), BackendError> {
+        self.below.check_head()
+    }
+}
+
 impl<B: Backend> Backend for Sealed<B> {
+    fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::new(SealedReader { below: self.below.reader(), keyring: self.keyring.clone() })
+    }
+
     fn extent(&self) -> Result<Extent, BackendError> {
         self.below.extent()
     }
@@ -247,6 +278,7 @@ mod tests {
                 verb: "create".into(),
                 agent: "b".into(),
                 time_ms: 1,
+                details: <_>::default(),
             },
             changes: vec![Change {
                 key: key.clone(),

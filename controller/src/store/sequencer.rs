@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     admission::{Admission, ProposedChange},
+    audit::{Call, Details},
     authz::Identity,
     error::{ApiError, Reason},
     limits,
@@ -43,6 +44,10 @@ pub(super) struct Request {
     pub(super) verb: &'static str,
     pub(super) key: Key,
     pub(super) write: Write,
+    /// On whose behalf, if it is on anybody's.
+    pub(super) call: Option<Arc<Call>>,
+    /// It is only to be recorded; nothing changes.
+    pub(super) record: Option<Box<Audit>>,
     pub(super) reply: Reply,
 }
 
@@ -55,6 +60,24 @@ struct Batch {
     commits: Vec<Commit>,
     replies: Vec<(Reply, Object)>,
 }
+
+impl Request {
+    /// A request that changes nothing, but is recorded.
+    pub(super) fn record(key: Key, audit: Audit, reply: Reply) -> Self {
+        let write = Write {
+            expect: Expect::Absent,
+            value: None,
+            subresource: None,
+            agent: String::new(),
+            persistence: Persistence::Durable,
+        };
+        let record = Some(Box::new(audit));
+        Self { actor: RECORDER, verb: "", key, write, call: None, record, reply }
+    }
+}
+
+/// Who asks for what is only recorded; the record says who it is about.
+const RECORDER: Identity = Identity::Component { name: "audit" };
 
 impl Sequencer {
     /// Serves the queue until its last sender is gone.
@@ -80,7 +103,11 @@ impl Sequencer {
 
     /// Decides one write against the state the batch has reached; false when the batch ends with it.
     fn judge(&self, batch: &mut Batch, request: Request) -> bool {
-        let Request { actor, verb, key, write, reply } = request;
+        let Request { actor, verb, key, write, call, record, reply } = request;
+        if let Some(audit) = record {
+            batch.record(key, *audit, reply);
+            return true;
+        }
         let now = Timestamp::now();
         let persistence = write.persistence;
         let audit = Audit {
@@ -88,6 +115,7 @@ impl Sequencer {
             verb: verb.to_owned(),
             agent: write.agent.clone(),
             time_ms: now.as_millisecond(),
+            details: Details::default(),
         };
         let judged = expected(&batch.view, &key, write.expect).and_then(|old| {
             let pair = (old, write.value);
@@ -104,7 +132,8 @@ impl Sequencer {
             (Err(refusal), _) => answer(reply, Err(refusal)),
             (Ok((change, _)), Persistence::DryRun) => answer(reply, rehearse(change)),
             (Ok((change, size)), Persistence::Durable) => {
-                batch.add(change, size, audit, reply);
+                let details = Details::of_change(call.as_deref(), &change);
+                batch.add(change, size, Audit { details, ..audit }, reply);
                 return !settles;
             }
         }
@@ -204,6 +233,17 @@ impl Batch {
         self.sets.push(ChangeSet { audit, changes });
         self.commits.push(Commit { revision, events, bytes });
         self.replies.push((reply, object));
+    }
+}
+
+impl Batch {
+    /// Adds a change-set without changes.
+    fn record(&mut self, key: Key, audit: Audit, reply: Reply) {
+        let revision = self.view.revision().next();
+        self.view.advance(revision, &[]);
+        self.sets.push(ChangeSet { audit, changes: Vec::new() });
+        self.commits.push(Commit { revision, events: Vec::new(), bytes: 0 });
+        self.replies.push((reply, Object { key, revision, value: Arc::new(Value::Null) }));
     }
 }
 

@@ -262,6 +262,7 @@ proptest! {
                 verb: "update".into(),
                 agent: "test".into(),
                 time_ms: 0,
+                details: <_>::default(),
             };
             backend.append(head, &[ChangeSet { audit, changes: vec![change] }]).expect("appends");
             log.insert(head, key.clone());

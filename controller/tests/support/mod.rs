@@ -177,6 +177,7 @@ pub fn options(data: &Path) -> RunOptions {
         advertise: None,
         san: Vec::new(),
         metrics: None,
+        audit_retention: None,
         log_format: LogFormat::Text,
     }
 }

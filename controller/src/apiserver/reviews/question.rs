@@ -62,7 +62,8 @@ impl Attributes {
             kind.scope == KindScope::Namespaced
                 && (kind.plural, kind.group) == (self.resource.as_str(), self.group.as_str())
         });
-        let container = self.group == resourcemanager::GROUP && self.name.is_empty();
+        let container =
+            resourcemanager::is_container(&self.resource, &self.group) && self.name.is_empty();
         self.namespace.is_empty() && (namespaced || container)
     }
 
@@ -80,9 +81,10 @@ impl Attributes {
 
     pub(super) fn asked<'a>(&'a self, resource: &'a Resource) -> Asked<'a> {
         // A container that has no name yet is asked about where it would be.
-        let parent = (self.group == resourcemanager::GROUP && !self.namespace.is_empty())
-            .then_some(self.namespace.as_str())
-            .filter(|_| self.name.is_empty() || self.verb == "create");
+        let parent = (resourcemanager::is_container(&self.resource, &self.group)
+            && !self.namespace.is_empty())
+        .then_some(self.namespace.as_str())
+        .filter(|_| self.name.is_empty() || self.verb == "create");
         let namespace = Some(self.namespace.as_str());
         Asked {
             verb: &self.verb,

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     authz::{Authorized, Authorizer, Identity, Verb, verb},
     error::{ApiError, Reason},
-    registry::{FieldValidation, Preconditions, Registry, WriteOptions},
+    registry::{DeleteOptions, FieldValidation, Registry, WriteOptions},
     store::{Expect, Key, Object, Operation, Persistence, Range, Revision, View, Write},
 };
 
@@ -192,7 +192,7 @@ impl Purge {
             force: false,
         };
         let proof = right::<verb::Delete, _>(key.clone())?;
-        self.registry.delete(&proof, &Preconditions::default(), &options).await.map(drop)
+        self.registry.delete(&proof, &DeleteOptions::default(), &options).await.map(drop)
     }
 
     /// Takes the mark away from a container that is empty: without other finalizers it goes.
