@@ -11,6 +11,7 @@ pub mod iam;
 pub mod meta;
 pub mod network;
 pub mod object;
+pub mod quota;
 pub mod registry;
 pub mod resourcemanager;
 pub mod schema;

@@ -18,6 +18,7 @@ use crate::{
         DrainSpec, KeyRotationSpec, NodeSpec,
     },
     object::descriptor,
+    quota::{AllowanceBucketSpec, ResourceClaimSpec, ResourceGrantSpec, ResourceRegistrationSpec},
     resourcemanager::{FolderSpec, OrganizationSpec, ProjectSpec},
 };
 
@@ -127,6 +128,14 @@ pub enum ResourceKind {
     PolicyBinding,
     /// `protectedresources.iam.isocast.dev`
     ProtectedResource,
+    /// `resourceregistrations.quota.isocast.dev`
+    ResourceRegistration,
+    /// `resourcegrants.quota.isocast.dev`
+    ResourceGrant,
+    /// `allowancebuckets.quota.isocast.dev`
+    AllowanceBucket,
+    /// `resourceclaims.quota.isocast.dev`
+    ResourceClaim,
 }
 
 /// One kind of the API.
@@ -194,6 +203,10 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<RoleSpec>(),
         descriptor::<PolicyBindingSpec>(),
         descriptor::<ProtectedResourceSpec>(),
+        descriptor::<ResourceRegistrationSpec>(),
+        descriptor::<ResourceGrantSpec>(),
+        descriptor::<AllowanceBucketSpec>(),
+        descriptor::<ResourceClaimSpec>(),
     ];
     KINDS
 }

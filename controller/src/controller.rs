@@ -24,7 +24,7 @@ use crate::{
     files, fleet,
     iam::{self, Access},
     kubeconfig,
-    managers::{self, SYSTEM_NAMESPACE, Trials},
+    managers::{self, Quota, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
@@ -109,6 +109,9 @@ impl Controller {
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
         admissions.extend(managers::admissions());
+        // Last: it counts what the others added.
+        let quota = Arc::new(Quota::new(Arc::clone(&access)));
+        admissions.push(quota);
         let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);

@@ -9,6 +9,7 @@ mod key_rotations;
 mod lookup;
 mod platform;
 mod policies;
+mod quota;
 mod resourcemanager;
 mod services;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use self::{
     lookup::organization_of,
     platform::Platform,
     policies::{Policies, Trials},
+    quota::Quota,
     resourcemanager::ResourceManager,
     services::Services,
 };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use isocast_api::{
     meta::{Condition, ConditionStatus, Finding, set_condition},
     object::{Object, Spec},
-    registry::{self, Scope},
+    registry::{self, KindDescriptor, Scope},
     resourcemanager::{
         CONTAINERS_ABOVE_MAX, ContainerReference, FolderSpec, OrganizationSpec, ParentKind,
         ProjectSpec, SYSTEM_NAMESPACE,
@@ -267,7 +267,9 @@ fn expect_parent<S: Container>(view: &View, key: &Key, spec: &S) -> Result<(), A
 fn expect_empty(view: &View, key: &Key) -> Result<(), ApiError> {
     let name = key.name();
     let parents = parents();
-    let namespaced = registry::kinds().iter().filter(|kind| kind.scope == Scope::Namespaced);
+    // What only reports goes by itself.
+    let holds = |kind: &&KindDescriptor| kind.scope == Scope::Namespaced && !kind.reported;
+    let namespaced = registry::kinds().iter().filter(holds);
     let ranges: Vec<_> = namespaced
         .map(|kind| Range::Container(Resource::new(kind.plural, kind.group), name.into()))
         .collect();

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Key, Operation, Range, Revision};
+use super::{Key, Operation, Range, Resource, Revision};
 use crate::{
     authz::Sight,
     error::{ApiError, Reason},
@@ -45,6 +45,8 @@ pub struct Cursor {
 pub(super) struct Tail {
     recent: RwLock<Recent>,
     head: watch::Sender<Revision>,
+    /// Resources whose changes are in no log, and since when they are known.
+    derived: (Vec<Resource>, Revision),
 }
 
 /// The last commits, consecutive, within the limits.
@@ -67,7 +69,15 @@ pub(super) struct Commit {
 impl Tail {
     /// A tail that ends at `head`.
     pub(super) fn new(head: Revision, recent: Recent) -> Self {
-        Self { recent: RwLock::new(recent), head: watch::Sender::new(head) }
+        let derived = (Vec::new(), head);
+        Self { recent: RwLock::new(recent), head: watch::Sender::new(head), derived }
+    }
+
+    /// The same, for objects of some resources that are in no log: what happened to them before this
+    /// process is not known.
+    pub(super) fn deriving(mut self, resources: Vec<Resource>) -> Self {
+        self.derived.0 = resources;
+        self
     }
 
     /// Adds commits, without telling anybody yet.
@@ -99,6 +109,10 @@ impl Tail {
         if position > newest {
             let message = format!("Too large resource version: {position}, current: {newest}");
             return Err(ApiError::new(Reason::Timeout, message).with_retry_after(1));
+        }
+        let (derived, since) = &self.derived;
+        if position < *since && range.resource().is_some_and(|it| derived.contains(it)) {
+            return Err(ApiError::expired(position, *since));
         }
         let cursor = Cursor { tail: Arc::clone(self), head, position, range, sight };
         cursor.tail.after(position, 0)?;
