@@ -24,7 +24,7 @@ use crate::{
     files, fleet,
     iam::{self, Access},
     kubeconfig,
-    managers::{self, Quota, SYSTEM_NAMESPACE, Trials},
+    managers::{self, Prover, Quota, QuotaMetrics, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
@@ -37,6 +37,7 @@ pub struct Controller {
     server: ApiServer,
     channel: Channel,
     trials: Trials,
+    prover: Prover,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
     kubeconfig: PathBuf,
@@ -110,8 +111,10 @@ impl Controller {
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
         admissions.extend(managers::admissions());
         // Last: it counts what the others added.
-        let quota = Arc::new(Quota::new(Arc::clone(&access)));
-        admissions.push(quota);
+        let quota_metrics: Arc<QuotaMetrics> = Arc::default();
+        quota_metrics.register(&mut figures);
+        let quota = Arc::new(Quota::new(Arc::clone(&access), quota_metrics));
+        admissions.push(quota.clone());
         let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
@@ -124,6 +127,7 @@ impl Controller {
         let pki_of_agents = Arc::clone(&pki);
         let (listen, data) = (options.agent_listen, &options.data);
         let trials = Trials::new(Arc::clone(&store));
+        let prover = Prover::new(Arc::clone(&store), quota);
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
@@ -153,7 +157,7 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, channel, trials, exporter, registry, kubeconfig, url })
+        Ok(Self { server, channel, trials, prover, exporter, registry, kubeconfig, url })
     }
 
     /// The registry behind the API.
@@ -187,6 +191,10 @@ impl Controller {
         let (trials, end) = (self.trials, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(trials.run()).await;
+        });
+        let (prover, end) = (self.prover, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(prover.run()).await;
         });
         if let Some(exporter) = self.exporter {
             parts.spawn(exporter.run(shutdown.clone()));

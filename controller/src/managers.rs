@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 pub use isocast_api::resourcemanager::SYSTEM_NAMESPACE;
 
-pub(crate) use self::policies::preview as preview_policy;
 pub use self::{
     drains::Drains,
     ipam::Ipam,
@@ -27,9 +26,13 @@ pub use self::{
     lookup::organization_of,
     platform::Platform,
     policies::{Policies, Trials},
-    quota::Quota,
+    quota::{Metrics as QuotaMetrics, Prover, Quota},
     resourcemanager::ResourceManager,
     services::Services,
+};
+pub(crate) use self::{
+    policies::preview as preview_policy,
+    quota::{Claims, foresee},
 };
 use crate::admission::Admission;
 

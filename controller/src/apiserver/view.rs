@@ -11,16 +11,19 @@ use serde_json::{Map, Value, json};
 
 use super::request::Form;
 use crate::{
+    managers::Claims,
     registry::{
         Kind, Listing, namespaces,
         table::{self, Columns},
     },
-    store::{Key, Range},
+    store::{Event, Key, Range},
 };
 
 /// Something to list and watch.
 #[derive(Clone, Debug)]
 pub(super) enum Collection {
+    /// ResourceClaims, made of the objects that they are about.
+    Claims(Arc<Kind>, Arc<Claims>),
     /// core/v1 Events: none yet.
     Events,
     /// core/v1 Namespaces.
@@ -34,14 +37,14 @@ impl Collection {
         match self {
             Self::Events => "Event",
             Self::Namespaces => "Namespace",
-            Self::Objects(kind) => kind.descriptor().kind,
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.descriptor().kind,
         }
     }
 
     pub(super) fn api_version(&self) -> &str {
         match self {
             Self::Events | Self::Namespaces => "v1",
-            Self::Objects(kind) => kind.api_version(),
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.api_version(),
         }
     }
 
@@ -49,7 +52,7 @@ impl Collection {
         match self {
             Self::Events => &EVENT_COLUMNS,
             Self::Namespaces => &NAMESPACE_COLUMNS,
-            Self::Objects(kind) => kind.columns(),
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.columns(),
         }
     }
 
@@ -66,7 +69,7 @@ impl Collection {
                 "type",
             ],
             Self::Namespaces => &["status.phase"],
-            Self::Objects(kind) => kind.descriptor().selectable_fields,
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.descriptor().selectable_fields,
         }
     }
 
@@ -74,13 +77,14 @@ impl Collection {
     pub(super) fn range(&self, namespace: Option<&str>) -> Range {
         match self {
             Self::Events | Self::Namespaces => Range::Containers,
-            Self::Objects(kind) => kind.range(namespace),
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.range(namespace),
         }
     }
 
     /// Whether a stored object shows in it.
     pub(super) fn covers(&self, key: &Key) -> bool {
         match self {
+            Self::Claims(_, claims) => claims.covers(key),
             Self::Events => false,
             Self::Namespaces => {
                 namespaces::containers().any(|resource| resource == *key.resource())
@@ -92,9 +96,23 @@ impl Collection {
     /// A stored object as it shows.
     pub(super) fn project(&self, stored: &Arc<Value>) -> Arc<Value> {
         match self {
+            Self::Claims(_, claims) => claims.of(stored).unwrap_or_default(),
             Self::Namespaces => Arc::new(namespaces::of(stored)),
             Self::Events | Self::Objects(_) => Arc::clone(stored),
         }
+    }
+
+    /// Whether what an object shows as is visible.
+    pub(super) fn shows(&self, projected: &Value) -> bool {
+        match self {
+            Self::Claims(_, claims) => !projected.is_null() && claims.shows(projected),
+            Self::Events | Self::Namespaces | Self::Objects(_) => true,
+        }
+    }
+
+    /// Whether an event makes it another collection, which is to be listed anew.
+    pub(super) fn ends_with(&self, event: &Event) -> bool {
+        matches!(self, Self::Claims(..)) && Claims::end_with(event)
     }
 }
 

@@ -97,7 +97,7 @@ impl WatchStream {
         }
         let project = |value: &Arc<Value>| self.collection.project(value);
         let new = project(&event.value);
-        let selects = |value: &Value| self.selector.matches(value);
+        let selects = |value: &Value| self.selector.matches(value) && self.collection.shows(value);
         let now = event.operation == Operation::Put && selects(&new);
         let before = event.old.as_ref().map(|old| selects(&project(old)));
         let kind = match (before, now) {
@@ -178,6 +178,11 @@ impl Running {
             && let Some(pending) = self.pending.pop_front()
         {
             let line = match pending {
+                Pending::Event(event) if self.watch.collection.ends_with(&event) => {
+                    self.ended = true;
+                    self.pending.clear();
+                    Some(failure(&ApiError::expired(event.revision, event.revision)))
+                }
                 Pending::Event(event) => self.watch.translate(&event),
                 Pending::Existing(object) => Some(self.watch.line("ADDED", &object)),
                 Pending::Line(line) => Some(line),

@@ -7,10 +7,13 @@
 //! is lowered takes nothing away.
 
 mod bucket;
+mod claim;
 mod guard;
 mod index;
 mod ledger;
 mod meters;
+mod metrics;
+mod prover;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -22,7 +25,9 @@ use isocast_api::{object::Spec, quota::AllowanceBucketSpec};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use self::index::Index;
+pub(crate) use self::claim::{Claims, foresee};
+use self::{index::Index, prover::Totals};
+pub use self::{metrics::Metrics, prover::Prover};
 use super::lookup;
 use crate::{
     admission::{Admission, ProposedChange},
@@ -36,14 +41,21 @@ use crate::{
 #[derive(Debug)]
 pub struct Quota {
     access: Arc<Access>,
+    metrics: Arc<Metrics>,
     index: Mutex<Index>,
 }
 
 impl Quota {
     /// Counts nothing yet; `access` says who may grant, and who may read a limit.
     #[must_use]
-    pub fn new(access: Arc<Access>) -> Self {
-        Self { access, index: Mutex::default() }
+    pub fn new(access: Arc<Access>, metrics: Arc<Metrics>) -> Self {
+        Self { access, metrics, index: Mutex::default() }
+    }
+
+    /// What is counted, if that is as of `view`.
+    fn totals_at(&self, view: &View) -> Option<Totals> {
+        let index = self.index.lock();
+        (index.revision == view.revision()).then(|| index.totals())
     }
 }
 
@@ -55,7 +67,10 @@ impl Admission for Quota {
         // The platform's own parts are counted, and never refused: it must be able to start.
         let must = matches!(change.actor, Identity::Component { .. });
         let judged = self.index.lock().judge(view, change, must);
-        judged.map_err(|shortages| refusal::of(&self.access, change, &shortages))
+        judged.map_err(|shortages| {
+            self.metrics.refusals.inc();
+            refusal::of(&self.access, change, &shortages)
+        })
     }
 
     fn open(&self, view: &View) {

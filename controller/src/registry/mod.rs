@@ -26,13 +26,13 @@ use std::{fmt, sync::Arc};
 use isocast_api::registry::kinds;
 use serde_json::Value;
 
-pub(crate) use self::selector::Selector;
 pub use self::{
     delete::{DeleteOptions, Preconditions},
     kind::{FieldValidation, Kind},
     list::{ListOptions, Listing, VersionMatch, WatchOptions, WatchStart},
     write::{Patch, Subresource, WriteOptions, Written},
 };
+pub(crate) use self::{list::Watched, selector::Selector};
 use crate::{
     authz::{self, About, Authorized, Identity, Target, Verb},
     error::ApiError,

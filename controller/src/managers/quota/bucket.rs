@@ -3,7 +3,7 @@
 use isocast_api::{
     meta::ObjectMeta,
     object::Spec,
-    quota::{AllowanceBucketSpec, AllowanceBucketStatus, ContributingGrant},
+    quota::{AllowanceBucketSpec, AllowanceBucketStatus, ConsumerKind, ContributingGrant},
     registry::VERSION,
     resourcemanager,
 };
@@ -59,25 +59,27 @@ pub(super) fn of(
         "apiVersion": format!("{}/{VERSION}", isocast_api::quota::GROUP),
         "kind": AllowanceBucketSpec::KIND.kind,
         "metadata": metadata,
-        "spec": {"consumerRef": consumer(name, container), "resourceType": &*one.resource_type},
+        "spec": {
+            "consumerRef": consumer(name, container.map(|container| container.kind)),
+            "resourceType": &*one.resource_type},
         "status": status,
     })
 }
 
-/// How a container is referred to.
-pub(super) fn consumer(name: &str, container: Option<&Container>) -> Value {
-    match container {
-        Some(container) => json!({
-            "apiGroup": resourcemanager::GROUP, "kind": container.kind.as_str(), "name": name,
+/// How a container is referred to; of no kind is the platform.
+pub(super) fn consumer(name: &str, kind: Option<ConsumerKind>) -> Value {
+    match kind {
+        Some(kind) => json!({
+            "apiGroup": resourcemanager::GROUP, "kind": kind.as_str(), "name": name,
         }),
         None => json!({"apiGroup": "", "kind": "Namespace", "name": name}),
     }
 }
 
-/// One that stays as long as both it is of do (RFC 9562 §5.8).
-fn uid(registration: &str, container: &str) -> String {
+/// A uid that stays as long as both that it is made of do (RFC 9562 §5.8).
+pub(super) fn uid(first: &str, second: &str) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(registration.as_bytes()).update(b"/").update(container.as_bytes());
+    hasher.update(first.as_bytes()).update(b"/").update(second.as_bytes());
     let mut bytes = [0; 16];
     hasher.finalize_xof().fill(&mut bytes);
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()

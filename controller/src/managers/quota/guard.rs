@@ -87,7 +87,7 @@ fn grant(index: &Index, change: &mut ProposedChange) -> Result<(), ApiError> {
     let key = &change.key;
     let namespace = key.container().unwrap_or_default();
     if let Some(consumer) = &grant.spec.consumer_ref {
-        let expected = bucket::consumer(namespace, index.tree.get(namespace));
+        let expected = bucket::consumer(namespace, index.tree.get(namespace).map(|it| it.kind));
         let given = serde_json::to_value(consumer)
             .map_err(|error| ApiError::internal(error.to_string()))?;
         if given != expected {

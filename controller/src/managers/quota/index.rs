@@ -17,6 +17,7 @@ use super::{
     bucket, is,
     ledger::{Account, Changes, Ledger},
     meters::{Meters, Type, TypeId},
+    prover::Totals,
     tree::{self, Find, Tree},
 };
 use crate::{
@@ -167,6 +168,16 @@ impl Index {
             (key, value)
         });
         derived.collect()
+    }
+
+    /// What is counted.
+    pub(super) fn totals(&self) -> Totals {
+        let durable = self.ledger.iter().filter(|(_, it)| (it.allocated, it.claims) != (0, 0));
+        let named = durable.filter_map(|(container, account)| {
+            let registration = Arc::clone(&self.meters.get(account.id)?.registration);
+            Some(((Arc::clone(container), registration), (account.allocated, account.claims)))
+        });
+        named.collect()
     }
 
     /// What a container may have of something; none: it has no limit of its own.

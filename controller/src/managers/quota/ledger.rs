@@ -66,9 +66,14 @@ impl Ledger {
         self.accounts.get(container).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// What there is of everything.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Account)> {
+        self.accounts.iter().flat_map(|(name, accounts)| accounts.iter().map(move |it| (name, it)))
+    }
+
     pub(super) fn account(&self, container: &str, id: TypeId) -> Account {
         let known = self.accounts(container).iter().find(|account| account.id == id);
-        known.copied().unwrap_or(Account::new(id))
+        known.copied().unwrap_or_else(|| Account::new(id))
     }
 
     /// Takes back what was let through after `reached` and is not part of it.
@@ -124,8 +129,10 @@ impl Ledger {
     fn change(&mut self, entry: &Entry, by: impl Fn(&mut Account)) {
         let accounts = self.accounts.entry(Arc::clone(&entry.container)).or_default();
         let place = accounts.iter().position(|account| account.id == entry.id);
-        let mut account =
-            place.and_then(|at| accounts.get(at)).copied().unwrap_or(Account::new(entry.id));
+        let mut account = place
+            .and_then(|at| accounts.get(at))
+            .copied()
+            .unwrap_or_else(|| Account::new(entry.id));
         by(&mut account);
         match place {
             Some(at) if account.is_void() => drop(accounts.swap_remove(at)),

@@ -5,13 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use isocast_api::{
-    quota::{ConsumerKind, RegistrationType, ResourceRegistration},
+    object::Object,
+    quota::{ConsumerKind, RegistrationType, ResourceRegistration, ResourceRegistrationSpec},
     registry::{self, KindDescriptor},
     text::Time,
 };
 use serde_json::Value;
 
-use crate::store::Resource;
+use crate::{
+    managers::lookup,
+    store::{Resource, View},
+};
 
 /// Something that is counted, by a number that no other thing ever has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +54,20 @@ enum Measure {
 }
 
 impl Meters {
+    /// What is counted in a state.
+    pub(super) fn of_registrations(view: &View) -> Self {
+        let mut meters = Self::default();
+        for object in view.range(&lookup::all::<ResourceRegistrationSpec>()) {
+            match Object::decode(&object.value) {
+                Ok(registration) => {
+                    meters.register(&registration);
+                }
+                Err(error) => tracing::error!(%error, "a registration counts nothing"),
+            }
+        }
+        meters
+    }
+
     /// What is known by the name of its registration.
     pub(super) fn named(&self, registration: &str) -> Option<(TypeId, &Type)> {
         let id = *self.ids.get(registration)?;
@@ -82,6 +100,16 @@ impl Meters {
     ) -> impl Iterator<Item = (TypeId, u64)> + 'a {
         let meters = self.of_kinds.get(resource).into_iter().flatten();
         meters.map(|(id, measure)| (*id, measure.of(value)))
+    }
+
+    /// The kinds that take of anything.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &Resource> {
+        self.of_kinds.keys()
+    }
+
+    /// Whether objects of a kind take of anything.
+    pub(super) fn counts(&self, resource: &Resource) -> bool {
+        self.of_kinds.contains_key(resource)
     }
 
     /// The kinds that take of a thing.

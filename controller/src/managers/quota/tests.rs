@@ -88,7 +88,7 @@ fn administrator() -> Identity {
 impl World {
     fn new() -> Self {
         let view = View::new(Revision(0), Vec::new());
-        let quota = Quota::new(Arc::default());
+        let quota = Quota::new(Arc::default(), Arc::default());
         quota.open(&view);
         Self { quota, batch: view.clone(), view, events: Vec::new() }
     }

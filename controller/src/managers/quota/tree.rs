@@ -36,7 +36,7 @@ pub(super) struct Container {
 pub(super) type Find<'a> = dyn Fn(&Key) -> Option<&'a Value> + 'a;
 
 /// The containers above a container, itself, and the platform.
-const CHAIN_MAX: usize = CONTAINERS_ABOVE_MAX + 2;
+pub(super) const CHAIN_MAX: usize = CONTAINERS_ABOVE_MAX + 2;
 
 impl Default for Tree {
     fn default() -> Self {
@@ -118,8 +118,8 @@ pub(super) fn kind_of(resource: &Resource) -> Option<ConsumerKind> {
     kinds.into_iter().find(|(kind, _)| kind.plural == plural).map(|(_, kind)| kind)
 }
 
-/// The container above one that came to be in the same batch.
-fn parent_in<'a>(find: &Find<'a>, name: &str) -> Option<&'a str> {
+/// The container above one, by its object; none also where it is the platform.
+pub(super) fn parent_in<'a>(find: &Find<'a>, name: &str) -> Option<&'a str> {
     containers().iter().find_map(|resource| {
         let value = find(&Key::new(resource.clone(), None, name))?;
         let pointer =

@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (place.clone(), name.clone(), 0_usize..4)
             .prop_map(|(place, name, backends)| Step::Put { place, name, backends }),
-        4 => (place.clone(), name.clone()).prop_map(|(place, name)| Step::Delete { place, name }),
+        4 => (place.clone(), name).prop_map(|(place, name)| Step::Delete { place, name }),
         3 => (0_usize..4, 0_usize..4).prop_map(|(what, to)| Step::Move { what, to }),
         3 => (place.clone(), 0_usize..2, of.clone(), 0_u64..8)
             .prop_map(|(place, name, of, amount)| Step::Grant { place, name, of, amount }),
