@@ -169,7 +169,7 @@ async fn fill(mut client: Client, prefix: String) {
 
 #[tokio::test]
 async fn a_limit_holds_to_the_unit_whenever_the_controller_is_killed() {
-    const LIMIT: usize = 150;
+    const LIMIT: usize = 1500;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("data");
     let port = free_port();
@@ -194,21 +194,20 @@ async fn a_limit_holds_to_the_unit_whenever_the_controller_is_killed() {
     let made = client.post(&format!("{QUOTA}/resourceregistrations"), &registration).await;
     assert_eq!(made.code, StatusCode::CREATED, "{made:?}");
 
-    for round in 0.. {
+    for round in 0..=KILLS {
         let credentials = ready(&data).await;
+        let path = format!("{CONTAINERS}/projects?watch=1");
+        let mut watch = credentials.connect().await.expect("gets in").watch(&path).await;
         let mut writers = tokio::task::JoinSet::new();
         for writer in 0..50 {
             let client = credentials.connect().await.expect("gets in");
             writers.spawn(fill(client, format!("r{round}w{writer}")));
         }
-        let is_last = round == KILLS;
-        if is_last {
+        if round == KILLS {
             writers.join_all().await;
             break;
         }
-        // As soon as there is something new, in the middle of the rest.
-        let path = format!("{CONTAINERS}/projects?watch=1");
-        let mut watch = credentials.connect().await.expect("gets in").watch(&path).await;
+        // As soon as there is something new, in the middle of the rest; or at the limit.
         let new = async {
             while let Some(event) = watch.next().await {
                 let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
@@ -217,7 +216,10 @@ async fn a_limit_holds_to_the_unit_whenever_the_controller_is_killed() {
                 }
             }
         };
-        timeout(Duration::from_secs(30), new).await.expect("writers write");
+        tokio::select! {
+            () = new => {}
+            () = async { while writers.join_next().await.is_some() {} } => {}
+        }
         process.kill();
         writers.join_all().await;
         process = Process::start(&data, port);

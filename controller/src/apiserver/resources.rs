@@ -75,16 +75,18 @@ impl Call<'_> {
     /// Serves the claims of what is counted.
     fn claims(&self, kind: &Arc<Kind>, path: &ObjectPath) -> Result<Response<Body>, ApiError> {
         self.expect_writable(kind)?;
-        if path.subresource.is_some() {
-            return Err(unknown_resource());
-        }
+        let part = match path.subresource.as_deref() {
+            None => "",
+            Some("status") => "status",
+            Some(_) => return Err(unknown_resource()),
+        };
         let namespace = path.namespace.as_deref();
         let (registry, who, access) = (self.registry, self.identity, self.registry.access());
         let whole = Authorizer.authorize::<verb::List, _>(&CLAIMANT, Range::Everything)?;
         let view = registry.store().view(&whole);
         if let Some(name) = &path.name {
             let key = kind.key(namespace, name)?;
-            let proof = registry.authorize::<verb::Get, _>(who, key)?;
+            let proof = registry.authorize_about::<verb::Get, _>(who, key, part)?;
             let claims = Arc::new(Claims::new(&view, access, None));
             let claim = claims.get(&view, namespace.unwrap_or_default(), name);
             let claim = claim.ok_or_else(|| ApiError::not_found(proof.resource()))?;

@@ -260,6 +260,23 @@ mod tests {
     }
 
     #[test]
+    fn what_happened_to_derived_objects_before_this_process_is_not_known() {
+        let derived = Resource::new("buckets", "x");
+        let mut recent = Recent::default();
+        recent.push(commit(1, "a"));
+        recent.push(commit(2, "a"));
+        let tail = Arc::new(Tail::new(Revision(2), recent).deriving(vec![derived.clone()]));
+        let from = |resource: &Resource, revision| {
+            let range = Range::Container(resource.clone(), "web".into());
+            tail.cursor(range, None, Revision(revision)).map(drop).map_err(|error| error.code())
+        };
+
+        assert_eq!(from(&derived, 1), Err(410));
+        assert_eq!(from(&derived, 2), Ok(()));
+        assert_eq!(from(&Resource::new("nodes", "x"), 1), Ok(()));
+    }
+
+    #[test]
     fn large_objects_make_a_short_tail() {
         let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
         let large =
