@@ -26,10 +26,11 @@ fn main() {
     });
     let model = NodeModel::parse(&configuration, LIMITS, None).expect("it is valid").model;
     assert_eq!(model.services.len(), SERVICES as usize, "none is refused");
+    let targets = targets(&model);
     let mut marks = Marks::default();
-    marks.assign(&targets(&model));
+    marks.assign(&targets);
     let mut health = HealthView::default();
-    for target in targets(&model).into_keys() {
+    for target in targets.keys().cloned() {
         health.record(Report {
             target,
             verdict: Verdict::Healthy,
@@ -39,9 +40,9 @@ fn main() {
     }
     let (no_faults, no_traffic) = <_>::default();
     let decide = |health: &HealthView, memory: &Memory, rings: &Rings| -> Plan {
-        let (model, marks, now) = (&model, &marks, UnixMs(1));
+        let (model, targets, marks, now) = (&model, &targets, &marks, UnixMs(1));
         let (faults, traffic) = (&no_faults, &no_traffic);
-        steer(&Inputs { model, health, marks, memory, rings, faults, traffic, now })
+        steer(&Inputs { model, targets, health, marks, memory, rings, faults, traffic, now })
     };
     let (no_memory, no_rings) = <(Memory, Rings)>::default();
     let before = decide(&health, &no_memory, &no_rings);

@@ -14,7 +14,6 @@ mod config;
 mod driver;
 mod hand_over;
 mod metrics;
-mod priority;
 mod sockets;
 mod status;
 

@@ -20,6 +20,7 @@ pub mod inside;
 pub mod memory_file;
 pub mod model;
 pub mod options;
+mod priority;
 pub mod runtime;
 pub mod safety;
 pub mod speaker;

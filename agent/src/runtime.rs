@@ -48,13 +48,13 @@ pub use self::{
 };
 use crate::{
     bfd,
-    health::{HealthView, Marks, Prober, Report, TargetId, Verdict, targets},
+    health::{HealthView, Marks, Prober, Report, Target, TargetId, Verdict},
     memory_file::MemoryFile,
-    model::{Limits, NodeModel, Refusals},
-    safety::{self, Meter, Shielded, Vigil},
+    model::Limits,
+    safety::{self, Meter, Vigil},
     status::{self, Facts},
     steer::{Inputs, Memory, Plan, Rings, steer},
-    sync::{FleetView, Received},
+    sync::FleetView,
 };
 
 /// What the runtime is given.
@@ -90,6 +90,8 @@ pub struct Runtime {
     metrics: safety::Metrics,
     /// When health changed that is being acted upon.
     reported: Option<Instant>,
+    /// Whether a decision waits for the data plane to settle.
+    is_waiting: bool,
     /// Waits until routers were told of it.
     telling: JoinSet<()>,
     /// Targets without a verdict: until there are none, a missing lease means nothing.
@@ -102,10 +104,7 @@ pub struct Runtime {
 /// What the node does now.
 #[derive(Debug)]
 struct InForce {
-    received: Arc<Received>,
-    refusals: Arc<Refusals>,
-    shielded: Shielded,
-    model: NodeModel,
+    trial: Trial,
     plan: Plan,
     generation: u32,
 }
@@ -138,6 +137,7 @@ impl Runtime {
             meter: Meter::default(),
             metrics: safety::Metrics::default(),
             reported: None,
+            is_waiting: false,
             telling: JoinSet::new(),
             unjudged: BTreeSet::new(),
             status,
@@ -182,7 +182,11 @@ impl Runtime {
                 () = &mut stop => break,
                 received = self.feed.next() => self.take(received).await,
                 Some(report) = self.reports.recv() => self.hear(report).await,
-                () = sleep_until(wake_at) => self.decide_again().await,
+                () = sleep_until(wake_at), if !self.is_waiting => self.decide_again().await,
+                () = self.forwarding.settled(), if self.is_waiting => {
+                    self.is_waiting = false;
+                    self.decide_again().await;
+                }
                 view = view(&mut self.fleet) => self.learn(&view).await,
                 _ = looks.tick() => self.look().await,
                 Some(question) = self.questions.recv() => {
@@ -204,9 +208,8 @@ impl Runtime {
         while let Ok(report) = self.reports.try_recv() {
             self.health.record(report);
         }
-        self.reported = Some(reported);
+        self.reported.get_or_insert(reported);
         self.decide_again().await;
-        self.reported = None;
     }
 
     /// Takes in who else announces this node's services.
@@ -221,13 +224,14 @@ impl Runtime {
     /// Looks after the gate-keepers, and after what drains wait for.
     async fn look(&mut self) {
         let Some(force) = &self.in_force else { return };
-        if !force.model.roles.edge {
+        if !force.trial.model.roles.edge {
             return;
         }
         let before = (self.vigil.closed(moment()), self.meter.traffic().clone());
         self.vigil.looked(self.forwarding.verify());
-        self.vigil.probed(moment(), self.prober.count(), probe_term(&force.model));
-        let counters = if force.model.drains.is_empty() { None } else { self.counters().read() };
+        self.vigil.probed(moment(), self.prober.count(), probe_term(&force.trial.targets));
+        let counters =
+            if force.trial.model.drains.is_empty() { None } else { self.counters().read() };
         let packets = counters.into_iter().flat_map(|counters| counters.services);
         self.meter.read(moment(), packets.map(|(service, it)| (service.0, it.packets)));
         let closed = self.vigil.closed(moment());
@@ -243,30 +247,26 @@ impl Runtime {
     /// Decides anew on the configuration in force.
     async fn decide_again(&mut self) {
         let Some(force) = &self.in_force else { return };
-        let mut trial = Trial {
-            received: Arc::clone(&force.received),
-            refusals: Refusals::clone(&force.refusals),
-            shielded: force.shielded.clone(),
-            model: force.model.clone(),
-        };
+        let mut trial = force.trial.clone();
         let plan = self.settle(&mut trial, &force.plan.memory, &force.plan.rings);
-        let is_released = trial.shielded != force.shielded;
+        let is_released = !Arc::ptr_eq(&trial.shielded, &force.trial.shielded);
         let outcome = if plan.tables == force.plan.tables {
-            self.memory_file.store(&plan.memory);
             Ok(force.generation)
-        } else {
+        } else if self.forwarding.is_settled() {
             self.flip(&plan)
+        } else {
+            // Routes that go need no tables. The rest is decided again once there is room for more.
+            self.withdraw(&plan);
+            self.is_waiting = true;
+            return;
         };
         match outcome {
             Ok(generation) => {
                 self.carry_out(&plan);
                 if is_released {
-                    self.probe(&trial.model);
+                    self.probe(&trial.targets);
                 }
-                let Trial { received, refusals, shielded, model } = trial;
-                let refusals = Arc::new(refusals);
-                self.in_force =
-                    Some(InForce { received, refusals, shielded, model, plan, generation });
+                self.in_force = Some(InForce { trial, plan, generation });
             }
             Err(error) => {
                 // The next event tries again, at the latest soon.
@@ -276,37 +276,39 @@ impl Runtime {
                 }
             }
         }
+        self.reported = None;
     }
 
-    fn plan(&self, model: &NodeModel, memory: &Memory, rings: &Rings) -> Plan {
+    fn plan(&self, trial: &Trial, memory: &Memory, rings: &Rings) -> Plan {
+        let (model, targets) = (&trial.model, &trial.targets);
         let (health, marks, now) = (&self.health, &self.marks, now());
         let faults: &Closed = &self.vigil.closed(moment());
         let traffic = self.meter.traffic();
-        steer(&Inputs { model, health, marks, memory, rings, faults, traffic, now })
+        steer(&Inputs { model, targets, health, marks, memory, rings, faults, traffic, now })
     }
 
     /// Withdraws what goes and flips the tables. The caller announces what comes.
     fn flip(&mut self, plan: &Plan) -> Result<u32, forwarding::ForwardingError> {
-        self.routing.retain(&plan.leases);
-        if self.leased().iter().any(|address| !is_announced(plan, address)) {
-            self.time_telling();
+        self.withdraw(plan);
+        let applied = self.forwarding.apply(&plan.tables);
+        if applied.is_err()
+            && let Some(force) = &self.in_force
+        {
+            // The old tables are in force, so the old routes are right.
+            self.routing.announce(&force.plan.leases, &force.plan.announceable);
         }
-        match self.forwarding.apply(&plan.tables) {
-            Ok(generation) => {
-                self.memory_file.store(&plan.memory);
-                Ok(generation)
-            }
-            Err(error) => {
-                // The old tables are in force, so the old routes are right.
-                if let Some(force) = &self.in_force {
-                    self.routing.announce(&force.plan.leases, &force.plan.announceable);
-                }
-                Err(error)
-            }
+        applied
+    }
+
+    /// Withdraws what goes by `plan`.
+    fn withdraw(&mut self, plan: &Plan) {
+        if self.routing.retain(&plan.leases) {
+            self.time_telling();
         }
     }
 
-    /// Announces what a plan in force says, and says what it refused.
+    /// Announces what a plan in force says, and says what it refused. Routers hear of it before
+    /// the disk does: what is lost with a kill in between costs one round of health checks.
     fn carry_out(&mut self, plan: &Plan) {
         self.routing.announce(&plan.leases, &plan.announceable);
         let before = self.leased();
@@ -317,6 +319,7 @@ impl Runtime {
             tracing::warn!(%prefix, reason = %hold, "withdrawal refused: {}", hold.message());
             self.metrics.held(*hold);
         }
+        self.memory_file.store(&plan.memory);
     }
 
     /// Answers a question. Whoever asked may be gone.
@@ -324,9 +327,9 @@ impl Runtime {
         let inquiry::Question { prefix, answer } = question;
         let force = self.in_force.as_ref();
         let origin = force.zip(prefix).and_then(|(force, prefix)| {
-            inquiry::origin(&force.model, &force.plan, prefix, moment())
+            inquiry::origin(&force.trial.model, &force.plan, prefix, moment())
         });
-        let node = force.map(|force| force.model.name.clone()).unwrap_or_default();
+        let node = force.map(|force| force.trial.model.name.clone()).unwrap_or_default();
         drop(answer.send(Answer { node, origin, desk: self.routing.desk() }));
     }
 
@@ -343,8 +346,9 @@ impl Runtime {
         self.telling.abort_all();
         while self.telling.try_join_next().is_some() {}
         self.telling.spawn(async move {
-            if told.await {
-                metrics.on_the_wire(reported.elapsed().as_secs_f64());
+            let took = told.await.and_then(|at| at.checked_duration_since(reported));
+            if let Some(took) = took {
+                metrics.on_the_wire(took.as_secs_f64());
             }
         });
     }
@@ -359,9 +363,9 @@ impl Runtime {
         let announced = self.routing.announced();
         self.routing.follow();
         let status = status::compose(&Facts {
-            revision: force.received.revision,
-            refused: &force.refusals.errors,
-            model: &force.model,
+            revision: force.trial.received.revision,
+            refused: &force.trial.refusals.errors,
+            model: &force.trial.model,
             plan: &force.plan,
             health: &self.health,
             announced: &announced,
@@ -390,9 +394,8 @@ fn is_announced(plan: &Plan, address: &IpAddr) -> bool {
 }
 
 /// How long probes may all be silent; none if there is nothing to probe.
-fn probe_term(model: &NodeModel) -> Option<Duration> {
-    let slowest =
-        targets(model).values().map(|target| target.pace.interval + target.timeout).max()?;
+fn probe_term(targets: &BTreeMap<TargetId, Target>) -> Option<Duration> {
+    let slowest = targets.values().map(|target| target.pace.interval + target.timeout).max()?;
     Some(slowest.saturating_mul(3).max(PROBE_TERM_MIN))
 }
 

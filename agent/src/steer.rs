@@ -37,7 +37,7 @@ pub use self::{
 };
 use crate::{
     bgp::Communities,
-    health::{HealthView, Marks},
+    health::{HealthView, Marks, Target, TargetId},
     model::{NodeModel, Service, Uid},
 };
 use isocast_dataplane::Tables;
@@ -77,6 +77,8 @@ impl UnixMs {
 pub struct Inputs<'a> {
     /// The configuration in force, or the one on trial.
     pub model: &'a NodeModel,
+    /// What is probed by it.
+    pub targets: &'a BTreeMap<TargetId, Target>,
     /// What the probes found.
     pub health: &'a HealthView,
     /// Marks under which the data plane shall encapsulate probes.

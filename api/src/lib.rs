@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod core;
 pub mod field;
 pub mod iam;
 pub mod meta;

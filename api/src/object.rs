@@ -157,6 +157,7 @@ pub(crate) const fn descriptor<S: Spec>() -> KindDescriptor {
         selectable_fields: kind.selectable_fields,
         description: kind.description,
         reported: S::REPORTED,
+        built_in: false,
         schema: S::schema,
         default: default::<S>,
         validate: validate::<S>,

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 pub use crate::field::{FieldError, FieldErrorReason};
 use crate::{
+    core::{self, ConfigMap, Event, Lease, Secret},
     iam::{
         GroupMembershipSpec, GroupSpec, PolicyBindingSpec, ProtectedResourceSpec, RoleSpec,
         ServiceAccountSpec, UserSpec,
@@ -36,10 +37,10 @@ pub enum Scope {
 pub struct Column {
     /// Heading.
     pub name: &'static str,
-    /// `string`, `integer`, `boolean` or `date`.
+    /// `string`, `integer`, `boolean`, `date`, or `count`: of what a map or list holds.
     pub kind: &'static str,
     /// Simple JSON path into the object: `.spec.region`, `.status.conditions[?(@.type=="Ready")].status`,
-    /// `.spec.prefixes` (a list is printed as JSON).
+    /// `.spec.prefixes` (a list is printed as JSON). `.a||.b` means the first one that is there.
     pub json_path: &'static str,
     /// 0: always shown, 1: with `-o wide`.
     pub priority: i32,
@@ -136,6 +137,14 @@ pub enum ResourceKind {
     AllowanceBucket,
     /// `resourceclaims.quota.isocast.dev`
     ResourceClaim,
+    /// `configmaps`
+    ConfigMap,
+    /// `secrets`
+    Secret,
+    /// `events`
+    Event,
+    /// `leases.coordination.k8s.io`
+    Lease,
 }
 
 /// One kind of the API.
@@ -167,6 +176,9 @@ pub struct KindDescriptor {
     pub description: &'static str,
     /// Objects of this kind only report: clients can read them and nothing else.
     pub reported: bool,
+    /// The kind is one of Kubernetes' own: without status and generation, and known to clients by
+    /// heart.
+    pub built_in: bool,
     /// OpenAPI v3 structural schema of the whole object, with `x-kubernetes-*` hints.
     pub schema: fn() -> &'static Value,
     /// Fills the schema's defaults in; idempotent; leaves what is malformed to `validate`.
@@ -176,6 +188,34 @@ pub struct KindDescriptor {
     /// What the author of a valid object should hear of, one sentence each; most often nothing.
     pub warnings: fn(&Value) -> Vec<String>,
 }
+
+impl KindDescriptor {
+    /// `network.isocast.dev/v1alpha1`, `v1`
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// `/apis/network.isocast.dev/v1alpha1`, `/api/v1`
+    #[must_use]
+    pub fn path(&self) -> String {
+        let folder = if self.group.is_empty() { "api" } else { "apis" };
+        format!("/{folder}/{}", self.api_version())
+    }
+
+    /// The group in the words of permissions, where the core group has a name.
+    #[must_use]
+    pub fn permission_group(&self) -> &'static str {
+        if self.group.is_empty() { CORE } else { self.group }
+    }
+}
+
+/// What permissions call Kubernetes' core group, whose name is empty.
+pub const CORE: &str = "core";
 
 /// Every kind, in the order of dependence: what is named first is referred to by what follows.
 #[must_use]
@@ -207,6 +247,10 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<ResourceGrantSpec>(),
         descriptor::<AllowanceBucketSpec>(),
         descriptor::<ResourceClaimSpec>(),
+        core::descriptor::<ConfigMap>(),
+        core::descriptor::<Secret>(),
+        core::descriptor::<Event>(),
+        core::descriptor::<Lease>(),
     ];
     KINDS
 }

@@ -9,5 +9,5 @@ mod defaults;
 mod prune;
 mod structural;
 
-pub(crate) use self::structural::object_schema;
+pub(crate) use self::structural::{built_in_schema, object_schema};
 pub use self::{check::check, defaults::apply_defaults, prune::prune_unknown};

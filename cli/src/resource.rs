@@ -35,7 +35,7 @@ pub(crate) enum Place<'a> {
 
 /// Path of the objects of `kind` in `place`, or of the one called `name`.
 pub(crate) fn path(kind: &KindDescriptor, place: Place<'_>, name: Option<&str>) -> String {
-    let mut path = format!("/apis/{}/{}", kind.group, kind.version);
+    let mut path = kind.path();
     if let (Scope::Namespaced, Place::Namespace(namespace)) = (kind.scope, place) {
         path.push_str("/namespaces/");
         push_escaped(&mut path, namespace);

@@ -24,11 +24,11 @@ use crate::{
     files, fleet,
     iam::{self, Access},
     kubeconfig,
-    managers::{self, Prover, Quota, QuotaMetrics, SYSTEM_NAMESPACE, Trials},
+    managers::{self, EventExpiry, Prover, Quota, QuotaMetrics, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
-    store::{BackendError, OpenError, Range, RedbBackend, Store},
+    store::{BackendError, Keyring, KeyringError, OpenError, Range, RedbBackend, Sealed, Store},
 };
 
 /// A control plane that listens but does not serve yet.
@@ -38,6 +38,7 @@ pub struct Controller {
     channel: Channel,
     trials: Trials,
     prover: Prover,
+    event_expiry: EventExpiry,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
     kubeconfig: PathBuf,
@@ -68,6 +69,15 @@ pub enum StartError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The keys of secrets cannot be used.
+    #[error("cannot use the keys of secrets in {}", path.display())]
+    Keyring {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyringError,
     },
     /// The metrics endpoint cannot be served.
     #[error("cannot serve metrics on {address}")]
@@ -115,6 +125,10 @@ impl Controller {
         quota_metrics.register(&mut figures);
         let quota = Arc::new(Quota::new(Arc::clone(&access), quota_metrics));
         admissions.push(quota.clone());
+        let path = options.data.join("secrets.keys");
+        let keyring =
+            Keyring::open(&path).map_err(|source| StartError::Keyring { path, source })?;
+        let backend = Sealed::new(backend, keyring);
         let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
@@ -128,6 +142,7 @@ impl Controller {
         let (listen, data) = (options.agent_listen, &options.data);
         let trials = Trials::new(Arc::clone(&store));
         let prover = Prover::new(Arc::clone(&store), quota);
+        let event_expiry = EventExpiry::new(Arc::clone(&store));
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
@@ -157,7 +172,17 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, channel, trials, prover, exporter, registry, kubeconfig, url })
+        Ok(Self {
+            server,
+            channel,
+            trials,
+            prover,
+            event_expiry,
+            exporter,
+            registry,
+            kubeconfig,
+            url,
+        })
     }
 
     /// The registry behind the API.
@@ -188,6 +213,10 @@ impl Controller {
         let mut parts = JoinSet::new();
         parts.spawn(self.server.run(shutdown.clone()));
         parts.spawn(self.channel.run(shutdown.clone()));
+        let (event_expiry, end) = (self.event_expiry, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(event_expiry.run()).await;
+        });
         let (trials, end) = (self.trials, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(trials.run()).await;

@@ -38,6 +38,8 @@ pub enum Reason {
     NotFound,
     /// The body is larger than the limit.
     RequestEntityTooLarge,
+    /// The head of the request is larger than the limit.
+    RequestHeaderTooLarge,
     /// The server is shutting down or cannot write.
     ServiceUnavailable,
     /// The answer was not ready in time.
@@ -149,6 +151,35 @@ impl ApiError {
     /// The log no longer reaches back to `revision`.
     pub fn expired(revision: Revision, oldest: Revision) -> Self {
         Self::new(Reason::Expired, format!("too old resource version: {revision} ({oldest})"))
+    }
+
+    /// The caller has seen `revision`, which is not there yet.
+    pub fn too_large(revision: Revision, head: Revision) -> Self {
+        let message = format!("Too large resource version: {revision}, current: {head}");
+        let cause = Cause {
+            reason: "ResourceVersionTooLarge".into(),
+            message: "Too large resource version".into(),
+            field: String::new(),
+        };
+        Self::new(Reason::Timeout, message).with_retry_after(1).with_causes(vec![cause])
+    }
+
+    /// An option of a request (`ListOptions`, `PatchOptions`) makes no sense; `heading` is the class
+    /// of the error: `Forbidden`, `Required value`, `Unsupported value`.
+    pub fn option(options: &str, field: &str, heading: &str, why: &str) -> Self {
+        let message = format!("{options}.meta.k8s.io \"\" is invalid: {field}: {heading}: {why}");
+        let class = match heading {
+            "Forbidden" => "Forbidden",
+            "Required value" => "Required",
+            "Unsupported value" => "NotSupported",
+            _ => "Invalid",
+        };
+        let cause = Cause {
+            reason: format!("FieldValue{class}"),
+            message: format!("{heading}: {why}"),
+            field: field.to_owned(),
+        };
+        Self::new(Reason::Invalid, message).of(options, "meta.k8s.io", "").with_causes(vec![cause])
     }
 
     /// The same, with the object it is about.
@@ -269,6 +300,7 @@ impl Reason {
             Self::NotAcceptable => "NotAcceptable",
             Self::NotFound => "NotFound",
             Self::RequestEntityTooLarge => "RequestEntityTooLarge",
+            Self::RequestHeaderTooLarge => "RequestHeaderFieldsTooLarge",
             Self::ServiceUnavailable => "ServiceUnavailable",
             Self::Timeout => "Timeout",
             Self::TooManyRequests => "TooManyRequests",
@@ -292,6 +324,7 @@ impl Reason {
             Self::UnsupportedMediaType => 415,
             Self::Invalid => 422,
             Self::TooManyRequests => 429,
+            Self::RequestHeaderTooLarge => 431,
             Self::InternalError => 500,
             Self::ServiceUnavailable => 503,
             Self::Timeout => 504,

@@ -12,8 +12,14 @@ pub(crate) const WATCH_TAIL_COMMITS: usize = 8192;
 pub(crate) const WATCH_TAIL_BYTES: usize = 64 << 20;
 /// Size of an object as JSON.
 pub(crate) const OBJECT_BYTES: usize = 1 << 20;
-/// Levels of nesting that a patch may give an object; parsers refuse more than that too.
-pub(crate) const OBJECT_DEPTH: usize = 128;
+/// Levels of nesting of what clients send, and of what a patch may make of an object.
+pub(crate) const OBJECT_DEPTH: usize = 32;
+/// Events of one namespace.
+pub(crate) const EVENTS_OF_NAMESPACE: usize = 4096;
+/// Time that an event is kept since it happened last.
+pub(crate) const EVENT_LIFETIME: Duration = Duration::from_secs(3600);
+/// Time between two looks for events that are too old.
+pub(crate) const EVENT_SWEEP: Duration = Duration::from_secs(30);
 /// Commits a watcher reads at once.
 pub(crate) const WATCH_BATCH_COMMITS: usize = 256;
 /// Revisions the log keeps on disk.
@@ -42,12 +48,20 @@ pub(crate) const WATCH_LASTS: Duration = Duration::from_secs(3600);
 pub(crate) const WATCHES: usize = 16_384;
 /// Requests at a time, watches apart.
 pub(crate) const REQUESTS_IN_FLIGHT: usize = 1024;
+/// Requests of tenants at a time: the rest is the platform's.
+pub(crate) const TENANTS_REQUESTS: usize = 896;
+/// Those of them that ask for all objects of a kind.
+pub(crate) const TENANTS_BULK: usize = 256;
+/// Requests of one tenant at a time.
+pub(crate) const FLOW_REQUESTS: usize = 256;
+/// Those of them that ask for all objects of a kind.
+pub(crate) const FLOW_BULK: usize = 32;
 /// Connections at a time.
 pub(crate) const CONNECTIONS: usize = 16_384;
 /// Size of a request's body.
-pub(crate) const BODY_BYTES: usize = 3 << 20;
+pub(crate) const BODY_BYTES: usize = 1 << 20;
 /// Size of a request's head.
-pub(crate) const HEADER_BYTES: usize = 64 << 10;
+pub(crate) const HEADER_BYTES: usize = 16 << 10;
 /// Time in which a request is answered, watches apart.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time until a connection over HTTP/1.1 has sent the head of its next request.

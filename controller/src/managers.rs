@@ -4,6 +4,7 @@
 //! address is given once and a name taken once without locks. They never wait and never do I/O.
 
 mod drains;
+mod events;
 mod ipam;
 mod key_rotations;
 mod lookup;
@@ -21,6 +22,7 @@ pub use isocast_api::resourcemanager::SYSTEM_NAMESPACE;
 
 pub use self::{
     drains::Drains,
+    events::{EventExpiry, Events},
     ipam::Ipam,
     key_rotations::KeyRotations,
     lookup::organization_of,
@@ -48,5 +50,6 @@ pub fn admissions() -> Vec<Arc<dyn Admission>> {
         Arc::new(KeyRotations),
         Arc::new(Ipam),
         Arc::new(Services),
+        Arc::new(Events::default()),
     ]
 }

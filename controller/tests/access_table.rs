@@ -84,7 +84,7 @@ fn target(kind: &KindDescriptor) -> &'static str {
 fn routes() -> Vec<Route> {
     let mut routes = Vec::new();
     for kind in kinds() {
-        let mut collection = format!("/apis/{}/{}", kind.group, kind.version);
+        let mut collection = kind.path();
         let everywhere = format!("{collection}/{}", kind.plural);
         if kind.scope == Scope::Namespaced {
             collection.push_str("/namespaces/eng");
@@ -92,7 +92,7 @@ fn routes() -> Vec<Route> {
         let collection = format!("{collection}/{}", kind.plural);
         let object = format!("{collection}/{}", target(kind));
         let mut new = json!({
-            "apiVersion": format!("{}/{}", kind.group, kind.version), "kind": kind.kind,
+            "apiVersion": kind.api_version(), "kind": kind.kind,
             "metadata": {"name": "fresh"}, "spec": {},
         });
         if ["Folder", "Project"].contains(&kind.kind) {
@@ -136,9 +136,11 @@ fn routes() -> Vec<Route> {
             "application/json",
             none.clone(),
         );
-        let status = format!("{object}/status");
-        add(label("get status of"), Method::GET, status.clone(), "", none.clone());
-        add(label("patch status of"), Method::PATCH, dry(&status), merge, "{}".to_owned());
+        if !kind.built_in {
+            let status = format!("{object}/status");
+            add(label("get status of"), Method::GET, status.clone(), "", none.clone());
+            add(label("patch status of"), Method::PATCH, dry(&status), merge, "{}".to_owned());
+        }
         for (_, name, posted) in EXTENSIONS.iter().filter(|(plural, ..)| *plural == kind.plural) {
             let method = if *posted { Method::POST } else { Method::GET };
             let verb = label(name.split('/').next().unwrap_or(name));

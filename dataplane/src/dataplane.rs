@@ -307,6 +307,13 @@ impl Dataplane {
         Ok(next)
     }
 
+    /// Follows whether the kernel has let go of what was in force before: until then,
+    /// [`Self::apply`] of new tables would wait. It is also true when the sender is gone.
+    #[must_use]
+    pub fn settled(&self) -> watch::Receiver<bool> {
+        self.grace.is_over()
+    }
+
     /// Counters of everything that is in force.
     ///
     /// # Errors

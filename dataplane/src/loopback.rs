@@ -27,16 +27,23 @@ const OWNER: u8 = 0xca;
 pub(crate) struct Loopback {
     netlink: Netlink,
     interface: u32,
+    /// What was found to carry our mark when it was looked at last.
+    found: Option<BTreeSet<IpAddr>>,
 }
 
 impl Loopback {
     pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self { netlink: Netlink::open()?, interface: interface_index("lo")? })
+        Ok(Self { netlink: Netlink::open()?, interface: interface_index("lo")?, found: None })
     }
 
     /// Adds what is missing. An address that somebody else put there serves as well.
+    ///
+    /// Looks only the first time, for routers wait for it; [`Self::remove_others`] looks after that.
     pub(crate) fn add(&mut self, wanted: &BTreeSet<IpAddr>) -> io::Result<()> {
-        let present = self.owned()?;
+        let present = match self.found.take() {
+            Some(found) => found,
+            None => self.owned()?,
+        };
         for &address in wanted.difference(&present) {
             let message = RouteNetlinkMessage::NewAddress(self.message(address));
             match self.netlink.request(message, NLM_F_CREATE | NLM_F_EXCL, Answer::One) {
@@ -47,9 +54,11 @@ impl Loopback {
         Ok(())
     }
 
-    /// Removes addresses of ours that are not in `wanted`.
+    /// Removes addresses of ours that are not in `wanted`. One that somebody else removed is added again
+    /// with the next tables.
     pub(crate) fn remove_others(&mut self, wanted: &BTreeSet<IpAddr>) -> io::Result<()> {
         let present = self.owned()?;
+        self.found = Some(present.intersection(wanted).copied().collect());
         for &address in present.difference(wanted) {
             let message = RouteNetlinkMessage::DelAddress(self.message(address));
             match self.netlink.request(message, 0, Answer::One) {

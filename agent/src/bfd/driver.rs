@@ -31,10 +31,10 @@ use super::{
     ForwardingPlane,
     clock::Clock,
     config::SessionSpec,
-    priority,
     sockets::{Datagram, Ears},
     status::{Readout, Statuses, Totals},
 };
+use crate::priority;
 
 /// What BFD says of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Driver {
 
     /// Runs until told to end.
     pub(super) fn run(mut self) {
-        let priority = priority::raise();
+        let priority = priority::before_all();
         self.totals.lock().priority = priority;
         tracing::debug!(?priority, "BFD thread runs");
         loop {

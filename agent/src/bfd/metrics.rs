@@ -9,7 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{SessionStatus, State, priority::Priority, status::Readout};
+use super::{SessionStatus, State, status::Readout};
+use crate::priority::Priority;
 
 /// Registers everything there is.
 pub fn register(registry: &mut Registry, readout: Readout) {

@@ -11,7 +11,7 @@ use isocast_bgp::bfd::{Diagnostic, Discards, State};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::priority::Priority;
+use crate::priority::Priority;
 
 /// One session.
 #[derive(Clone, Debug, PartialEq, Eq)]

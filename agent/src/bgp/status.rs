@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use ipnet::IpNet;
 use isocast_bgp::{fsm::State, speaker::Withheld, types::FamilySet};
@@ -38,6 +38,8 @@ pub struct PeerStatus {
     pub flaps: u64,
     /// Our own prefixes that the peer has been told, in order.
     pub announced: Arc<[IpNet]>,
+    /// When its socket took the last of that; nothing: before anything changed.
+    pub announced_at: Option<Instant>,
     /// Our own prefixes that it has not been told, and why.
     pub withheld: BTreeMap<IpNet, Withheld>,
     /// End-of-RIB was sent for every family of the session.
@@ -79,6 +81,7 @@ impl PeerStatus {
             stale: 0,
             flaps: 0,
             announced: Arc::default(),
+            announced_at: None,
             withheld: BTreeMap::new(),
             initial_routes_sent: false,
             faults: 0,

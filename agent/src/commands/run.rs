@@ -13,6 +13,7 @@ use crate::{
     memory_file::MemoryFile,
     model::Limits,
     options::{LogFormat, RunOptions},
+    priority,
     runtime::{Feed, Runtime, Setup},
     sync::{self, StateDir},
     telemetry,
@@ -25,6 +26,8 @@ use crate::{
 pub fn run(options: RunOptions) -> anyhow::Result<()> {
     init_log(options.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The workers, which probe and answer questions, are there by now and stay as they are.
+    tracing::debug!(priority = ?priority::before_others(), "decisions run");
     runtime.block_on(serve(options))
 }
 

@@ -115,6 +115,24 @@ impl Forwarding {
         }
     }
 
+    /// Whether the next tables can be put in force without waiting for the last ones.
+    pub(super) fn is_settled(&self) -> bool {
+        let open = self.shared.open.lock();
+        let Some(open) = open.as_ref() else { return true };
+        let settled = open.dataplane.settled();
+        let is_over = *settled.borrow();
+        is_over || settled.has_changed().is_err()
+    }
+
+    /// Waits until [`Self::is_settled`]. Cancellation-safe.
+    pub(super) async fn settled(&self) {
+        let settled = self.shared.open.lock().as_ref().map(|open| open.dataplane.settled());
+        if let Some(mut settled) = settled {
+            // Nobody who could say so is as good as somebody who does.
+            drop(settled.wait_for(|is_over| *is_over).await);
+        }
+    }
+
     /// Puts `tables` in force, whole or not at all; returns their generation. Blocks for some ten
     /// milliseconds.
     pub(super) fn apply(&self, tables: &Tables) -> Result<u32, ForwardingError> {

@@ -6,8 +6,9 @@ mod told;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::ControlFlow,
     sync::Arc,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use ipnet::IpNet;
@@ -86,13 +87,15 @@ impl Routing {
         }))
     }
 
-    /// Withdraws what is not in `leases` and announces nothing new.
-    pub(super) fn retain(&mut self, leases: &[Lease]) {
-        let Some(running) = &mut self.running else { return };
+    /// Withdraws what is not in `leases` and announces nothing new. Whether anything went.
+    pub(super) fn retain(&mut self, leases: &[Lease]) -> bool {
+        let Some(running) = &mut self.running else { return false };
         let wanted: BTreeSet<IpAddr> = leases.iter().map(|lease| lease.address).collect();
         let mut kept = running.leases.clone();
         kept.retain(|lease| wanted.contains(&lease.address));
+        let goes = kept.len() < running.leases.len();
         running.set(kept);
+        goes
     }
 
     /// Announces exactly `leases`, and lets nothing leave which is not `announceable`.
@@ -103,23 +106,21 @@ impl Routing {
         }
     }
 
-    /// Waits until every established peer was told what is announced now, no less and no more;
-    /// false if there is no peer to tell.
-    pub(super) fn when_told(&self) -> impl Future<Output = bool> + use<> {
+    /// Waits until every established peer was told what is announced now, no less and no more, and
+    /// says when the last one's socket took it; nothing if there is no peer to tell.
+    pub(super) fn when_told(&self) -> impl Future<Output = Option<Instant>> + use<> {
         let running = self.running.as_ref();
         let leases = running.into_iter().flat_map(|running| &running.leases);
         let wanted: BTreeSet<IpNet> = leases.map(|lease| lease.address.into()).collect();
         let status = running.map(|running| running.status.clone());
         async move {
-            let Some(mut status) = status else { return false };
+            let mut status = status?;
             loop {
-                match is_told(&status.borrow_and_update(), &wanted) {
-                    Some(false) => {}
-                    outcome => return outcome.is_some(),
+                match told_at(&status.borrow_and_update(), &wanted) {
+                    ControlFlow::Break(at) => return at,
+                    ControlFlow::Continue(()) => {}
                 }
-                if status.changed().await.is_err() {
-                    return false;
-                }
+                status.changed().await.ok()?;
             }
         }
     }
@@ -238,15 +239,19 @@ fn listen(model: &NodeModel) -> Vec<SocketAddr> {
     everywhere.map(|address| SocketAddr::new(address, BGP_PORT)).to_vec()
 }
 
-/// Whether every established peer was told what is wanted; none if there is none.
-fn is_told(peers: &PeerStatuses, wanted: &BTreeSet<IpNet>) -> Option<bool> {
-    let told = |peer: &PeerStatus| {
+/// When every established peer had been told what is wanted; nothing if there is none. Goes on while
+/// one has not.
+fn told_at(peers: &PeerStatuses, wanted: &BTreeSet<IpNet>) -> ControlFlow<Option<Instant>> {
+    let is_told = |peer: &PeerStatus| {
         let announced: BTreeSet<IpNet> = peer.announced.iter().copied().collect();
         let is_told = |it: &IpNet| announced.contains(it) || peer.withheld.contains_key(it);
         announced.is_subset(wanted) && wanted.iter().all(is_told)
     };
     let up = peers.values().filter(|peer| peer.state == State::Established);
-    up.map(told).reduce(|all, one| all && one)
+    if up.clone().all(is_told) {
+        return ControlFlow::Break(up.filter_map(|peer| peer.announced_at).max());
+    }
+    ControlFlow::Continue(())
 }
 
 fn begin(model: &NodeModel, start: Start) -> Option<Running> {

@@ -11,20 +11,22 @@ use isocast_bgp::origination::Hold;
 
 use super::{InForce, Runtime, error_chain, forwarding, forwarding::Start, is_announced};
 use crate::{
-    health::{TargetId, targets},
+    health::{Target, TargetId, targets},
     model::{Admission, NodeModel, Precedent, Refusals},
     safety::{Shielded, lost_exports, shield},
     steer::{Memory, Plan, Rings},
     sync::Received,
 };
 
-/// A configuration on trial.
-#[derive(Debug)]
+/// A configuration on trial, or in force: cheap to hand on to the next decision.
+#[derive(Clone, Debug)]
 pub(super) struct Trial {
     pub(super) received: Arc<Received>,
-    pub(super) refusals: Refusals,
-    pub(super) shielded: Shielded,
-    pub(super) model: NodeModel,
+    pub(super) refusals: Arc<Refusals>,
+    pub(super) shielded: Arc<Shielded>,
+    pub(super) model: Arc<NodeModel>,
+    /// What is probed by the model.
+    pub(super) targets: Arc<BTreeMap<TargetId, Target>>,
 }
 
 impl Runtime {
@@ -32,7 +34,7 @@ impl Runtime {
     pub(super) async fn take(&mut self, received: Arc<Received>) {
         let revision = received.revision;
         let before = match &self.in_force {
-            Some(force) => force.shielded.configuration.clone(),
+            Some(force) => force.trial.shielded.configuration.clone(),
             None => in_force_before(&received),
         };
         let shielded = shield(&received.configuration, &before);
@@ -43,12 +45,9 @@ impl Runtime {
         };
         match self.try_out(&mut trial).await {
             Ok((plan, generation)) => {
-                let Trial { received, refusals, shielded, model } = trial;
-                let refusals = Arc::new(refusals);
-                self.count_missing(&shielded);
-                self.feed.ack(revision, Arc::clone(&refusals));
-                self.in_force =
-                    Some(InForce { received, refusals, shielded, model, plan, generation });
+                self.count_missing(&trial.shielded);
+                self.feed.ack(revision, Arc::clone(&trial.refusals));
+                self.in_force = Some(InForce { trial, plan, generation });
                 tracing::info!(revision, generation, "configuration in force");
             }
             Err(error) => {
@@ -64,7 +63,9 @@ impl Runtime {
     /// What of a configuration can come into force, together with what must not be lost by it.
     fn admit(&self, received: Arc<Received>, shielded: Shielded) -> Result<Trial, Vec<EntryError>> {
         let before = match &self.in_force {
-            Some(force) => Some(Precedent::new(&force.received.configuration, &force.refusals)),
+            Some(InForce { trial, .. }) => {
+                Some(Precedent::new(&trial.received.configuration, &trial.refusals))
+            }
             None => received.precedent(),
         };
         let Admission { mut model, mut refusals } =
@@ -72,7 +73,14 @@ impl Runtime {
         model.departures.missing = shielded.departures.missing.clone();
         model.departures.addresses = shielded.departures.addresses.clone();
         shielded.join(&mut refusals);
-        Ok(Trial { received, refusals, shielded, model })
+        let targets = Arc::new(targets(&model));
+        Ok(Trial {
+            received,
+            refusals: Arc::new(refusals),
+            shielded: Arc::new(shielded),
+            model: Arc::new(model),
+            targets,
+        })
     }
 
     /// A trial that leaves routers their export policies, if the new ones would withdraw too much.
@@ -82,8 +90,8 @@ impl Runtime {
         before: &Configuration,
     ) -> Result<Trial, Vec<EntryError>> {
         let was = match &self.in_force {
-            Some(force) => Some(force.model.clone()),
-            None => NodeModel::parse(before, self.limits, None).ok().map(|it| it.model),
+            Some(force) => Some(Arc::clone(&force.trial.model)),
+            None => NodeModel::parse(before, self.limits, None).ok().map(|it| it.model.into()),
         };
         let lost = was.map(|was| lost_exports(&was, &trial.model)).unwrap_or_default();
         if lost.is_empty() {
@@ -91,7 +99,8 @@ impl Runtime {
         }
         tracing::warn!(routes = lost.len(), "export policies refused: they would withdraw them");
         lost.iter().for_each(|_| self.metrics.held(Hold::WithdrawalBudget));
-        let Trial { received, mut shielded, .. } = trial;
+        let Trial { received, shielded, .. } = trial;
+        let mut shielded = Arc::unwrap_or_clone(shielded);
         shielded.keep_policies(before, lost.len());
         self.admit(received, shielded)
     }
@@ -116,8 +125,7 @@ impl Runtime {
                 (Memory { services, elsewhere, ..Memory::default() }, Rings::default())
             }
         };
-        let targets = targets(&trial.model);
-        self.marks.assign(&targets);
+        self.marks.assign(&trial.targets);
         let plan = self.settle(trial, &memory, &rings);
         let generation = self.flip(&plan)?;
         // F promises preserved forwarding (RFC 4724 §3); never on somebody else's word.
@@ -126,36 +134,34 @@ impl Runtime {
         self.routing.ensure(&trial.model, &plan.announceable, start).await;
         self.liveness.set_listener(self.routing.bfd_listener());
         self.carry_out(&plan);
-        self.probe(&trial.model);
+        self.probe(&trial.targets);
         Ok((plan, generation))
     }
 
     /// Plans a trial, and lets go of what was removed as soon as its routes may be withdrawn.
     pub(super) fn settle(&self, trial: &mut Trial, memory: &Memory, rings: &Rings) -> Plan {
-        let plan = self.plan(&trial.model, memory, rings);
-        if !trial.shielded.release(|address| is_announced(&plan, address)) {
-            return plan;
-        }
-        let Ok(released) = self.admit(Arc::clone(&trial.received), trial.shielded.clone()) else {
+        let plan = self.plan(trial, memory, rings);
+        let released = trial.shielded.released(|address| is_announced(&plan, address));
+        let Some(released) = released else { return plan };
+        let Ok(released) = self.admit(Arc::clone(&trial.received), released) else {
             return plan;
         };
         *trial = released;
         let newly_held = plan.newly_held;
-        let plan = self.plan(&trial.model, &plan.memory, &plan.rings);
+        let plan = self.plan(trial, &plan.memory, &plan.rings);
         Plan { newly_held: newly_held.into_iter().chain(plan.newly_held.clone()).collect(), ..plan }
     }
 
-    /// Probes what the model says; the data plane knows the marks.
-    pub(super) fn probe(&mut self, model: &NodeModel) {
-        let targets = targets(model);
-        self.health.retain(&targets);
-        self.prober.set_targets(&targets, &self.marks);
-        self.unjudged = targets.into_keys().collect();
+    /// Probes the targets; the data plane knows their marks.
+    pub(super) fn probe(&mut self, targets: &BTreeMap<TargetId, Target>) {
+        self.health.retain(targets);
+        self.prober.set_targets(targets, &self.marks);
+        self.unjudged = targets.keys().cloned().collect();
     }
 
     /// Counts services that have just gone missing.
     fn count_missing(&self, shielded: &Shielded) {
-        let known = self.in_force.as_ref().map(|force| &force.shielded.departures.missing);
+        let known = self.in_force.as_ref().map(|force| &force.trial.shielded.departures.missing);
         let missing = shielded.departures.missing.iter();
         for service in missing.filter(|uid| known.is_none_or(|known| !known.contains(*uid))) {
             tracing::warn!(%service, "missing from the configuration; it stays in force");

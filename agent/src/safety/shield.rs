@@ -243,38 +243,38 @@ impl Shielded {
         }
     }
 
-    /// Lets go of what was removed and is announced no longer. Whether there was any.
-    pub fn release(&mut self, is_announced: impl Fn(&IpAddr) -> bool) -> bool {
+    /// Without what was removed and is announced no longer; none if there is nothing of the kind.
+    #[must_use]
+    pub fn released(&self, is_announced: impl Fn(&IpAddr) -> bool) -> Option<Self> {
         let addresses: BTreeSet<IpAddr> =
             self.departures.addresses.iter().filter(|it| !is_announced(it)).copied().collect();
-        let is_gone = |entry: &Entry| {
+        let is_gone = |entry: &&Entry| {
             matches!(&entry.value, Some(Value::Service(service))
                 if self.configuration.get(&tombstone(&service.uid)).is_some()
                     && !service.addresses.iter().filter_map(|it| it.parse().ok()).any(|it| is_announced(&it)))
         };
-        let gone: BTreeSet<String> = self
-            .kept
-            .iter()
-            .filter(|entry| is_gone(entry))
-            .map(|entry| entry.key.clone())
-            .collect();
+        let gone: BTreeSet<&str> =
+            self.kept.iter().filter(is_gone).map(|entry| entry.key.as_str()).collect();
         if gone.is_empty() && addresses.is_empty() {
-            return false;
+            return None;
         }
-        let entries = self.configuration.entries().filter(|entry| !gone.contains(&entry.key));
-        let entries = entries.cloned().map(|mut entry| {
+        let stays = |entry: &&Entry| !gone.contains(entry.key.as_str());
+        let entries = self.configuration.entries().filter(stays).cloned().map(|mut entry| {
             if let Some(Value::Service(service)) = &mut entry.value {
                 let stays = |it: &String| !it.parse().is_ok_and(|it| addresses.contains(&it));
                 service.addresses.retain(stays);
             }
             entry
         });
-        if let Ok(configuration) = Configuration::from_entries(entries) {
-            self.configuration = configuration;
-        }
-        self.kept.retain(|entry| !gone.contains(&entry.key));
-        self.departures.addresses.retain(|it| !addresses.contains(it));
-        true
+        let configuration = Configuration::from_entries(entries);
+        let mut departures = self.departures.clone();
+        departures.addresses.retain(|it| !addresses.contains(it));
+        Some(Self {
+            configuration: configuration.unwrap_or_else(|_| self.configuration.clone()),
+            kept: self.kept.iter().filter(stays).cloned().collect(),
+            errors: self.errors.clone(),
+            departures,
+        })
     }
 }
 
@@ -413,16 +413,16 @@ mod tests {
     #[test]
     fn a_tombstone_lets_a_service_go_once_its_routes_are_gone() {
         let received = configuration([node(Role::Edge), peer("r"), tombstone_of("a")]);
-        let mut shielded = shield(&received, &full());
+        let shielded = shield(&received, &full());
         assert!(shielded.configuration.get("service/a").is_some(), "served until withdrawn");
         assert!(!shielded.departures.missing.contains("a"));
 
-        assert!(!shielded.release(|_| true));
-        assert!(shielded.release(|_| false));
+        assert_eq!(shielded.released(|_| true), None);
+        let shielded = shielded.released(|_| false).expect("a goes");
 
         assert!(shielded.configuration.get("service/a").is_none());
         assert!(shielded.configuration.get("service/b").is_some(), "nobody removed this one");
-        assert!(!shielded.release(|_| false), "once");
+        assert_eq!(shielded.released(|_| false), None, "once");
     }
 
     #[test]
@@ -432,11 +432,11 @@ mod tests {
             "service/b" => service("b", &["192.0.2.3"]),
             _ => it,
         }));
-        let mut shielded = shield(&received, &full());
+        let shielded = shield(&received, &full());
         let address: IpAddr = "192.0.2.2".parse().unwrap();
         assert_eq!(shielded.departures.addresses, BTreeSet::from([address]));
 
-        assert!(shielded.release(|it| *it != address));
+        let shielded = shielded.released(|it| *it != address).expect("the address goes");
 
         assert_eq!(shielded.configuration, received);
     }
@@ -521,7 +521,7 @@ mod tests {
             let received = configuration(of(&after).into_iter().chain(graves));
             let before_it = configuration(of(&before));
 
-            let mut shielded = shield(&received, &before_it);
+            let shielded = shield(&received, &before_it);
             for entry in received.entries() {
                 prop_assert_eq!(shielded.configuration.get(&entry.key), Some(entry));
             }
@@ -532,7 +532,7 @@ mod tests {
             let again = shield(&received, &shielded.configuration);
             prop_assert_eq!(&again.configuration, &shielded.configuration, "a second look keeps the same");
 
-            shielded.release(|_| false);
+            let shielded = shielded.released(|_| false).unwrap_or(shielded);
             for id in before.difference(&after) {
                 let key = format!("service/{id}");
                 prop_assert_eq!(shielded.configuration.get(&key).is_none(), removed.contains(id));

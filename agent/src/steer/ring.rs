@@ -201,19 +201,26 @@ fn fill(key: &[u64; 2], lineage: &Lineage) -> Filled {
             .collect();
         let mut ring = vec![NO_BACKEND; size.slots()];
         maglev::fill(key, &candidates, &mut ring);
+        // Found once a member, not once a slot.
+        let of_member = |member: &Member| {
+            let position = positions.get(&member.uid).copied()?;
+            let healthy = lineage.healthy.as_ref();
+            let may_have_datagrams = healthy.is_some_and(|them| them.contains(&member.uid));
+            Some(((member.tunnel_address, position), may_have_datagrams))
+        };
+        let found: Vec<Option<(Claim, bool)>> = members.iter().map(of_member).collect();
         for ((slot, claims), taken) in slots.iter_mut().zip(&mut claims).zip(ring.iter().cycle()) {
-            let Some(member) = members.get(usize::from(*taken)) else { continue };
-            let Some(position) = positions.get(&member.uid) else { continue };
-            let host = member.tunnel_address;
+            let found = found.get(usize::from(*taken)).copied().flatten();
+            let Some((claim, may_have_datagrams)) = found else { continue };
             if age == 0 {
-                (slot.current, claims.own) = (*position, Some(host));
+                (claims.own, slot.current) = (Some(claim.0), claim.1);
             } else if age < lineage.own.len() {
-                claims.former.push((host, *position));
-                if lineage.healthy.as_ref().is_some_and(|healthy| healthy.contains(&member.uid)) {
-                    claims.healthy.push((host, *position));
+                claims.former.push(claim);
+                if may_have_datagrams {
+                    claims.healthy.push(claim);
                 }
             } else {
-                claims.others.push((host, *position));
+                claims.others.push(claim);
             }
         }
     }

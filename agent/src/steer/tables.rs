@@ -144,11 +144,11 @@ impl Numbers {
 }
 
 fn probes(inputs: &Inputs<'_>) -> Vec<Probe> {
-    let marked = |(id, target): (TargetId, health::Target)| {
-        let (mark, (tunnel_address, encap)) = (inputs.marks.mark(&id)?, target.tunnel?);
+    let marked = |(id, target): (&TargetId, &health::Target)| {
+        let (mark, (tunnel_address, encap)) = (inputs.marks.mark(id)?, target.tunnel?);
         Some(Probe { mark, tenant: target.tenant, tunnel_address, encap })
     };
-    health::targets(inputs.model).into_iter().filter_map(marked).collect()
+    inputs.targets.iter().filter_map(marked).collect()
 }
 
 /// What this node serves: the services whose pools name it. The check's port is let in too, for

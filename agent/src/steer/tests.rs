@@ -24,6 +24,7 @@ mod weights;
 /// A world that is steered again and again, with memory handed on.
 struct World {
     model: NodeModel,
+    targets: BTreeMap<TargetId, Target>,
     health: HealthView,
     marks: Marks,
     memory: Memory,
@@ -36,11 +37,12 @@ struct World {
 impl World {
     fn new() -> Self {
         let model = testing::two_datacenters();
+        let targets = targets(&model);
         let mut marks = Marks::default();
-        marks.assign(&targets(&model));
+        marks.assign(&targets);
         let now = UnixMs(1_000_000);
         let (health, memory, rings, faults, traffic) = <_>::default();
-        Self { model, health, marks, memory, rings, faults, traffic, now }
+        Self { model, targets, health, marks, memory, rings, faults, traffic, now }
     }
 
     fn with_health(healthy: &[&str]) -> Self {
@@ -70,6 +72,7 @@ impl World {
     fn steer(&mut self) -> Plan {
         let plan = steer(&Inputs {
             model: &self.model,
+            targets: &self.targets,
             health: &self.health,
             marks: &self.marks,
             memory: &self.memory,
@@ -569,6 +572,7 @@ proptest! {
             world.pass(Duration::from_millis(millis));
             let again = steer(&Inputs {
                 model: &world.model,
+                targets: &world.targets,
                 health: &world.health,
                 marks: &world.marks,
                 memory: &world.memory,

@@ -103,6 +103,10 @@ pub(crate) fn tombstone(number: u8) -> Entry {
 }
 
 pub(crate) fn full() -> Vec<Entry> {
-    let services = (0..SERVICES).map(service);
+    full_of(SERVICES)
+}
+
+pub(crate) fn full_of(services: u8) -> Vec<Entry> {
+    let services = (0..services).map(service);
     services.chain([node(), router(None), pool()]).collect()
 }

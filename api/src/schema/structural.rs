@@ -3,36 +3,73 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::{meta::ObjectMeta, object::Spec};
+use crate::{core::BuiltIn, meta::ObjectMeta, object::Spec};
 
 /// The schema of a whole object of kind `S`.
 pub(crate) fn object_schema<S: Spec>() -> Value {
     let kind = S::KIND;
+    let mut generator = generator();
+    let (spec, status) = (part::<S>(&mut generator), part::<S::Status>(&mut generator));
+    let mut schema =
+        envelope(&mut generator, kind.description, kind.group, kind.version, kind.kind);
+    if let Some(Value::Array(required)) = schema.get_mut("required") {
+        required.push(json!("spec"));
+    }
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.insert("spec".to_owned(), spec);
+        properties.insert("status".to_owned(), without_defaults(status));
+    }
+    structuralize(&mut schema);
+    schema
+}
+
+/// The schema of a whole object of a built-in kind, whose fields lie beside `metadata`.
+pub(crate) fn built_in_schema<B: BuiltIn>() -> Value {
+    let words = B::WORDS;
+    let mut generator = generator();
+    let mut body = without_defaults(part::<B>(&mut generator));
+    let mut schema = envelope(&mut generator, words.description, words.group, "v1", words.kind);
+    if let (Some(Value::Object(properties)), Some(Value::Object(fields))) =
+        (schema.get_mut("properties"), body.get_mut("properties"))
+    {
+        properties.extend(std::mem::take(fields));
+    }
+    structuralize(&mut schema);
+    schema
+}
+
+fn generator() -> SchemaGenerator {
     let settings = SchemaSettings::openapi3().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
         settings.transforms.clear();
     });
-    let mut generator = settings.into_generator();
-    let mut schema = json!({
+    settings.into_generator()
+}
+
+/// What the schema of every object has.
+fn envelope(
+    generator: &mut SchemaGenerator,
+    description: &str,
+    group: &str,
+    version: &str,
+    kind: &str,
+) -> Value {
+    json!({
         "type": "object",
-        "description": kind.description,
-        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "description": description,
+        "required": ["apiVersion", "kind", "metadata"],
         "properties": {
             "apiVersion": {
                 "type": "string",
                 "description": "Group and version of this representation of the object.",
             },
             "kind": {"type": "string", "description": "What the object is, in CamelCase."},
-            "metadata": without_defaults(part::<ObjectMeta>(&mut generator)),
-            "spec": part::<S>(&mut generator),
-            "status": without_defaults(part::<S::Status>(&mut generator)),
+            "metadata": without_defaults(part::<ObjectMeta>(generator)),
         },
         "x-kubernetes-group-version-kind":
-            [{"group": kind.group, "version": kind.version, "kind": kind.kind}],
-    });
-    structuralize(&mut schema);
-    schema
+            [{"group": group, "version": version, "kind": kind}],
+    })
 }
 
 fn part<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {

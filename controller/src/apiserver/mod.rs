@@ -6,8 +6,10 @@
 
 mod authenticate;
 mod discovery;
+mod flows;
 mod metrics;
 mod openapi;
+mod protobuf;
 mod relay;
 mod request;
 mod resources;
@@ -40,7 +42,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::metrics::Metrics;
-use self::{openapi::OpenApi, service::Service};
+use self::{discovery::Discovery, flows::Flows, openapi::OpenApi, service::Service};
 use crate::{
     authz::Identity,
     error::ApiError,
@@ -136,6 +138,8 @@ impl ApiServer {
         let tls = Arc::new(tls(pki, credential).map_err(ServerError::Tls)?);
         let service = Arc::new(Service {
             openapi: OpenApi::new(&registry),
+            flows: Flows::default(),
+            discovery: Discovery::new(&registry, &extensions, &relayed),
             registry,
             extensions,
             relayed,
@@ -227,7 +231,9 @@ async fn serve(tls: TlsAcceptor, service: Arc<Service>, stream: TcpStream) -> Re
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(HEADER_LIST_BYTES)
+        .max_header_list_size(u32::try_from(limits::HEADER_BYTES).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(STREAMS_RESET)
+        .max_local_error_reset_streams(Some(STREAMS_RESET))
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(limits::HTTP2_PING);
     let connection = builder.serve_connection(TokioIo::new(stream), answer);
@@ -261,6 +267,8 @@ fn tls(pki: &Pki, credential: &Credential) -> Result<ServerConfig, BoxError> {
 
 /// After a failure to accept.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
-const HEADER_LIST_BYTES: u32 = 64 << 10;
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 250;
+/// Streams that a client may give up before they were looked at; one that goes on so is disconnected
+/// (CVE-2023-44487).
+const STREAMS_RESET: usize = 64;

@@ -29,11 +29,11 @@ impl OpenApi {
     pub(super) fn new(registry: &Registry) -> Self {
         let mut groups: BTreeMap<String, Vec<&Kind>> = BTreeMap::new();
         for kind in registry.kinds() {
-            groups.entry(format!("apis/{}", kind.api_version())).or_default().push(kind);
+            let path = kind.descriptor().path().trim_start_matches('/').to_owned();
+            groups.entry(path).or_default().push(kind);
         }
-        let mut documents: BTreeMap<String, Document> =
+        let documents: BTreeMap<String, Document> =
             groups.into_iter().map(|(path, kinds)| (path, document(&group(&kinds)))).collect();
-        documents.insert("api/v1".into(), document(&core()));
         let paths: Map<String, Value> = documents
             .iter()
             .map(|(path, document)| {
@@ -68,10 +68,13 @@ fn group(kinds: &[&Kind]) -> Value {
             group: declared.group,
             version: declared.version,
             kind: declared.kind,
-            prefix: format!("/apis/{}", kind.api_version()),
+            prefix: declared.path(),
             plural: declared.plural,
             namespaced: declared.scope == Scope::Namespaced,
         };
+        if declared.group.is_empty() {
+            add_namespaces(&mut paths, &mut schemas);
+        }
         let mut schema = (declared.schema)().clone();
         if let Some(fields) = schema.as_object_mut() {
             fields.insert("description".into(), json!(declared.description));
@@ -79,38 +82,41 @@ fn group(kinds: &[&Kind]) -> Value {
         }
         schemas.insert(names.schema(), schema);
         schemas.insert(format!("{}List", names.schema()), names.list_schema());
-        let access = if declared.reported { Access::Read } else { Access::Write };
+        let access = match (declared.reported, declared.built_in) {
+            (true, _) => Access::Read,
+            (false, true) => Access::Whole,
+            (false, false) => Access::Write,
+        };
         names.add_paths(&mut paths, access);
     }
     whole(paths, schemas)
 }
 
-fn core() -> Value {
-    let mut paths = Map::new();
-    let mut schemas = common_schemas();
-    for (kind, plural, namespaced, description) in [
-        ("Namespace", "namespaces", false, "The namespace of an organization, folder or project."),
-        ("Event", "events", true, "Something that happened to an object."),
-    ] {
-        let names =
-            Names { group: "", version: "v1", kind, prefix: "/api/v1".into(), plural, namespaced };
-        let schema = json!({
-            "type": "object",
-            "description": description,
-            "properties": {
-                "apiVersion": {"type": "string"},
-                "kind": {"type": "string"},
-                "metadata": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-                "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-                "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-            },
-            "x-kubernetes-group-version-kind": [names.gvk()],
-        });
-        schemas.insert(names.schema(), schema);
-        schemas.insert(format!("{}List", names.schema()), names.list_schema());
-        names.add_paths(&mut paths, Access::Read);
-    }
-    whole(paths, schemas)
+/// Namespaces, which are no declared kind.
+fn add_namespaces(paths: &mut Map<String, Value>, schemas: &mut Map<String, Value>) {
+    let names = Names {
+        group: "",
+        version: "v1",
+        kind: "Namespace",
+        prefix: "/api/v1".into(),
+        plural: "namespaces",
+        namespaced: false,
+    };
+    let schema = json!({
+        "type": "object",
+        "description": "The namespace of an organization, folder or project.",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        },
+        "x-kubernetes-group-version-kind": [names.gvk()],
+    });
+    schemas.insert(names.schema(), schema);
+    schemas.insert(format!("{}List", names.schema()), names.list_schema());
+    names.add_paths(paths, Access::Read);
 }
 
 fn whole(paths: Map<String, Value>, schemas: Map<String, Value>) -> Value {
@@ -126,6 +132,8 @@ fn whole(paths: Map<String, Value>, schemas: Map<String, Value>) -> Value {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
     Read,
+    /// As a whole: it has no status.
+    Whole,
     Write,
 }
 
@@ -185,7 +193,7 @@ impl Names {
         many.insert("get".into(), self.operation("list"));
         let mut one = Map::new();
         one.insert("get".into(), self.operation("get"));
-        if access == Access::Write {
+        if access != Access::Read {
             many.insert("post".into(), self.operation("post"));
             many.insert("delete".into(), self.operation("deletecollection"));
             one.insert("put".into(), self.operation("put"));

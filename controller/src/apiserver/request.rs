@@ -24,8 +24,6 @@ pub(super) enum Route {
     CoreVersions,
     /// `/api/v1`
     CoreResources,
-    /// `/api/v1/events`, also in a namespace
-    Events { name: Option<String> },
     /// `/apis`
     Groups,
     /// `/apis/{group}`
@@ -58,7 +56,8 @@ pub(super) struct Prefix {
     pub(super) name: String,
 }
 
-/// `/apis/{group}/{version}[/namespaces/{namespace}]/{plural}[/{name}[/{subresource}[/{rest}]]]`
+/// `/apis/{group}/{version}[/namespaces/{namespace}]/{plural}[/{name}[/{subresource}[/{rest}]]]`, or
+/// `/api/v1` and so on for the core group, whose name is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ObjectPath {
     pub(super) group: String,
@@ -113,12 +112,10 @@ impl Route {
             ["api", "v1"] => Self::CoreResources,
             ["api", "v1", "namespaces"] => Self::Namespaces { name: None },
             ["api", "v1", "namespaces", name] => Self::Namespaces { name: Some(owned(name)) },
-            ["api", "v1", "events"] | ["api", "v1", "namespaces", _, "events"] => {
-                Self::Events { name: None }
+            ["api", "v1", "namespaces", namespace, plural, rest @ ..] => {
+                Self::objects(["", "v1", plural], Some(namespace), rest)?
             }
-            ["api", "v1", "namespaces", _, "events", name] => {
-                Self::Events { name: Some(owned(name)) }
-            }
+            ["api", "v1", plural, rest @ ..] => Self::objects(["", "v1", plural], None, rest)?,
             ["apis"] => Self::Groups,
             ["apis", group] => Self::Group { group: owned(group) },
             ["apis", group, version] => {
@@ -179,9 +176,64 @@ impl<'a> Query<'a> {
         self.flag("allowWatchBookmarks")
     }
 
+    /// Whether a watch begins with what exists, if the client says so.
+    fn sends_initial_events(&self) -> Option<bool> {
+        Some(self.text("sendInitialEvents")).filter(|text| !text.is_empty()).map(is_true)
+    }
+
     /// Whether the end of what exists is marked.
     pub(super) fn marks_initial_events(&self) -> bool {
-        self.flag("sendInitialEvents")
+        self.sends_initial_events() == Some(true) && self.bookmarks()
+    }
+
+    /// Refuses what makes no sense together, in Kubernetes' words.
+    fn check_list(&self) -> Result<(), ApiError> {
+        let revision = self.text("resourceVersion");
+        let version_match = self.text("resourceVersionMatch");
+        let continued = !self.text("continue").is_empty();
+        let forbidden =
+            |field: &str, why: &str| Err(ApiError::option("ListOptions", field, "Forbidden", why));
+        if !["", "Exact", "NotOlderThan"].contains(&version_match) {
+            let why =
+                format!("{version_match:?}: supported values: \"Exact\", \"NotOlderThan\", \"\"");
+            let field = "resourceVersionMatch";
+            return Err(ApiError::option("ListOptions", field, "Unsupported value", &why));
+        }
+        let is_matched = !version_match.is_empty();
+        if is_matched && continued {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            return forbidden("resourceVersionMatch", why);
+        }
+        match (self.is_watch(), self.sends_initial_events()) {
+            (true, Some(_)) if version_match != "NotOlderThan" => {
+                let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+                return forbidden("resourceVersionMatch", why);
+            }
+            (true, Some(_)) => return Ok(()),
+            (true, None) if is_matched => {
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents \
+                           is provided";
+                return forbidden("resourceVersionMatch", why);
+            }
+            (false, Some(_)) => {
+                let why = "sendInitialEvents is forbidden for list";
+                return forbidden("sendInitialEvents", why);
+            }
+            _ => {}
+        }
+        if is_matched && revision.is_empty() {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            return forbidden("resourceVersionMatch", why);
+        }
+        if version_match == "Exact" && revision == "0" {
+            let why = "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"";
+            return forbidden("resourceVersionMatch", why);
+        }
+        if continued && !["", "0"].contains(&revision) {
+            let message = "specifying resource version is not allowed when using continue";
+            return Err(ApiError::bad_request(message));
+        }
+        Ok(())
     }
 
     /// How long a watch lasts at most.
@@ -190,29 +242,27 @@ impl<'a> Query<'a> {
     }
 
     pub(super) fn list_options(&self) -> Result<ListOptions, ApiError> {
+        self.check_list()?;
         let limit = self.number("limit")?;
         Ok(ListOptions {
             limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             token: Some(self.text("continue")).filter(|text| !text.is_empty()).map(str::to_owned),
             revision: self.revision()?,
             version_match: match self.text("resourceVersionMatch") {
-                "" | "NotOlderThan" => VersionMatch::NotOlderThan,
                 "Exact" => VersionMatch::Exact,
-                other => return Err(malformed("resourceVersionMatch", other)),
+                _ => VersionMatch::NotOlderThan,
             },
         })
     }
 
     pub(super) fn watch_options(&self) -> Result<WatchOptions, ApiError> {
-        if self.marks_initial_events() && self.text("resourceVersionMatch") != "NotOlderThan" {
-            let message = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-            return Err(ApiError::new(Reason::Invalid, message));
-        }
-        let start = match self.revision()? {
-            Some(revision) if revision != Revision(0) && !self.marks_initial_events() => {
-                WatchStart::After(revision)
-            }
-            _ => WatchStart::Existing,
+        self.check_list()?;
+        let known = self.revision()?.filter(|revision| *revision != Revision(0));
+        let start = match (self.sends_initial_events(), known) {
+            (Some(true), known) => WatchStart::Existing(known.unwrap_or_default()),
+            (Some(false), None) => WatchStart::Now,
+            (None, None) => WatchStart::Existing(Revision(0)),
+            (_, Some(revision)) => WatchStart::After(revision),
         };
         Ok(WatchOptions { start })
     }
@@ -285,7 +335,8 @@ impl<'a> Query<'a> {
         }
     }
 
-    fn revision(&self) -> Result<Option<Revision>, ApiError> {
+    /// The revision that a read must not be older than.
+    pub(super) fn revision(&self) -> Result<Option<Revision>, ApiError> {
         Ok(self.number("resourceVersion")?.map(Revision))
     }
 
@@ -296,8 +347,8 @@ impl<'a> Query<'a> {
         }
     }
 
-    fn flag(&self, name: &str) -> bool {
-        matches!(self.text(name), "true" | "1")
+    pub(super) fn flag(&self, name: &str) -> bool {
+        is_true(self.text(name))
     }
 }
 
@@ -306,6 +357,10 @@ impl<'a> Query<'a> {
 pub(super) fn default_watch_timeout(now: Timestamp) -> Duration {
     let spread = u64::from(now.subsec_nanosecond().unsigned_abs()) % 1800;
     Duration::from_secs(1800 + spread)
+}
+
+fn is_true(text: &str) -> bool {
+    matches!(text, "true" | "1")
 }
 
 fn malformed(name: &str, value: &str) -> ApiError {
@@ -369,7 +424,7 @@ mod tests {
 
     #[test]
     fn malformed_parameters_are_bad_requests() {
-        for query in ["limit=x", "resourceVersion=-1", "resourceVersionMatch=Newest"] {
+        for query in ["limit=x", "resourceVersion=-1", "continue=x&resourceVersion=5"] {
             let refusal = Query::parse(query).list_options().map_err(|error| error.code()).err();
             assert_eq!(refusal, Some(400), "{query}");
         }
@@ -377,6 +432,46 @@ mod tests {
             let refusal =
                 Query::parse(query).write_options("x").map_err(|error| error.code()).err();
             assert_eq!(refusal, Some(400), "{query}");
+        }
+    }
+
+    #[test]
+    fn lists_and_watches_refuse_what_makes_no_sense_together() {
+        for query in [
+            "resourceVersionMatch=Newest&resourceVersion=1",
+            "resourceVersionMatch=Exact",
+            "resourceVersionMatch=Exact&resourceVersion=0",
+            "resourceVersionMatch=NotOlderThan&continue=x",
+            "sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+            "watch=1&sendInitialEvents=true",
+            "watch=1&sendInitialEvents=false&resourceVersionMatch=Exact",
+            "watch=1&resourceVersionMatch=NotOlderThan&resourceVersion=1",
+        ] {
+            let query = Query::parse(query);
+            let refusal = match query.is_watch() {
+                true => query.watch_options().map(drop),
+                false => query.list_options().map(drop),
+            };
+            assert_eq!(refusal.map_err(|error| error.code()), Err(422), "{query:?}");
+        }
+    }
+
+    #[test]
+    fn a_watch_begins_where_it_is_told_to() {
+        use WatchStart::{After, Existing, Now};
+        let of = "resourceVersionMatch=NotOlderThan&sendInitialEvents";
+        for (query, start) in [
+            (String::new(), Existing(Revision(0))),
+            ("resourceVersion=0".to_owned(), Existing(Revision(0))),
+            ("resourceVersion=7".to_owned(), After(Revision(7))),
+            (format!("{of}=true"), Existing(Revision(0))),
+            (format!("{of}=true&resourceVersion=0"), Existing(Revision(0))),
+            (format!("{of}=true&resourceVersion=7"), Existing(Revision(7))),
+            (format!("{of}=false"), Now),
+            (format!("{of}=false&resourceVersion=7"), After(Revision(7))),
+        ] {
+            let options = Query::parse(&format!("watch=1&{query}")).watch_options();
+            assert_eq!(options.map(|options| options.start), Ok(start), "{query}");
         }
     }
 

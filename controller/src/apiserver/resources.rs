@@ -1,6 +1,6 @@
 //! Objects over HTTP: which verb a request is, and what it is answered.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Response, StatusCode, header};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Extension, Metrics, Relayed,
     discovery::is_in_views,
+    protobuf::{self, PROTOBUF},
     request::{Form, ObjectPath, Prefix, Query, default_watch_timeout},
     respond::{self, Body},
     view::{Collection, render_list, render_one},
@@ -23,8 +24,8 @@ use crate::{
     limits,
     managers::{Claims, foresee},
     registry::{
-        DeleteOptions, Kind, Listing, Patch, Registry, Selector, Subresource, Watched,
-        WriteOptions, Written, namespaces,
+        DeleteOptions, Kind, Listing, Patch, Propagation, Registry, Selector, Subresource, Watched,
+        WriteOptions, Written, expect_reached, namespaces,
     },
     store::{Key, Persistence, Range, Resource, View},
 };
@@ -66,7 +67,7 @@ impl Call<'_> {
         }
         let subresource = match path.subresource.as_deref() {
             None => Subresource::None,
-            Some("status") => Subresource::Status,
+            Some("status") if !kind.descriptor().built_in => Subresource::Status,
             Some(other) => return self.extension(kind, namespace, name, other).await,
         };
         self.object(kind, namespace, name, subresource).await
@@ -88,9 +89,9 @@ impl Call<'_> {
             let key = kind.key(namespace, name)?;
             let proof = registry.authorize_about::<verb::Get, _>(who, key, part)?;
             let claims = Arc::new(Claims::new(&view, access, None));
-            let claim = claims.get(&view, namespace.unwrap_or_default(), name);
-            let claim = claim.ok_or_else(|| ApiError::not_found(proof.resource()))?;
-            return self.one(&Collection::Claims(Arc::clone(kind), claims), &claim);
+            let object = claims.get(&view, namespace.unwrap_or_default(), name);
+            let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
+            return self.one(&Collection::Claims(Arc::clone(kind), claims), &object);
         }
         let range = kind.range(namespace);
         let list = self.within(registry.authorize::<verb::List, _>(who, range.clone())?);
@@ -122,6 +123,7 @@ impl Call<'_> {
             Ok(items)
         };
         if !self.query.is_watch() {
+            self.expect_reached()?;
             let items = all(&view)?;
             let revision = view.revision();
             let listing = Listing { revision, items, next: None, remaining: None };
@@ -141,22 +143,11 @@ impl Call<'_> {
             let proof =
                 self.registry.authorize::<verb::List, _>(self.identity, Range::Containers)?;
             let proof = self.within(proof);
-            let namespace = namespaces::get(&self.registry.store().view(&proof), name)?;
+            self.expect_reached()?;
+            let namespace = Arc::new(namespaces::get(&self.registry.store().view(&proof), name)?);
             return self.one(&Collection::Namespaces, &namespace);
         }
         self.read(Collection::Namespaces, None)
-    }
-
-    /// Serves the events, of which there are none yet.
-    pub(super) fn events(&self, name: Option<&str>) -> Result<Response<Body>, ApiError> {
-        self.read_only()?;
-        match name {
-            Some(name) => {
-                let message = format!("events {name:?} not found");
-                Err(ApiError::new(Reason::NotFound, message).of("events", "", name))
-            }
-            None => self.read(Collection::Events, None),
-        }
     }
 
     async fn collection(
@@ -173,10 +164,10 @@ impl Call<'_> {
             Method::GET => self.read(Collection::Objects(Arc::clone(kind)), namespace),
             Method::POST => {
                 let options = self.write_options()?;
-                let body = self.whole_object()?;
-                self.expect_parent_in_view(kind, body)?;
+                let body = self.whole_object(kind)?;
+                self.expect_parent_in_view(kind, &body)?;
                 let written =
-                    self.registry.create(self.identity, kind, namespace, body, &options).await?;
+                    self.registry.create(self.identity, kind, namespace, &body, &options).await?;
                 self.written(kind, Subresource::None, &written)
             }
             Method::DELETE => self.delete_collection(kind, namespace).await,
@@ -201,6 +192,7 @@ impl Call<'_> {
         match *self.method {
             Method::GET => {
                 let proof = registry.authorize_about::<verb::Get, _>(who, key, part)?;
+                self.expect_reached()?;
                 let object = self.registry.store().get(&proof);
                 let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
                 self.one(&Collection::Objects(Arc::clone(kind)), &object.value)
@@ -208,14 +200,14 @@ impl Call<'_> {
             Method::PUT => {
                 let proof = registry.authorize_about::<verb::Update, _>(who, key, part)?;
                 let options = self.write_options()?;
-                let body = self.whole_object()?;
+                let body = self.whole_object(kind)?;
                 let written =
-                    self.registry.update(&proof, kind, subresource, body, &options).await?;
+                    self.registry.update(&proof, kind, subresource, &body, &options).await?;
                 self.written(kind, subresource, &written)
             }
             Method::PATCH => {
                 let proof = registry.authorize_about::<verb::Patch, _>(who, key, part)?;
-                let (patch, options) = self.patch()?;
+                let (patch, options) = self.patch(kind)?;
                 let written =
                     self.registry.patch(&proof, kind, subresource, patch, &options).await?;
                 self.written(kind, subresource, &written)
@@ -224,7 +216,7 @@ impl Call<'_> {
                 let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
                 let (delete, options) = self.delete_options()?;
                 let last = self.registry.delete(&proof, &delete.preconditions, &options).await?;
-                Ok(self.deleted(kind, &last))
+                self.deleted(kind, &delete, &last)
             }
             _ => Err(not_allowed()),
         }
@@ -312,6 +304,7 @@ impl Call<'_> {
                 Err(other) => return Err(other),
             }
         }
+        let items = items.iter().map(|item| collection.project(item)).collect();
         let listing = Listing { items, ..listing };
         let list = render_list(&collection, Form::Object, &listing, Timestamp::now());
         Ok(respond::json(StatusCode::OK, &list))
@@ -365,8 +358,17 @@ impl Call<'_> {
         }
         let options = self.query.list_options()?;
         let listing = match &collection {
-            Collection::Objects(_) => self.registry.list(&list, &selector, &options)?,
-            Collection::Claims(..) | Collection::Namespaces | Collection::Events => {
+            Collection::Objects(_) => {
+                let mut listing = self.registry.list(&list, &selector, &options)?;
+                if collection.is_projected() {
+                    for item in &mut listing.items {
+                        *item = collection.project(item);
+                    }
+                }
+                listing
+            }
+            Collection::Claims(..) | Collection::Namespaces => {
+                self.expect_reached()?;
                 let view = self.registry.store().view(&list);
                 let mut items = existing(&collection, &view);
                 items.retain(|item| selector.matches(item));
@@ -393,6 +395,11 @@ impl Call<'_> {
             None => Vec::new(),
         };
         items.retain(|item| selector.matches(item));
+        if collection.is_projected() {
+            for item in &mut items {
+                *item = collection.project(item);
+            }
+        }
         self.stream(collection, selector, form, watched, items)
     }
 
@@ -426,8 +433,13 @@ impl Call<'_> {
         Ok(watch.into_response())
     }
 
-    fn one(&self, collection: &Collection, object: &Value) -> Result<Response<Body>, ApiError> {
+    fn one(
+        &self,
+        collection: &Collection,
+        object: &Arc<Value>,
+    ) -> Result<Response<Body>, ApiError> {
         let form = self.query.form(self.headers)?;
+        let object = &*collection.project(object);
         Ok(match form {
             Form::Object => respond::json(StatusCode::OK, object),
             form => {
@@ -474,10 +486,22 @@ impl Call<'_> {
     }
 
     /// An object that is marked is returned; of one that is gone, who it was.
-    fn deleted(&self, kind: &Kind, last: &Value) -> Response<Body> {
+    fn deleted(
+        &self,
+        kind: &Arc<Kind>,
+        options: &DeleteOptions,
+        last: &Arc<Value>,
+    ) -> Result<Response<Body>, ApiError> {
         let has_finalizers = last.pointer("/metadata/finalizers").is_some();
         if has_finalizers && last.pointer("/metadata/deletionTimestamp").is_some() {
-            return respond::json(StatusCode::OK, last);
+            let mut response = self.one(&Collection::Objects(Arc::clone(kind)), last)?;
+            // Somebody who asked to wait for dependents hears that it is not done.
+            let waits = options.propagation()? == Propagation::Foreground
+                || options.orphan_dependents == Some(false);
+            if waits {
+                *response.status_mut() = StatusCode::ACCEPTED;
+            }
+            return Ok(response);
         }
         let status = json!({
             "kind": "Status",
@@ -491,12 +515,22 @@ impl Call<'_> {
                 "uid": last.pointer("/metadata/uid"),
             },
         });
-        respond::json(StatusCode::OK, &status)
+        Ok(respond::json(StatusCode::OK, &status))
     }
 
     fn selector(&self, collection: &Collection) -> Result<Selector, ApiError> {
         let (labels, fields) = (self.query.text("labelSelector"), self.query.text("fieldSelector"));
-        Selector::parse(labels, fields, collection.selectable())
+        let fields = match collection {
+            Collection::Claims(..) | Collection::Namespaces => fields.into(),
+            Collection::Objects(kind) => kind.to_stored_selector(fields),
+        };
+        Selector::parse(labels, &fields, collection.selectable())
+    }
+
+    /// Refuses a read that must not be older than what is yet to come.
+    fn expect_reached(&self) -> Result<(), ApiError> {
+        let head = *self.registry.store().revisions().borrow();
+        expect_reached(self.query.revision()?.unwrap_or_default(), head)
     }
 
     fn write_options(&self) -> Result<WriteOptions, ApiError> {
@@ -506,13 +540,23 @@ impl Call<'_> {
 
     fn delete_options(&self) -> Result<(DeleteOptions, WriteOptions), ApiError> {
         let mut options = self.write_options()?;
-        let delete = if self.body.is_empty() {
-            DeleteOptions::default()
-        } else {
-            serde_json::from_slice(&self.body).map_err(|error| {
+        let text = |name| Some(self.query.text(name)).filter(|text: &&str| !text.is_empty());
+        let read = |body: &[u8]| -> Result<DeleteOptions, ApiError> {
+            serde_json::from_slice(body).map_err(|error| {
                 ApiError::bad_request(format!("the body is not DeleteOptions: {error}"))
-            })?
+            })
         };
+        let delete = match self.content_type() {
+            _ if self.body.is_empty() => DeleteOptions {
+                propagation_policy: text("propagationPolicy").map(str::to_owned),
+                orphan_dependents: text("orphanDependents")
+                    .map(|_| self.query.flag("orphanDependents")),
+                ..DeleteOptions::default()
+            },
+            PROTOBUF => read(&protobuf::delete_options(&self.body)?)?,
+            _ => read(&self.body)?,
+        };
+        delete.propagation()?;
         match delete.dry_run.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             [] => {}
             ["All"] => options.persistence = Persistence::DryRun,
@@ -522,23 +566,37 @@ impl Call<'_> {
     }
 
     /// The body of a create or an update.
-    fn whole_object(&self) -> Result<&[u8], ApiError> {
-        match self.content_type() {
-            "" | "application/json" | "application/yaml" => Ok(&self.body),
-            other => Err(unsupported(other, "application/json, application/yaml")),
+    fn whole_object(&self, kind: &Kind) -> Result<Cow<'_, [u8]>, ApiError> {
+        let content_type = self.content_type();
+        match content_type {
+            "" | "application/json" | "application/yaml" => return Ok(Cow::Borrowed(&self.body)),
+            PROTOBUF => {
+                if let Some(decoded) = protobuf::object(kind, &self.body) {
+                    return decoded.map(Cow::Owned);
+                }
+            }
+            _ => {}
         }
+        Err(unsupported(content_type, "application/json, application/yaml"))
     }
 
-    fn patch(&self) -> Result<(Patch<'_>, WriteOptions), ApiError> {
-        let mut options = self.write_options()?;
-        let patch = match self.content_type() {
-            "application/apply-patch+yaml" => {
-                // An apply says who applies; a guess would own fields nobody can give up.
-                if self.query.text("fieldManager").is_empty() {
-                    options.manager = String::new();
-                }
-                Patch::Apply(&self.body)
-            }
+    fn patch(&self, kind: &Kind) -> Result<(Patch<'_>, WriteOptions), ApiError> {
+        const STRATEGIC: &str = "application/strategic-merge-patch+json";
+        let options = self.write_options()?;
+        let content_type = self.content_type();
+        let applies = content_type == "application/apply-patch+yaml";
+        // An apply says who applies; a guess would own fields nobody can give up.
+        if applies && self.query.text("fieldManager").is_empty() {
+            let why = "is required for apply patch";
+            return Err(ApiError::option("PatchOptions", "fieldManager", "Required value", why));
+        }
+        if !applies && !self.query.text("force").is_empty() {
+            let why = "may not be specified for non-apply patch";
+            return Err(ApiError::option("PatchOptions", "force", "Forbidden", why));
+        }
+        let patch = match content_type {
+            "application/apply-patch+yaml" => Patch::Apply(&self.body),
+            STRATEGIC if kind.descriptor().built_in => Patch::Strategic(&self.body),
             "application/json-patch+json" => Patch::Json(&self.body),
             "application/merge-patch+json" => Patch::Merge(&self.body),
             other => {
@@ -567,7 +625,6 @@ const CLAIMANT: Identity = Identity::Component { name: "quota" };
 fn existing(collection: &Collection, view: &View) -> Vec<Arc<Value>> {
     match collection {
         Collection::Claims(_, claims) => claims.list(view, None, limits::LIST_ITEMS, |_| true),
-        Collection::Events => Vec::new(),
         Collection::Namespaces => namespaces::list(view).into_iter().map(Arc::new).collect(),
         Collection::Objects(_) => view.iter().map(|object| Arc::clone(&object.value)).collect(),
     }

@@ -40,6 +40,31 @@ pub(super) fn bytes(
     response
 }
 
+/// An answer that clients keep by its hash: without a body when they have it already.
+pub(super) fn tagged(
+    asked: &HeaderMap,
+    hash: &str,
+    content_type: HeaderValue,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
+    let tag = format!("\"{hash}\"");
+    let known = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    // RFC 9110 §13.1.2: a list, or anything; §8.8.3: weakness does not matter here.
+    let is_known = known.is_some_and(|known| {
+        let tags = known.split(',').map(|tag| tag.trim().trim_start_matches("W/"));
+        known.trim() == "*" || tags.into_iter().any(|known| known == tag)
+    });
+    let mut response = if is_known {
+        bytes(StatusCode::NOT_MODIFIED, content_type, Bytes::new())
+    } else {
+        bytes(StatusCode::OK, content_type, body)
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
 /// A refusal.
 pub(super) fn refusal(error: &ApiError) -> Response<Body> {
     let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

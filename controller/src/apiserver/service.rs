@@ -8,9 +8,10 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Incoming,
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::{self, Incoming},
     header::{self, HeaderValue},
+    http::request,
 };
 use isocast_api::resourcemanager;
 use jiff::Timestamp;
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Extension, Metrics, Relayed,
     authenticate::{identify, unauthorized},
-    discovery,
+    discovery::Discovery,
+    flows::{Flows, Weight},
     openapi::OpenApi,
     request::{Prefix, Query, Route},
     resources::{Call, unknown_resource},
@@ -39,6 +41,8 @@ use crate::{
 pub(super) struct Service {
     pub(super) registry: Arc<Registry>,
     pub(super) openapi: OpenApi,
+    pub(super) discovery: Discovery,
+    pub(super) flows: Flows,
     pub(super) extensions: Vec<Extension>,
     pub(super) relayed: Vec<Relayed>,
     pub(super) metrics: Arc<Metrics>,
@@ -98,6 +102,7 @@ impl Service {
         query: Query<'_>,
     ) -> Result<Response<Body>, ApiError> {
         let (head, body) = request.into_parts();
+        expect_short(&head)?;
         let (prefix, path) = Prefix::split(head.uri.path());
         let route = Route::parse(path);
         match route {
@@ -118,6 +123,7 @@ impl Service {
             self.enter(identity, prefix)?;
         }
         let route = route.ok_or_else(unknown_resource)?;
+        let _turn = self.flows.enter(self.registry.access(), identity, Weight::of(&route))?;
         let call = Call {
             registry: &self.registry,
             extensions: &self.extensions,
@@ -130,26 +136,30 @@ impl Service {
             headers: &head.headers,
             raw_query: head.uri.query(),
             query,
-            body: read(body).await?,
+            body: {
+                expect_plain(&head.headers)?;
+                read(body).await?
+            },
         };
         let in_view = call.prefix.is_some();
         match &route {
             Route::Objects(path) => call.objects(path).await,
             Route::Review(review) => call.review(*review),
             Route::Namespaces { name } => call.namespaces(name.as_deref()),
-            Route::Events { name } => call.events(name.as_deref()),
             _ if head.method != Method::GET => {
                 Err(ApiError::new(Reason::MethodNotAllowed, "this path can only be read"))
             }
-            Route::CoreVersions => Ok(discovery::core(&head.headers)),
-            Route::CoreResources => Ok(found(Some(discovery::core_resources()))?),
-            Route::Groups => Ok(discovery::groups(&self.registry, in_view, &head.headers)),
-            Route::Group { group } => found(discovery::group(&self.registry, in_view, group)),
+            Route::CoreVersions => Ok(self.discovery.core(in_view, &head.headers)),
+            Route::CoreResources => found(self.discovery.resources(in_view, "", "v1")),
+            Route::Groups => Ok(self.discovery.groups(in_view, &head.headers)),
+            Route::Group { group } => found(self.discovery.group(in_view, group)),
             Route::GroupVersion { group, version } => {
-                found(discovery::resources(&self.registry, in_view, group, version))
+                found(self.discovery.resources(in_view, group, version))
             }
             Route::OpenApi => Ok(respond::json(StatusCode::OK, self.openapi.index())),
-            Route::OpenApiGroup { path } => self.document(path, call.query.text("hash")),
+            Route::OpenApiGroup { path } => {
+                self.document(path, call.query.text("hash"), &head.headers)
+            }
             Route::Health | Route::Version => Err(unknown_resource()),
         }
     }
@@ -168,13 +178,16 @@ impl Service {
         Err(ApiError::not_found(&Key::new(resource, None, &prefix.name)))
     }
 
-    fn document(&self, path: &str, hash: &str) -> Result<Response<Body>, ApiError> {
+    fn document(
+        &self,
+        path: &str,
+        hash: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, ApiError> {
         let document = self.openapi.document(path).ok_or_else(unknown_resource)?;
-        let mut response = respond::bytes(StatusCode::OK, JSON, document.body.clone());
+        let body = document.body.clone();
+        let mut response = respond::tagged(headers, &document.hash, JSON, body);
         let headers = response.headers_mut();
-        if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", document.hash)) {
-            headers.insert(header::ETAG, tag);
-        }
         // The hash is in the address: what it leads to never changes.
         let cache = if hash == document.hash { "public, immutable" } else { "no-cache, private" };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
@@ -182,7 +195,33 @@ impl Service {
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+/// Refuses what no client needs to say before it says what it wants.
+fn expect_short(head: &request::Parts) -> Result<(), ApiError> {
+    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if headers.sum::<usize>() + target <= limits::HEADER_BYTES {
+        return Ok(());
+    }
+    let message = format!("the head of the request is larger than {} bytes", limits::HEADER_BYTES);
+    Err(ApiError::new(Reason::RequestHeaderTooLarge, message))
+}
+
+/// A body is read as it comes: what a few bytes of gzip can become has no limit.
+fn expect_plain(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            let message = "the body of a request may not be compressed";
+            Err(ApiError::new(Reason::UnsupportedMediaType, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn read<B>(body: B) -> Result<Bytes, ApiError>
+where
+    B: body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     match Limited::new(body, limits::BODY_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {

@@ -1,7 +1,6 @@
 //! [`Collection`]: what can be listed and watched, and how it is shown.
 //!
-//! Declared kinds, the namespaces that are a view of containers, and the empty events: to the wire
-//! all three are the same.
+//! Declared kinds, and the namespaces that are a view of containers: to the wire both are the same.
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,8 +23,6 @@ use crate::{
 pub(super) enum Collection {
     /// ResourceClaims, made of the objects that they are about.
     Claims(Arc<Kind>, Arc<Claims>),
-    /// core/v1 Events: none yet.
-    Events,
     /// core/v1 Namespaces.
     Namespaces,
     /// The objects of a kind.
@@ -35,7 +32,6 @@ pub(super) enum Collection {
 impl Collection {
     pub(super) fn kind(&self) -> &str {
         match self {
-            Self::Events => "Event",
             Self::Namespaces => "Namespace",
             Self::Claims(kind, _) | Self::Objects(kind) => kind.descriptor().kind,
         }
@@ -43,14 +39,13 @@ impl Collection {
 
     pub(super) fn api_version(&self) -> &str {
         match self {
-            Self::Events | Self::Namespaces => "v1",
+            Self::Namespaces => "v1",
             Self::Claims(kind, _) | Self::Objects(kind) => kind.api_version(),
         }
     }
 
     pub(super) fn columns(&self) -> &Columns {
         match self {
-            Self::Events => &EVENT_COLUMNS,
             Self::Namespaces => &NAMESPACE_COLUMNS,
             Self::Claims(kind, _) | Self::Objects(kind) => kind.columns(),
         }
@@ -59,15 +54,6 @@ impl Collection {
     /// Fields to select by, besides name and namespace.
     pub(super) fn selectable(&self) -> &'static [&'static str] {
         match self {
-            Self::Events => &[
-                "involvedObject.apiVersion",
-                "involvedObject.kind",
-                "involvedObject.name",
-                "involvedObject.namespace",
-                "involvedObject.uid",
-                "reason",
-                "type",
-            ],
             Self::Namespaces => &["status.phase"],
             Self::Claims(kind, _) | Self::Objects(kind) => kind.descriptor().selectable_fields,
         }
@@ -76,7 +62,7 @@ impl Collection {
     /// The share of the store it is made from.
     pub(super) fn range(&self, namespace: Option<&str>) -> Range {
         match self {
-            Self::Events | Self::Namespaces => Range::Containers,
+            Self::Namespaces => Range::Containers,
             Self::Claims(kind, _) | Self::Objects(kind) => kind.range(namespace),
         }
     }
@@ -85,7 +71,6 @@ impl Collection {
     pub(super) fn covers(&self, key: &Key) -> bool {
         match self {
             Self::Claims(_, claims) => claims.covers(key),
-            Self::Events => false,
             Self::Namespaces => {
                 namespaces::containers().any(|resource| resource == *key.resource())
             }
@@ -98,7 +83,23 @@ impl Collection {
         match self {
             Self::Claims(_, claims) => claims.of(stored).unwrap_or_default(),
             Self::Namespaces => Arc::new(namespaces::of(stored)),
-            Self::Events | Self::Objects(_) => Arc::clone(stored),
+            Self::Objects(kind) => kind.to_served(stored),
+        }
+    }
+
+    /// A stored object as selectors see it.
+    pub(super) fn judged(&self, stored: &Arc<Value>) -> Arc<Value> {
+        match self {
+            Self::Claims(..) | Self::Namespaces => self.project(stored),
+            Self::Objects(_) => Arc::clone(stored),
+        }
+    }
+
+    /// Whether objects show otherwise than they are stored.
+    pub(super) fn is_projected(&self) -> bool {
+        match self {
+            Self::Claims(..) | Self::Namespaces => true,
+            Self::Objects(kind) => kind.is_alias(),
         }
     }
 
@@ -106,7 +107,7 @@ impl Collection {
     pub(super) fn shows(&self, projected: &Value) -> bool {
         match self {
             Self::Claims(_, claims) => !projected.is_null() && claims.shows(projected),
-            Self::Events | Self::Namespaces | Self::Objects(_) => true,
+            Self::Namespaces | Self::Objects(_) => true,
         }
     }
 
@@ -172,15 +173,5 @@ static NAMESPACE_COLUMNS: LazyLock<Columns> = LazyLock::new(|| {
     Columns::new(&[
         Column::new("Status", "string", ".status.phase", "Active or Terminating"),
         Column::new("Age", "date", ".metadata.creationTimestamp", "Time since creation"),
-    ])
-});
-
-static EVENT_COLUMNS: LazyLock<Columns> = LazyLock::new(|| {
-    Columns::new(&[
-        Column::new("Last Seen", "date", ".lastTimestamp", "When it happened last"),
-        Column::new("Type", "string", ".type", "Normal or Warning"),
-        Column::new("Reason", "string", ".reason", "Why, in one word"),
-        Column::new("Object", "string", ".involvedObject.name", "What it is about"),
-        Column::new("Message", "string", ".message", "What happened"),
     ])
 });

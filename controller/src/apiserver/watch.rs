@@ -95,20 +95,22 @@ impl WatchStream {
         if !self.collection.covers(&event.key) {
             return None;
         }
-        let project = |value: &Arc<Value>| self.collection.project(value);
-        let new = project(&event.value);
-        let selects = |value: &Value| self.selector.matches(value) && self.collection.shows(value);
-        let now = event.operation == Operation::Put && selects(&new);
-        let before = event.old.as_ref().map(|old| selects(&project(old)));
+        let selects = |value: &Arc<Value>| {
+            let judged = self.collection.judged(value);
+            self.selector.matches(&judged) && self.collection.shows(&judged)
+        };
+        let selected = selects(&event.value);
+        let now = event.operation == Operation::Put && selected;
+        let before = event.old.as_ref().map(selects);
         let kind = match (before, now) {
             (Some(true), true) => "MODIFIED",
             (_, true) => "ADDED",
             (Some(true), false) => "DELETED",
             // The past is unknown: it may have been selected.
-            (None, false) if event.operation == Operation::Delete && selects(&new) => "DELETED",
+            (None, false) if event.operation == Operation::Delete && selected => "DELETED",
             (_, false) => return None,
         };
-        Some(self.line(kind, &new))
+        Some(self.line(kind, &self.collection.project(&event.value)))
     }
 
     fn line(&self, kind: &str, object: &Arc<Value>) -> Bytes {
@@ -154,7 +156,13 @@ impl Running {
             }
             tokio::select! {
                 () = self.watch.shutdown.cancelled() => return None,
-                () = sleep_until(self.deadline) => return None,
+                () = sleep_until(self.deadline) => {
+                    self.ended = true;
+                    // Whoever comes back goes on from here, however quiet it was.
+                    if self.watch.bookmarks {
+                        self.mark();
+                    }
+                }
                 events = self.watch.cursor.next() => match events {
                     Ok(events) => self.pending.extend(events.into_iter().map(Pending::Event)),
                     Err(error) => {
@@ -162,13 +170,15 @@ impl Running {
                         self.pending.push_back(Pending::Line(failure(&error)));
                     }
                 },
-                _ = self.bookmark.tick(), if self.watch.bookmarks => {
-                    let position = self.watch.cursor.position();
-                    let bookmark = self.watch.bookmark(position, false);
-                    self.pending.push_back(Pending::Line(bookmark));
-                }
+                _ = self.bookmark.tick(), if self.watch.bookmarks => self.mark(),
             }
         }
+    }
+
+    /// Says how far the watch has come.
+    fn mark(&mut self) {
+        let bookmark = self.watch.bookmark(self.watch.cursor.position(), false);
+        self.pending.push_back(Pending::Line(bookmark));
     }
 
     /// As many lines as make a reasonable frame; nothing when nothing of it is selected.

@@ -208,6 +208,14 @@ impl Access {
         self.index.read().knows(who, name, &asked.facts(who.user(), now))
     }
 
+    /// The organization that a container is in, or is, at the top of its tree.
+    pub(crate) fn organization_of(&self, container: &str) -> Option<String> {
+        let index = self.index.read();
+        let chain = index.tree.chain(index.tree.find(container)?)?;
+        let top = chain.iter().rev().find(|id| *id != index.tree.root())?;
+        Some(index.tree.name(top).to_owned())
+    }
+
     /// Whether a container is another or below it.
     pub(crate) fn is_within(&self, container: &str, top: &str) -> bool {
         self.index.read().is_within(container, top)

@@ -30,6 +30,15 @@ const ROLES: &[BuiltIn] = &[
         name: "viewer",
         display: "Sees services and containers",
         permissions: &[
+            "coordination.k8s.io/leases.get",
+            "coordination.k8s.io/leases.list",
+            "coordination.k8s.io/leases.watch",
+            "core/configmaps.get",
+            "core/configmaps.list",
+            "core/configmaps.watch",
+            "core/events.get",
+            "core/events.list",
+            "core/events.watch",
             "network.isocast.dev/*.get",
             "network.isocast.dev/*.list",
             "network.isocast.dev/*.watch",
@@ -49,6 +58,10 @@ const ROLES: &[BuiltIn] = &[
         name: "editor",
         display: "Changes services",
         permissions: &[
+            "coordination.k8s.io/leases.*",
+            "core/configmaps.*",
+            "core/events.*",
+            "core/secrets.*",
             "network.isocast.dev/addressclaims.*",
             "network.isocast.dev/anycastservices.*",
             "network.isocast.dev/backendpools.*",
@@ -109,12 +122,13 @@ pub(crate) async fn establish(registry: &Registry) -> Result<(), ApiError> {
     }
     let kinds = kinds().iter().map(|kind| {
         let spec = ProtectedResourceSpec {
-            group: kind.group.to_owned(),
+            group: kind.permission_group().to_owned(),
             kind: kind.kind.to_owned(),
             plural: kind.plural.to_owned(),
-            permissions: Catalog::get().of(kind.group, kind.plural),
+            permissions: Catalog::get().of(kind.permission_group(), kind.plural),
         };
-        object::<ProtectedResourceSpec>(&format!("{}.{}", kind.plural, kind.group), None, &spec)
+        let name = format!("{}.{}", kind.plural, kind.permission_group());
+        object::<ProtectedResourceSpec>(&name, None, &spec)
     });
     let writes = kinds.map(|value| async move { apply(registry, &value).await });
     futures::future::try_join_all(writes).await.map(drop)

@@ -8,8 +8,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use isocast_api::{
     ResourceKind,
+    core::{Alias, aliases},
     iam::{PermissionPattern, PermissionWord},
-    registry::{KindDescriptor, kinds},
+    registry::{CORE, KindDescriptor, kinds},
 };
 
 /// One permission, as its place in the catalogue.
@@ -61,6 +62,9 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("iam.isocast.dev", "roles", ESCALATE),
 ];
 
+/// What stars never mean.
+const SECRETS: (&str, &str) = (CORE, "secrets");
+
 /// The verb that lets somebody bind roles beyond their own rights.
 pub(super) const BIND: &str = "bind";
 /// The verb that lets somebody write roles beyond their own rights.
@@ -76,10 +80,11 @@ impl Catalog {
     fn new() -> Self {
         let mut catalog = Self { entries: Vec::new(), resources: HashMap::default() };
         for kind in kinds() {
-            let KindDescriptor { group, plural, reported, .. } = *kind;
+            let KindDescriptor { plural, reported, built_in, .. } = *kind;
+            let group = kind.permission_group();
             let verbs = if reported { READ_VERBS } else { VERBS };
             catalog.add(group, plural, "", verbs);
-            if !reported {
+            if !reported && !built_in {
                 catalog.add(group, plural, "status", STATUS_VERBS);
             }
             for (_, subresource, verbs) in
@@ -90,6 +95,13 @@ impl Catalog {
         }
         for (group, resource, verb) in OTHERS {
             catalog.add(group, resource, "", &[*verb]);
+        }
+        for Alias { descriptor: alias, stored, .. } in aliases() {
+            let stored = kinds().iter().find(|kind| kind.resource_kind == *stored);
+            let stored = stored.map(|kind| qualified(kind.permission_group(), kind.plural));
+            if let Some(known) = stored.and_then(|name| catalog.resources.get(&name)).cloned() {
+                catalog.resources.insert(qualified(alias.group, alias.plural), known);
+            }
         }
         catalog
     }
@@ -104,7 +116,7 @@ impl Catalog {
         for verb in verbs {
             let permission = Permission(u16::try_from(self.entries.len()).unwrap_or(u16::MAX));
             self.entries.push(Entry { group, resource, subresource, verb });
-            let known = self.resources.entry(format!("{resource}.{group}")).or_default();
+            let known = self.resources.entry(qualified(group, resource)).or_default();
             known.push((subresource, *verb, permission));
         }
     }
@@ -164,12 +176,20 @@ impl Catalog {
     }
 }
 
+/// A resource by its qualified name; the core group has none.
+fn qualified(group: &str, resource: &str) -> String {
+    if group == CORE { resource.to_owned() } else { format!("{resource}.{group}") }
+}
+
 impl Entry {
     fn is_meant_by(&self, pattern: &PermissionPattern) -> bool {
         // What breaks the rule that nobody gives away more than they hold is never meant by a star.
-        let needs_name = [BIND, ESCALATE].contains(&self.verb);
-        let named = matches!(&pattern.verb, PermissionWord::Only(_));
-        (named || !needs_name)
+        let is_named = |word: &PermissionWord| matches!(word, PermissionWord::Only(_));
+        let breaks_rules = [BIND, ESCALATE].contains(&self.verb) && !is_named(&pattern.verb);
+        // Nor is what must not be read by others: who grants it has to say so.
+        let is_secret = (self.group, self.resource) == SECRETS && !is_named(&pattern.resource);
+        !breaks_rules
+            && !is_secret
             && pattern.matches(self.group, self.resource, self.subresource, self.verb)
     }
 
@@ -250,6 +270,23 @@ mod tests {
         assert_eq!(expand(&["network.isocast.dev/nodes/*.*"]).len(), 5);
         assert_eq!(expand(&["network.isocast.dev/nodes/agent.get"]).len(), 1);
         assert_eq!(expand(&["network.isocast.dev/pods.get"]), [""; 0]);
+    }
+
+    #[test]
+    fn secrets_are_granted_by_name_only() {
+        assert_eq!(expand(&["core/secrets.get"]), ["core/secrets.get"]);
+        assert!(expand(&["*/secrets.get"]).contains(&"core/secrets.get".to_owned()));
+        let stars = expand(&["*/*.*", "core/*.*", "*/*/*.*"]);
+        assert!(stars.contains(&"core/configmaps.get".to_owned()));
+        assert!(!stars.iter().any(|name| name.contains("/secrets")));
+    }
+
+    #[test]
+    fn an_event_is_allowed_in_both_of_its_groups() {
+        let find = |resource| Catalog::get().find(resource, "", "create");
+        assert!(find("events").is_some());
+        assert_eq!(find("events"), find("events.events.k8s.io"));
+        assert_eq!(Catalog::get().find("configmaps", "status", "get"), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use isocast_api::{
     meta::{Condition, ConditionStatus, Finding, set_condition},
     object::{Object, Spec},
-    registry::{self, KindDescriptor, Scope},
+    registry::{self, KindDescriptor, ResourceKind, Scope},
     resourcemanager::{
         CONTAINERS_ABOVE_MAX, ContainerReference, FolderSpec, OrganizationSpec, ParentKind,
         ProjectSpec, SYSTEM_NAMESPACE,
@@ -267,8 +267,12 @@ fn expect_parent<S: Container>(view: &View, key: &Key, spec: &S) -> Result<(), A
 fn expect_empty(view: &View, key: &Key) -> Result<(), ApiError> {
     let name = key.name();
     let parents = parents();
-    // What only reports goes by itself.
-    let holds = |kind: &&KindDescriptor| kind.scope == Scope::Namespaced && !kind.reported;
+    // What only reports, or is told of a container, goes by itself.
+    let holds = |kind: &&KindDescriptor| {
+        kind.scope == Scope::Namespaced
+            && !kind.reported
+            && kind.resource_kind != ResourceKind::Event
+    };
     let namespaced = registry::kinds().iter().filter(holds);
     let ranges: Vec<_> = namespaced
         .map(|kind| Range::Container(Resource::new(kind.plural, kind.group), name.into()))

@@ -1,7 +1,7 @@
 //! Reading what clients send: JSON or YAML into a value, with every duplicate field named.
 //!
 //! serde_json would keep the last of two equal fields and say nothing. Null fields are dropped: in
-//! an object's desired state absence and null mean the same. Depth is bounded by the parsers.
+//! an object's desired state absence and null mean the same. Depth is bounded.
 
 use std::{cell::RefCell, fmt};
 
@@ -12,7 +12,7 @@ use serde::{
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{options::DuplicateKeyPolicy, with_deserializer_from_slice_with_options};
 
-use crate::error::ApiError;
+use crate::{error::ApiError, limits};
 
 /// A value and the paths of the fields that were given twice.
 #[derive(Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub(crate) enum Nulls {
 pub(crate) fn json(body: &[u8], nulls: Nulls) -> Result<Decoded, ApiError> {
     let duplicates = RefCell::default();
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = Node { path: "", nulls, duplicates: &duplicates }
+    let value = Node { path: "", depth: 0, nulls, duplicates: &duplicates }
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
         .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
@@ -50,7 +50,7 @@ pub(crate) fn yaml(body: &[u8], nulls: Nulls) -> Result<Decoded, ApiError> {
     let duplicates = RefCell::default();
     let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
     let value = with_deserializer_from_slice_with_options(body, options, |reader| {
-        Node { path: "", nulls, duplicates: &duplicates }.deserialize(reader)
+        Node { path: "", depth: 0, nulls, duplicates: &duplicates }.deserialize(reader)
     })
     .map_err(|error| ApiError::bad_request(format!("the body is not YAML: {error}")))?;
     Ok(Decoded { value, duplicates: duplicates.into_inner() })
@@ -60,8 +60,20 @@ pub(crate) fn yaml(body: &[u8], nulls: Nulls) -> Result<Decoded, ApiError> {
 #[derive(Clone, Copy)]
 struct Node<'a> {
     path: &'a str,
+    /// Lists and objects that it is in.
+    depth: usize,
     nulls: Nulls,
     duplicates: &'a RefCell<Vec<String>>,
+}
+
+impl Node<'_> {
+    /// The depth of what is in this list or object.
+    fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
+        if self.depth < limits::OBJECT_DEPTH {
+            return Ok(self.depth + 1);
+        }
+        Err(E::custom(format!("more than {} levels of nesting", limits::OBJECT_DEPTH)))
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
@@ -116,10 +128,11 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let depth = self.deeper()?;
         let mut list = Vec::new();
         loop {
             let path = format!("{}[{}]", self.path, list.len());
-            match items.next_element_seed(Node { path: &path, ..self })? {
+            match items.next_element_seed(Node { path: &path, depth, ..self })? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
             }
@@ -127,6 +140,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let depth = self.deeper()?;
         let mut object = Map::new();
         let mut seen = std::collections::HashSet::new();
         while let Some(name) = fields.next_key::<String>()? {
@@ -134,7 +148,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 "" => name.clone(),
                 parent => format!("{parent}.{name}"),
             };
-            let value = fields.next_value_seed(Node { path: &path, ..self })?;
+            let value = fields.next_value_seed(Node { path: &path, depth, ..self })?;
             if !seen.insert(name.clone()) {
                 if self.duplicates.borrow().len() >= DUPLICATES_MAX {
                     return Err(A::Error::custom("too many duplicate fields"));
@@ -179,6 +193,19 @@ mod tests {
         assert_eq!(decoded.duplicates, ["spec.a"]);
         let expected = json!({"spec": {"a": 2, "b": ["x", "1", true], "c": null}});
         assert_eq!(decoded.value, expected);
+    }
+
+    #[test]
+    fn nesting_has_a_limit() {
+        let nested =
+            |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        for nulls in [Nulls::Drop, Nulls::Keep] {
+            assert!(json(nested(limits::OBJECT_DEPTH).as_bytes(), nulls).is_ok());
+            let deeper = json(nested(limits::OBJECT_DEPTH + 1).as_bytes(), nulls);
+            assert_eq!(deeper.map_err(|error| error.code()), Err(400));
+        }
+        let list = format!("a: {}{}", "[".repeat(40), "]".repeat(40));
+        assert_eq!(yaml(list.as_bytes(), Nulls::Drop).map_err(|error| error.code()), Err(400));
     }
 
     #[test]

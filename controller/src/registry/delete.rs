@@ -21,6 +21,49 @@ pub struct DeleteOptions {
     pub preconditions: Preconditions,
     /// `All`, to try only.
     pub dry_run: Vec<String>,
+    /// What becomes of objects that have this one as their owner.
+    pub propagation_policy: Option<String>,
+    /// The same, as older clients say it.
+    pub orphan_dependents: Option<bool>,
+    /// Seconds until it is gone; nothing here needs any.
+    pub grace_period_seconds: Option<i64>,
+}
+
+/// What becomes of the objects that have a deleted one as their owner (`propagationPolicy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// They go after it.
+    #[default]
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+impl DeleteOptions {
+    /// What becomes of the dependents.
+    ///
+    /// # Errors
+    /// `Invalid` for a word that means nothing, or two that do not agree.
+    pub fn propagation(&self) -> Result<Propagation, ApiError> {
+        const FIELD: &str = "propagationPolicy";
+        match (self.propagation_policy.as_deref(), self.orphan_dependents) {
+            (Some(_), Some(_)) => {
+                let why = "orphanDependents and deletionPropagation cannot be both set";
+                Err(ApiError::option("DeleteOptions", FIELD, "Invalid value", why))
+            }
+            (None, Some(true)) | (Some("Orphan"), None) => Ok(Propagation::Orphan),
+            (None, Some(false) | None) | (Some("Background"), None) => Ok(Propagation::Background),
+            (Some("Foreground"), None) => Ok(Propagation::Foreground),
+            (Some(other), None) => {
+                let why = format!(
+                    "{other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                );
+                Err(ApiError::option("DeleteOptions", FIELD, "Unsupported value", &why))
+            }
+        }
+    }
 }
 
 /// What the object must be to be deleted.
@@ -59,8 +102,10 @@ impl Registry {
             let now = seconds(jiff::Timestamp::now());
             metadata.insert("deletionTimestamp".into(), json!(now));
             metadata.insert("deletionGracePeriodSeconds".into(), json!(0));
-            // Deletion is a change of what is wanted.
-            metadata.insert("generation".into(), json!(generation.unwrap_or(0) + 1));
+            if let Some(generation) = generation {
+                // Deletion is a change of what is wanted.
+                metadata.insert("generation".into(), json!(generation.saturating_add(1)));
+            }
             Ok(Outcome::Put(marked))
         })
         .await

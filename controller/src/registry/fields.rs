@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use serde_json::{Map, Value, json};
 
-use super::structure::Structure;
+use super::structure::{Structure, display};
 
 /// Some fields of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -204,23 +204,6 @@ impl Difference {
 
 fn is_item(element: &str) -> bool {
     element.starts_with("k:")
-}
-
-/// A path element for people.
-fn display(element: &str) -> String {
-    match element.split_once(':') {
-        Some(("f", name)) => format!(".{name}"),
-        Some(("k", keys)) => match serde_json::from_str::<Map<String, Value>>(keys) {
-            Ok(keys) => {
-                let keys: Vec<String> =
-                    keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                format!("[{}]", keys.join(","))
-            }
-            Err(_) => format!("[{keys}]"),
-        },
-        Some(("v", value)) => format!("[={value}]"),
-        _ => format!("[{element}]"),
-    }
 }
 
 #[cfg(test)]

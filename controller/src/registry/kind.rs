@@ -1,6 +1,11 @@
 //! [`Kind`]: a declared kind, with what the registry derives from the declaration once.
 
-use isocast_api::registry::{KindDescriptor, Scope};
+use std::{borrow::Cow, sync::Arc};
+
+use isocast_api::{
+    core::Alias,
+    registry::{KindDescriptor, Scope},
+};
 use serde_json::{Value, json};
 
 use super::{decode::Decoded, structure::Structure, table::Columns};
@@ -17,6 +22,15 @@ pub struct Kind {
     api_version: String,
     structure: Structure,
     columns: Columns,
+    stored: Option<Stored>,
+}
+
+/// The kind that objects of an alias are stored as.
+#[derive(Debug)]
+struct Stored {
+    kind: Arc<Kind>,
+    /// Fields of the object: of the alias, and as stored.
+    renames: &'static [(&'static str, &'static str)],
 }
 
 /// What to do about fields that are unknown or given twice (`fieldValidation`).
@@ -36,10 +50,59 @@ impl Kind {
         Self {
             descriptor,
             resource: Resource::new(descriptor.plural, descriptor.group),
-            api_version: format!("{}/{}", descriptor.group, descriptor.version),
+            api_version: descriptor.api_version(),
             structure: Structure::of((descriptor.schema)()),
             columns: Columns::new(descriptor.columns),
+            stored: None,
         }
+    }
+
+    /// Another group in which the objects of `kind` are served.
+    pub(super) fn alias(alias: &'static Alias, kind: &Arc<Self>) -> Self {
+        let stored = Stored { kind: Arc::clone(kind), renames: alias.renames };
+        let resource = kind.resource.clone();
+        let columns = kind.columns.clone();
+        Self { resource, columns, stored: Some(stored), ..Self::new(&alias.descriptor) }
+    }
+
+    /// Whether its objects are stored as those of another kind.
+    pub(crate) fn is_alias(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// The kind that its objects are stored as.
+    pub(super) fn stored(&self) -> &Self {
+        self.stored.as_ref().map_or(self, |stored| &stored.kind)
+    }
+
+    /// An object of this kind as it is stored.
+    pub(super) fn to_stored(&self, mut object: Value) -> Value {
+        if let Some(Stored { kind, renames }) = &self.stored {
+            rename(&mut object, &kind.api_version, renames.iter().copied());
+        }
+        object
+    }
+
+    /// A stored object as it is served.
+    pub(crate) fn to_served(&self, object: &Arc<Value>) -> Arc<Value> {
+        let Some(Stored { renames, .. }) = &self.stored else { return Arc::clone(object) };
+        let mut object = Value::clone(object);
+        let back = renames.iter().map(|(alias, stored)| (*stored, *alias));
+        rename(&mut object, &self.api_version, back);
+        Arc::new(object)
+    }
+
+    /// Field selectors in the words of the stored kind.
+    pub(crate) fn to_stored_selector<'a>(&self, fields: &'a str) -> Cow<'a, str> {
+        let Some(Stored { renames, .. }) = &self.stored else { return Cow::Borrowed(fields) };
+        let terms = fields.split(',').map(|term| {
+            let found = renames.iter().find_map(|(alias, stored)| {
+                let rest = term.trim_start().strip_prefix(alias)?;
+                rest.starts_with(['.', '=', '!']).then(|| format!("{stored}{rest}"))
+            });
+            found.unwrap_or_else(|| term.to_owned())
+        });
+        Cow::Owned(terms.collect::<Vec<_>>().join(","))
     }
 
     /// Its declaration.
@@ -52,7 +115,7 @@ impl Kind {
         &self.resource
     }
 
-    /// `network.isocast.dev/v1alpha1`
+    /// `network.isocast.dev/v1alpha1`, `v1`
     pub fn api_version(&self) -> &str {
         &self.api_version
     }
@@ -172,12 +235,11 @@ impl Kind {
                 field: error.field.clone(),
             })
             .collect();
-        let message = format!(
-            "{}.{} {:?} is invalid: {list}",
-            self.descriptor.kind,
-            self.descriptor.group,
-            key.name()
-        );
+        let kind = match (self.descriptor.kind, self.descriptor.group) {
+            (kind, "") => kind.to_owned(),
+            (kind, group) => format!("{kind}.{group}"),
+        };
+        let message = format!("{kind} {:?} is invalid: {list}", key.name());
         Err(ApiError::new(Reason::Invalid, message)
             .of(self.descriptor.kind, self.descriptor.group, key.name())
             .with_causes(causes))
@@ -194,4 +256,19 @@ impl Kind {
             _ => Ok(()),
         }
     }
+}
+
+/// Gives fields of an object other names, and the object another group.
+fn rename<'a>(
+    object: &mut Value,
+    api_version: &str,
+    renames: impl Iterator<Item = (&'a str, &'a str)>,
+) {
+    let Some(fields) = object.as_object_mut() else { return };
+    for (from, to) in renames {
+        if let Some(value) = fields.shift_remove(from) {
+            fields.insert(to.to_owned(), value);
+        }
+    }
+    fields.insert("apiVersion".into(), json!(api_version));
 }

@@ -64,8 +64,10 @@ pub struct WatchOptions {
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchStart {
-    /// With what exists, as if it were created now.
-    Existing,
+    /// With what exists, as if it were created now, not older than a revision.
+    Existing(Revision),
+    /// With what happens from now on.
+    Now,
     /// With what happens after a revision.
     After(Revision),
 }
@@ -157,8 +159,13 @@ impl Registry {
             WatchStart::After(revision) => {
                 Ok(Watched { existing: None, cursor: self.store().watch(watch, revision)? })
             }
-            WatchStart::Existing => {
+            WatchStart::Now => {
+                let head = self.store().view(list).revision();
+                Ok(Watched { existing: None, cursor: self.store().watch(watch, head)? })
+            }
+            WatchStart::Existing(least) => {
                 let view = self.store().view(list);
+                expect_reached(least, view.revision())?;
                 let cursor = self.store().watch(watch, view.revision())?;
                 Ok(Watched { existing: Some(view), cursor })
             }
@@ -170,10 +177,7 @@ impl Registry {
         let Some(revision) = options.revision.filter(|revision| *revision != Revision(0)) else {
             return Ok(newest);
         };
-        if revision > head {
-            let message = format!("Too large resource version: {revision}, current: {head}");
-            return Err(ApiError::new(Reason::Timeout, message).with_retry_after(1));
-        }
+        expect_reached(revision, head)?;
         match options.version_match {
             VersionMatch::NotOlderThan => Ok(newest),
             VersionMatch::Exact if revision == head => Ok(newest),
@@ -197,6 +201,11 @@ impl Registry {
             ApiError::new(Reason::Expired, message).with_continue(newer.encode())
         })
     }
+}
+
+/// Refuses to answer somebody who has seen more than there is.
+pub(crate) fn expect_reached(revision: Revision, head: Revision) -> Result<(), ApiError> {
+    if revision <= head { Ok(()) } else { Err(ApiError::too_large(revision, head)) }
 }
 
 // === impl Pages ===

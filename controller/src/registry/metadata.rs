@@ -83,7 +83,8 @@ pub(crate) fn carry_over(new: &mut Value, old: &Value, key: &Key) -> Result<(), 
             None => metadata.shift_remove(*field),
         };
     }
-    if desired_changed {
+    // Built-in kinds do not count generations.
+    if desired_changed && old.pointer("/metadata/generation").is_some() {
         metadata.insert("generation".into(), json!(generation.saturating_add(1)));
     }
     if terminating && adds_finalizers(new, old) {

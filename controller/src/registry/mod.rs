@@ -16,6 +16,7 @@ mod metadata;
 pub(crate) mod namespaces;
 mod selector;
 mod server_side;
+mod strategic;
 mod structure;
 mod successor;
 pub(crate) mod table;
@@ -23,16 +24,19 @@ mod write;
 
 use std::{fmt, sync::Arc};
 
-use isocast_api::registry::kinds;
+use isocast_api::{core::aliases, registry::kinds};
 use serde_json::Value;
 
 pub use self::{
-    delete::{DeleteOptions, Preconditions},
+    delete::{DeleteOptions, Preconditions, Propagation},
     kind::{FieldValidation, Kind},
     list::{ListOptions, Listing, VersionMatch, WatchOptions, WatchStart},
     write::{Patch, Subresource, WriteOptions, Written},
 };
-pub(crate) use self::{list::Watched, selector::Selector};
+pub(crate) use self::{
+    list::{Watched, expect_reached},
+    selector::Selector,
+};
 use crate::{
     authz::{self, About, Authorized, Identity, Target, Verb},
     error::ApiError,
@@ -51,7 +55,14 @@ pub struct Registry {
 impl Registry {
     /// The declared kinds over `store`, for those whom `access` lets.
     pub fn new(store: Arc<Store>, access: Arc<Access>) -> Self {
-        let kinds = kinds().iter().map(|descriptor| Arc::new(Kind::new(descriptor))).collect();
+        let mut kinds: Vec<Arc<Kind>> =
+            kinds().iter().map(|descriptor| Arc::new(Kind::new(descriptor))).collect();
+        for alias in aliases() {
+            let stored = kinds.iter().find(|kind| kind.descriptor().resource_kind == alias.stored);
+            if let Some(alias) = stored.map(|stored| Kind::alias(alias, stored)) {
+                kinds.push(Arc::new(alias));
+            }
+        }
         Self { store, access, kinds, pages: list::Pages::default() }
     }
 

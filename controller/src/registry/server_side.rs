@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::{
     Kind, Registry, Subresource, WriteOptions, Written,
@@ -42,9 +41,15 @@ impl Registry {
         let decoded = decode::yaml(body, Nulls::Drop)?;
         let (mut applied, warnings) = kind.prune(decoded, options.validation)?;
         kind.check_type(&mut applied)?;
+        let (kind, applied) = (kind.stored(), kind.to_stored(applied));
         check_name(&applied, key)?;
         if applied.pointer("/metadata/managedFields").is_some() {
             return Err(ApiError::bad_request("metadata.managedFields must not be set"));
+        }
+        if let Some(path) = kind.structure().duplicate(&applied) {
+            return Err(ApiError::bad_request(format!(
+                "failed to create typed patch object: {path}: duplicate entries"
+            )));
         }
         let manager = manager(Operation::Apply, subresource, options);
         let merge = |live: &Value| {
@@ -66,11 +71,19 @@ impl Registry {
             if subresource == Subresource::Status {
                 return Err(ApiError::not_found(key));
             }
+            let uid = metadata::text(&applied, "uid");
+            if !uid.is_empty() {
+                let why = format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object \
+                     was found"
+                );
+                return Err(ApiError::conflict(key, &why));
+            }
             self.authorize_creation::<verb::Create>(proof.actor(), key.clone(), &applied)?;
             let mut object = applied.clone();
             strip_status(&mut object);
             let now = Timestamp::now();
-            metadata::begin(&mut object, key, &Uuid::new_v4().to_string(), &seconds(now))?;
+            kind.begin(&mut object, key, &seconds(now))?;
             kind.complete(&mut object);
             kind.check(key, &object, None)?;
             let (_, managed) = merge(&object)?;

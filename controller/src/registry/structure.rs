@@ -29,9 +29,17 @@ pub(crate) enum ListType {
     /// Not at all: the list has one owner.
     Atomic,
     /// By the values of these fields.
-    Map(Vec<String>),
+    Map(Vec<ListKey>),
     /// By themselves.
     Set,
+}
+
+/// A field that tells items of a list apart.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListKey {
+    pub(crate) name: String,
+    /// What its absence means.
+    pub(crate) default: Option<Value>,
 }
 
 /// What happens to fields that a structure does not name.
@@ -71,7 +79,14 @@ impl Structure {
         if let Some(items) = schema.get("items") {
             let keys = || {
                 let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
-                keys.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+                let keys = keys.into_iter().flatten().filter_map(Value::as_str).map(|name| {
+                    let field = items.get("properties").and_then(|fields| fields.get(name));
+                    let default = field.and_then(|field| field.get("default")).cloned();
+                    ListKey { name: name.to_owned(), default }
+                });
+                let mut keys: Vec<ListKey> = keys.collect();
+                keys.sort_by(|a, b| a.name.cmp(&b.name));
+                keys
             };
             let list_type = match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
                 Some("map") => ListType::Map(keys()),
@@ -98,6 +113,19 @@ impl Structure {
             },
             Self::List(..) | Self::Scalar => None,
         }
+    }
+
+    /// Path of an item that a list has twice though it tells its items apart.
+    pub(crate) fn duplicate(&self, value: &Value) -> Option<String> {
+        let parts = self.parts(value)?;
+        let mut seen = std::collections::BTreeSet::new();
+        parts.iter().find_map(|part| {
+            let name = || display(&part.element);
+            if !seen.insert(&part.element) {
+                return Some(name());
+            }
+            part.structure.duplicate(part.value).map(|below| format!("{}{below}", name()))
+        })
     }
 
     /// The parts of `value` that can have owners of their own; none when it has one owner as a
@@ -127,12 +155,29 @@ impl Structure {
 }
 
 /// The path element of an item of a keyed list.
-pub(crate) fn key_element(item: &Value, keys: &[String]) -> String {
-    let mut sorted: Vec<&String> = keys.iter().collect();
-    sorted.sort();
-    let fields: Map<String, Value> =
-        sorted.into_iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone()))).collect();
-    format!("k:{}", Value::Object(fields))
+pub(crate) fn key_element(item: &Value, keys: &[ListKey]) -> String {
+    let fields = keys.iter().filter_map(|key| {
+        let value = item.get(&key.name).or(key.default.as_ref())?;
+        Some((key.name.clone(), value.clone()))
+    });
+    format!("k:{}", Value::Object(fields.collect::<Map<_, _>>()))
+}
+
+/// A path element for people: `.spec`, `[name="https"]`.
+pub(crate) fn display(element: &str) -> String {
+    match element.split_once(':') {
+        Some(("f", name)) => format!(".{name}"),
+        Some(("k", keys)) => match serde_json::from_str::<Map<String, Value>>(keys) {
+            Ok(keys) => {
+                let keys: Vec<String> =
+                    keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("[{}]", keys.join(","))
+            }
+            Err(_) => format!("[{keys}]"),
+        },
+        Some(("v", value)) => format!("[={value}]"),
+        _ => format!("[{element}]"),
+    }
 }
 
 /// The fields of a schema and of its alternatives.
@@ -171,6 +216,22 @@ mod tests {
         let parts = structure.parts(&value).expect("a granular list");
 
         assert_eq!(parts[0].element, r#"k:{"port":443,"protocol":"TCP"}"#);
+    }
+
+    #[test]
+    fn an_absent_key_means_its_default_and_a_repeated_item_is_found() {
+        let structure = Structure::of(&json!({"type": "object", "properties": {"ports": {
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["port", "protocol"],
+            "items": {"type": "object", "properties": {"port": {"type": "integer"},
+                "protocol": {"type": "string", "default": "TCP"}}},
+        }}}));
+        let twice = json!({"ports": [{"port": 53}, {"port": 53, "protocol": "TCP"}]});
+        let path = structure.duplicate(&twice);
+        assert_eq!(path.as_deref(), Some(r#".ports[port=53,protocol="TCP"]"#));
+        let once = json!({"ports": [{"port": 53}, {"port": 53, "protocol": "UDP"}]});
+        assert_eq!(structure.duplicate(&once), None);
     }
 
     #[test]

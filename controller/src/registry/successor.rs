@@ -37,7 +37,7 @@ impl Kind {
         let key = proof.resource();
         let now = seconds(Timestamp::now());
         strip_status(&mut object);
-        metadata::begin(&mut object, key, &Uuid::new_v4().to_string(), &now)?;
+        self.begin(&mut object, key, &now)?;
         metadata::of(&mut object)?.shift_remove("managedFields");
         self.complete(&mut object);
         self.check(key, &object, None)?;
@@ -47,6 +47,15 @@ impl Kind {
         managed.update(&manager, Difference::between(&nothing, &object, self.structure()));
         managed.write(&mut object, self.api_version(), &now);
         Ok(object)
+    }
+
+    /// Makes the metadata of a new object complete.
+    pub(super) fn begin(&self, object: &mut Value, key: &Key, now: &str) -> Result<(), ApiError> {
+        metadata::begin(object, key, &Uuid::new_v4().to_string(), now)?;
+        if self.descriptor().built_in {
+            metadata::of(object)?.shift_remove("generation");
+        }
+        Ok(())
     }
 
     /// What becomes of `old` when a client wants `new`.

@@ -3,6 +3,7 @@
 //! The server says what the columns are and how old things look; the client only draws lines.
 //! Kubernetes `meta.k8s.io/v1` Table. Pure: `now` comes in.
 
+use isocast_api::registry::Column;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -24,43 +25,48 @@ pub(crate) enum IncludeObject {
 #[derive(Clone, Debug)]
 pub(crate) struct Columns {
     definitions: Value,
-    cells: Vec<(JsonPath, Cell)>,
+    /// Where to look, in order of preference.
+    cells: Vec<(Vec<JsonPath>, Cell)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cell {
     Age,
+    Count,
+    Name,
     Text,
     Typed,
 }
 
+const NAME_PATH: &str = ".metadata.name";
+
 impl Columns {
-    /// Columns after `Name`.
-    pub(crate) fn new(columns: &[isocast_api::registry::Column]) -> Self {
-        let mut definitions = vec![json!({
-            "name": "Name",
-            "type": "string",
-            "format": "name",
-            "description": "Name of the object",
-            "priority": 0,
-        })];
+    /// Columns after `Name`, unless that has another place among them.
+    pub(crate) fn new(columns: &[Column]) -> Self {
+        let name = Column::new("Name", "string", NAME_PATH, "Name of the object");
+        let has_name = columns.iter().any(|column| column.json_path == NAME_PATH);
+        let columns = (!has_name).then_some(&name).into_iter().chain(columns);
+        let mut definitions = Vec::new();
         let mut cells = Vec::new();
         for column in columns {
-            let Some(path) = JsonPath::parse(column.json_path) else { continue };
+            let paths = column.json_path.split("||").map(JsonPath::parse);
+            let Some(paths) = paths.collect::<Option<Vec<_>>>() else { continue };
+            let (kind, cell) = match column.kind {
+                // A date is sent as the age it stands for.
+                "date" => ("string", Cell::Age),
+                "count" => ("integer", Cell::Count),
+                kind @ ("integer" | "boolean") => (kind, Cell::Typed),
+                kind if column.json_path == NAME_PATH => (kind, Cell::Name),
+                kind => (kind, Cell::Text),
+            };
             definitions.push(json!({
                 "name": column.name,
-                // A date is sent as the age it stands for.
-                "type": if column.kind == "date" { "string" } else { column.kind },
-                "format": "",
+                "type": kind,
+                "format": if cell == Cell::Name { "name" } else { "" },
                 "description": column.description,
                 "priority": column.priority,
             }));
-            let cell = match column.kind {
-                "date" => Cell::Age,
-                "integer" | "boolean" => Cell::Typed,
-                _ => Cell::Text,
-            };
-            cells.push((path, cell));
+            cells.push((paths, cell));
         }
         Self { definitions: Value::Array(definitions), cells }
     }
@@ -85,10 +91,12 @@ impl Columns {
     }
 
     fn row(&self, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
-        let mut cells = vec![object.pointer("/metadata/name").cloned().unwrap_or_default()];
-        cells.extend(self.cells.iter().map(|(path, cell)| {
-            let found = path.find(object);
+        let cells = self.cells.iter().map(|(paths, cell)| {
+            let mut looked = paths.iter().map(|path| path.find(object));
+            let found = looked.find(|found| !found.is_empty()).unwrap_or_default();
             match (cell, &*found) {
+                (Cell::Name, found) => found.first().copied().cloned().unwrap_or_default(),
+                (Cell::Count, found) => json!(found.first().map_or(0, |value| count(value))),
                 (Cell::Age, []) => json!("<unknown>"),
                 (Cell::Age, [first, ..]) => json!(age(first, now)),
                 (Cell::Typed, [first, ..]) => (*first).clone(),
@@ -97,8 +105,8 @@ impl Columns {
                     json!(values.iter().map(|value| plain(value)).collect::<Vec<_>>().join(","))
                 }
             }
-        }));
-        let mut row = json!({"cells": cells});
+        });
+        let mut row = json!({"cells": cells.collect::<Vec<_>>()});
         let part = match include {
             IncludeObject::None => return row,
             IncludeObject::Metadata => partial(object),
@@ -153,10 +161,25 @@ fn humanise(seconds: i64) -> String {
     }
 }
 
-/// A value without quotes; lists with commas.
+/// Of what a map or list holds.
+fn count(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.len(),
+        Value::Object(fields) => fields.len(),
+        _ => 0,
+    }
+}
+
+/// A value without quotes; lists with commas, references as `kind/name`.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Object(fields) => match (fields.get("kind"), fields.get("name")) {
+            (Some(Value::String(kind)), Some(Value::String(name))) => {
+                format!("{}/{name}", kind.to_lowercase())
+            }
+            _ => value.to_string(),
+        },
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
@@ -164,8 +187,6 @@ fn plain(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use isocast_api::registry::Column;
-
     use super::*;
 
     #[test]

@@ -15,6 +15,7 @@ use super::{
     json_patch::JsonPatch,
     managed::Operation,
     metadata,
+    strategic::StrategicPatch,
     successor::{Outcome, manager},
 };
 use crate::{
@@ -67,6 +68,8 @@ pub enum Patch<'a> {
     Json(&'a [u8]),
     /// RFC 7386.
     Merge(&'a [u8]),
+    /// Kubernetes' strategic merge patch; for built-in kinds.
+    Strategic(&'a [u8]),
 }
 
 impl Registry {
@@ -90,6 +93,7 @@ impl Registry {
             return Err(ApiError::bad_request(message));
         }
         check_namespace(&object, namespace)?;
+        let (kind, object) = (kind.stored(), kind.to_stored(object));
         let generated = metadata::text(&object, "name").is_empty();
         let mut attempts = if generated { limits::NAME_ATTEMPTS } else { 1 };
         loop {
@@ -135,6 +139,7 @@ impl Registry {
         let decoded = decode::yaml(body, Nulls::Drop)?;
         let (mut object, warnings) = kind.prune(decoded, options.validation)?;
         kind.check_type(&mut object)?;
+        let (kind, object) = (kind.stored(), kind.to_stored(object));
         check_name(&object, proof.resource())?;
         let manager = manager(Operation::Update, subresource, options);
         let object = self
@@ -179,6 +184,12 @@ impl Registry {
                 };
                 self.change(proof, kind, subresource, options, duplicates, patched).await
             }
+            Patch::Strategic(body) => {
+                let decoded = decode::json(body, Nulls::Keep)?;
+                let patch = StrategicPatch::new(decoded.value)?;
+                let patched = |value: &mut Value| patch.apply(value, kind.structure());
+                self.change(proof, kind, subresource, options, decoded.duplicates, patched).await
+            }
         }
     }
 
@@ -197,13 +208,14 @@ impl Registry {
         let mut warnings = Vec::new();
         let object = self
             .modify(proof, subresource, options, |old| {
-                let mut value = Value::clone(&old.value);
+                let mut value = Value::clone(&kind.to_served(&old.value));
                 patched(&mut value)?;
                 let decoded = decode::Decoded { value, duplicates: duplicates.clone() };
                 let (mut new, faults) = kind.prune(decoded, options.validation)?;
                 warnings = faults;
                 kind.check_type(&mut new)?;
                 check_name(&new, key)?;
+                let (kind, new) = (kind.stored(), kind.to_stored(new));
                 kind.evolve(key, old, new, subresource, &manager)
             })
             .await?;

@@ -79,6 +79,12 @@ pub enum BackendError {
         /// The last one there is.
         head: Revision,
     },
+    /// A sealed value does not open.
+    #[error("a value sealed with key {key:?} does not open: the key is missing, or it was altered")]
+    Sealed {
+        /// The key's name.
+        key: String,
+    },
     /// The storage failed.
     #[error("the database failed")]
     Storage {

@@ -10,6 +10,7 @@ mod codec;
 mod key;
 mod metrics;
 mod redb;
+mod sealed;
 mod sequencer;
 mod size;
 mod tail;
@@ -35,6 +36,7 @@ pub use self::{
     key::{Key, Range, Resource},
     metrics::StoreMetrics,
     redb::RedbBackend,
+    sealed::{Keyring, KeyringError, Sealed},
     tail::{Cursor, Event},
     view::View,
 };

@@ -107,8 +107,7 @@ impl Tail {
         let head = self.head.subscribe();
         let newest = *head.borrow();
         if position > newest {
-            let message = format!("Too large resource version: {position}, current: {newest}");
-            return Err(ApiError::new(Reason::Timeout, message).with_retry_after(1));
+            return Err(ApiError::too_large(position, newest));
         }
         let (derived, since) = &self.derived;
         if position < *since && range.resource().is_some_and(|it| derived.contains(it)) {

@@ -18,6 +18,8 @@ pub struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
     /// A token to show.
     pub bearer: Option<String>,
+    /// Headers that every request has.
+    pub extra: Vec<(&'static str, String)>,
 }
 
 /// A whole answer.
@@ -118,7 +120,7 @@ impl Credentials {
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Client { sender, bearer: None })
+        Ok(Client { sender, bearer: None, extra: Vec::new() })
     }
 }
 
@@ -133,6 +135,9 @@ impl Client {
         let mut builder = Request::builder();
         if let Some(token) = &self.bearer {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in &self.extra {
+            builder = builder.header(*name, value);
         }
         let request = builder
             .method(method)

@@ -170,13 +170,17 @@ pub fn options(data: &Path) -> RunOptions {
     }
 }
 
-/// The kubectl to test with.
-fn kubectl() -> PathBuf {
-    let folder = env::var_os("ISOCAST_TOOLS").map_or_else(
+/// Where `./dev setup` puts what tests need.
+pub fn tools() -> PathBuf {
+    env::var_os("ISOCAST_TOOLS").map_or_else(
         || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/isocast/tools"),
         PathBuf::from,
-    );
-    let path = folder.join("kubectl");
+    )
+}
+
+/// The kubectl to test with.
+fn kubectl() -> PathBuf {
+    let path = tools().join("kubectl");
     assert!(
         fs::exists(&path).unwrap_or(false),
         "there is no kubectl at {}; install kubectl 1.37 there, or set ISOCAST_TOOLS",

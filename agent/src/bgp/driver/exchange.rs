@@ -64,12 +64,15 @@ impl Driver {
         let mut to_tell = std::mem::take(&mut self.to_tell);
         to_tell.extend(self.speaker.has_output());
         for peer in to_tell.drain(..) {
-            let Some(links) = self.peers.get(peer).map(|peer| &peer.links) else { continue };
-            for (id, token) in links {
+            let Some(it) = self.peers.get_mut(peer) else { continue };
+            for (id, token) in &it.links {
                 let Some(link) = self.links.get_mut(*token) else { continue };
                 if link.takes_output() {
                     self.speaker.transmit(peer, *id, link.chunk());
-                    link.write();
+                    if link.is_writing() {
+                        link.write();
+                        it.told_at = Some(Instant::now());
+                    }
                 }
             }
         }

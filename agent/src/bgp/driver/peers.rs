@@ -34,6 +34,8 @@ pub(super) struct Peer {
     pub(super) template: Option<Uid>,
     /// Its connections: one, but for collisions.
     pub(super) links: Vec<(ConnectionId, Token)>,
+    /// When its socket last took something.
+    pub(super) told_at: Option<Instant>,
     /// When the last malformed UPDATE was logged as a warning.
     pub(super) malformed_at: Option<Instant>,
 }
@@ -79,8 +81,8 @@ impl Peers {
             self.by_address.insert(address, id);
         }
         let status = PeerStatus::new(config.name.clone());
-        let (links, malformed_at) = (Vec::new(), None);
-        self.by_id.insert(id, Peer { config, status, template, links, malformed_at });
+        let (links, told_at, malformed_at) = (Vec::new(), None, None);
+        self.by_id.insert(id, Peer { config, status, template, links, told_at, malformed_at });
         id
     }
 

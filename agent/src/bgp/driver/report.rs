@@ -165,6 +165,7 @@ fn refresh(id: PeerId, peer: &mut Peer, speaker: &Speaker) {
     let (announced, withheld) = own_prefixes(id, status, speaker);
     if !announced.iter().eq(status.announced.iter()) {
         status.announced = announced.into_iter().collect();
+        status.announced_at = peer.told_at;
     }
     status.withheld = withheld;
 }

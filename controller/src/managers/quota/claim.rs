@@ -70,7 +70,7 @@ impl Claims {
         claims
     }
 
-    /// The claim called `name` in a namespace.
+    /// The object that the claim called `name` in a namespace is about.
     pub(crate) fn get(&self, view: &View, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let source = self.meters.kinds().find_map(|resource| {
             let rest = name.strip_prefix(resource.as_str())?.strip_prefix('.')?;
@@ -79,7 +79,7 @@ impl Claims {
         })?;
         let object = view.get(&source)?;
         let its = tree::place_of(&object.key, &object.value) == namespace;
-        its.then(|| self.of(&object.value)).flatten()
+        its.then(|| Arc::clone(&object.value))
     }
 
     /// Whether somebody claims what is at `key`.
@@ -226,7 +226,8 @@ pub(crate) fn foresee(
 
 /// The declared kind of an object.
 fn kind_of(object: &Value) -> Option<&'static KindDescriptor> {
-    let (group, _) = text(object, "/apiVersion")?.split_once('/')?;
+    // The core group has no name.
+    let (group, _) = text(object, "/apiVersion")?.split_once('/').unwrap_or_default();
     super::meters::kind_of(group, text(object, "/kind")?)
 }
 

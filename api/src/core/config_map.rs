@@ -1,0 +1,52 @@
+//! ConfigMap: configuration that programs read.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{BuiltIn, Words, check_base64, check_immutable, check_keys};
+use crate::{
+    field::Errors,
+    registry::{AGE, Column, ResourceKind},
+    schema,
+};
+
+/// Configuration that programs read, as keys and values.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigMap {
+    /// Keys and texts.
+    pub data: BTreeMap<String, String>,
+    /// Keys and bytes, in base64.
+    #[schemars(extend("additionalProperties" = {"type": "string", "format": "byte"}))]
+    pub binary_data: BTreeMap<String, String>,
+    /// Whether the data can never change again.
+    pub immutable: Option<bool>,
+}
+
+impl BuiltIn for ConfigMap {
+    const WORDS: Words = Words {
+        resource_kind: ResourceKind::ConfigMap,
+        group: "",
+        kind: "ConfigMap",
+        plural: "configmaps",
+        singular: "configmap",
+        short_names: &["cm"],
+        columns: &[Column::new("Data", "count", ".data", "Number of keys"), AGE],
+        selectable_fields: &[],
+        description: "ConfigMap holds configuration that programs read.",
+    };
+
+    fn schema() -> &'static Value {
+        static SCHEMA: LazyLock<Value> = LazyLock::new(schema::built_in_schema::<ConfigMap>);
+        &SCHEMA
+    }
+
+    fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+        check_keys(new, &["data", "binaryData"], errors);
+        check_immutable(new, old, &["data", "binaryData"], errors);
+        check_base64(new, "binaryData", errors);
+    }
+}
