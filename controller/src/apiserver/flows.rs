@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use hyper::Method;
 use parking_lot::Mutex;
 
 use super::request::Route;
@@ -55,10 +56,10 @@ pub(super) struct Turn {
 }
 
 impl Weight {
-    /// How much is asked for at `route`.
-    pub(super) fn of(route: &Route) -> Self {
+    /// How much is asked for at `route`. An object that is made has no name there, yet is one.
+    pub(super) fn of(route: &Route, method: &Method) -> Self {
         match route {
-            Route::Objects(path) if path.name.is_none() => Self::Bulk,
+            Route::Objects(path) if path.name.is_none() && method != Method::POST => Self::Bulk,
             Route::Namespaces { name: None } => Self::Bulk,
             _ => Self::Single,
         }

@@ -123,7 +123,8 @@ impl Service {
             self.enter(identity, prefix)?;
         }
         let route = route.ok_or_else(unknown_resource)?;
-        let _turn = self.flows.enter(self.registry.access(), identity, Weight::of(&route))?;
+        let weight = Weight::of(&route, &head.method);
+        let _turn = self.flows.enter(self.registry.access(), identity, weight)?;
         let call = Call {
             registry: &self.registry,
             extensions: &self.extensions,

@@ -61,7 +61,7 @@ fn admit_policy(view: &View, change: &mut ProposedChange) -> Result<(), ApiError
     let old = old.as_ref();
     if old.is_some_and(|old| old.spec.terms != new.spec.terms) {
         let edit = |world: &mut World| {
-            world.policies.insert(new.name().to_owned(), new.clone());
+            world.policies.insert_mut(new.name().to_owned(), new.clone());
         };
         expect_few_withdrawals(view, &change.key, &new.metadata.annotations, edit)?;
     }
@@ -88,7 +88,7 @@ fn admit_peer(view: &View, change: &ProposedChange) -> Result<(), ApiError> {
     let judged_by = |peer: &BgpPeer| (peer.spec.connection, peer.spec.export_policy.clone());
     if old.is_some_and(|old| judged_by(&old) != judged_by(&new)) {
         let edit = |world: &mut World| {
-            world.peers.insert(new.name().to_owned(), new.clone());
+            world.peers.insert_mut(new.name().to_owned(), new.clone());
         };
         expect_few_withdrawals(view, &change.key, &new.metadata.annotations, edit)?;
     }
