@@ -19,6 +19,7 @@ use crate::{
         DrainSpec, KeyRotationSpec, NodeSpec,
     },
     object::descriptor,
+    quota::{AllowanceBucketSpec, ResourceClaimSpec, ResourceGrantSpec, ResourceRegistrationSpec},
     reference::Reference,
     resourcemanager::{FolderSpec, LienSpec, OrganizationSpec, ProjectSpec},
 };
@@ -131,6 +132,14 @@ pub enum ResourceKind {
     PolicyBinding,
     /// `protectedresources.iam.isocast.dev`
     ProtectedResource,
+    /// `resourceregistrations.quota.isocast.dev`
+    ResourceRegistration,
+    /// `resourcegrants.quota.isocast.dev`
+    ResourceGrant,
+    /// `allowancebuckets.quota.isocast.dev`
+    AllowanceBucket,
+    /// `resourceclaims.quota.isocast.dev`
+    ResourceClaim,
     /// `configmaps`
     ConfigMap,
     /// `secrets`
@@ -240,6 +249,10 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<RoleSpec>(),
         descriptor::<PolicyBindingSpec>(),
         descriptor::<ProtectedResourceSpec>(),
+        descriptor::<ResourceRegistrationSpec>(),
+        descriptor::<ResourceGrantSpec>(),
+        descriptor::<AllowanceBucketSpec>(),
+        descriptor::<ResourceClaimSpec>(),
         core::descriptor::<ConfigMap>(),
         core::descriptor::<Secret>(),
         core::descriptor::<Event>(),

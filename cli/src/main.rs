@@ -20,6 +20,7 @@ mod local;
 mod options;
 mod output;
 mod pcap;
+mod quota;
 mod resource;
 mod status;
 mod token;
@@ -95,6 +96,10 @@ fn run(options: Options) -> anyhow::Result<()> {
             drain::run(&client, &kubeconfig, command, out)
         }
         Command::Keys { command } => keys::run(&connect()?.0, command, out),
+        Command::Quota(arguments) => {
+            let (client, kubeconfig) = connect()?;
+            quota::run(&client, &kubeconfig, arguments, out)
+        }
         Command::Status { output } => status::run(&connect()?.0, *output, out),
         Command::Version { server } => {
             writeln!(out, "isocast {}", env!("CARGO_PKG_VERSION")).context("cannot write")?;

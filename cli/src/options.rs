@@ -14,6 +14,7 @@ use crate::{
     iam::IamCommand,
     keys::KeysCommand,
     pcap::PcapArguments,
+    quota::QuotaArguments,
     top::TopArguments,
     view::ViewArguments,
     why::WhyArguments,
@@ -86,6 +87,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
+    /// Show what a container may have, has, and can still get
+    Quota(QuotaArguments),
     /// Show how datacenters and services are
     Status {
         /// Form of the answer

@@ -26,7 +26,7 @@ use crate::{
     gc::{self, Collector, Owners},
     iam::{self, Access},
     kubeconfig,
-    managers::{self, EventExpiry, Purge, SYSTEM_NAMESPACE, Trials},
+    managers::{self, EventExpiry, Prover, Purge, Quota, QuotaMetrics, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
@@ -40,6 +40,7 @@ pub struct Controller {
     channel: Channel,
     trials: Trials,
     collector: Collector,
+    prover: Prover,
     event_expiry: EventExpiry,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
@@ -129,6 +130,11 @@ impl Controller {
         admissions.push(Arc::new(Scopes::new(Arc::clone(&access))));
         admissions.push(owners.clone());
         admissions.extend(managers::admissions(&access));
+        // Last: it counts what the others added.
+        let quota_metrics: Arc<QuotaMetrics> = Arc::default();
+        quota_metrics.register(&mut figures);
+        let quota = Arc::new(Quota::new(Arc::clone(&access), quota_metrics));
+        admissions.push(quota.clone());
         let path = options.data.join("secrets.keys");
         let keyring =
             Keyring::open(&path).map_err(|source| StartError::Keyring { path, source })?;
@@ -148,6 +154,7 @@ impl Controller {
         let pki_of_agents = Arc::clone(&pki);
         let (listen, data) = (options.agent_listen, &options.data);
         let trials = Trials::new(Arc::clone(&store));
+        let prover = Prover::new(Arc::clone(&store), quota);
         let event_expiry = EventExpiry::new(Arc::clone(&store));
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
 
@@ -183,6 +190,7 @@ impl Controller {
             channel,
             trials,
             collector,
+            prover,
             event_expiry,
             exporter,
             registry,
@@ -231,6 +239,10 @@ impl Controller {
         let (collector, end) = (self.collector, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(collector.run()).await;
+        });
+        let (prover, end) = (self.prover, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(prover.run()).await;
         });
         if let Some(exporter) = self.exporter {
             parts.spawn(exporter.run(shutdown.clone()));

@@ -11,6 +11,7 @@ mod lookup;
 mod platform;
 mod policies;
 mod protection;
+mod quota;
 mod resourcemanager;
 mod services;
 #[cfg(test)]
@@ -20,7 +21,6 @@ use std::sync::Arc;
 
 pub use isocast_api::resourcemanager::SYSTEM_NAMESPACE;
 
-pub(crate) use self::policies::preview as preview_policy;
 pub use self::{
     drains::Drains,
     events::{EventExpiry, Events},
@@ -30,8 +30,13 @@ pub use self::{
     platform::Platform,
     policies::{Policies, Trials},
     protection::Protection,
+    quota::{Metrics as QuotaMetrics, Prover, Quota},
     resourcemanager::{Purge, ResourceManager},
     services::Services,
+};
+pub(crate) use self::{
+    policies::preview as preview_policy,
+    quota::{Claims, foresee},
 };
 use crate::{admission::Admission, iam::Access};
 

@@ -101,6 +101,11 @@ fn routes() -> Vec<Route> {
         if kind.kind == "Organization" {
             new["spec"]["parent"] = json!("acme");
         }
+        if kind.kind == "ResourceGrant" {
+            // Well-formed: what a container may have is decided above it, and that is asked last.
+            let allowance = json!({"resourceType": "test/things", "buckets": [{"amount": 1}]});
+            new["spec"]["allowances"] = json!([allowance]);
+        }
         let mut add = |label: String, method: Method, path: String, content_type, body: String| {
             let plural = kind.plural.to_owned();
             routes.push(Route { label, method, path, content_type, body, plural });

@@ -120,7 +120,7 @@ impl Admission for Owners {
         }
     }
 
-    fn follow(&self, events: &[Event]) {
+    fn follow(&self, events: &[Event], _view: &View) {
         let mut dependents = None;
         for event in events {
             let new = match event.operation {

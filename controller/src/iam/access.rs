@@ -343,7 +343,7 @@ impl Admission for Access {
         }
     }
 
-    fn follow(&self, events: &[Event]) {
+    fn follow(&self, events: &[Event], _view: &View) {
         let concerns = |event: &Event| {
             [iam::GROUP, resourcemanager::GROUP].contains(&event.key.resource().group())
         };

@@ -138,7 +138,7 @@ impl Admission for Protection {
         *self.index.lock() = Index::of(view);
     }
 
-    fn follow(&self, events: &[Event]) {
+    fn follow(&self, events: &[Event], _view: &View) {
         self.index.lock().follow(events);
     }
 }

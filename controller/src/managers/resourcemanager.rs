@@ -63,7 +63,7 @@ impl Admission for ResourceManager {
         *self.tree.lock() = Tree::of(view);
     }
 
-    fn follow(&self, events: &[Event]) {
+    fn follow(&self, events: &[Event], _view: &View) {
         self.tree.lock().follow(events);
     }
 

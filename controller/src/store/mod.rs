@@ -109,11 +109,14 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let reader = backend.reader();
         let extent = backend.extent()?;
-        let view = View::new(extent.head, backend.objects()?);
+        let mut view = View::new(extent.head, backend.objects()?);
         for admission in &admissions {
             admission.open(&view);
         }
-        let tail = Arc::new(Tail::new(extent.head, recent(&backend, extent)?));
+        sequencer::derived(&admissions, &mut view);
+        let derived = admissions.iter().flat_map(|admission| admission.derives()).collect();
+        let tail = Tail::new(extent.head, recent(&backend, extent)?).deriving(derived);
+        let tail = Arc::new(tail);
         metrics.opened(extent.head);
         let published = Arc::new(ArcSwap::from_pointee(view));
         let (sender, queue) = mpsc::channel(limits::WRITE_QUEUE);

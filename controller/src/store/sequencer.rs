@@ -155,7 +155,7 @@ impl Sequencer {
 
     /// Makes the batch durable, then visible, then answers.
     fn commit(&mut self, batch: Batch) {
-        let Batch { view, sets, commits, replies } = batch;
+        let Batch { mut view, sets, mut commits, replies } = batch;
         if sets.is_empty() {
             return;
         }
@@ -173,11 +173,16 @@ impl Sequencer {
         self.metrics.committed(sets.len(), head, started.elapsed());
         for commit in &commits {
             for admission in &self.admissions {
-                let followed = || admission.follow(&commit.events);
+                let followed = || admission.follow(&commit.events, &view);
                 if catch_unwind(AssertUnwindSafe(followed)).is_err() {
                     tracing::error!(revision = %commit.revision, "an admission lost track");
                 }
             }
+        }
+        if let Some(last) = commits.last_mut() {
+            let derived = derived(&self.admissions, &mut view);
+            last.bytes += derived.iter().map(|event| size::of(&event.value)).sum::<usize>();
+            last.events.extend(derived);
         }
         self.published.store(Arc::new(view));
         self.tail.extend(commits);
@@ -234,9 +239,7 @@ impl Batch {
         self.commits.push(Commit { revision, events, bytes });
         self.replies.push((reply, object));
     }
-}
 
-impl Batch {
     /// Adds a change-set without changes.
     fn record(&mut self, key: Key, audit: Audit, reply: Reply) {
         let revision = self.view.revision().next();
@@ -245,6 +248,36 @@ impl Batch {
         self.commits.push(Commit { revision, events: Vec::new(), bytes: 0 });
         self.replies.push((reply, Object { key, revision, value: Arc::new(Value::Null) }));
     }
+}
+
+/// Brings what is derived up to `view`, in it.
+pub(super) fn derived(admissions: &[Arc<dyn Admission>], view: &mut View) -> Vec<Event> {
+    let revision = view.revision();
+    let mut changes = Vec::new();
+    let mut events = Vec::new();
+    for admission in admissions {
+        let derived = catch_unwind(AssertUnwindSafe(|| admission.derive()));
+        for (key, new) in derived.unwrap_or_else(|_panic| {
+            tracing::error!(%revision, "an admission derived nothing");
+            Vec::new()
+        }) {
+            let old = view.get(&key);
+            let previous = old.map_or(Revision(0), |object| object.revision);
+            let old = old.map(|object| Arc::clone(&object.value));
+            let (operation, mut value) = match (new, &old) {
+                (Some(value), _) => (Operation::Put, value),
+                (None, Some(last)) => (Operation::Delete, Value::clone(last)),
+                (None, None) => continue,
+            };
+            stamp(&mut value, revision);
+            let value = Arc::new(value);
+            let event = Event { key: key.clone(), revision, operation, old, value };
+            changes.push(Change { key, operation, previous, value: Arc::clone(&event.value) });
+            events.push(event);
+        }
+    }
+    view.advance(revision, &changes);
+    events
 }
 
 /// The stored object, if it is what the writer expects.

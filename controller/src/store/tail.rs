@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Key, Operation, Range, Revision};
+use super::{Key, Operation, Range, Resource, Revision};
 use crate::{
     authz::{Sight, Standing},
     error::{ApiError, Reason},
@@ -47,6 +47,8 @@ pub struct Cursor {
 pub(super) struct Tail {
     recent: RwLock<Recent>,
     head: watch::Sender<Revision>,
+    /// Resources whose changes are in no log, and since when they are known.
+    derived: (Vec<Resource>, Revision),
 }
 
 /// The last commits, consecutive, within the limits.
@@ -69,7 +71,15 @@ pub(super) struct Commit {
 impl Tail {
     /// A tail that ends at `head`.
     pub(super) fn new(head: Revision, recent: Recent) -> Self {
-        Self { recent: RwLock::new(recent), head: watch::Sender::new(head) }
+        let derived = (Vec::new(), head);
+        Self { recent: RwLock::new(recent), head: watch::Sender::new(head), derived }
+    }
+
+    /// The same, for objects of some resources that are in no log: what happened to them before this
+    /// process is not known.
+    pub(super) fn deriving(mut self, resources: Vec<Resource>) -> Self {
+        self.derived.0 = resources;
+        self
     }
 
     /// Adds commits, without telling anybody yet.
@@ -100,6 +110,10 @@ impl Tail {
         let newest = *head.borrow();
         if position > newest {
             return Err(ApiError::too_large(position, newest));
+        }
+        let (derived, since) = &self.derived;
+        if position < *since && range.resource().is_some_and(|it| derived.contains(it)) {
+            return Err(ApiError::expired(position, *since));
         }
         let cursor =
             Cursor { tail: Arc::clone(self), head, since: position, position, range, sight };
@@ -262,6 +276,23 @@ mod tests {
 
         assert_eq!(refusal.map(|error| error.code()), Some(410));
         assert!(tail.cursor(Range::Everything, None, Revision(1)).is_ok());
+    }
+
+    #[test]
+    fn what_happened_to_derived_objects_before_this_process_is_not_known() {
+        let derived = Resource::new("buckets", "x");
+        let mut recent = Recent::default();
+        recent.push(commit(1, "a"));
+        recent.push(commit(2, "a"));
+        let tail = Arc::new(Tail::new(Revision(2), recent).deriving(vec![derived.clone()]));
+        let from = |resource: &Resource, revision| {
+            let range = Range::Container(resource.clone(), "web".into());
+            tail.cursor(range, None, Revision(revision)).map(drop).map_err(|error| error.code())
+        };
+
+        assert_eq!(from(&derived, 1), Err(410));
+        assert_eq!(from(&derived, 2), Ok(()));
+        assert_eq!(from(&Resource::new("nodes", "x"), 1), Ok(()));
     }
 
     #[test]

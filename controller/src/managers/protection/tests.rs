@@ -159,9 +159,9 @@ fn a_deletion_sees_what_was_written_a_moment_before_in_the_same_batch() {
         old,
         value: Arc::new(user.clone()),
     };
-    protection.follow(&[event(Operation::Put, None)]);
+    protection.follow(&[event(Operation::Put, None)], &after);
     assert!(protection.admit(&after, &mut proposed(target.clone(), None)).is_err());
-    protection.follow(&[event(Operation::Delete, Some(Arc::new(user.clone())))]);
+    protection.follow(&[event(Operation::Delete, Some(Arc::new(user.clone())))], &before);
     assert!(protection.admit(&before, &mut proposed(target, None)).is_ok());
 }
 

@@ -81,9 +81,10 @@ fn holds_anything(tree: &Tree, view: &View, key: &Key) -> bool {
     tree.has_children(name) || has_objects()
 }
 
-/// Everything that lives in containers.
+/// Everything that lives in containers. What only reports goes by itself.
 pub(super) fn namespaced() -> impl Iterator<Item = Resource> {
-    let kinds = registry::kinds().iter().filter(|kind| kind.scope == Scope::Namespaced);
+    let kinds = registry::kinds().iter();
+    let kinds = kinds.filter(|kind| kind.scope == Scope::Namespaced && !kind.reported);
     kinds.map(|kind| Resource::new(kind.plural, kind.group))
 }
 
