@@ -89,6 +89,7 @@ pub(crate) const fn descriptor<B: BuiltIn>() -> KindDescriptor {
         selectable_fields: words.selectable_fields,
         description: words.description,
         reported: false,
+        references: &[],
         built_in: true,
         schema: B::schema,
         default: B::complete,

@@ -12,6 +12,8 @@ pub mod iam;
 pub mod meta;
 pub mod network;
 pub mod object;
+pub mod quota;
+pub mod reference;
 pub mod registry;
 pub mod resourcemanager;
 pub mod schema;

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     field::{Errors, FieldError, FieldPath},
     meta::ObjectMeta,
+    reference::Reference,
     registry::{Column, KindDescriptor, ResourceKind, Scope},
     schema,
     text::check_format,
@@ -50,6 +51,9 @@ pub trait Spec:
 
     /// Whether such objects only report: they come from what nodes say, and nobody else writes them.
     const REPORTED: bool = false;
+
+    /// What such objects name, as far as it concerns what is named.
+    const REFERENCES: &'static [Reference] = &[];
 
     /// The kind's structural schema, made once.
     fn schema() -> &'static Value;
@@ -157,6 +161,7 @@ pub(crate) const fn descriptor<S: Spec>() -> KindDescriptor {
         selectable_fields: kind.selectable_fields,
         description: kind.description,
         reported: S::REPORTED,
+        references: S::REFERENCES,
         built_in: false,
         schema: S::schema,
         default: default::<S>,

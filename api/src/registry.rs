@@ -19,7 +19,9 @@ use crate::{
         DrainSpec, KeyRotationSpec, NodeSpec,
     },
     object::descriptor,
-    resourcemanager::{FolderSpec, OrganizationSpec, ProjectSpec},
+    quota::{AllowanceBucketSpec, ResourceClaimSpec, ResourceGrantSpec, ResourceRegistrationSpec},
+    reference::Reference,
+    resourcemanager::{FolderSpec, LienSpec, OrganizationSpec, ProjectSpec},
 };
 
 /// Whether objects of a kind live in a container's namespace.
@@ -90,6 +92,8 @@ pub enum ResourceKind {
     Folder,
     /// `projects.resourcemanager.isocast.dev`
     Project,
+    /// `liens.resourcemanager.isocast.dev`
+    Lien,
     /// `datacenters.network.isocast.dev`
     Datacenter,
     /// `nodes.network.isocast.dev`
@@ -128,6 +132,14 @@ pub enum ResourceKind {
     PolicyBinding,
     /// `protectedresources.iam.isocast.dev`
     ProtectedResource,
+    /// `resourceregistrations.quota.isocast.dev`
+    ResourceRegistration,
+    /// `resourcegrants.quota.isocast.dev`
+    ResourceGrant,
+    /// `allowancebuckets.quota.isocast.dev`
+    AllowanceBucket,
+    /// `resourceclaims.quota.isocast.dev`
+    ResourceClaim,
     /// `configmaps`
     ConfigMap,
     /// `secrets`
@@ -167,6 +179,8 @@ pub struct KindDescriptor {
     pub description: &'static str,
     /// Objects of this kind only report: clients can read them and nothing else.
     pub reported: bool,
+    /// What objects of this kind name, as far as it concerns what is named.
+    pub references: &'static [Reference],
     /// The kind is one of Kubernetes' own: without status and generation, and known to clients by
     /// heart.
     pub built_in: bool,
@@ -215,6 +229,7 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<OrganizationSpec>(),
         descriptor::<FolderSpec>(),
         descriptor::<ProjectSpec>(),
+        descriptor::<LienSpec>(),
         descriptor::<DatacenterSpec>(),
         descriptor::<NodeSpec>(),
         descriptor::<BgpPolicySpec>(),
@@ -234,6 +249,10 @@ pub fn kinds() -> &'static [KindDescriptor] {
         descriptor::<RoleSpec>(),
         descriptor::<PolicyBindingSpec>(),
         descriptor::<ProtectedResourceSpec>(),
+        descriptor::<ResourceRegistrationSpec>(),
+        descriptor::<ResourceGrantSpec>(),
+        descriptor::<AllowanceBucketSpec>(),
+        descriptor::<ResourceClaimSpec>(),
         core::descriptor::<ConfigMap>(),
         core::descriptor::<Secret>(),
         core::descriptor::<Event>(),

@@ -1,12 +1,16 @@
 //! Group `resourcemanager.isocast.dev`: the containers that everything a tenant owns lives in.
 
 mod folder;
+mod lien;
 mod organization;
+mod phase;
 mod project;
 
 pub use self::{
     folder::{Folder, FolderSpec, FolderStatus},
+    lien::{Lien, LienSpec, LienStatus, LienTarget, Restriction},
     organization::{Organization, OrganizationSpec, OrganizationStatus},
+    phase::ContainerPhase,
     project::{ContainerReference, ParentKind, Project, ProjectSpec, ProjectStatus},
 };
 
@@ -18,3 +22,9 @@ pub const SYSTEM_NAMESPACE: &str = "isocast-system";
 
 /// The API group.
 pub const GROUP: &str = "resourcemanager.isocast.dev";
+
+/// Whether the objects of a resource are containers.
+#[must_use]
+pub fn is_container(plural: &str, group: &str) -> bool {
+    group == GROUP && ["folders", "organizations", "projects"].contains(&plural)
+}

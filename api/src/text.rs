@@ -30,6 +30,7 @@ pub use self::{
 /// What a well-formed value looks like.
 pub fn check_format(format: &str, text: &str) -> Result<(), String> {
     match format {
+        "amount-field" => check::<crate::quota::AmountField>(text),
         "as-path-pattern" => check::<AsPathPattern>(text),
         "cidr" => check::<Prefix>(text),
         "community" => check::<Community>(text),
@@ -54,6 +55,7 @@ pub fn check_format(format: &str, text: &str) -> Result<(), String> {
             .map_err(|_invalid| "must be an IPv6 address".to_owned()),
         "next-hop" => check::<NextHopRule>(text),
         "permission" => check::<crate::iam::PermissionPattern>(text),
+        "resource-type" => check::<crate::quota::ResourceType>(text),
         _ => Ok(()),
     }
 }

@@ -19,6 +19,10 @@ const REVIEWS: &str = "/apis/iam.isocast.dev/v1alpha1/accessreviews";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IamCommand {
+    /// List everything that somebody may do in a container
+    ///
+    /// isocast iam effective alice -n web-prod
+    Effective(EffectiveArguments),
     /// Say whether somebody may do something, and which binding decides that
     ///
     /// isocast iam explain alice delete services www -n web-prod
@@ -38,6 +42,18 @@ pub(crate) struct ExplainArguments {
     /// Name of one object
     pub(crate) name: Option<String>,
     /// Namespace [default: the context's]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: StatusOutput,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EffectiveArguments {
+    /// Who: a user, or system:serviceaccount:NAMESPACE:NAME
+    pub(crate) user: String,
+    /// Namespace [default: the context's, or else the platform's]
     #[arg(short, long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
     /// Form of the answer
@@ -76,6 +92,7 @@ pub(crate) fn run(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     match command {
+        IamCommand::Effective(arguments) => effective(client, kubeconfig, arguments, out),
         IamCommand::Explain(arguments) => explain(client, kubeconfig, arguments, out),
         IamCommand::Token(arguments) => token(client, kubeconfig, arguments, out),
     }
@@ -159,6 +176,43 @@ fn details(status: &Value, user: &str) -> Vec<(&'static str, String)> {
     lines.extend(text("/expiresAt").map(|at| ("expires", at)));
     lines.retain(|(_, text)| !text.is_empty());
     lines
+}
+
+fn effective(
+    client: &Client,
+    kubeconfig: &Kubeconfig,
+    arguments: &EffectiveArguments,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let namespace = arguments.namespace.as_deref().or(kubeconfig.namespace.as_deref());
+    let question = json!({
+        "apiVersion": "iam.isocast.dev/v1alpha1",
+        "kind": "AccessReview",
+        "spec": {"user": arguments.user, "namespace": namespace.unwrap_or_default()},
+    });
+    let answer = client.post(REVIEWS, &question)?;
+    if arguments.output == StatusOutput::Json {
+        return output::json(out, &answer);
+    }
+    let status = answer.get("status").context("the server's answer has no status")?;
+    let rules = status.get("resourceRules").and_then(Value::as_array);
+    let rows: Vec<_> = rules.into_iter().flatten().map(rule).collect();
+    let headings = ["RESOURCE", "GROUP", "VERBS"].map(str::to_owned);
+    output::table(out, &headings, &rows)?;
+    if status.get("incomplete") == Some(&Value::Bool(true)) {
+        let note = "There is more, under conditions: isocast iam explain tells of one request.";
+        writeln!(out, "{note}").context("cannot write")?;
+    }
+    Ok(())
+}
+
+/// What may be done to a resource, as a row.
+fn rule(rule: &Value) -> Vec<String> {
+    let list = |field: &str| {
+        let items = rule.get(field).and_then(Value::as_array);
+        items.into_iter().flatten().map(output::cell).collect::<Vec<_>>().join(", ")
+    };
+    ["resources", "apiGroups", "verbs"].map(list).to_vec()
 }
 
 fn token(

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod backup;
 mod bgp;
 mod bgp_policy;
@@ -20,6 +21,7 @@ mod local;
 mod options;
 mod output;
 mod pcap;
+mod quota;
 mod resource;
 mod status;
 mod token;
@@ -78,6 +80,7 @@ fn run(options: Options) -> anyhow::Result<()> {
             let (client, kubeconfig) = connect()?;
             view::run(&client, &kubeconfig, arguments, out)
         }
+        Command::Audit { command } => audit::run(&connect()?.0, command, out),
         Command::Bgp { command } => match command {
             BgpCommand::Peers(arguments) => bgp::peers(&connect, arguments, out),
             BgpCommand::Routes(arguments) => bgp::routes(&connect, arguments, out),
@@ -95,6 +98,10 @@ fn run(options: Options) -> anyhow::Result<()> {
         }
         Command::Backup(arguments) => backup::run(&connect()?.0, arguments, out),
         Command::Keys { command } => keys::run(&connect()?.0, command, out),
+        Command::Quota(arguments) => {
+            let (client, kubeconfig) = connect()?;
+            quota::run(&client, &kubeconfig, arguments, out)
+        }
         Command::Status { output } => status::run(&connect()?.0, *output, out),
         Command::Version { server } => {
             writeln!(out, "isocast {}", env!("CARGO_PKG_VERSION")).context("cannot write")?;

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use isocast_api::text::Duration;
 
 use crate::{
+    audit::AuditCommand,
     backup::BackupArguments,
     bgp::{ListArguments, RoutesArguments},
     bgp_policy::PolicyCommand,
@@ -14,6 +15,7 @@ use crate::{
     iam::IamCommand,
     keys::KeysCommand,
     pcap::PcapArguments,
+    quota::QuotaArguments,
     top::TopArguments,
     view::ViewArguments,
     why::WhyArguments,
@@ -48,6 +50,11 @@ pub(crate) enum Command {
     Backup(BackupArguments),
     /// List objects, or show one
     Get(GetArguments),
+    /// Who did what, and whether the records are what was written
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Routing: what is announced, and by which rules
     Bgp {
         #[command(subcommand)]
@@ -85,6 +92,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
+    /// Show what a container may have, has, and can still get
+    Quota(QuotaArguments),
     /// Show how datacenters and services are
     Status {
         /// Form of the answer

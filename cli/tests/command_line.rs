@@ -296,3 +296,60 @@ fn completion_scripts_name_the_commands() {
 
     assert!(text(&output.stdout).contains("isocast__subcmd__node"));
 }
+
+#[test]
+fn a_check_of_the_records_prints_an_anchor_and_holds_them_to_it() {
+    let server = Server::start(
+        "200 OK",
+        r#"{"first": "1", "head": "7", "checked": "7", "link": "ab12", "intact": true,
+            "metadata": {}}"#,
+        Trust::TheServer,
+    );
+
+    let output = server.isocast(&["audit", "verify"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "intact from revision 1 to 7\nanchor 7:ab12\n");
+    assert!(server.isocast(&["audit", "verify", "--anchor", "7:ab12"]).status.success());
+    let other = server.isocast(&["audit", "verify", "--anchor", "7:cd34"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(text(&other.stderr).contains("not those of the anchor"), "{}", text(&other.stderr));
+}
+
+#[test]
+fn records_that_are_not_what_was_written_are_a_failure() {
+    let server = Server::start(
+        "200 OK",
+        r#"{"first": "1", "head": "7", "checked": "3", "link": "", "intact": false,
+            "fault": "the record of revision 4 is missing", "metadata": {}}"#,
+        Trust::TheServer,
+    );
+
+    let output = server.isocast(&["audit", "verify"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("revision 4 is missing"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn records_are_searched_by_who_and_printed_as_a_table() {
+    let server = Server::start(
+        "200 OK",
+        r#"{"metadata": {}, "items": [{"time": "2026-11-22T18:20:11.402Z",
+            "actor": "user \"alice\"", "verb": "delete", "outcome": "Changed",
+            "resource": "anycastservices.network.isocast.dev", "namespace": "web", "name": "www",
+            "source": "192.0.2.44"}]}"#,
+        Trust::TheServer,
+    );
+
+    let output = server.isocast(&["audit", "search", "--actor", "alice", "--verb", "delete"]);
+
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("anycastservices web/www"), "{}", text(&output.stdout));
+    let request = server.request();
+    assert!(
+        request.starts_with(
+            "GET /apis/audit.isocast.dev/v1alpha1/auditrecords?actor=alice&verb=delete&limit=500"
+        ),
+        "{request}"
+    );
+}

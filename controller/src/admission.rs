@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     authz::Identity,
     error::ApiError,
-    store::{Event, Key, Object, View},
+    store::{Event, Key, Object, Resource, View},
 };
 
 /// Judges changes in the transaction that makes them.
@@ -30,8 +30,21 @@ pub trait Admission: Send + Sync {
     /// The state that the log begins with in this process.
     fn open(&self, _view: &View) {}
 
-    /// Changes that are durable now, before anybody sees them or is told.
-    fn follow(&self, _events: &[Event]) {}
+    /// Changes that are durable now, before anybody sees them or is told. `view` is the state after
+    /// the batch that they are part of.
+    fn follow(&self, _events: &[Event], _view: &View) {}
+
+    /// Resources whose objects are not written but derived, by [`Self::derive`].
+    fn derives(&self) -> Vec<Resource> {
+        Vec::new()
+    }
+
+    /// Derived objects that are otherwise, new or gone since this was last asked. Asked after
+    /// [`Self::open`] and after the commits of a batch were followed; the objects become visible
+    /// with the batch, and are never in the log.
+    fn derive(&self) -> Vec<(Key, Option<Value>)> {
+        Vec::new()
+    }
 
     /// Whether the next change must be judged by the state that [`Self::follow`] makes of this one.
     fn settles(&self, _change: &ProposedChange) -> bool {
@@ -57,6 +70,8 @@ pub struct ProposedChange {
     /// The object as it will be; none when it goes for good. A deletion that waits for finalizers
     /// is an update that sets `metadata.deletionTimestamp`.
     pub new: Option<Value>,
+    /// The containers it lies in, the topmost first: `acme/eng/shop`. Empty for the platform's.
+    pub scope: String,
     also: Vec<(Key, Option<Value>)>,
 }
 
@@ -70,7 +85,8 @@ impl ProposedChange {
         key: Key,
         (old, new): (Option<Object>, Option<Value>),
     ) -> Self {
-        Self { actor, verb, subresource, now, key, old, new, also: Vec::new() }
+        let scope = String::new();
+        Self { actor, verb, subresource, now, key, old, new, scope, also: Vec::new() }
     }
 
     /// The stored object's value.

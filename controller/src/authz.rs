@@ -12,7 +12,7 @@ use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 
 pub(crate) use self::{
     rules::{About, authorize},
-    sight::Sight,
+    sight::{Sight, Standing},
 };
 use crate::{
     error::{ApiError, Reason},
@@ -102,6 +102,8 @@ pub mod verb {
         Delete = "delete",
         /// Read an object.
         Get = "get",
+        /// Ask as somebody else.
+        Impersonate = "impersonate",
         /// Read a collection.
         List = "list",
         /// Change an object in part.

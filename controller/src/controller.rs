@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use isocast_api::ResourceKind;
@@ -16,15 +16,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::Admission,
     apiserver::{self, ApiServer, Extension, ServerError},
+    audit::Scopes,
     authz::{Authorizer, Identity, verb},
     channel::{Channel, ChannelError},
     credentials,
     error::ApiError,
     exporter::Exporter,
     files, fleet,
+    gc::{self, Collector, Owners},
     iam::{self, Access},
     kubeconfig,
-    managers::{self, EventExpiry, SYSTEM_NAMESPACE, Trials},
+    managers::{self, EventExpiry, Prover, Purge, Quota, QuotaMetrics, SYSTEM_NAMESPACE, Trials},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
@@ -41,6 +43,8 @@ pub struct Controller {
     server: ApiServer,
     channel: Channel,
     trials: Trials,
+    collector: Collector,
+    prover: Prover,
     event_expiry: EventExpiry,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
@@ -122,17 +126,32 @@ impl Controller {
         let store_metrics = Arc::default();
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
-        admissions.extend(managers::admissions());
+        let owners = Arc::new(Owners::new(Arc::clone(&access)));
+        admissions.push(Arc::new(Scopes::new(Arc::clone(&access))));
+        admissions.push(owners.clone());
+        admissions.extend(managers::admissions(&access));
+        // Last: it counts what the others added.
+        let quota_metrics: Arc<QuotaMetrics> = Arc::default();
+        quota_metrics.register(&mut figures);
+        let quota = Arc::new(Quota::new(Arc::clone(&access), quota_metrics));
+        admissions.push(quota.clone());
         let path = options.data.join("secrets.keys");
         let keyring =
             Keyring::open(&path).map_err(|source| StartError::Keyring { path, source })?;
         let backend = Arc::new(Sealed::new(backend, keyring));
         let retention = Retention::new(options.history_revisions, *options.history_age);
+        let retention = match options.audit_retention {
+            Some(age) => retention.with_records_for(Duration::from_millis(age.as_millis())),
+            None => retention,
+        };
         let metrics_of_store = Arc::clone(&store_metrics);
         let store = Store::open_retaining(retention, backend, admissions, metrics_of_store)?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
         let registry = Arc::new(Registry::new(Arc::clone(&store), access));
+        let gc_metrics: Arc<gc::Metrics> = Arc::default();
+        gc_metrics.register(&mut figures);
+        let collector = Collector::new(Arc::clone(&registry), owners, gc_metrics);
 
         iam::establish(&registry).await?;
 
@@ -141,6 +160,7 @@ impl Controller {
         let pki_of_agents = Arc::clone(&pki);
         let (listen, data) = (options.agent_listen, &options.data);
         let trials = Trials::new(Arc::clone(&store));
+        let prover = Prover::new(Arc::clone(&store), quota);
         let event_expiry = EventExpiry::new(Arc::clone(&store));
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
 
@@ -172,7 +192,18 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self { server, channel, trials, event_expiry, exporter, registry, kubeconfig, url })
+        Ok(Self {
+            server,
+            channel,
+            trials,
+            collector,
+            prover,
+            event_expiry,
+            exporter,
+            registry,
+            kubeconfig,
+            url,
+        })
     }
 
     /// The registry behind the API.
@@ -203,6 +234,7 @@ impl Controller {
         let mut parts = JoinSet::new();
         parts.spawn(self.server.run(shutdown.clone()));
         parts.spawn(self.channel.run(shutdown.clone()));
+        parts.spawn(Purge::new(Arc::clone(&self.registry)).run(shutdown.clone()));
         let (event_expiry, end) = (self.event_expiry, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(event_expiry.run()).await;
@@ -210,6 +242,14 @@ impl Controller {
         let (trials, end) = (self.trials, shutdown.clone());
         parts.spawn(async move {
             end.run_until_cancelled(trials.run()).await;
+        });
+        let (collector, end) = (self.collector, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(collector.run()).await;
+        });
+        let (prover, end) = (self.prover, shutdown.clone());
+        parts.spawn(async move {
+            end.run_until_cancelled(prover.run()).await;
         });
         if let Some(exporter) = self.exporter {
             parts.spawn(exporter.run(shutdown.clone()));

@@ -76,6 +76,7 @@ struct Facts {
     retry_after_s: Option<u32>,
     continue_token: Option<String>,
     stale: bool,
+    denied: bool,
 }
 
 impl ApiError {
@@ -91,6 +92,7 @@ impl ApiError {
             retry_after_s: None,
             continue_token: None,
             stale: false,
+            denied: false,
         }))
     }
 
@@ -105,9 +107,10 @@ impl ApiError {
         Self::about(Reason::NotFound, key, message)
     }
 
-    /// `key` is taken.
-    pub fn already_exists(key: &Key) -> Self {
-        let message = format!("{} {:?} already exists", key.resource(), key.name());
+    /// `key` is taken, perhaps by an object on its way out.
+    pub fn already_exists(key: &Key, is_leaving: bool) -> Self {
+        let leaving = if is_leaving { "object is being deleted: " } else { "" };
+        let message = format!("{leaving}{} {:?} already exists", key.resource(), key.name());
         Self::about(Reason::AlreadyExists, key, message)
     }
 
@@ -132,6 +135,18 @@ impl ApiError {
     /// Whether it is [`Self::stale`], as opposed to a conflict that a newer base does not solve.
     pub fn is_stale(&self) -> bool {
         self.0.stale
+    }
+
+    /// The same, because of a right that the caller does not have, whatever it says.
+    #[must_use]
+    pub fn for_want_of_rights(mut self) -> Self {
+        self.0.denied = true;
+        self
+    }
+
+    /// Whether it is for want of a right, or of a credential that is good.
+    pub fn is_denied(&self) -> bool {
+        self.0.denied || matches!(self.0.reason, Reason::Forbidden | Reason::Unauthorized)
     }
 
     /// The caller may not do `verb` to `key`.

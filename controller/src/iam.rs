@@ -8,8 +8,10 @@
 
 mod access;
 mod bootstrap;
+mod changes;
 mod condition;
 mod decision;
+mod grants;
 mod guard;
 mod index;
 mod permission;

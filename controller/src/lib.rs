@@ -7,6 +7,7 @@
 
 pub mod admission;
 pub mod apiserver;
+pub mod audit;
 pub mod authz;
 mod channel;
 pub mod controller;
@@ -15,6 +16,7 @@ pub mod error;
 mod exporter;
 mod files;
 pub mod fleet;
+pub mod gc;
 pub mod iam;
 mod kubeconfig;
 mod limits;

@@ -111,3 +111,25 @@ pub(crate) const TOKEN_AUDIENCES: usize = 8;
 pub(crate) const TOKEN_PERMISSIONS: usize = 64;
 /// Connections to the metrics endpoint at a time.
 pub(crate) const SCRAPERS: usize = 16;
+/// Objects the garbage collector has yet to look at; beyond, it looks at everything again.
+pub(crate) const GC_QUEUE: usize = 65_536;
+/// Objects it deals with at a time.
+pub(crate) const GC_BATCH: usize = 64;
+/// Objects it looks at at once when it looks at everything.
+pub(crate) const GC_SCAN: usize = 4096;
+/// Dependents it looks at to find a circle of owners.
+pub(crate) const GC_CIRCLE: usize = 256;
+/// Audit records a second that change nothing, of everybody together.
+pub(crate) const AUDIT_PER_SECOND: i64 = 200;
+/// The same, at once.
+pub(crate) const AUDIT_BURST: i64 = 1000;
+/// Audit records a second that change nothing, of one actor.
+pub(crate) const AUDIT_PER_SECOND_OF_ACTOR: i64 = 10;
+/// The same, at once.
+pub(crate) const AUDIT_BURST_OF_ACTOR: i64 = 50;
+/// Actors whose records are counted apart.
+pub(crate) const AUDIT_ACTORS: usize = 4096;
+/// Revisions that one search looks at.
+pub(crate) const AUDIT_SCAN: usize = 20_000;
+/// Records that one search gives.
+pub(crate) const AUDIT_ITEMS: usize = 500;

@@ -10,6 +10,8 @@ mod key_rotations;
 mod lookup;
 mod platform;
 mod policies;
+mod protection;
+mod quota;
 mod resourcemanager;
 mod services;
 #[cfg(test)]
@@ -19,7 +21,6 @@ use std::sync::Arc;
 
 pub use isocast_api::resourcemanager::SYSTEM_NAMESPACE;
 
-pub(crate) use self::policies::preview as preview_policy;
 pub use self::{
     drains::Drains,
     events::{EventExpiry, Events},
@@ -28,17 +29,23 @@ pub use self::{
     lookup::organization_of,
     platform::Platform,
     policies::{Policies, Trials},
-    resourcemanager::ResourceManager,
+    protection::Protection,
+    quota::{Metrics as QuotaMetrics, Prover, Quota},
+    resourcemanager::{Purge, ResourceManager},
     services::Services,
 };
-use crate::admission::Admission;
+pub(crate) use self::{
+    policies::preview as preview_policy,
+    quota::{Claims, foresee},
+};
+use crate::{admission::Admission, iam::Access};
 
 /// Every manager, in the order that writes pass them.
 #[must_use]
-pub fn admissions() -> Vec<Arc<dyn Admission>> {
+pub fn admissions(access: &Arc<Access>) -> Vec<Arc<dyn Admission>> {
     // Containers first: what lives in one that does not exist concerns nobody else.
     vec![
-        Arc::new(ResourceManager),
+        Arc::new(ResourceManager::default()),
         Arc::new(Platform),
         Arc::new(Policies),
         Arc::new(Drains),
@@ -46,5 +53,7 @@ pub fn admissions() -> Vec<Arc<dyn Admission>> {
         Arc::new(Ipam),
         Arc::new(Services),
         Arc::new(Events::default()),
+        // Last: it remembers what the others made of a write.
+        Arc::new(Protection::new(Arc::clone(access))),
     ]
 }

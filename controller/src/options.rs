@@ -81,6 +81,9 @@ pub struct RunOptions {
     /// How long the store keeps a revision.
     #[arg(long, value_name = "DURATION", default_value = "30d")]
     pub history_age: humantime::Duration,
+    /// How long audit records are kept after their changes have left the log. Default: for good.
+    #[arg(long, value_name = "DURATION")]
+    pub audit_retention: Option<isocast_api::text::Duration>,
 
     /// How logs are written. What is logged is set by RUST_LOG.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]

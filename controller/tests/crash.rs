@@ -25,6 +25,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 const DATACENTERS: &str = "/apis/network.isocast.dev/v1alpha1/datacenters";
 const ROTATIONS: &str = "/apis/network.isocast.dev/v1alpha1/namespaces/isocast-system/keyrotations";
+const CONTAINERS: &str = "/apis/resourcemanager.isocast.dev/v1alpha1";
+const QUOTA: &str = "/apis/quota.isocast.dev/v1alpha1";
 const WRITERS: usize = 16;
 /// Enough that every kill falls into the middle of commits.
 const ACKNOWLEDGED_BEFORE_KILL: usize = 300;
@@ -146,6 +148,90 @@ async fn every_acknowledged_write_survives_kill_9() {
         .collect();
     let lost: Vec<_> = expected.iter().filter(|name| !there.contains(name.as_str())).collect();
     assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), expected.len());
+    process.kill();
+}
+
+/// Creates projects until the server is gone or the limit is reached.
+async fn fill(mut client: Client, prefix: String) {
+    for count in 0.. {
+        let project = json!({
+            "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Project",
+            "metadata": {"name": format!("{prefix}-{count}")},
+            "spec": {"parent": {"kind": "Organization", "name": "acme"}},
+        });
+        let (path, body) = (format!("{CONTAINERS}/projects"), project.to_string());
+        let sent = client.try_send(hyper::Method::POST, &path, "application/json", body).await;
+        match sent {
+            Ok(response) if response.status() == StatusCode::CREATED => {}
+            _ => return,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_limit_holds_to_the_unit_whenever_the_controller_is_killed() {
+    const LIMIT: usize = 1500;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let port = free_port();
+    let mut process = Process::start(&data, port);
+    let mut client = ready(&data).await.connect().await.expect("gets in");
+    let organization = json!({
+        "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Organization",
+        "metadata": {"name": "acme"}, "spec": {},
+    });
+    let registration = json!({
+        "apiVersion": "quota.isocast.dev/v1alpha1", "kind": "ResourceRegistration",
+        "metadata": {"name": "projects"},
+        "spec": {
+            "consumerType": {"kind": "Organization"}, "type": "Entity",
+            "resourceType": "resourcemanager.isocast.dev/projects", "baseUnit": "project",
+            "displayUnit": "projects", "defaultLimit": LIMIT,
+            "claimingResources": [{"apiGroup": "resourcemanager.isocast.dev", "kind": "Project"}],
+        },
+    });
+    let made = client.post(&format!("{CONTAINERS}/organizations"), &organization).await;
+    assert_eq!(made.code, StatusCode::CREATED);
+    let made = client.post(&format!("{QUOTA}/resourceregistrations"), &registration).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{made:?}");
+
+    for round in 0..=KILLS {
+        let credentials = ready(&data).await;
+        let path = format!("{CONTAINERS}/projects?watch=1");
+        let mut watch = credentials.connect().await.expect("gets in").watch(&path).await;
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..50 {
+            let client = credentials.connect().await.expect("gets in");
+            writers.spawn(fill(client, format!("r{round}w{writer}")));
+        }
+        if round == KILLS {
+            writers.join_all().await;
+            break;
+        }
+        // As soon as there is something new, in the middle of the rest; or at the limit.
+        let new = async {
+            while let Some(event) = watch.next().await {
+                let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+                if name.starts_with(&format!("r{round}")) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = new => {}
+            () = async { while writers.join_next().await.is_some() {} } => {}
+        }
+        process.kill();
+        writers.join_all().await;
+        process = Process::start(&data, port);
+    }
+
+    let mut client = ready(&data).await.connect().await.expect("gets in");
+    let list = client.get(&format!("{CONTAINERS}/projects")).await.body;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(LIMIT));
+    let bucket = format!("{QUOTA}/namespaces/acme/allowancebuckets/projects");
+    let status = client.get(&bucket).await.body["status"].clone();
+    assert_eq!((&status["allocated"], &status["available"]), (&json!(LIMIT), &json!(0)));
     process.kill();
 }
 

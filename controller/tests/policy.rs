@@ -153,7 +153,7 @@ fn a_policy_that_a_router_names_is_there() {
     api.kubectl_in(PEER, &APPLY).expect_ok();
 
     api.kubectl(&["delete", "bpol", "to-transit"])
-        .expect_refusal(&["is in use", "bgppeer \"transit\" names it"]);
+        .expect_refusal(&["is in use", "bgppeers \"transit\""]);
 
     api.kubectl(&["delete", "bgppeer", "transit"]).expect_ok();
     api.kubectl(&["delete", "bpol", "to-transit"]).expect_ok();

@@ -24,7 +24,6 @@ mod weights;
 /// A world that is steered again and again, with memory handed on.
 struct World {
     model: NodeModel,
-    targets: BTreeMap<TargetId, Target>,
     health: HealthView,
     marks: Marks,
     memory: Memory,
@@ -37,12 +36,11 @@ struct World {
 impl World {
     fn new() -> Self {
         let model = testing::two_datacenters();
-        let targets = targets(&model);
         let mut marks = Marks::default();
-        marks.assign(&targets);
+        marks.assign(&targets(&model));
         let now = UnixMs(1_000_000);
         let (health, memory, rings, faults, traffic) = <_>::default();
-        Self { model, targets, health, marks, memory, rings, faults, traffic, now }
+        Self { model, health, marks, memory, rings, faults, traffic, now }
     }
 
     fn with_health(healthy: &[&str]) -> Self {
@@ -72,7 +70,7 @@ impl World {
     fn steer(&mut self) -> Plan {
         let plan = steer(&Inputs {
             model: &self.model,
-            targets: &self.targets,
+            targets: &targets(&self.model),
             health: &self.health,
             marks: &self.marks,
             memory: &self.memory,
@@ -572,7 +570,7 @@ proptest! {
             world.pass(Duration::from_millis(millis));
             let again = steer(&Inputs {
                 model: &world.model,
-                targets: &world.targets,
+                targets: &targets(&world.model),
                 health: &world.health,
                 marks: &world.marks,
                 memory: &world.memory,

@@ -10,6 +10,7 @@ use super::Subject;
 use crate::{
     field::{Errors, FieldPath},
     object::{Kind, Object, Spec},
+    reference::Reference,
     registry::{AGE, Column, ResourceKind, Scope, VERSION},
     schema,
     text::{Name, Time},
@@ -104,6 +105,9 @@ impl Spec for PolicyBindingSpec {
         description: "PolicyBinding gives a role's permissions to users, service accounts and \
                       groups, or takes them, in the container of its namespace and in all below.",
     };
+
+    const REFERENCES: &'static [Reference] =
+        &[Reference::using(&["spec", "role"], ResourceKind::Role)];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<PolicyBindingSpec>);

@@ -10,6 +10,7 @@ use super::{PermissionPattern, RoleReference};
 use crate::{
     field::{Errors, FieldPath},
     object::{Kind, Object, Spec},
+    reference::Reference,
     registry::{AGE, Column, ResourceKind, Scope, VERSION},
     schema,
 };
@@ -93,6 +94,9 @@ impl Spec for RoleSpec {
         description: "Role is a set of permissions under one name. It can be bound in its own \
                       namespace and in those of the containers below.",
     };
+
+    const REFERENCES: &'static [Reference] =
+        &[Reference::using(&["spec", "inheritedRoles", "*"], ResourceKind::Role)];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<RoleSpec>);

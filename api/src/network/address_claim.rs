@@ -11,6 +11,7 @@ use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::Reference,
     registry::{AGE, Column, ResourceKind, Scope, VERSION},
     schema,
     text::{HostAddress, Name},
@@ -76,6 +77,9 @@ impl Spec for AddressClaimSpec {
         description: "AddressClaim holds one address out of a pool for the services of a project. \
                       The address is in the reply to the claim's creation.",
     };
+
+    const REFERENCES: &'static [Reference] =
+        &[Reference::using(&["spec", "pool"], ResourceKind::AddressPool)];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<AddressClaimSpec>);

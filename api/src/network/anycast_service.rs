@@ -14,6 +14,7 @@ use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::Reference,
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
     text::{Community, HostAddress, IpPrefix, Label, Name},
@@ -197,6 +198,11 @@ impl Spec for AnycastServiceSpec {
         description: "AnycastService is a set of addresses that every datacenter announces and \
                       serves: clients reach the nearest one, and another when it fails.",
     };
+
+    const REFERENCES: &'static [Reference] = &[
+        Reference::using(&["spec", "addresses", "*", "claim"], ResourceKind::AddressClaim),
+        Reference::using(&["spec", "backendPool"], ResourceKind::BackendPool),
+    ];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<AnycastServiceSpec>);

@@ -21,6 +21,7 @@ use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::Reference,
     registry::{AGE, Column, ResourceKind, Scope, VERSION},
     schema,
     text::{Duration, Name, Prefix},
@@ -251,6 +252,11 @@ impl Spec for BgpPeerSpec {
         description: "BGPPeer is a router that nodes announce services to, and how they speak with \
                       it.",
     };
+
+    const REFERENCES: &'static [Reference] = &[
+        Reference::using(&["spec", "importPolicy"], ResourceKind::BgpPolicy),
+        Reference::using(&["spec", "exportPolicy"], ResourceKind::BgpPolicy),
+    ];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<BgpPeerSpec>);

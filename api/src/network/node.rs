@@ -13,6 +13,7 @@ use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::Reference,
     registry::{AGE, Column, ResourceKind, Scope, VERSION},
     schema,
     text::{HostAddress, Label},
@@ -178,6 +179,9 @@ impl Spec for NodeSpec {
         description: "Node is a host that runs the agent: an edge, which announces services and \
                       carries their packets to backends, a backend, or both.",
     };
+
+    const REFERENCES: &'static [Reference] =
+        &[Reference::using(&["spec", "datacenter"], ResourceKind::Datacenter)];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<NodeSpec>);

@@ -6,11 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ContainerReference;
+use super::{ContainerPhase, ContainerReference};
 use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::{Reference, Target},
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
 };
@@ -34,10 +35,14 @@ pub struct FolderSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FolderStatus {
-    /// Latest observations: `Ready`.
+    /// Latest observations: `Ready`; while it is being deleted `ContentRemaining` and
+    /// `DeletionBlocked`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// `Terminating` from when somebody deletes it until all that it holds is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<ContainerPhase>,
 }
 
 impl Spec for FolderSpec {
@@ -63,6 +68,8 @@ impl Spec for FolderSpec {
         description: "Folder groups projects and folders within an organization, and owns the \
                       namespace of its own name for what belongs to all of them.",
     };
+
+    const REFERENCES: &'static [Reference] = &[Reference::naming(&["spec", "parent"], Target::Any)];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<FolderSpec>);

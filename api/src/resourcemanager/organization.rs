@@ -6,10 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ContainerPhase;
 use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::{Reference, Target},
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
     text::Label,
@@ -26,7 +28,7 @@ pub struct OrganizationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
     pub display_name: Option<String>,
-    /// Name of the organization that this one is a part of. Absent: none. Cannot change.
+    /// Name of the organization that this one is a part of. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Label>,
 }
@@ -35,10 +37,14 @@ pub struct OrganizationSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OrganizationStatus {
-    /// Latest observations: `Ready`.
+    /// Latest observations: `Ready`; while it is being deleted `ContentRemaining` and
+    /// `DeletionBlocked`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// `Terminating` from when somebody deletes it until all that it holds is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<ContainerPhase>,
     /// The tenant's number in encapsulated packets: 24 bits, unique, given at creation.
     #[serde(rename = "tenantID", skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<u32>,
@@ -69,12 +75,13 @@ impl Spec for OrganizationSpec {
                       for what belongs to the organization as a whole.",
     };
 
+    const REFERENCES: &'static [Reference] =
+        &[Reference::naming(&["spec", "parent"], Target::Kind(ResourceKind::Organization))];
+
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<OrganizationSpec>);
         &SCHEMA
     }
 
-    fn validate(&self, old: Option<&Self>, spec: &FieldPath, errors: &mut Errors) {
-        errors.immutable(&spec.field("parent"), &self.parent, old.map(|old| &old.parent));
-    }
+    fn validate(&self, _old: Option<&Self>, _spec: &FieldPath, _errors: &mut Errors) {}
 }

@@ -6,10 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ContainerPhase;
 use crate::{
     field::{Errors, FieldPath},
     meta::Condition,
     object::{Kind, Object, Spec},
+    reference::{Reference, Target},
     registry::{AGE, Column, READY, ResourceKind, Scope, VERSION},
     schema,
     text::Label,
@@ -64,10 +66,14 @@ impl ParentKind {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProjectStatus {
-    /// Latest observations: `Ready`.
+    /// Latest observations: `Ready`; while it is being deleted `ContentRemaining` and
+    /// `DeletionBlocked`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// `Terminating` from when somebody deletes it until all that it holds is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<ContainerPhase>,
 }
 
 impl Spec for ProjectSpec {
@@ -93,6 +99,8 @@ impl Spec for ProjectSpec {
         description: "Project holds a tenant's services and what they need, in a namespace of the \
                       project's name.",
     };
+
+    const REFERENCES: &'static [Reference] = &[Reference::naming(&["spec", "parent"], Target::Any)];
 
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::object_schema::<ProjectSpec>);

@@ -5,7 +5,6 @@
 
 use hyper::{HeaderMap, header};
 use jiff::Timestamp;
-use std::sync::Arc;
 
 use crate::{
     authz::Identity,
@@ -16,18 +15,13 @@ use crate::{
 /// Who asks; none: nobody in particular.
 ///
 /// # Errors
-/// `Unauthorized` when somebody claims to be who they are not, or not any more; `Forbidden` when they
-/// ask as somebody else.
+/// `Unauthorized` when somebody claims to be who they are not, or not any more.
 pub(super) fn identify(
     access: &Access,
     certificate: Option<&Identity>,
     headers: &HeaderMap,
     now: Timestamp,
 ) -> Result<Option<Identity>, ApiError> {
-    // Whoever asks as somebody else must not be answered as themselves.
-    if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
-        return Err(ApiError::new(Reason::Forbidden, "impersonation is not supported"));
-    }
     match certificate {
         // The certificate outlives the account.
         Some(Identity::Subject(who)) if !access.is_live(who) => Err(unauthorized()),
@@ -40,7 +34,7 @@ pub(super) fn identify(
             });
             let bearer = token.and_then(|token| access.bearer_of(token, now));
             let bearer = bearer.ok_or_else(unauthorized)?;
-            Ok(Some(Identity::Subject(Arc::new(bearer))))
+            Ok(Some(Identity::Subject(bearer)))
         }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Extension, Relayed,
     respond::{self, Body},
+    reviews::{SERVED, Served},
 };
 use crate::registry::Registry;
 
@@ -88,15 +89,6 @@ const NAMESPACE: Names = Names {
     namespaced: false,
 };
 
-/// Questions that are posted, and not stored: group, version and kind.
-const REVIEWS: &[(&str, &str, &str, &str)] = &[
-    ("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews"),
-    ("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
-    ("authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews"),
-    ("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews"),
-    ("iam.isocast.dev", "v1alpha1", "AccessReview", "accessreviews"),
-];
-
 impl Discovery {
     /// The kinds of `registry`, and what others serve below their objects.
     pub(super) fn new(registry: &Registry, extensions: &[Extension], relayed: &[Relayed]) -> Self {
@@ -125,21 +117,13 @@ impl Discovery {
                 is_in_views: is_in_views(declared),
             });
         }
-        for (group, version, kind, plural) in REVIEWS.iter().copied() {
-            let singular = plural.strip_suffix('s').unwrap_or(plural);
-            let (short, categories): (&[&str], &[&str]) = (&[], &[]);
-            let names = Names {
-                group,
-                version,
-                kind,
-                plural,
-                singular,
-                short,
-                categories,
-                namespaced: false,
-            };
-            let (verbs, subresources) = (CREATE, Vec::new());
-            this.add(Resource { names, verbs, subresources, is_in_views: true });
+        for served in SERVED {
+            this.add(Resource {
+                names: Names::of_review(served),
+                verbs: CREATE,
+                subresources: Vec::new(),
+                is_in_views: true,
+            });
         }
         this
     }
@@ -314,6 +298,19 @@ impl Names {
             short: declared.short_names,
             categories: declared.categories,
             namespaced: declared.scope == Scope::Namespaced,
+        }
+    }
+
+    fn of_review(served: &Served) -> Self {
+        Self {
+            group: served.group,
+            version: served.version,
+            kind: served.kind,
+            plural: served.plural,
+            singular: served.singular,
+            short: &[],
+            categories: &[],
+            namespaced: served.namespaced,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use hyper::Method;
 use parking_lot::Mutex;
 
 use super::request::Route;
@@ -55,13 +56,14 @@ pub(super) struct Turn {
 }
 
 impl Weight {
-    /// How much is asked for at `route`.
-    pub(super) fn of(route: &Route) -> Self {
-        match route {
-            Route::Objects(path) if path.name.is_none() => Self::Bulk,
-            Route::Namespaces { name: None } => Self::Bulk,
-            _ => Self::Single,
-        }
+    /// How much `method` asks for at `route`.
+    pub(super) fn of(method: &Method, route: &Route) -> Self {
+        let is_collection = match route {
+            Route::Objects(path) => path.name.is_none(),
+            Route::Namespaces { name } => name.is_none(),
+            _ => false,
+        };
+        if is_collection && *method != Method::POST { Self::Bulk } else { Self::Single }
     }
 }
 
@@ -77,8 +79,8 @@ impl Flows {
     }
 
     fn take(&self, flow: Option<String>, weight: Weight) -> Result<Turn, ApiError> {
-        let counts = &mut *self.0.lock();
         if let Some(flow) = &flow {
+            let counts = &mut *self.0.lock();
             let own = counts.flows.entry_ref(flow.as_str()).or_default();
             let bulk = weight == Weight::Bulk;
             let has_room = own.requests < limits::FLOW_REQUESTS
@@ -156,6 +158,18 @@ mod tests {
         turns.push(enter(&flows, "a", Weight::Single).expect("one left"));
         drop((turns, other));
         assert!(flows.0.lock().flows.is_empty(), "nobody is remembered");
+    }
+
+    #[test]
+    fn lists_ask_for_much_and_creates_do_not() {
+        let of = |method, path| Weight::of(&method, &Route::parse(path).expect("a route"));
+        for path in ["/api/v1/namespaces", "/api/v1/namespaces/web/secrets", "/apis/g/v/nodes"] {
+            assert_eq!(of(Method::GET, path), Weight::Bulk, "{path}");
+            assert_eq!(of(Method::DELETE, path), Weight::Bulk, "{path}");
+            assert_eq!(of(Method::POST, path), Weight::Single, "{path}");
+        }
+        assert_eq!(of(Method::GET, "/apis/g/v/nodes/a"), Weight::Single);
+        assert_eq!(of(Method::GET, "/apis"), Weight::Single);
     }
 
     #[test]

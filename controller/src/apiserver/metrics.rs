@@ -26,6 +26,8 @@ pub struct Metrics {
     in_flight: Gauge<i64, AtomicI64>,
     watches: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
+    audit_records: Counter,
+    audit_suppressed: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -46,6 +48,8 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             watches: Gauge::default(),
             connections: Gauge::default(),
+            audit_records: Counter::default(),
+            audit_suppressed: Counter::default(),
         }
     }
 }
@@ -78,6 +82,24 @@ impl Metrics {
             "Client connections",
             self.connections.clone(),
         );
+        registry.register(
+            "isocast_controller_audit_records",
+            "Audit records of what was denied, and of secrets that were read",
+            self.audit_records.clone(),
+        );
+        registry.register(
+            "isocast_controller_audit_suppressed",
+            "Such records that were left out because there were too many",
+            self.audit_suppressed.clone(),
+        );
+    }
+
+    pub(super) fn audit_recorded(&self) {
+        self.audit_records.inc();
+    }
+
+    pub(super) fn audit_suppressed(&self) {
+        self.audit_suppressed.inc();
     }
 
     pub(super) fn answered(&self, method: &str, code: u16, elapsed: Option<Duration>) {

@@ -4,10 +4,12 @@
 //! limits and turns requests into calls. Nobody gets further than health and version without a
 //! client certificate of the platform's authority or a token.
 
+mod audit;
 mod authenticate;
 mod backup;
 mod discovery;
 mod flows;
+mod impersonate;
 mod metrics;
 mod openapi;
 mod protobuf;
@@ -20,7 +22,12 @@ mod service;
 mod view;
 mod watch;
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -30,6 +37,8 @@ use hyper_util::{
     server::conn::auto,
 };
 use isocast_api::ResourceKind;
+use jiff::Timestamp;
+use parking_lot::Mutex;
 use rustls::{
     ServerConfig,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -47,6 +56,7 @@ use self::{
     backup::Backups, discovery::Discovery, flows::Flows, openapi::OpenApi, service::Service,
 };
 use crate::{
+    audit::{Call, Limiter, of_call},
     authz::Identity,
     error::ApiError,
     limits,
@@ -149,6 +159,7 @@ impl ApiServer {
             metrics,
             backups: Backups::default(),
             data: None,
+            limiter: Mutex::new(Limiter::new(Timestamp::now())),
             shutdown: CancellationToken::new(),
         };
         Ok(Self { listener, tls, service })
@@ -194,7 +205,7 @@ impl ApiServer {
             let tls = TlsAcceptor::from(Arc::clone(&self.tls));
             let service = Arc::clone(&service);
             connections.spawn(async move {
-                if let Err(error) = serve(tls, service, stream).await {
+                if let Err(error) = serve(tls, service, stream, peer.ip()).await {
                     tracing::debug!(%peer, error = &*error, "connection failed");
                 }
                 drop(under_way);
@@ -224,7 +235,12 @@ impl fmt::Debug for Relayed {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves one connection.
-async fn serve(tls: TlsAcceptor, service: Arc<Service>, stream: TcpStream) -> Result<(), BoxError> {
+async fn serve(
+    tls: TlsAcceptor,
+    service: Arc<Service>,
+    stream: TcpStream,
+    source: IpAddr,
+) -> Result<(), BoxError> {
     stream.set_nodelay(true)?;
     let stream = timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
     let identity: Option<Arc<Identity>> = identity(&stream).map(Arc::new);
@@ -232,7 +248,9 @@ async fn serve(tls: TlsAcceptor, service: Arc<Service>, stream: TcpStream) -> Re
     let answer = service_fn(move |request: Request<Incoming>| {
         let (service, identity) = (Arc::clone(&service), identity.clone());
         async move {
-            Ok::<_, std::convert::Infallible>(service.answer(identity.as_deref(), request).await)
+            let call = Arc::new(Call::new(source));
+            let answered = service.answer(identity.as_deref(), request);
+            Ok::<_, std::convert::Infallible>(of_call(call, answered).await)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::HashMap, time::Duration};
 use hyper::{HeaderMap, header};
 use jiff::Timestamp;
 
-use super::reviews::Review;
+use super::{audit::AuditRoute, reviews::Review};
 use crate::{
     error::{ApiError, Reason},
     registry::{
@@ -20,6 +20,8 @@ use crate::{
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
+    /// A question about records.
+    Audit(AuditRoute),
     /// `/backup`
     Backup,
     /// `/api`
@@ -43,7 +45,7 @@ pub(super) enum Route {
     /// `/openapi/v3/apis/{group}/{version}`, `/openapi/v3/api/v1`
     OpenApiGroup { path: String },
     /// A question about rights, which stores nothing.
-    Review(Review),
+    Review { review: Review, namespace: Option<String> },
     /// `/version`
     Version,
 }
@@ -124,8 +126,20 @@ impl Route {
             ["apis", group, version] => {
                 Self::GroupVersion { group: owned(group), version: owned(version) }
             }
-            ["apis", group, version, plural] if Review::of(group, version, plural).is_some() => {
-                Self::Review(Review::of(group, version, plural)?)
+            ["apis", group, version, plural]
+                if AuditRoute::of(group, version, plural).is_some() =>
+            {
+                Self::Audit(AuditRoute::of(group, version, plural)?)
+            }
+            ["apis", group, version, plural]
+                if let Some(review) = Review::of(group, version, plural, false) =>
+            {
+                Self::Review { review, namespace: None }
+            }
+            ["apis", group, version, "namespaces", namespace, plural]
+                if let Some(review) = Review::of(group, version, plural, true) =>
+            {
+                Self::Review { review, namespace: Some(owned(namespace)) }
             }
             ["apis", group, version, "namespaces", namespace, plural, rest @ ..] => {
                 Self::objects([group, version, plural], Some(namespace), rest)?

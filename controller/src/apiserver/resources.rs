@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Response, StatusCode, header};
-use isocast_api::registry::KindDescriptor;
+use isocast_api::{ResourceKind, registry::KindDescriptor};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -19,14 +19,16 @@ use super::{
     watch::WatchStream,
 };
 use crate::{
-    authz::{Authorized, Identity, Verb, verb},
+    audit,
+    authz::{Authorized, Authorizer, Identity, Verb, verb},
     error::{ApiError, Reason},
     limits,
+    managers::{Claims, foresee},
     registry::{
-        DeleteOptions, Kind, Listing, Patch, Propagation, Registry, Selector, Subresource,
+        DeleteOptions, Kind, Listing, Patch, Propagation, Registry, Selector, Subresource, Watched,
         WriteOptions, Written, expect_reached, namespaces,
     },
-    store::{Key, Persistence, Range, Resource},
+    store::{Key, Persistence, Range, Resource, View},
 };
 
 /// A request, as far as objects are concerned.
@@ -55,6 +57,9 @@ impl Call<'_> {
             .ok_or_else(unknown_resource)?;
         let namespace = path.namespace.as_deref();
         self.expect_in_view(kind, namespace, path.name.as_deref())?;
+        if kind.descriptor().resource_kind == ResourceKind::ResourceClaim {
+            return self.claims(kind, path);
+        }
         let Some(name) = path.name.as_deref() else {
             return self.collection(kind, namespace).await;
         };
@@ -69,6 +74,69 @@ impl Call<'_> {
         self.object(kind, namespace, name, subresource).await
     }
 
+    /// Serves the claims of what is counted.
+    fn claims(&self, kind: &Arc<Kind>, path: &ObjectPath) -> Result<Response<Body>, ApiError> {
+        self.expect_writable(kind)?;
+        let part = match path.subresource.as_deref() {
+            None => "",
+            Some("status") => "status",
+            Some(_) => return Err(unknown_resource()),
+        };
+        let namespace = path.namespace.as_deref();
+        let (registry, who, access) = (self.registry, self.identity, self.registry.access());
+        let whole = Authorizer.authorize::<verb::List, _>(&CLAIMANT, Range::Everything)?;
+        let view = registry.store().view(&whole);
+        if let Some(name) = &path.name {
+            let key = kind.key(namespace, name)?;
+            let proof = registry.authorize_about::<verb::Get, _>(who, key, part)?;
+            let claims = Arc::new(Claims::new(&view, access, None));
+            let object = claims.get(&view, namespace.unwrap_or_default(), name);
+            let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
+            return self.one(&Collection::Claims(Arc::clone(kind), claims), &object);
+        }
+        let range = kind.range(namespace);
+        let list = self.within(registry.authorize::<verb::List, _>(who, range.clone())?);
+        let sight = if self.query.is_watch() {
+            let watch = registry.authorize::<verb::Watch, _>(who, range)?;
+            self.within(watch).sight().cloned()
+        } else {
+            list.sight().cloned()
+        };
+        let claims = Arc::new(Claims::new(&view, access, sight));
+        let collection = Collection::Claims(Arc::clone(kind), Arc::clone(&claims));
+        let fields = match namespace {
+            Some(namespace) => {
+                format!("{},metadata.namespace={namespace}", self.query.text("fieldSelector"))
+            }
+            None => self.query.text("fieldSelector").to_owned(),
+        };
+        let labels = self.query.text("labelSelector");
+        let selector = Selector::parse(labels, &fields, collection.selectable())?;
+        let form = self.query.form(self.headers)?;
+        let all = |view: &View| {
+            let selects = |claim: &Value| selector.matches(claim);
+            let items = claims.list(view, namespace, limits::LIST_ITEMS + 1, selects);
+            if items.len() > limits::LIST_ITEMS {
+                let most = limits::LIST_ITEMS;
+                let message = format!("there are more than {most} claims: list fewer namespaces");
+                return Err(ApiError::bad_request(message));
+            }
+            Ok(items)
+        };
+        if !self.query.is_watch() {
+            self.expect_reached()?;
+            let items = all(&view)?;
+            let revision = view.revision();
+            let listing = Listing { revision, items, next: None, remaining: None };
+            let rendered = render_list(&collection, form, &listing, Timestamp::now());
+            return Ok(respond::json(StatusCode::OK, &rendered));
+        }
+        let watch = Authorizer.authorize::<verb::Watch, _>(&CLAIMANT, Range::Everything)?;
+        let watched = registry.watch(&whole, &watch, self.query.watch_options()?)?;
+        let items = watched.existing.as_ref().map(all).transpose()?.unwrap_or_default();
+        self.stream(collection, selector, form, watched, items)
+    }
+
     /// Serves the namespaces.
     pub(super) fn namespaces(&self, name: Option<&str>) -> Result<Response<Body>, ApiError> {
         self.read_only()?;
@@ -80,7 +148,7 @@ impl Call<'_> {
             let namespace = Arc::new(namespaces::get(&self.registry.store().view(&proof), name)?);
             return self.one(&Collection::Namespaces, &namespace);
         }
-        self.read(Collection::Namespaces, None)
+        self.read(Collection::Namespaces, None, None)
     }
 
     async fn collection(
@@ -96,7 +164,7 @@ impl Call<'_> {
         match *self.method {
             Method::GET => {
                 self.recall(kind, namespace).await?;
-                self.read(Collection::Objects(Arc::clone(kind)), namespace)
+                self.read(Collection::Objects(Arc::clone(kind)), namespace, None)
             }
             Method::POST => {
                 let options = self.write_options()?;
@@ -126,6 +194,10 @@ impl Call<'_> {
         };
         let (registry, who) = (self.registry, self.identity);
         match *self.method {
+            // As older clients watch one object.
+            Method::GET if self.query.is_watch() && subresource == Subresource::None => {
+                self.read(Collection::Objects(Arc::clone(kind)), namespace, Some(name))
+            }
             Method::GET => {
                 let proof = registry.authorize_about::<verb::Get, _>(who, key, part)?;
                 self.expect_reached()?;
@@ -151,7 +223,7 @@ impl Call<'_> {
             Method::DELETE if subresource == Subresource::None => {
                 let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
                 let (delete, options) = self.delete_options()?;
-                let last = self.registry.delete(&proof, &delete.preconditions, &options).await?;
+                let last = self.registry.delete(&proof, &delete, &options).await?;
                 self.deleted(kind, &delete, &last)
             }
             _ => Err(not_allowed()),
@@ -200,11 +272,15 @@ impl Call<'_> {
 
     /// What nodes report is read; whoever could write it could say what is not so.
     fn expect_writable(&self, kind: &Kind) -> Result<(), ApiError> {
-        let KindDescriptor { reported, plural, .. } = kind.descriptor();
+        let KindDescriptor { reported, group, plural, .. } = kind.descriptor();
         if !reported || *self.method == Method::GET {
             return Ok(());
         }
-        let message = format!("{plural} are what nodes report: they can be read, and not written");
+        let origin = match *group {
+            isocast_api::network::GROUP => "what nodes report",
+            _ => "derived by the platform",
+        };
+        let message = format!("{plural} are {origin}: they can be read, and not written");
         Err(ApiError::new(Reason::MethodNotAllowed, message))
     }
 
@@ -230,7 +306,7 @@ impl Call<'_> {
             };
             let key = kind.key(text("namespace"), text("name").unwrap_or_default())?;
             let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
-            match self.registry.delete(&proof, &delete.preconditions, &options).await {
+            match self.registry.delete(&proof, &delete, &options).await {
                 Ok(last) => items.push(last),
                 Err(gone) if gone.reason() == Reason::NotFound => {}
                 Err(other) => return Err(other),
@@ -269,7 +345,8 @@ impl Call<'_> {
         };
         let serve = Arc::clone(&extension.serve);
         let who = self.identity.clone();
-        let answer = tokio::task::spawn_blocking(move || serve(&who, &object, &body)).await;
+        let serve = audit::carried(move || serve(&who, &object, &body));
+        let answer = tokio::task::spawn_blocking(serve).await;
         let answer = answer.map_err(|_panic| ApiError::internal("the subresource failed"))??;
         Ok(respond::json(StatusCode::CREATED, &answer))
     }
@@ -284,14 +361,19 @@ impl Call<'_> {
         self.registry.recall(&self.within(list), &self.query.list_options()?).await
     }
 
-    /// Lists or watches.
+    /// Lists or watches, also one object alone.
     fn read(
         &self,
         collection: Collection,
         namespace: Option<&str>,
+        name: Option<&str>,
     ) -> Result<Response<Body>, ApiError> {
         let form = self.query.form(self.headers)?;
         let selector = self.selector(&collection)?;
+        let selector = match name {
+            Some(name) => selector.named(name),
+            None => selector,
+        };
         let range = collection.range(namespace);
         let list = self.registry.authorize::<verb::List, _>(self.identity, range)?;
         let list = self.within(list);
@@ -309,7 +391,7 @@ impl Call<'_> {
                 }
                 listing
             }
-            Collection::Namespaces => {
+            Collection::Claims(..) | Collection::Namespaces => {
                 self.expect_reached()?;
                 let view = self.registry.store().view(&list);
                 let mut items = existing(&collection, &view);
@@ -328,19 +410,13 @@ impl Call<'_> {
         form: Form,
         list: &Authorized<verb::List, Range>,
     ) -> Result<Response<Body>, ApiError> {
-        let guard = self.metrics.begin_watch().ok_or_else(|| {
-            ApiError::new(Reason::TooManyRequests, "too many watches").with_retry_after(5)
-        })?;
         let range = list.resource().clone();
         let proof = self.registry.authorize::<verb::Watch, _>(self.identity, range)?;
         let proof = self.within(proof);
         let watched = self.registry.watch(list, &proof, self.query.watch_options()?)?;
-        let (mut items, mark) = match &watched.existing {
-            Some(view) => {
-                let mark = self.query.marks_initial_events().then(|| view.revision());
-                (existing(&collection, view), mark)
-            }
-            None => (Vec::new(), None),
+        let mut items = match &watched.existing {
+            Some(view) => existing(&collection, view),
+            None => Vec::new(),
         };
         items.retain(|item| selector.matches(item));
         if collection.is_projected() {
@@ -348,13 +424,29 @@ impl Call<'_> {
                 *item = collection.project(item);
             }
         }
+        self.stream(collection, selector, form, watched, items)
+    }
+
+    fn stream(
+        &self,
+        collection: Collection,
+        selector: Selector,
+        form: Form,
+        watched: Watched,
+        existing: Vec<Arc<Value>>,
+    ) -> Result<Response<Body>, ApiError> {
+        let guard = self.metrics.begin_watch().ok_or_else(|| {
+            ApiError::new(Reason::TooManyRequests, "too many watches").with_retry_after(5)
+        })?;
+        let marks = self.query.marks_initial_events();
+        let mark = watched.existing.filter(|_| marks).map(|view| view.revision());
         let asked = self.query.timeout()?.filter(|timeout| !timeout.is_zero());
         let lasts = asked.unwrap_or_else(|| default_watch_timeout(Timestamp::now()));
         let watch = WatchStream {
             collection,
             selector,
             form,
-            existing: items,
+            existing,
             mark,
             bookmarks: self.query.bookmarks(),
             cursor: watched.cursor,
@@ -396,7 +488,25 @@ impl Call<'_> {
             let warnings = (kind.descriptor().warnings)(&written.object);
             respond::warn(response.headers_mut(), &warnings);
         }
+        if self.write_options()?.persistence == Persistence::DryRun {
+            respond::warn(response.headers_mut(), &self.foresee(kind, &written.object)?);
+        }
         Ok(response)
+    }
+
+    /// What a write that is only rehearsed would take of what is counted.
+    fn foresee(&self, kind: &Kind, object: &Value) -> Result<Vec<String>, ApiError> {
+        let whole = Authorizer.authorize::<verb::List, _>(&CLAIMANT, Range::Everything)?;
+        let view = self.registry.store().view(&whole);
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+        let name = text("/metadata/name").unwrap_or_default();
+        let key = kind.key(text("/metadata/namespace"), name)?;
+        let access = self.registry.access();
+        let may_see = |bucket: &Key| match self.identity {
+            who @ Identity::Subject(_) => access.allows(who, "get", bucket, Timestamp::now()),
+            _ => true,
+        };
+        Ok(foresee(&view, &key, object, may_see))
     }
 
     /// An object that is marked is returned; of one that is gone, who it was.
@@ -435,7 +545,7 @@ impl Call<'_> {
     fn selector(&self, collection: &Collection) -> Result<Selector, ApiError> {
         let (labels, fields) = (self.query.text("labelSelector"), self.query.text("fieldSelector"));
         let fields = match collection {
-            Collection::Namespaces => fields.into(),
+            Collection::Claims(..) | Collection::Namespaces => fields.into(),
             Collection::Objects(kind) => kind.to_stored_selector(fields),
         };
         Selector::parse(labels, &fields, collection.selectable())
@@ -532,9 +642,13 @@ impl Call<'_> {
     }
 }
 
+/// Who looks at everything that claims are made of, for somebody who may see the claims.
+const CLAIMANT: Identity = Identity::Component { name: "quota" };
+
 /// Everything of a collection at one moment.
-fn existing(collection: &Collection, view: &crate::store::View) -> Vec<Arc<Value>> {
+fn existing(collection: &Collection, view: &View) -> Vec<Arc<Value>> {
     match collection {
+        Collection::Claims(_, claims) => claims.list(view, None, limits::LIST_ITEMS, |_| true),
         Collection::Namespaces => namespaces::list(view).into_iter().map(Arc::new).collect(),
         Collection::Objects(_) => view.iter().map(|object| Arc::clone(&object.value)).collect(),
     }

@@ -16,21 +16,25 @@ use hyper::{
 };
 use isocast_api::resourcemanager;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Extension, Metrics, Relayed,
+    audit::Answered,
     authenticate::{identify, unauthorized},
     backup::Backups,
     discovery::Discovery,
     flows::{Flows, Weight},
+    impersonate::impersonated,
     openapi::OpenApi,
     request::{Prefix, Query, Route},
     resources::{Call, unknown_resource},
     respond::{self, Body, JSON},
 };
 use crate::{
+    audit::Limiter,
     authz::Identity,
     error::{ApiError, Reason},
     limits,
@@ -51,6 +55,8 @@ pub(super) struct Service {
     pub(super) backups: Backups,
     /// Where the controller's own files are.
     pub(super) data: Option<PathBuf>,
+    /// How much is recorded of what changes nothing.
+    pub(super) limiter: Mutex<Limiter>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -67,8 +73,7 @@ impl Service {
         let query = Query::parse(uri.query().unwrap_or_default());
         let is_watch = query.is_watch();
         let agent = request.headers().get(header::USER_AGENT).cloned();
-        let known_as =
-            identify(self.registry.access(), identity, request.headers(), Timestamp::now());
+        let known_as = self.identify(identity, request.headers());
         let identity = known_as.as_ref().ok().and_then(Option::as_ref);
         let result = match self.metrics.begin_request() {
             Some(_under_way) => {
@@ -82,7 +87,17 @@ impl Service {
             None => Err(ApiError::new(Reason::TooManyRequests, "too many requests at once")
                 .with_retry_after(1)),
         };
+        let is_denied = result.as_ref().is_err_and(ApiError::is_denied);
         let response = result.unwrap_or_else(|error| respond::refusal(&error));
+        let answered = Answered {
+            identity: &known_as,
+            method: &method,
+            path: uri.path(),
+            is_watch,
+            agent: agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
+            is_denied,
+        };
+        let response = self.audited(answered, response).await;
         let code = response.status().as_u16();
         let elapsed = started.elapsed();
         self.metrics.answered(known(&method), code, (!is_watch).then_some(elapsed));
@@ -98,6 +113,19 @@ impl Service {
             "answered"
         );
         response
+    }
+
+    /// Who asks, and as whom; none: nobody in particular.
+    fn identify(
+        &self,
+        certificate: Option<&Identity>,
+        headers: &HeaderMap,
+    ) -> Result<Option<Identity>, ApiError> {
+        let now = Timestamp::now();
+        match identify(self.registry.access(), certificate, headers, now)? {
+            Some(identity) => impersonated(&self.registry, identity, headers, now).map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn dispatch(
@@ -132,7 +160,8 @@ impl Service {
             let (store, data) = (self.registry.store(), self.data.as_deref());
             return self.backups.serve(store, data, identity, &head.method);
         }
-        let _turn = self.flows.enter(self.registry.access(), identity, Weight::of(&route))?;
+        let _turn =
+            self.flows.enter(self.registry.access(), identity, Weight::of(&head.method, &route))?;
         let call = Call {
             registry: &self.registry,
             extensions: &self.extensions,
@@ -153,7 +182,10 @@ impl Service {
         let in_view = call.prefix.is_some();
         match &route {
             Route::Objects(path) => call.objects(path).await,
-            Route::Review(review) => call.review(*review),
+            Route::Review { review, namespace } => call.review(*review, namespace.as_deref()),
+            Route::Audit(route) => {
+                self.audit(identity, *route, prefix.as_ref(), (&head.method, &call.query)).await
+            }
             Route::Namespaces { name } => call.namespaces(name.as_deref()),
             _ if head.method != Method::GET => {
                 Err(ApiError::new(Reason::MethodNotAllowed, "this path can only be read"))

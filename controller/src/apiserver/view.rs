@@ -10,16 +10,19 @@ use serde_json::{Map, Value, json};
 
 use super::request::Form;
 use crate::{
+    managers::Claims,
     registry::{
         Kind, Listing, namespaces,
         table::{self, Columns},
     },
-    store::{Key, Range},
+    store::{Event, Key, Range},
 };
 
 /// Something to list and watch.
 #[derive(Clone, Debug)]
 pub(super) enum Collection {
+    /// ResourceClaims, made of the objects that they are about.
+    Claims(Arc<Kind>, Arc<Claims>),
     /// core/v1 Namespaces.
     Namespaces,
     /// The objects of a kind.
@@ -30,21 +33,21 @@ impl Collection {
     pub(super) fn kind(&self) -> &str {
         match self {
             Self::Namespaces => "Namespace",
-            Self::Objects(kind) => kind.descriptor().kind,
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.descriptor().kind,
         }
     }
 
     pub(super) fn api_version(&self) -> &str {
         match self {
             Self::Namespaces => "v1",
-            Self::Objects(kind) => kind.api_version(),
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.api_version(),
         }
     }
 
     pub(super) fn columns(&self) -> &Columns {
         match self {
             Self::Namespaces => &NAMESPACE_COLUMNS,
-            Self::Objects(kind) => kind.columns(),
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.columns(),
         }
     }
 
@@ -52,7 +55,7 @@ impl Collection {
     pub(super) fn selectable(&self) -> &'static [&'static str] {
         match self {
             Self::Namespaces => &["status.phase"],
-            Self::Objects(kind) => kind.descriptor().selectable_fields,
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.descriptor().selectable_fields,
         }
     }
 
@@ -60,13 +63,14 @@ impl Collection {
     pub(super) fn range(&self, namespace: Option<&str>) -> Range {
         match self {
             Self::Namespaces => Range::Containers,
-            Self::Objects(kind) => kind.range(namespace),
+            Self::Claims(kind, _) | Self::Objects(kind) => kind.range(namespace),
         }
     }
 
     /// Whether a stored object shows in it.
     pub(super) fn covers(&self, key: &Key) -> bool {
         match self {
+            Self::Claims(_, claims) => claims.covers(key),
             Self::Namespaces => {
                 namespaces::containers().any(|resource| resource == *key.resource())
             }
@@ -77,6 +81,7 @@ impl Collection {
     /// A stored object as it shows.
     pub(super) fn project(&self, stored: &Arc<Value>) -> Arc<Value> {
         match self {
+            Self::Claims(_, claims) => claims.of(stored).unwrap_or_default(),
             Self::Namespaces => Arc::new(namespaces::of(stored)),
             Self::Objects(kind) => kind.to_served(stored),
         }
@@ -85,7 +90,7 @@ impl Collection {
     /// A stored object as selectors see it.
     pub(super) fn judged(&self, stored: &Arc<Value>) -> Arc<Value> {
         match self {
-            Self::Namespaces => self.project(stored),
+            Self::Claims(..) | Self::Namespaces => self.project(stored),
             Self::Objects(_) => Arc::clone(stored),
         }
     }
@@ -93,9 +98,22 @@ impl Collection {
     /// Whether objects show otherwise than they are stored.
     pub(super) fn is_projected(&self) -> bool {
         match self {
-            Self::Namespaces => true,
+            Self::Claims(..) | Self::Namespaces => true,
             Self::Objects(kind) => kind.is_alias(),
         }
+    }
+
+    /// Whether what an object shows as is visible.
+    pub(super) fn shows(&self, projected: &Value) -> bool {
+        match self {
+            Self::Claims(_, claims) => !projected.is_null() && claims.shows(projected),
+            Self::Namespaces | Self::Objects(_) => true,
+        }
+    }
+
+    /// Whether an event makes it another collection, which is to be listed anew.
+    pub(super) fn ends_with(&self, event: &Event) -> bool {
+        matches!(self, Self::Claims(..)) && Claims::end_with(event)
     }
 }
 

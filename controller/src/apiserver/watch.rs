@@ -95,7 +95,10 @@ impl WatchStream {
         if !self.collection.covers(&event.key) {
             return None;
         }
-        let selects = |value: &Arc<Value>| self.selector.matches(&self.collection.judged(value));
+        let selects = |value: &Arc<Value>| {
+            let judged = self.collection.judged(value);
+            self.selector.matches(&judged) && self.collection.shows(&judged)
+        };
         let selected = selects(&event.value);
         let now = event.operation == Operation::Put && selected;
         let before = event.old.as_ref().map(selects);
@@ -185,6 +188,11 @@ impl Running {
             && let Some(pending) = self.pending.pop_front()
         {
             let line = match pending {
+                Pending::Event(event) if self.watch.collection.ends_with(&event) => {
+                    self.ended = true;
+                    self.pending.clear();
+                    Some(failure(&ApiError::expired(event.revision, event.revision)))
+                }
                 Pending::Event(event) => self.watch.translate(&event),
                 Pending::Existing(object) => Some(self.watch.line("ADDED", &object)),
                 Pending::Line(line) => Some(line),

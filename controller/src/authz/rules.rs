@@ -38,7 +38,9 @@ pub(crate) fn authorize<V: Verb, R: Target>(
     };
     let range = resource.range();
     let sight = look(access, who, V::NAME, &range, about).map_err(|refusal| match refusal {
-        Refusal::Unknown => about.parent.map_or_else(|| hidden(&range), no_namespace),
+        Refusal::Unknown => {
+            about.parent.map_or_else(|| hidden(&range), no_namespace).for_want_of_rights()
+        }
         Refusal::Forbidden => forbidden(who, V::NAME, &range, about.subresource),
     })?;
     let actor = identity.clone();
@@ -69,20 +71,17 @@ fn look(
     let asked = Asked { verb, resource, subresource, namespace, name, parent: about.parent };
     let permission = Catalog::get().find(resource.as_str(), subresource, verb);
     let permission = permission.ok_or(Refusal::Forbidden)?;
-    let sight = || {
-        let scope = Scope::Permitted(permission);
-        Some(Arc::new(Sight::new(access, who, verb, Some(resource), scope)))
-    };
+    let sight = || Sight::new(access, who, verb, Some(resource), Scope::Permitted(permission));
     if matches!(range, Range::Resource(_)) && is_spread(resource) {
         return match access.reach(who, permission, None, now) {
             Reach::Nowhere => Err(Refusal::Forbidden),
             // A watch lasts: what it shows is asked about again and again.
             Reach::Everywhere if verb != "watch" => Ok(None),
-            Reach::Everywhere | Reach::Somewhere => Ok(sight()),
+            Reach::Everywhere | Reach::Somewhere => Ok(Some(Arc::new(sight()))),
         };
     }
     access.check(who, &asked, now)?;
-    Ok(if verb == "watch" { sight() } else { None })
+    Ok((verb == "watch").then(|| Arc::new(sight().of(asked.place()))))
 }
 
 /// Whether objects of a resource belong to containers, as opposed to the platform.

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::{
     iam::{Access, Asked, Bearer, Reach, Scope},
-    store::{Key, Resource},
+    store::{Key, Resource, Revision},
 };
 
 /// Sees what the bearer may see now, and what lies below a container if it is limited to one.
@@ -24,10 +24,29 @@ pub(crate) struct Sight {
     verb: &'static str,
     resource: Resource,
     scope: Option<Scope>,
+    /// The one container that it is about; none: many.
+    place: Option<Arc<str>>,
     top: Option<Arc<str>>,
-    /// State of the index that was asked last whether anything is visible at all.
+    began: Timestamp,
+    /// State of the index that was asked last whether all is as it was.
     generation: AtomicU64,
+    /// When a binding expires, in seconds since 1970.
+    until: AtomicI64,
 }
+
+/// How things are with somebody who watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// They see what they saw.
+    Same,
+    /// They may see more or less than before.
+    Changed,
+    /// They see nothing any more.
+    Nothing,
+}
+
+/// No state of the index: it has not been asked yet.
+const NEVER: u64 = u64::MAX;
 
 impl Sight {
     pub(super) fn new(
@@ -43,9 +62,17 @@ impl Sight {
             verb,
             resource: resource.cloned().unwrap_or_else(|| Resource::new("namespaces", "")),
             scope: Some(scope),
+            place: None,
             top: None,
-            generation: AtomicU64::new(access.generation()),
+            began: Timestamp::now(),
+            generation: AtomicU64::new(NEVER),
+            until: AtomicI64::new(i64::MAX),
         }
+    }
+
+    /// The same, of one container.
+    pub(super) fn of(self, place: &str) -> Self {
+        Self { place: Some(place.into()), ..self }
     }
 
     /// Everything below a container.
@@ -56,8 +83,11 @@ impl Sight {
             verb: "list",
             resource: Resource::new("namespaces", ""),
             scope: None,
+            place: None,
             top: Some(top.into()),
-            generation: AtomicU64::new(0),
+            began: Timestamp::now(),
+            generation: AtomicU64::new(NEVER),
+            until: AtomicI64::new(i64::MAX),
         }
     }
 
@@ -69,41 +99,79 @@ impl Sight {
             verb: self.verb,
             resource: self.resource.clone(),
             scope: self.scope,
+            place: self.place.clone(),
             top: Some(top.into()),
-            generation: AtomicU64::new(self.generation.load(Ordering::Relaxed)),
+            began: self.began,
+            generation: AtomicU64::new(NEVER),
+            until: AtomicI64::new(i64::MAX),
         }
     }
 
     /// Whether the object shows.
     pub(crate) fn sees(&self, key: &Key) -> bool {
+        self.looks(key, None)
+    }
+
+    /// Whether what happened to the object at a revision shows, be it that its container is gone
+    /// since.
+    pub(crate) fn saw(&self, key: &Key, at: Revision) -> bool {
+        self.looks(key, Some(at))
+    }
+
+    fn looks(&self, key: &Key, at: Option<Revision>) -> bool {
         let container = match key.container() {
             Some(namespace) => namespace,
             None if key.resource().group() == resourcemanager::GROUP => key.name(),
             // What belongs to the platform is below no other container.
             None => crate::managers::SYSTEM_NAMESPACE,
         };
-        if let Some(top) = &self.top
-            && !self.access.is_within(container, top)
-        {
+        let is_below = |top: &str| match at {
+            Some(at) => self.access.was_within(container, top, at),
+            None => self.access.is_within(container, top),
+        };
+        if self.top.as_deref().is_some_and(|top| !is_below(top)) {
             return false;
         }
         let (Some(who), Some(scope)) = (&self.who, self.scope) else { return true };
-        self.access.sees(who, scope, container, &self.asked(), Timestamp::now())
+        self.access.sees(who, scope, container, at, &self.asked(), Timestamp::now())
     }
 
-    /// Whether there is still anything to see.
-    pub(crate) fn holds(&self) -> bool {
-        let Some(who) = &self.who else { return true };
+    /// Whether what is seen is still what was seen at a revision.
+    pub(crate) fn standing(&self, since: Revision) -> Standing {
+        let now = Timestamp::now();
         let generation = self.access.generation();
-        if self.generation.swap(generation, Ordering::Relaxed) == generation {
-            return true;
+        let is_asked = self.generation.swap(generation, Ordering::Relaxed) == generation;
+        if is_asked && now.as_second() < self.until.load(Ordering::Relaxed) {
+            return Standing::Same;
         }
-        match self.scope {
-            Some(Scope::Permitted(permission)) => {
-                let top = self.top.as_deref();
-                self.access.reach(who, permission, top, Timestamp::now()) != Reach::Nowhere
+        let who = self.who.as_deref().zip(self.scope);
+        if let Some((who, scope)) = who
+            && !self.sees_anything(who, scope, now)
+        {
+            return Standing::Nothing;
+        }
+        // Of one container either everything shows or nothing.
+        if self.place.is_some() {
+            return Standing::Same;
+        }
+        let began = (since, self.began);
+        match self.access.changes_after(who, self.top.as_deref(), began, now) {
+            Some(until) => {
+                self.until.store(until, Ordering::Relaxed);
+                Standing::Same
             }
-            Some(Scope::Known) | None => self.access.is_live(who),
+            None => Standing::Changed,
+        }
+    }
+
+    fn sees_anything(&self, who: &Bearer, scope: Scope, now: Timestamp) -> bool {
+        match (scope, &self.place) {
+            (_, Some(place)) => self.access.sees(who, scope, place, None, &self.asked(), now),
+            (Scope::Permitted(permission), None) => {
+                let top = self.top.as_deref();
+                self.access.reach(who, permission, top, now) != Reach::Nowhere
+            }
+            (Scope::Known, None) => self.access.is_live(who),
         }
     }
 

@@ -37,7 +37,7 @@ use self::resolve::ResolvedService;
 pub(super) use self::resolve::{RESOLVED_REFS, backends};
 pub use self::{
     exports::{Exports, Told},
-    world::World,
+    world::{Objects, World},
 };
 
 /// What all nodes shall run.

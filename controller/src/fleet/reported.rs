@@ -22,6 +22,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use self::writer::RoutingReporter;
+use super::compile::Objects;
 use crate::store::{self, Key, Range, Resource, View};
 
 /// A kind whose objects only report.
@@ -90,7 +91,7 @@ impl Change {
 /// `carry` gives conditions the past they have.
 fn missing<'a, S: Reported + 'a>(
     view: &View,
-    nodes: &BTreeMap<String, Node>,
+    nodes: &Objects<String, NodeSpec>,
     word_of: impl Fn(&str) -> Word<&'a Drafts<S>>,
     carry: impl Fn(S::Status, &S::Status, Timestamp) -> S::Status,
     now: Timestamp,

@@ -11,6 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use futures::FutureExt;
 use isocast_api::{
     ResourceKind,
     agent::{Configuration, Tombstone},
@@ -20,6 +21,7 @@ use isocast_api::{
 };
 use isocast_bgp::origination::Moment;
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::{
@@ -35,7 +37,7 @@ use super::{
 use crate::{
     authz::{Authorized, Authorizer, Identity, Verb, verb},
     error::{ApiError, Reason},
-    store::{Event, Operation, Range, Revision, Store},
+    store::{Event, Key, Operation, Range, Revision, Store},
 };
 
 /// Compiles the store's objects whenever they change.
@@ -47,6 +49,8 @@ pub struct StoreSource {
     removals: Mutex<Removals>,
     removals_path: PathBuf,
     nodes: OnceLock<Arc<Nodes>>,
+    /// What the store had at a revision, as far as the log was followed. The keys are not in it.
+    followed: Mutex<(World, Revision)>,
     /// When removals that are held, or keys, may go on.
     relief: watch::Sender<Option<Moment>>,
     compiled: watch::Sender<Arc<Edition>>,
@@ -76,6 +80,7 @@ impl StoreSource {
             Removals::default()
         });
         let (mut world, revision) = world(&store);
+        let followed = Mutex::new((world.clone(), revision));
         world.keyring = keys.keyring();
         let first = Edition { revision, compilation: Compilation::new(Arc::new(world)) };
         let first = Arc::new(first);
@@ -88,6 +93,7 @@ impl StoreSource {
             removals: Mutex::new(removals),
             removals_path,
             nodes: OnceLock::new(),
+            followed,
             relief: watch::Sender::new(None),
             compiled,
             desired,
@@ -117,7 +123,8 @@ impl StoreSource {
             let mut cursor = match self.store.watch(&proof, position) {
                 Ok(cursor) => cursor,
                 Err(error) if error.reason() == Reason::Expired => {
-                    position = self.publish().await;
+                    position = self.begin_anew();
+                    self.publish().await;
                     continue;
                 }
                 Err(error) => return tracing::error!(%error, "the log cannot be followed"),
@@ -137,14 +144,18 @@ impl StoreSource {
                 };
                 match events {
                     Ok(events) => {
-                        let is_news = |event: &Event| event.revision > position && matters(event);
-                        if events.iter().any(is_news) {
+                        if self.take_in(&events) {
                             sleep(COMPILE_DELAY).await;
-                            position = self.publish().await;
+                            // What has come meanwhile is compiled with it.
+                            while let Some(Ok(events)) = cursor.next().now_or_never() {
+                                self.take_in(&events);
+                            }
+                            self.publish().await;
                         }
                     }
                     Err(error) if error.reason() == Reason::Expired => {
-                        position = self.publish().await;
+                        position = self.begin_anew();
+                        self.publish().await;
                         break;
                     }
                     Err(_closed) => return,
@@ -158,18 +169,34 @@ impl StoreSource {
         self.compiled.subscribe()
     }
 
-    async fn publish(self: &Arc<Self>) -> Revision {
+    /// Follows the store's changes; whether any node can notice them.
+    fn take_in(&self, events: &[Event]) -> bool {
+        let (world, revision) = &mut *self.followed.lock();
+        let mut is_news = false;
+        for event in events.iter().filter(|event| event.revision > *revision) {
+            is_news |= matters(event);
+            match event.operation {
+                Operation::Put => insert(world, &event.key, &event.value),
+                Operation::Delete => world.remove(&event.value),
+            }
+        }
+        *revision = events.iter().map(|event| event.revision).fold(*revision, Revision::max);
+        is_news
+    }
+
+    /// Takes everything from the store: the log could not be followed.
+    fn begin_anew(&self) -> Revision {
+        let anew = world(&self.store);
+        let revision = anew.1;
+        *self.followed.lock() = anew;
+        revision
+    }
+
+    async fn publish(self: &Arc<Self>) {
         let source = Arc::clone(self);
         match spawn_blocking(move || source.edition()).await {
-            Ok(edition) => {
-                let revision = edition.revision;
-                self.replace(edition);
-                revision
-            }
-            Err(error) => {
-                tracing::error!(%error, "configurations could not be compiled");
-                *self.store.revisions().borrow()
-            }
+            Ok(edition) => self.replace(edition),
+            Err(error) => tracing::error!(%error, "configurations could not be compiled"),
         }
     }
 }
@@ -179,7 +206,7 @@ impl StoreSource {
 impl StoreSource {
     /// Compiles anew. What is gone is said to be, or held.
     fn edition(&self) -> Edition {
-        let (mut world, revision) = world(&self.store);
+        let (mut world, revision) = self.followed.lock().clone();
         let keys_may_move_at = self.move_keys(&mut world);
         let mut edition = Edition { revision, compilation: Compilation::new(Arc::new(world)) };
         let before = Arc::clone(&self.compiled.borrow());
@@ -351,12 +378,17 @@ fn world(store: &Store) -> (World, Revision) {
         let view = store.view(&proof);
         revision = view.revision();
         for object in view.iter() {
-            if let Err(error) = world.insert(&object.value) {
-                tracing::error!(key = %object.key, %error, "object left out");
-            }
+            insert(&mut world, &object.key, &object.value);
         }
     }
     (world, revision)
+}
+
+/// Adds an object, or leaves it out and says so.
+fn insert(world: &mut World, key: &Key, value: &Value) {
+    if let Err(error) = world.insert(value) {
+        tracing::error!(%key, %error, "object left out");
+    }
 }
 
 fn now() -> Moment {

@@ -25,7 +25,7 @@ use crate::{
     authz::Identity,
     error::ApiError,
     managers::SYSTEM_NAMESPACE,
-    store::{Event, Key, Operation, Resource, View},
+    store::{Event, Key, Operation, Resource, Revision, View},
 };
 
 /// Who may do what, as of the newest commit.
@@ -85,7 +85,7 @@ impl<'a> Asked<'a> {
         Catalog::get().find(self.resource.as_str(), self.subresource, self.verb)
     }
 
-    fn facts<'b>(&self, who: &'b str, now: Timestamp) -> Facts<'b>
+    fn facts<'b>(&self, who: &'b Bearer, now: Timestamp) -> Facts<'b>
     where
         'a: 'b,
     {
@@ -97,7 +97,7 @@ impl<'a> Asked<'a> {
             subresource: self.subresource,
             namespace: self.place(),
             name: self.name,
-            user: who,
+            user: Some(&who.subject),
         }
     }
 }
@@ -116,8 +116,7 @@ impl Access {
         }
         let place = asked.place();
         let is_platform = place == SYSTEM_NAMESPACE && asked.namespace.is_none();
-        let user = who.user();
-        if is_platform || index.knows(who, place, &asked.facts(user, now)) {
+        if is_platform || index.knows(who, place, &asked.facts(who, now)) {
             Err(Refusal::Forbidden)
         } else {
             Err(Refusal::Unknown)
@@ -168,30 +167,50 @@ impl Access {
         self.index.read().reach(who, permission, top, now)
     }
 
-    /// Whether `who` sees what is in a container, or the container.
+    /// Whether `who` sees what is in a container, or the container; if it is about what happened at a
+    /// revision, also of a container that is gone.
     pub(crate) fn sees(
         &self,
         who: &Bearer,
         scope: Scope,
         container: &str,
+        at: Option<Revision>,
         asked: &Asked<'_>,
         now: Timestamp,
     ) -> bool {
         let index = self.index.read();
-        let user = who.user();
-        let facts = Facts { namespace: container, ..asked.facts(user, now) };
+        let facts = Facts { namespace: container, ..asked.facts(who, now) };
+        let Some(chain) = index.chain_at(container, at) else {
+            // It was elsewhere then, and nobody knows where: that concerns who sees everything.
+            let Scope::Permitted(permission) = scope else { return false };
+            return index.reach(who, permission, None, now) == Reach::Everywhere;
+        };
         match scope {
-            Scope::Known => index.knows(who, container, &facts),
+            Scope::Known => index.knows_on(who, &chain, &facts),
             Scope::Permitted(permission) => {
-                index.decide(who, permission, container, &facts).is_allowed()
+                index.decide_on(who, permission, &chain, &facts).is_allowed()
             }
         }
+    }
+
+    /// Whether what `who` sees of a resource below `top` may be another than at a revision; none for
+    /// somebody whom no binding concerns. Else when it will be, in seconds since 1970, unless
+    /// something changes before.
+    pub(crate) fn changes_after(
+        &self,
+        who: Option<(&Bearer, Scope)>,
+        top: Option<&str>,
+        (revision, began): (Revision, Timestamp),
+        now: Timestamp,
+    ) -> Option<i64> {
+        self.index.read().changes_after(who, top, (revision.0, began), now)
     }
 
     /// Whether there is a container of this kind and name.
     pub(crate) fn has_container(&self, plural: &str, name: &str) -> bool {
         let index = self.index.read();
-        index.tree.find(name).is_some_and(|id| index.tree.plural(id) == plural)
+        let is_it = |id: u32| index.tree.exists(id) && index.tree.plural(id) == plural;
+        index.tree.find(name).is_some_and(is_it)
     }
 
     /// Whether `who` may know that a container exists.
@@ -205,7 +224,20 @@ impl Access {
             name,
             parent: None,
         };
-        self.index.read().knows(who, name, &asked.facts(who.user(), now))
+        self.index.read().knows(who, name, &asked.facts(who, now))
+    }
+
+    /// A container and those above it, the topmost first: `acme/eng/shop`; empty for the platform and
+    /// for what does not exist.
+    pub(crate) fn path(&self, container: &str) -> String {
+        let index = self.index.read();
+        let tree = &index.tree;
+        let Some(chain) = tree.find(container).and_then(|id| tree.chain(id)) else {
+            return String::new();
+        };
+        let below = chain.iter().rev().filter(|id| *id != tree.root());
+        let names: Vec<&str> = below.map(|id| tree.name(id)).collect();
+        names.join("/")
     }
 
     /// The organization that a container is in, or is, at the top of its tree.
@@ -219,6 +251,11 @@ impl Access {
     /// Whether a container is another or below it.
     pub(crate) fn is_within(&self, container: &str, top: &str) -> bool {
         self.index.read().is_within(container, top)
+    }
+
+    /// The same, at a revision.
+    pub(crate) fn was_within(&self, container: &str, top: &str, at: Revision) -> bool {
+        self.index.read().was_within(container, top, at)
     }
 
     /// Everything that `who` has in a container now.
@@ -237,11 +274,25 @@ impl Access {
     }
 
     /// Whose token it is, if it is one that is accepted here and now.
-    pub(crate) fn bearer_of(&self, token: &str, now: Timestamp) -> Option<Bearer> {
+    pub(crate) fn bearer_of(&self, token: &str, now: Timestamp) -> Option<Arc<Bearer>> {
         let index = self.index.read();
         let known = index.token(&tokens::hash(token)?)?;
         let good = known.accepted_here && known.expires > now && index.is_live(&known.bearer);
-        good.then(|| known.bearer.clone())
+        good.then(|| Arc::clone(&known.bearer))
+    }
+
+    /// Whose token it is, and which of the audiences it is for, if it is for any of them.
+    pub(crate) fn review_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: Timestamp,
+    ) -> Option<(Arc<Bearer>, Vec<String>)> {
+        let index = self.index.read();
+        let known = index.token(&tokens::hash(token)?)?;
+        let audiences = known.is_for(audiences);
+        let good = !audiences.is_empty() && known.expires > now && index.is_live(&known.bearer);
+        good.then(|| (Arc::clone(&known.bearer), audiences))
     }
 
     /// The user or service account (`system:serviceaccount:NAMESPACE:NAME`) of that name with all
@@ -249,8 +300,9 @@ impl Access {
     pub fn identity(&self, username: &str) -> Option<Identity> {
         let subject = SubjectName::of_username(username);
         let index = self.index.read();
-        let uid = Arc::clone(&index.principals.account(subject.borrowed())?.uid);
-        Some(Identity::Subject(Arc::new(Bearer::of_account(subject, &uid))))
+        let number = index.principals.find(subject.borrowed())?;
+        let uid = Arc::clone(&index.principals.get(number)?.account.as_ref()?.uid);
+        Some(Identity::Subject(Arc::new(Bearer::numbered(subject, number, uid))))
     }
 
     /// The groups of an account, directly or not.
@@ -274,8 +326,7 @@ impl Access {
 
 fn decide(index: &Index, who: &Bearer, asked: &Asked<'_>, now: Timestamp) -> Decision {
     let Some(permission) = asked.permission() else { return Decision::NotGranted };
-    let user = who.user();
-    index.decide(who, permission, asked.place(), &asked.facts(user, now))
+    index.decide(who, permission, asked.place(), &asked.facts(who, now))
 }
 
 impl Admission for Access {
@@ -286,12 +337,13 @@ impl Admission for Access {
     fn open(&self, view: &View) {
         let mut index = self.index.write();
         *index = Index::default();
+        index.opened = view.revision().0;
         for object in view.iter() {
             index.apply(&object.key, None, Some(&object.value));
         }
     }
 
-    fn follow(&self, events: &[Event]) {
+    fn follow(&self, events: &[Event], _view: &View) {
         let concerns = |event: &Event| {
             [iam::GROUP, resourcemanager::GROUP].contains(&event.key.resource().group())
         };
@@ -304,6 +356,7 @@ impl Admission for Access {
                 Operation::Put => Some(&event.value),
                 Operation::Delete => None,
             };
+            index.revision = event.revision.0;
             index.apply(&event.key, event.old.as_deref(), new);
         }
     }

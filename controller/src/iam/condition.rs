@@ -21,6 +21,8 @@ use cel::{
 };
 use jiff::Timestamp;
 
+use super::principals::SubjectName;
+
 /// A compiled condition.
 #[derive(Debug)]
 pub(super) struct Condition {
@@ -46,8 +48,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) namespace: &'a str,
     /// `request.name`
     pub(crate) name: &'a str,
-    /// `request.user`
-    pub(crate) user: &'a str,
+    /// `request.user`: the whole name, `system:serviceaccount:web:ci` for a service account.
+    pub(crate) user: Option<&'a SubjectName>,
 }
 
 /// Parts that an expression is made of.
@@ -158,7 +160,7 @@ impl Facts<'_> {
         subresource: "",
         namespace: "web-prod",
         name: "www",
-        user: "alice",
+        user: None,
     };
 }
 
@@ -178,7 +180,10 @@ impl VariableResolver for Facts<'_> {
             "subresource" => self.subresource,
             "namespace" => self.namespace,
             "name" => self.name,
-            "user" => self.user,
+            "user" => {
+                let name = self.user.map(SubjectName::username).unwrap_or_default();
+                return Some(CowVal::owned(CelString::from(name)));
+            }
             _ => return None,
         };
         Some(CowVal::owned(CelString::from(text)))
@@ -259,6 +264,17 @@ mod tests {
             assert_eq!(holds(yes), Ok(true), "{yes}");
         }
         assert_eq!(holds("request.subresource == 'status'"), Ok(false));
+    }
+
+    #[test]
+    fn a_service_account_is_told_from_a_user_of_its_name() {
+        let condition = "request.user == 'system:serviceaccount:web:ci'";
+        let condition = Condition::compile(condition).unwrap();
+        let holds = |subject: &SubjectName| {
+            condition.evaluate(&Facts { user: Some(subject), ..Facts::SAMPLE })
+        };
+        assert_eq!(holds(&SubjectName::ServiceAccount("web".into(), "ci".into())), Ok(true));
+        assert_eq!(holds(&SubjectName::User("ci".into())), Ok(false));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 
 use super::{
     condition::Facts,
+    grants::Grant,
     index::Index,
     permission::{Catalog, Permission, PermissionSet},
-    principals::{Closure, Grant, SubjectName},
+    principals::{Closure, SubjectName},
     roles::PlacedName,
     tokens::Bearer,
     tree::Chain,
@@ -108,20 +109,30 @@ impl Index {
         container: &str,
         facts: &Facts<'_>,
     ) -> Decision {
-        let Some(id) = self.tree.find(container) else { return Decision::NoContainer };
-        let Some(chain) = self.tree.chain(id) else { return Decision::NoContainer };
-        let subject = who.subject.borrowed();
-        let Some(number) = self.principals.find(subject).filter(|it| self.is_account(*it, who))
-        else {
-            return Decision::NoAccount;
-        };
-        if !self.is_in_scope(who, permission, &chain) {
+        let chain = self.tree.find(container).and_then(|id| self.tree.chain(id));
+        match chain {
+            Some(chain) => self.decide_on(who, permission, &chain, facts),
+            None => Decision::NoContainer,
+        }
+    }
+
+    /// The same, in a container that has these above it.
+    pub(super) fn decide_on(
+        &self,
+        who: &Bearer,
+        permission: Permission,
+        chain: &Chain,
+        facts: &Facts<'_>,
+    ) -> Decision {
+        let Some(number) = self.principals.usable(who) else { return Decision::NoAccount };
+        if !self.is_in_scope(who, permission, chain) {
             return Decision::OutOfScope;
         }
+        let subject = who.subject.borrowed();
         let Some(closure) = self.principals.closure_of_numbered(number, subject) else {
             return Decision::TooManyGroups;
         };
-        self.walk(&closure, &chain, permission, facts)
+        self.walk(&closure, chain, permission, facts)
     }
 
     fn walk(
@@ -133,40 +144,33 @@ impl Index {
     ) -> Decision {
         let now = facts.now.as_second();
         let mut allowed = None;
-        for principal in closure.numbers() {
-            let Some(grants) = self.principals.get(principal).map(|it| &it.grants) else {
-                continue;
-            };
-            if grants.is_empty() {
-                continue;
-            }
-            for container in chain.iter() {
-                for grant in grants.get(&container).map_or(&[][..], Vec::as_slice) {
-                    if !self.counts(grant, chain, now)
-                        || !self.role(grant).is_some_and(|role| role.contains(permission))
-                    {
-                        continue;
-                    }
-                    if grant.effect == Effect::Allow && allowed.is_some() {
-                        continue;
-                    }
-                    let granted = Granted {
-                        binding: grant.binding,
-                        role: grant.role,
-                        container,
-                        principal,
-                        expires: grant.expires,
-                        conditional: grant.condition.is_some(),
-                    };
-                    let holds = grant.condition.as_ref().map(|it| it.evaluate(facts));
-                    match (grant.effect, holds) {
-                        (Effect::Deny, Some(Ok(false))) => {}
-                        // A condition that cannot be evaluated denies, and allows nothing.
-                        (Effect::Deny, _) => return Decision::Denied(granted),
-                        (Effect::Allow, None | Some(Ok(true))) => allowed = Some(granted),
-                        (Effect::Allow, Some(_)) => {}
-                    }
+        for number in closure.numbers() {
+            let Some(principal) = self.principals.get(number) else { continue };
+            let denied = principal.grants.along(chain, |container, grant| {
+                if grant.effect == Effect::Allow && allowed.is_some() {
+                    return None;
                 }
+                self.counting(grant, chain, now).filter(|role| role.contains(permission))?;
+                let granted = Granted {
+                    binding: grant.binding,
+                    role: grant.role,
+                    container,
+                    principal: number,
+                    expires: grant.expires,
+                    conditional: grant.condition.is_some(),
+                };
+                let holds = grant.condition.as_ref().map(|it| it.evaluate(facts));
+                match (grant.effect, holds) {
+                    (Effect::Deny, Some(Ok(false))) => {}
+                    // A condition that cannot be evaluated denies, and allows nothing.
+                    (Effect::Deny, _) => return Some(granted),
+                    (Effect::Allow, None | Some(Ok(true))) => allowed = Some(granted),
+                    (Effect::Allow, Some(_)) => {}
+                }
+                None
+            });
+            if let Some(denied) = denied {
+                return Decision::Denied(denied);
             }
         }
         allowed.map_or(Decision::NotGranted, Decision::Allowed)
@@ -174,13 +178,7 @@ impl Index {
 
     /// Whether the account exists, is the same, and can be used.
     pub(crate) fn is_live(&self, who: &Bearer) -> bool {
-        let number = self.principals.find(who.subject.borrowed());
-        number.is_some_and(|number| self.is_account(number, who))
-    }
-
-    fn is_account(&self, number: u32, who: &Bearer) -> bool {
-        let account = self.principals.get(number).and_then(|principal| principal.account.as_ref());
-        account.is_some_and(|account| account.active && account.uid == who.uid)
+        self.principals.usable(who).is_some()
     }
 
     /// Whether somebody's token reaches so far.
@@ -198,12 +196,12 @@ impl Index {
         chain.is_some_and(|chain| self.is_below(Some(top), &chain))
     }
 
-    /// Whether a binding counts now: it is not over, and its role lives here or above. One that
-    /// denies counts wherever its role lives.
-    fn counts(&self, grant: &Grant, chain: &Chain, now: i64) -> bool {
-        let role_reaches =
-            || self.roles.get(grant.role).is_some_and(|(_, container)| chain.contains(container));
-        grant.expires > now && (grant.effect == Effect::Deny || role_reaches())
+    /// The permissions that a binding is about, if it counts now: it is not over, and its role lives
+    /// here or above. One that denies counts wherever its role lives.
+    fn counting(&self, grant: &Grant, chain: &Chain, now: i64) -> Option<&PermissionSet> {
+        let (permissions, home) = self.roles.get(grant.role)?;
+        let reaches = grant.effect == Effect::Deny || chain.contains(home);
+        (grant.expires > now && reaches).then_some(permissions)
     }
 
     fn role(&self, grant: &Grant) -> Option<&PermissionSet> {
@@ -224,9 +222,7 @@ impl Index {
         let now = now.as_second();
         let (mut somewhere, mut everywhere, mut denied) = (false, false, false);
         for principal in closure.numbers().filter_map(|number| self.principals.get(number)) {
-            for (container, grant) in
-                principal.grants.iter().flat_map(|(at, all)| all.iter().map(move |it| (*at, it)))
-            {
+            for (container, grant) in principal.grants.iter() {
                 if grant.expires <= now
                     || !self.role(grant).is_some_and(|it| it.contains(permission))
                 {
@@ -260,9 +256,14 @@ impl Index {
     /// Whether somebody may know that a container exists: they may read it, or were given something
     /// right there.
     pub(crate) fn knows(&self, who: &Bearer, name: &str, facts: &Facts<'_>) -> bool {
-        let Some(id) = self.tree.find(name) else { return false };
-        let Some(chain) = self.tree.chain(id) else { return false };
-        if !self.is_live(who) || !self.is_below(who.container.as_deref(), &chain) {
+        let chain = self.tree.find(name).and_then(|id| self.tree.chain(id));
+        chain.is_some_and(|chain| self.knows_on(who, &chain, facts))
+    }
+
+    /// The same, of a container that has these above it.
+    pub(super) fn knows_on(&self, who: &Bearer, chain: &Chain, facts: &Facts<'_>) -> bool {
+        let Some(id) = chain.iter().next() else { return false };
+        if !self.is_live(who) || !self.is_below(who.container.as_deref(), chain) {
             return false;
         }
         let resource = format!("{}.resourcemanager.isocast.dev", self.tree.plural(id));
@@ -272,16 +273,18 @@ impl Index {
         // What the account knows, it knows with any of its tokens.
         let readable = Catalog::get()
             .find(&resource, "", "get")
-            .is_some_and(|get| self.walk(&closure, &chain, get, facts).is_allowed());
+            .is_some_and(|get| self.walk(&closure, chain, get, facts).is_allowed());
         if readable {
             return true;
         }
         let now = facts.now.as_second();
-        let mut grants = closure
-            .numbers()
-            .filter_map(|number| self.principals.get(number)?.grants.get(&id))
-            .flatten();
-        grants.any(|grant| grant.effect == Effect::Allow && self.counts(grant, &chain, now))
+        closure.numbers().filter_map(|number| self.principals.get(number)).any(|principal| {
+            let allows = principal.grants.along(chain, |container, grant| {
+                let is_here = container == id && grant.effect == Effect::Allow;
+                (is_here && self.counting(grant, chain, now).is_some()).then_some(())
+            });
+            allows.is_some()
+        })
     }
 
     /// What somebody has in a container for certain: without conditions, and at least until `until`.
@@ -304,22 +307,18 @@ impl Index {
         }
         let now = now.as_second();
         for principal in closure.numbers().filter_map(|number| self.principals.get(number)) {
-            for container in chain.iter() {
-                for grant in principal.grants.get(&container).map_or(&[][..], Vec::as_slice) {
-                    let Some(role) = self.role(grant) else { continue };
-                    if !self.counts(grant, &chain, now) {
-                        continue;
+            let _all: Option<()> = principal.grants.along(&chain, |_, grant| {
+                let role = self.counting(grant, &chain, now)?;
+                rights.conditional |= grant.condition.is_some();
+                match grant.effect {
+                    Effect::Deny => rights.denied.add(role),
+                    Effect::Allow if grant.condition.is_none() && grant.expires >= until => {
+                        rights.allowed.add(role);
                     }
-                    rights.conditional |= grant.condition.is_some();
-                    match grant.effect {
-                        Effect::Deny => rights.denied.add(role),
-                        Effect::Allow if grant.condition.is_none() && grant.expires >= until => {
-                            rights.allowed.add(role);
-                        }
-                        Effect::Allow => {}
-                    }
+                    Effect::Allow => {}
                 }
-            }
+                None
+            });
         }
         let mut scoped = PermissionSet::default();
         for permission in rights.allowed.iter().filter(|it| who.permissions.contains(*it)) {

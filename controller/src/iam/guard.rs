@@ -3,6 +3,8 @@
 //! Nobody gives away what they do not hold, takes away what restrains them, or gains by moving a
 //! container. What one holds counts only without conditions, and for as long as what is given.
 
+use std::collections::BTreeMap;
+
 use isocast_api::{
     iam::{
         Effect, GroupMembership, GroupMembershipSpec, GroupSpec, PolicyBinding, PolicyBindingSpec,
@@ -53,7 +55,7 @@ pub(super) fn admit(index: &Index, change: &ProposedChange) -> Result<(), ApiErr
     } else if is(ProtectedResourceSpec::KIND) && !matches!(change.actor, Identity::Component { .. })
     {
         Err(ApiError::forbidden(&change.key, "protected resources are derived from the kinds"))
-    } else if resource.group() == resourcemanager::GROUP {
+    } else if resourcemanager::is_container(resource.plural(), resource.group()) {
         container_move(index, change)
     } else {
         Ok(())
@@ -94,14 +96,14 @@ fn may(index: &Index, who: &Bearer, asked: &Asked<'_>, now: Timestamp) -> bool {
         subresource: asked.subresource,
         namespace: asked.place(),
         name: asked.name,
-        user: who.user(),
+        user: Some(&who.subject),
     };
     permission.is_some_and(|it| index.decide(who, it, asked.place(), &facts).is_allowed())
 }
 
 /// The container above a container, by its object; that of one without is the platform.
 pub(crate) fn parent_of<'a>(resource: &Resource, value: &'a Value) -> Option<&'a str> {
-    if resource.group() != resourcemanager::GROUP {
+    if !resourcemanager::is_container(resource.plural(), resource.group()) {
         return None;
     }
     let pointer =
@@ -355,7 +357,7 @@ pub(super) fn impersonation(
         let rights = index.rights(who, container, now, i64::MIN);
         if rights.missing(&permissions).is_some() {
             let message = format!(
-                "{actor} cannot have tokens of {} {:?}: it holds more than they do",
+                "{actor} cannot act as {} {:?}: it holds more than they do",
                 subject.kind(),
                 subject.username()
             );
@@ -371,24 +373,19 @@ fn given(
     principals: impl Iterator<Item = u32>,
     effect: Effect,
     now: Timestamp,
-) -> Vec<(u32, PermissionSet)> {
-    let mut all: Vec<(u32, PermissionSet)> = Vec::new();
+) -> BTreeMap<u32, PermissionSet> {
+    let mut all: BTreeMap<u32, PermissionSet> = BTreeMap::new();
     for principal in principals.filter_map(|number| index.principals.get(number)) {
-        for (container, grants) in &principal.grants {
-            let mut permissions = PermissionSet::default();
-            for grant in grants {
-                if grant.effect == effect
-                    && grant.expires > now.as_second()
-                    && let Some((role, _)) = index.roles.get(grant.role)
-                {
-                    permissions.add(role);
-                }
-            }
-            if !permissions.is_empty() {
-                all.push((*container, permissions));
+        for (container, grant) in principal.grants.iter() {
+            if grant.effect == effect
+                && grant.expires > now.as_second()
+                && let Some((role, _)) = index.roles.get(grant.role)
+            {
+                all.entry(container).or_default().add(role);
             }
         }
     }
+    all.retain(|_, permissions| !permissions.is_empty());
     all
 }
 

@@ -17,8 +17,9 @@ use serde_json::Value;
 
 use super::{
     condition::Condition,
+    grants::Grant,
     permission::Catalog,
-    principals::{Account, Grant, Principals, SubjectRef},
+    principals::{Account, Principals, SubjectRef},
     roles::{PlacedName, PlacedRef, Roles},
     slots::Slots,
     tokens::{HASH_BYTES, KnownToken},
@@ -37,6 +38,10 @@ pub(super) struct Index {
     tokens: HashMap<[u8; HASH_BYTES], Arc<KnownToken>, RandomState>,
     /// Counts what may have changed anybody's rights.
     pub(super) generation: u64,
+    /// The revision that it is of; what changes, changes then.
+    pub(super) revision: u64,
+    /// The revision that it began with: what changed before is not known.
+    pub(super) opened: u64,
 }
 
 impl Index {
@@ -44,8 +49,19 @@ impl Index {
     pub(super) fn apply(&mut self, key: &Key, old: Option<&Value>, new: Option<&Value>) {
         let resource = key.resource();
         match resource.group() {
-            resourcemanager::GROUP => self.container(resource.plural(), key.name(), old, new),
+            // A lien, say, is no container.
+            resourcemanager::GROUP if key.container().is_none() => {
+                self.container(resource.plural(), key.name(), old, new);
+            }
             iam::GROUP => {
+                let says_the_same = |old: &Value, new: &Value| old.get("spec") == new.get("spec");
+                let is_account = matches!(resource.plural(), "users" | "serviceaccounts");
+                if !is_account
+                    && let (Some(old), Some(new)) = (old, new)
+                    && says_the_same(old, new)
+                {
+                    return;
+                }
                 self.generation += 1;
                 match resource.plural() {
                     "groups" => self.group(key, old.is_some(), new.is_some()),
@@ -104,11 +120,12 @@ impl Index {
                 None
             }
         };
-        if let Some(old) = old.and_then(decode) {
-            remove(self, &old);
+        let (old, new) = (old.and_then(decode), new.and_then(decode));
+        if let Some(old) = &old {
+            remove(self, old);
         }
-        if let Some(new) = new.and_then(decode) {
-            add(self, &new);
+        if let Some(new) = &new {
+            add(self, new);
         }
     }
 
@@ -125,15 +142,29 @@ impl Index {
         if above_old == above_new {
             return;
         }
-        if above_old.is_some() {
-            self.tree.remove(name);
-            self.generation += 1;
-        }
-        if let Some(above) = &above_new {
-            self.tree.insert(plural, name, above.as_deref());
-        }
-        if above_old.is_some() && above_new.is_some() {
-            self.roles.moved(&self.tree);
+        let at = self.revision;
+        match (&above_old, &above_new) {
+            (None, Some(above)) => {
+                // Roles may have been waiting for it.
+                let is_awaited = self.tree.find(name).is_some();
+                self.tree.insert(plural, name, above.as_deref(), at);
+                if is_awaited {
+                    self.roles.moved(&self.tree, at);
+                }
+            }
+            (Some(_), Some(above)) => {
+                self.tree.move_to(plural, name, above.as_deref(), at);
+                self.generation += 1;
+                self.roles.moved(&self.tree, at);
+            }
+            (Some(_), None) => {
+                self.tree.remove(name, at);
+                self.generation += 1;
+                if self.tree.is_spoken_of(name) {
+                    self.roles.moved(&self.tree, at);
+                }
+            }
+            (None, None) => {}
         }
     }
 
@@ -142,6 +173,7 @@ impl Index {
         let number = self.principals.acquire(subject);
         if let Some(group) = self.principals.get_mut(number) {
             group.is_group = is;
+            group.change(self.revision);
         }
         // One reference for as long as the object exists.
         if was {
@@ -156,6 +188,7 @@ impl Index {
         let (group, member) = self.ends(it, Principals::acquire);
         if let Some(principal) = self.principals.get_mut(member) {
             principal.groups.push(group);
+            principal.change(self.revision);
         }
         if let Some(principal) = self.principals.get_mut(group) {
             principal.subgroups.push(member);
@@ -174,6 +207,7 @@ impl Index {
         };
         if let Some(principal) = self.principals.get_mut(member) {
             forget(&mut principal.groups, group);
+            principal.change(self.revision);
         }
         if let Some(principal) = self.principals.get_mut(group) {
             forget(&mut principal.subgroups, member);
@@ -199,12 +233,12 @@ impl Index {
         let inherits = it.spec.inherited_roles.iter();
         let inherits =
             inherits.map(|role| self.roles.acquire(placed(role, it.namespace()))).collect();
-        self.roles.set(number, container, own, inherits, &self.tree);
+        self.roles.set(number, container, own, inherits, (&self.tree, self.revision));
     }
 
     fn undefine(&mut self, it: &Role) {
         let Some(number) = self.roles.find(PlacedRef(it.namespace(), it.name())) else { return };
-        for inherited in self.roles.clear(number, &self.tree) {
+        for inherited in self.roles.clear(number, (&self.tree, self.revision)) {
             self.roles.release(inherited);
         }
         self.roles.release(number);
@@ -228,7 +262,8 @@ impl Index {
         for subject in &it.spec.subjects {
             let number = self.principals.acquire(SubjectRef::of(subject, namespace));
             if let Some(principal) = self.principals.get_mut(number) {
-                principal.grants.entry(container).or_default().push(grant.clone());
+                principal.grants.push(container, grant.clone());
+                principal.change(self.revision);
             }
         }
     }
@@ -247,13 +282,9 @@ impl Index {
             let Some(number) = self.principals.find(SubjectRef::of(subject, namespace)) else {
                 continue;
             };
-            if let Some(principal) = self.principals.get_mut(number)
-                && let Some(grants) = principal.grants.get_mut(&container)
-            {
-                grants.retain(|grant| grant.binding != binding);
-                if grants.is_empty() {
-                    principal.grants.remove(&container);
-                }
+            if let Some(principal) = self.principals.get_mut(number) {
+                principal.grants.remove(container, binding);
+                principal.change(self.revision);
             }
             self.principals.release(number);
         }
@@ -284,13 +315,14 @@ impl Index {
 
     fn enter(&mut self, subject: SubjectRef<'_>, uid: &str, state: AccountState, tokens: &[Token]) {
         let number = self.principals.acquire(subject);
-        let account = Account { uid: uid.into(), active: state == AccountState::Active };
+        let uid: Arc<str> = uid.into();
+        let account = Account { uid: Arc::clone(&uid), active: state == AccountState::Active };
         if let Some(principal) = self.principals.get_mut(number) {
             principal.account = Some(account);
         }
         let Some(name) = self.principals.name(number).cloned() else { return };
         for token in tokens {
-            if let Some((hash, known)) = KnownToken::of(token, &name, uid) {
+            if let Some((hash, known)) = KnownToken::of(token, &name, number, &uid) {
                 self.tokens.insert(hash, Arc::new(known));
             }
         }

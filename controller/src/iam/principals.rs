@@ -1,12 +1,14 @@
 //! [`Principals`]: users, service accounts and groups, who belongs to which, and what each was given.
 
-use std::sync::Arc;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
-use foldhash::fast::RandomState;
-use hashbrown::{Equivalent, HashMap};
-use isocast_api::iam::{self, AUTHENTICATED, Effect, SERVICE_ACCOUNTS, SubjectKind};
+use hashbrown::Equivalent;
+use isocast_api::iam::{self, AUTHENTICATED, SERVICE_ACCOUNTS, SubjectKind};
 
-use super::{condition::Condition, slots::Slots};
+use super::{grants::Grants, slots::Slots, tokens::Bearer};
 
 /// Who somebody is, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,38 +49,40 @@ pub(super) struct Principals {
     service_accounts: u32,
 }
 
-/// One of them.
+/// One of them. What a decision reads of a group is one cache line: decisions are as fast as memory.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(super) struct Principal {
-    /// Of users and service accounts that exist.
-    pub(super) account: Option<Account>,
-    /// Whether a group exists; members of one that does not are members of nothing.
-    pub(super) is_group: bool,
     /// Groups it belongs to, one entry for each membership.
     pub(super) groups: Vec<u32>,
-    /// Groups that belong to it, one entry for each membership.
-    pub(super) subgroups: Vec<u32>,
-    /// What it was given or denied, by container.
-    pub(super) grants: HashMap<u32, Vec<Grant>, RandomState>,
+    /// What it was given or denied.
+    pub(super) grants: Grants,
+    /// Whether a group exists; members of one that does not are members of nothing.
+    pub(super) is_group: bool,
+    /// What decisions seldom ask for.
+    rest: Box<Rest>,
 }
 
-/// A binding, as one of its subjects sees it.
-#[derive(Clone, Debug)]
-pub(super) struct Grant {
-    pub(super) binding: u32,
-    pub(super) role: u32,
-    pub(super) effect: Effect,
-    /// Seconds since 1970; `i64::MAX` for good.
-    pub(super) expires: i64,
-    pub(super) condition: Option<Arc<Condition>>,
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// Of users and service accounts that exist.
+    pub(super) account: Option<Account>,
+    /// Groups that belong to it, one entry for each membership.
+    pub(super) subgroups: Vec<u32>,
+    /// Revision of the last change of what it was given, or belongs to.
+    changed: u64,
 }
 
 /// Somebody and every group they belong to, directly or not: numbers, and how each was reached.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Closure {
-    members: [(u32, u8); PRINCIPALS_MAX],
+    /// The first ones. Most have no others.
+    few: [(u32, u8); CLOSURE_FEW],
+    more: Vec<(u32, u8)>,
     length: usize,
 }
+
+const CLOSURE_FEW: usize = 16;
 
 /// Groups within groups.
 pub(super) const GROUP_DEPTH_MAX: usize = 5;
@@ -126,9 +130,17 @@ impl Principals {
         self.slots.key(number)
     }
 
-    /// An account, if it exists.
-    pub(super) fn account(&self, subject: SubjectRef<'_>) -> Option<&Account> {
-        self.get(self.find(subject)?)?.account.as_ref()
+    /// The number of the account that the bearer is, if it exists and can be used.
+    pub(super) fn usable(&self, who: &Bearer) -> Option<u32> {
+        let account = |number| self.get(number)?.account.as_ref();
+        // The very same text, not an equal one: it is the account that the bearer was made from.
+        let hinted = account(who.number).filter(|it| Arc::ptr_eq(&it.uid, &who.uid));
+        if let Some(account) = hinted {
+            return account.active.then_some(who.number);
+        }
+        let number = self.find(who.subject.borrowed())?;
+        let account = account(number)?;
+        (account.active && account.uid == who.uid).then_some(number)
     }
 
     /// Everybody that the account acts as; none when it is in too many groups.
@@ -195,22 +207,54 @@ impl Principals {
     }
 }
 
+impl Principal {
+    /// What it was given, or belongs to, is another from a revision on.
+    pub(super) fn change(&mut self, at: u64) {
+        self.rest.changed = at;
+    }
+
+    pub(super) fn has_changed_since(&self, revision: u64) -> bool {
+        self.rest.changed > revision
+    }
+}
+
+impl Deref for Principal {
+    type Target = Rest;
+
+    fn deref(&self) -> &Rest {
+        &self.rest
+    }
+}
+
+impl DerefMut for Principal {
+    fn deref_mut(&mut self) -> &mut Rest {
+        &mut self.rest
+    }
+}
+
 /// Groups that are looked at to find out how deep a nesting is.
 const LEVELS_SEEN_MAX: usize = 4096;
 
 impl Closure {
     fn empty() -> Self {
-        Self { members: [(0, 0); PRINCIPALS_MAX], length: 0 }
+        Self { few: [(0, 0); CLOSURE_FEW], more: Vec::new(), length: 0 }
     }
 
     fn push(&mut self, number: u32, via: u8) -> Option<()> {
-        *self.members.get_mut(self.length)? = (number, via);
+        match self.few.get_mut(self.length) {
+            Some(place) => *place = (number, via),
+            None if self.length < PRINCIPALS_MAX => self.more.push((number, via)),
+            None => return None,
+        }
         self.length += 1;
         Some(())
     }
 
     fn get(&self, place: usize) -> Option<(u32, u8)> {
-        self.members.get(..self.length)?.get(place).copied()
+        match self.few.get(place) {
+            Some(member) => (place < self.length).then_some(*member),
+            None => self.more.get(place - CLOSURE_FEW).copied(),
+        }
     }
 
     pub(super) fn contains(&self, number: u32) -> bool {
@@ -222,7 +266,7 @@ impl Closure {
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
-        self.members.iter().take(self.length).map(|(number, _)| *number)
+        self.few.iter().take(self.length).chain(&self.more).map(|(number, _)| *number)
     }
 
     /// The way from somebody to `number`: the groups in between, `number` last; empty for the

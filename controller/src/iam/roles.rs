@@ -33,6 +33,8 @@ struct Role {
     inherits: Vec<u32>,
     /// Roles that inherit from it.
     heirs: Vec<u32>,
+    /// Revision of the last change of what it allows, or where.
+    changed: u64,
 }
 
 /// Roles that a role has permissions from, altogether.
@@ -67,14 +69,19 @@ impl Roles {
         self.slots.get(number).map(|role| (&role.effective, role.container))
     }
 
-    /// The role says something else than before. The caller holds the numbers of `inherits`.
+    /// Whether what the role allows, or where, is another than at a revision.
+    pub(super) fn has_changed_since(&self, number: u32, revision: u64) -> bool {
+        self.slots.get(number).is_some_and(|role| role.changed > revision)
+    }
+
+    /// The role says something else than before, from revision `at` on. The caller holds the numbers of `inherits`.
     pub(super) fn set(
         &mut self,
         number: u32,
         container: u32,
         own: PermissionSet,
         inherits: Vec<u32>,
-        tree: &Tree,
+        (tree, at): (&Tree, u64),
     ) {
         for parent in &inherits {
             if let Some(parent) = self.slots.get_mut(*parent) {
@@ -85,11 +92,11 @@ impl Roles {
             role.defined = true;
             (role.own, role.container, role.inherits) = (own, container, inherits);
         }
-        self.recompute(number, tree);
+        self.recompute(number, tree, at);
     }
 
     /// The role says nothing any more; returns what it inherited from, for release.
-    pub(super) fn clear(&mut self, number: u32, tree: &Tree) -> Vec<u32> {
+    pub(super) fn clear(&mut self, number: u32, (tree, at): (&Tree, u64)) -> Vec<u32> {
         let Some(role) = self.slots.get_mut(number) else { return Vec::new() };
         role.defined = false;
         role.own = PermissionSet::default();
@@ -101,17 +108,17 @@ impl Roles {
                 parent.heirs.swap_remove(place);
             }
         }
-        self.recompute(number, tree);
+        self.recompute(number, tree, at);
         inherits
     }
 
     /// Containers moved: what comes from roles that are no longer above counts no more.
-    pub(super) fn moved(&mut self, tree: &Tree) {
+    pub(super) fn moved(&mut self, tree: &Tree, at: u64) {
         let inheriting =
             |number: &u32| self.slots.get(*number).is_some_and(|role| !role.inherits.is_empty());
         let numbers: Vec<u32> = self.slots.numbers().filter(inheriting).collect();
         for number in numbers {
-            self.refresh(number, tree);
+            self.refresh(number, tree, at);
         }
     }
 
@@ -141,14 +148,18 @@ impl Roles {
         reached
     }
 
-    fn recompute(&mut self, number: u32, tree: &Tree) {
+    fn recompute(&mut self, number: u32, tree: &Tree, at: u64) {
         for heir in self.heirs(number) {
-            self.refresh(heir, tree);
+            self.refresh(heir, tree, at);
+        }
+        // It may have come to be, or be somewhere else.
+        if let Some(role) = self.slots.get_mut(number) {
+            role.changed = at;
         }
     }
 
     /// Adds up what the role allows: its own, and that of the roles above it that it names.
-    fn refresh(&mut self, number: u32, tree: &Tree) {
+    fn refresh(&mut self, number: u32, tree: &Tree, at: u64) {
         let Some(role) = self.slots.get(number) else { return };
         let mut effective = role.own;
         let mut reached = vec![number];
@@ -166,8 +177,11 @@ impl Roles {
                 reached.push(other);
             }
         }
-        if let Some(role) = self.slots.get_mut(number) {
+        if let Some(role) = self.slots.get_mut(number)
+            && role.effective != effective
+        {
             role.effective = effective;
+            role.changed = at;
         }
     }
 }

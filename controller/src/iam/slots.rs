@@ -13,20 +13,26 @@ use hashbrown::{Equivalent, HashMap};
 #[derive(Debug)]
 pub(super) struct Slots<K, V> {
     numbers: HashMap<K, u32, RandomState>,
-    slots: Vec<Option<Slot<K, V>>>,
+    slots: Vec<Option<Slot<K>>>,
+    /// Apart from their names, which few ask for: what is read often lies together.
+    values: Vec<Option<V>>,
     free: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Slot<K, V> {
+struct Slot<K> {
     key: K,
-    value: V,
     references: u32,
 }
 
 impl<K, V> Default for Slots<K, V> {
     fn default() -> Self {
-        Self { numbers: HashMap::default(), slots: Vec::new(), free: Vec::new() }
+        Self {
+            numbers: HashMap::default(),
+            slots: Vec::new(),
+            values: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -37,23 +43,27 @@ impl<K: Clone + Eq + Hash, V: Default> Slots<K, V> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         if let Some(&number) = self.numbers.get(key) {
-            if let Some(slot) = self.slot_mut(number) {
+            if let Some(Some(slot)) = self.slots.get_mut(number as usize) {
                 slot.references = slot.references.saturating_add(1);
             }
             return number;
         }
         let owned = owned();
-        let slot = Some(Slot { key: owned.clone(), value: V::default(), references: 1 });
+        let slot = Some(Slot { key: owned.clone(), references: 1 });
         let number = match self.free.pop() {
             Some(number) => {
-                if let Some(place) = self.slots.get_mut(number as usize) {
-                    *place = slot;
+                let place = number as usize;
+                if let (Some(name), Some(value)) =
+                    (self.slots.get_mut(place), self.values.get_mut(place))
+                {
+                    (*name, *value) = (slot, Some(V::default()));
                 }
                 number
             }
             None => {
                 let number = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
                 self.slots.push(slot);
+                self.values.push(Some(V::default()));
                 number
             }
         };
@@ -63,15 +73,18 @@ impl<K: Clone + Eq + Hash, V: Default> Slots<K, V> {
 
     /// One less refers to `number`; without any it is forgotten.
     pub(super) fn release(&mut self, number: u32) {
-        let Some(slot) = self.slot_mut(number) else { return };
+        let Some(place) = self.slots.get_mut(number as usize) else { return };
+        let Some(slot) = place else { return };
         slot.references = slot.references.saturating_sub(1);
         if slot.references > 0 {
             return;
         }
-        if let Some(Some(gone)) = self.slots.get_mut(number as usize).map(Option::take) {
-            self.numbers.remove(&gone.key);
-            self.free.push(number);
+        self.numbers.remove(&slot.key);
+        *place = None;
+        if let Some(value) = self.values.get_mut(number as usize) {
+            *value = None;
         }
+        self.free.push(number);
     }
 
     pub(super) fn find<Q>(&self, key: &Q) -> Option<u32>
@@ -82,24 +95,26 @@ impl<K: Clone + Eq + Hash, V: Default> Slots<K, V> {
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&V> {
-        self.slots.get(number as usize)?.as_ref().map(|slot| &slot.value)
+        self.values.get(number as usize)?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut V> {
-        self.slot_mut(number).map(|slot| &mut slot.value)
+        self.values.get_mut(number as usize)?.as_mut()
     }
 
     pub(super) fn key(&self, number: u32) -> Option<&K> {
         self.slots.get(number as usize)?.as_ref().map(|slot| &slot.key)
     }
 
+    /// How many refer to a number.
+    pub(super) fn references(&self, number: u32) -> u32 {
+        let slot = self.slots.get(number as usize).and_then(Option::as_ref);
+        slot.map_or(0, |slot| slot.references)
+    }
+
     /// Every number in use.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         self.numbers.values().copied()
-    }
-
-    fn slot_mut(&mut self, number: u32) -> Option<&mut Slot<K, V>> {
-        self.slots.get_mut(number as usize)?.as_mut()
     }
 }
 

@@ -64,7 +64,7 @@ fn facts<'a>(name: &'a str, namespace: &'a str, verb: &'a str) -> Facts<'a> {
         subresource: "",
         namespace,
         name,
-        user: "somebody",
+        user: None,
     }
 }
 

@@ -43,9 +43,11 @@ const TTL_DEFAULT_S: i64 = 3600;
 /// A token as the index knows it.
 #[derive(Debug)]
 pub(super) struct KnownToken {
-    pub(super) bearer: Bearer,
+    pub(super) bearer: Arc<Bearer>,
     pub(super) expires: Timestamp,
     pub(super) accepted_here: bool,
+    /// Whom it is for besides.
+    audiences: Box<[String]>,
 }
 
 /// An account, as somebody proved to be it, with the part of its rights that the proof carries.
@@ -53,10 +55,14 @@ pub(super) struct KnownToken {
 pub struct Bearer {
     pub(crate) subject: SubjectName,
     pub(crate) uid: Arc<str>,
+    /// Where the index keeps the account, as a hint.
+    pub(super) number: u32,
     /// The token's name; none for a certificate.
     pub(crate) token: Option<Arc<str>>,
     pub(crate) container: Option<Arc<str>>,
     pub(crate) permissions: PermissionSet,
+    /// Who asks as this account, in words.
+    by: Option<Arc<str>>,
 }
 
 /// Makes tokens.
@@ -88,7 +94,8 @@ impl KnownToken {
     pub(super) fn of(
         token: &Token,
         subject: &SubjectName,
-        uid: &str,
+        number: u32,
+        uid: &Arc<str>,
     ) -> Option<([u8; HASH_BYTES], Self)> {
         let scope = token.scope.clone().unwrap_or_default();
         let permissions = if scope.permissions.is_empty() {
@@ -98,39 +105,63 @@ impl KnownToken {
         };
         let bearer = Bearer {
             subject: subject.clone(),
-            uid: uid.into(),
+            uid: Arc::clone(uid),
+            number,
             token: Some(token.id.as_str().into()),
             container: scope.container.map(|name| name.as_str().into()),
             permissions,
+            by: None,
         };
         let known = Self {
-            bearer,
+            bearer: Arc::new(bearer),
             expires: token.expires_at.timestamp(),
             accepted_here: token.audiences.iter().any(|audience| audience == AUDIENCE),
+            audiences: token.audiences.iter().filter(|it| *it != AUDIENCE).cloned().collect(),
         };
         Some((Self::hash_of(token)?, known))
+    }
+
+    /// Which of the audiences it is for; no audiences mean this server.
+    pub(super) fn is_for(&self, audiences: &[String]) -> Vec<String> {
+        let here = [AUDIENCE.to_owned()];
+        let asked = if audiences.is_empty() { &here } else { audiences };
+        let is_meant = |audience: &&String| {
+            (*audience == AUDIENCE && self.accepted_here) || self.audiences.contains(audience)
+        };
+        asked.iter().filter(is_meant).cloned().collect()
     }
 }
 
 impl Bearer {
-    /// The account's name, for conditions.
-    pub(crate) fn user(&self) -> &str {
-        match &self.subject {
-            SubjectName::Group(_, name)
-            | SubjectName::ServiceAccount(_, name)
-            | SubjectName::System(name)
-            | SubjectName::User(name) => name,
-        }
-    }
-
     /// Somebody with all rights of the account.
     pub(crate) fn of_account(subject: SubjectName, uid: &str) -> Self {
+        Self::numbered(subject, u32::MAX, uid.into())
+    }
+
+    /// The same, of an account that the index knows by `number` and `uid`.
+    pub(super) fn numbered(subject: SubjectName, number: u32, uid: Arc<str>) -> Self {
         Self {
             subject,
-            uid: uid.into(),
+            uid,
+            number,
             token: None,
             container: None,
             permissions: PermissionSet::ALL,
+            by: None,
+        }
+    }
+
+    /// The account as somebody else asks as it: what their token does not carry is left out.
+    pub(crate) fn taken_by(&self, identity: &Identity) -> Self {
+        let by = Some(identity.to_string().into());
+        match identity {
+            Identity::Subject(who) => Self {
+                container: who.container.clone(),
+                permissions: who.permissions,
+                by,
+                ..self.clone()
+            },
+            _ => Self { by, ..self.clone() },
         }
     }
 }
@@ -143,8 +174,11 @@ impl fmt::Display for Bearer {
             }
             subject => write!(f, "user {:?}", subject.username())?,
         }
-        match &self.token {
-            Some(token) => write!(f, " by token {token}"),
+        if let Some(token) = &self.token {
+            write!(f, " by token {token}")?;
+        }
+        match &self.by {
+            Some(by) => write!(f, " as whom {by} asks"),
             None => Ok(()),
         }
     }

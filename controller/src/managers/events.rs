@@ -72,7 +72,7 @@ impl Admission for Events {
         }
     }
 
-    fn follow(&self, events: &[Event]) {
+    fn follow(&self, events: &[Event], _view: &View) {
         for event in events.iter().filter(|event| is_event(&event.key)) {
             match (event.operation, &event.old) {
                 (Operation::Put, None) => self.count(&event.key, 1),
@@ -228,13 +228,14 @@ mod tests {
         let refusal = events.admit(&view, &mut created(now)).expect_err("it is full");
         assert_eq!((refusal.code(), refusal.retry_after()), (429, Some(RETRY_AFTER_S)));
 
-        events.follow(&[Event {
+        let gone = Event {
             key: key("web", "e"),
             revision: Revision(2),
             operation: Operation::Delete,
             old: None,
             value: Arc::new(json!({})),
-        }]);
+        };
+        events.follow(&[gone], &view);
         events.admit(&view, &mut created(now)).expect("there is room again");
     }
 }

@@ -2,16 +2,16 @@
 //!
 //! A claim gets its address in the transaction that creates it, and keeps it until it is gone.
 //! Invariants: no two claims hold one address; pools do not overlap; an address that was released
-//! rests for its pool's `reuseAfter`; a claim that a service uses, and a pool that holds claims,
-//! are not deleted.
+//! rests for its pool's `reuseAfter`; a pool does not shrink under its claims. That neither goes while
+//! it is in use is [`super::Protection`]'s.
 
 mod space;
 
 use isocast_api::{
     meta::{ConditionStatus, Finding, set_condition},
     network::{
-        AddressClaim, AddressClaimSpec, AddressPool, AddressPoolSpec, AnycastServiceSpec, Family,
-        RELEASED_MAX, ReleasedAddress,
+        AddressClaim, AddressClaimSpec, AddressPool, AddressPoolSpec, Family, RELEASED_MAX,
+        ReleasedAddress,
     },
     text::HostAddress,
 };
@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use self::space::{Holder, Space, Taken};
-use super::lookup::{self, Step, organization_of, text};
+use super::lookup::{self, Step, organization_of};
 use crate::{
     admission::{Admission, ProposedChange},
     error::{ApiError, Cause, Reason},
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Ipam;
 
-/// Named in a refusal to delete or shrink a pool.
+/// Named in a refusal to shrink a pool.
 const CLAIMS_SHOWN: usize = 5;
 
 impl Admission for Ipam {
@@ -43,9 +43,6 @@ impl Admission for Ipam {
             return Ok(());
         }
         let step = Step::of(change);
-        if step.asks_for_deletion() {
-            expect_unused(view, &change.key)?;
-        }
         if step.removes() {
             return release(view, change);
         }
@@ -59,10 +56,9 @@ impl Admission for Ipam {
 // === pools ===
 
 fn admit_pool(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
-    let step = Step::of(change);
     let key = change.key.clone();
-    if step.asks_for_deletion() {
-        return expect_no_claims(view, &key, "delete", |_| true);
+    if Step::of(change).asks_for_deletion() {
+        return Ok(());
     }
     let Some(new) = &change.new else { return Ok(()) };
     let mut pool: AddressPool = lookup::decode(new)?;
@@ -70,7 +66,7 @@ fn admit_pool(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> 
     let inside = |address: HostAddress| {
         pool.spec.prefixes.iter().any(|prefix| prefix.contains(address.get()))
     };
-    expect_no_claims(view, &key, "shrink", |address| !inside(address))?;
+    expect_no_claims(view, &key, |address| !inside(address))?;
     // What is held and what rests is known here alone, whatever a writer of the status says.
     if let Some(old) = change.old_value() {
         let old: AddressPool = lookup::decode(old)?;
@@ -100,11 +96,10 @@ fn expect_no_overlap(view: &View, key: &Key, pool: &AddressPool) -> Result<(), A
     Ok(())
 }
 
-/// Refuses to `verb` a pool while claims hold addresses that `concerns` names.
+/// Refuses to shrink a pool while claims hold addresses that `concerns` names.
 fn expect_no_claims(
     view: &View,
     pool: &Key,
-    verb: &str,
     concerns: impl Fn(HostAddress) -> bool,
 ) -> Result<(), ApiError> {
     let space = Space::of(view, pool.name());
@@ -121,7 +116,7 @@ fn expect_no_claims(
         shown.push(format!("{} more", holders.len() - CLAIMS_SHOWN));
     }
     let message = format!(
-        "cannot {verb} addresspool {:?} while claims hold its addresses: {}",
+        "cannot shrink addresspool {:?} while claims hold its addresses: {}",
         pool.name(),
         shown.join(", "),
     );
@@ -221,23 +216,6 @@ fn release(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
     released.push(ReleasedAddress { address: address.get(), reusable_at: reusable_at.into() });
     pool.status.allocated = pool.status.allocated.saturating_sub(1);
     write_pool(view, change, pool_key, pool)
-}
-
-fn expect_unused(view: &View, claim: &Key) -> Result<(), ApiError> {
-    let Some(namespace) = claim.container() else { return Ok(()) };
-    let services = lookup::within::<AnycastServiceSpec>(namespace);
-    let uses = |service: &&crate::store::Object| {
-        let addresses = service.value.pointer("/spec/addresses").and_then(|it| it.as_array());
-        let claims = addresses.into_iter().flatten();
-        claims.filter_map(|address| text(address, "/claim")).any(|name| name == claim.name())
-    };
-    let Some(service) = view.range(&services).find(uses) else { return Ok(()) };
-    let message = format!(
-        "addressclaim {:?} is in use by anycastservice {:?}: delete that first",
-        claim.name(),
-        service.key.name(),
-    );
-    Err(ApiError::about(Reason::Conflict, claim, message))
 }
 
 /// The pool of `claim`, if it may be claimed from.

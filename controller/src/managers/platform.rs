@@ -1,28 +1,23 @@
-//! [`Platform`]: sites and hosts.
+//! [`Platform`]: hosts.
 //!
-//! Invariants: a datacenter that nodes stand in is not deleted, for its nodes would withdraw
-//! everything; a tunnel address is one node's, for backends judge packets by it.
+//! Invariant: a tunnel address is one node's, for backends judge packets by it.
 
-use isocast_api::network::{DatacenterSpec, Node, NodeSpec};
+use isocast_api::network::{Node, NodeSpec};
 
-use super::lookup::{self, Step, text};
+use super::lookup;
 use crate::{
     admission::{Admission, ProposedChange},
     error::{ApiError, Cause, Reason},
     store::{Key, View},
 };
 
-/// Keeps sites and hosts in order.
+/// Keeps hosts in order.
 #[derive(Clone, Copy, Debug)]
 pub struct Platform;
 
 impl Admission for Platform {
     fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
         let resource = change.key.resource();
-        if *resource == lookup::resource::<DatacenterSpec>() {
-            let is_leaving = Step::of(change).asks_for_deletion();
-            return if is_leaving { expect_no_nodes(view, &change.key) } else { Ok(()) };
-        }
         match &change.new {
             Some(new)
                 if *resource == lookup::resource::<NodeSpec>() && change.subresource.is_none() =>
@@ -32,20 +27,6 @@ impl Admission for Platform {
             _ => Ok(()),
         }
     }
-}
-
-fn expect_no_nodes(view: &View, key: &Key) -> Result<(), ApiError> {
-    let nodes = lookup::all::<NodeSpec>();
-    let stands_here =
-        |node: &&crate::store::Object| text(&node.value, "/spec/datacenter") == Some(key.name());
-    let Some(node) = view.range(&nodes).find(stands_here) else { return Ok(()) };
-    let message = format!(
-        "datacenter {:?} is in use: node {:?} stands in it; delete its nodes first, or set \
-         spec.state to Draining",
-        key.name(),
-        node.key.name(),
-    );
-    Err(ApiError::about(Reason::Conflict, key, message))
 }
 
 fn expect_own_addresses(view: &View, key: &Key, node: &Node) -> Result<(), ApiError> {
@@ -71,7 +52,6 @@ fn expect_own_addresses(view: &View, key: &Key, node: &Node) -> Result<(), ApiEr
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::managers::testing::State;
 
     fn node(name: &str, address: &str) -> Value {
@@ -83,22 +63,6 @@ mod tests {
                 "uplinks": [{"interface": "eth1"}],
             },
         })
-    }
-
-    #[test]
-    fn a_datacenter_with_nodes_is_not_deleted() {
-        let datacenter = json!({
-            "apiVersion": "network.isocast.dev/v1alpha1", "kind": "Datacenter",
-            "metadata": {"name": "ams"}, "spec": {},
-        });
-        let key = lookup::key::<DatacenterSpec>("ams");
-        let state = State::default().with(datacenter);
-        assert!(state.delete(&key).is_ok());
-
-        let refusal = state.with(node("a", "10.0.0.1")).delete(&key).unwrap_err();
-
-        assert_eq!(refusal.code(), 409);
-        assert!(refusal.message().contains("node \"a\" stands in it"), "{refusal}");
     }
 
     #[test]

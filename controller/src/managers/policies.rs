@@ -2,7 +2,8 @@
 //! mistake.
 //!
 //! Three rules, each in the transaction that makes the change:
-//! - A policy that a router's object names is there: none is deleted, none is named that is not.
+//! - A policy that a router's object names is there: none is named that is not, and none that is
+//!   named is deleted ([`super::Protection`]).
 //! - A change that withdraws more than a few prefixes says how many it means to
 //!   ([`withdrawals`]).
 //! - A change on trial remembers what to put back ([`trial`]); [`Trials`] does when nobody confirms.
@@ -14,17 +15,14 @@ mod withdrawals;
 
 use std::collections::BTreeMap;
 
-use isocast_api::{
-    network::{BgpPeer, BgpPeerSpec, BgpPolicy, BgpPolicySpec},
-    object::Spec,
-};
+use isocast_api::network::{BgpPeer, BgpPeerSpec, BgpPolicy, BgpPolicySpec};
 
 pub(crate) use self::preview::preview;
 pub use self::trials::Trials;
-use super::lookup::{self, Step};
+use super::lookup;
 use crate::{
     admission::{Admission, ProposedChange},
-    error::{ApiError, Reason},
+    error::ApiError,
     fleet::compile::{Exports, World},
     store::{Key, View},
 };
@@ -51,9 +49,6 @@ impl Admission for Policies {
 }
 
 fn admit_policy(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
-    if Step::of(change).asks_for_deletion() {
-        return expect_unused(view, &change.key);
-    }
     let Some(value) = &change.new else { return Ok(()) };
     let mut new: BgpPolicy = lookup::decode(value)?;
     let old: Option<BgpPolicy> =
@@ -61,7 +56,7 @@ fn admit_policy(view: &View, change: &mut ProposedChange) -> Result<(), ApiError
     let old = old.as_ref();
     if old.is_some_and(|old| old.spec.terms != new.spec.terms) {
         let edit = |world: &mut World| {
-            world.policies.insert(new.name().to_owned(), new.clone());
+            world.policies.insert_mut(new.name().to_owned(), new.clone());
         };
         expect_few_withdrawals(view, &change.key, &new.metadata.annotations, edit)?;
     }
@@ -88,29 +83,11 @@ fn admit_peer(view: &View, change: &ProposedChange) -> Result<(), ApiError> {
     let judged_by = |peer: &BgpPeer| (peer.spec.connection, peer.spec.export_policy.clone());
     if old.is_some_and(|old| judged_by(&old) != judged_by(&new)) {
         let edit = |world: &mut World| {
-            world.peers.insert(new.name().to_owned(), new.clone());
+            world.peers.insert_mut(new.name().to_owned(), new.clone());
         };
         expect_few_withdrawals(view, &change.key, &new.metadata.annotations, edit)?;
     }
     Ok(())
-}
-
-fn expect_unused(view: &View, key: &Key) -> Result<(), ApiError> {
-    let peers = lookup::all::<BgpPeerSpec>();
-    let names =
-        |pointer| move |value: &serde_json::Value| lookup::text(value, pointer) == Some(key.name());
-    let user = view.range(&peers).find(|peer| {
-        names("/spec/importPolicy")(&peer.value) || names("/spec/exportPolicy")(&peer.value)
-    });
-    let Some(user) = user else { return Ok(()) };
-    let message = format!(
-        "{} {:?} is in use: {} {:?} names it",
-        BgpPolicySpec::KIND.singular,
-        key.name(),
-        BgpPeerSpec::KIND.singular,
-        user.key.name(),
-    );
-    Err(ApiError::about(Reason::Conflict, key, message))
 }
 
 fn world(view: &View) -> World {
@@ -252,7 +229,7 @@ mod tests {
 
         let refusal = state.delete(&key).unwrap_err();
         assert_eq!(refusal.code(), 409);
-        assert!(refusal.message().contains("bgppeer \"transit\" names it"), "{refusal}");
+        assert!(refusal.message().contains("in use by bgppeers \"transit\""), "{refusal}");
         let refusal = state.update(peer(Some("to-nobody"))).unwrap_err();
         assert!(
             refusal.message().contains("spec.exportPolicy: there is no bgppolicy \"to-nobody\""),

@@ -15,14 +15,14 @@ use crate::{
 
 /// Objects that are taken as they are.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(crate) struct State {
     objects: Vec<Object>,
     now_s: i64,
 }
 
 impl State {
     /// The state with one more object, or another in its place.
-    pub(super) fn with(mut self, value: Value) -> Self {
+    pub(crate) fn with(mut self, value: Value) -> Self {
         let key = key_of(&value);
         self.objects.retain(|object| object.key != key);
         self.objects.push(Object { key, revision: Revision(1), value: Arc::new(value) });
@@ -30,13 +30,13 @@ impl State {
     }
 
     /// The state at another time.
-    pub(super) fn at(mut self, now_s: i64) -> Self {
+    pub(crate) fn at(mut self, now_s: i64) -> Self {
         self.now_s = now_s;
         self
     }
 
     /// The state after an accepted change.
-    pub(super) fn after(mut self, change: ProposedChange) -> Self {
+    pub(crate) fn after(mut self, change: ProposedChange) -> Self {
         for (key, value) in change.into_writes() {
             self.objects.retain(|object| object.key != key);
             if let Some(value) = value {
@@ -46,24 +46,28 @@ impl State {
         self
     }
 
-    pub(super) fn create(&self, value: Value) -> Result<ProposedChange, ApiError> {
+    pub(crate) fn create(&self, value: Value) -> Result<ProposedChange, ApiError> {
         self.propose("create", key_of(&value), Some(value))
     }
 
-    pub(super) fn update(&self, value: Value) -> Result<ProposedChange, ApiError> {
+    pub(crate) fn update(&self, value: Value) -> Result<ProposedChange, ApiError> {
         self.propose("update", key_of(&value), Some(value))
     }
 
-    pub(super) fn delete(&self, key: &Key) -> Result<ProposedChange, ApiError> {
+    pub(crate) fn delete(&self, key: &Key) -> Result<ProposedChange, ApiError> {
         self.propose("delete", key.clone(), None)
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<&Value> {
+    pub(crate) fn get(&self, key: &Key) -> Option<&Value> {
         self.objects.iter().find(|object| object.key == *key).map(|object| &*object.value)
     }
 
-    pub(super) fn view(&self) -> View {
-        View::new(Revision(1), self.objects.clone())
+    pub(crate) fn view(&self) -> View {
+        self.view_at(Revision(1))
+    }
+
+    pub(crate) fn view_at(&self, revision: Revision) -> View {
+        View::new(revision, self.objects.clone())
     }
 
     fn propose(
@@ -77,7 +81,8 @@ impl State {
         let now = Timestamp::from_second(self.now_s).unwrap();
         let old = view.get(&key).cloned();
         let mut change = ProposedChange::new(actor, verb, None, now, key, (old, new));
-        for admission in super::admissions() {
+        for admission in super::admissions(&Arc::default()) {
+            admission.open(&view);
             admission.admit(&view, &mut change)?;
         }
         Ok(change)
@@ -95,14 +100,14 @@ pub(crate) fn key_of(value: &Value) -> Key {
     Key::new(resource, namespace, value["metadata"]["name"].as_str().unwrap())
 }
 
-pub(super) fn organization(name: &str) -> Value {
+pub(crate) fn organization(name: &str) -> Value {
     json!({
         "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Organization",
         "metadata": {"name": name}, "spec": {},
     })
 }
 
-pub(super) fn project(name: &str, organization: &str) -> Value {
+pub(crate) fn project(name: &str, organization: &str) -> Value {
     json!({
         "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Project",
         "metadata": {"name": name},

@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use super::{
     Registry, Subresource, WriteOptions, metadata,
-    successor::{Outcome, seconds},
+    successor::{Outcome, outcome, seconds},
 };
 use crate::{
     authz::{Authorized, verb},
     error::ApiError,
+    gc,
     store::{Key, Object, Revision},
 };
 
@@ -66,6 +67,41 @@ impl DeleteOptions {
     }
 }
 
+impl DeleteOptions {
+    /// What the deletion of `object` waits for: the finalizers it has, but of those that are about
+    /// dependents the one that is asked for.
+    fn finalizers(&self, object: &Value) -> Result<Vec<String>, ApiError> {
+        let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+        let mut finalizers: Vec<String> = finalizers
+            .into_iter()
+            .flatten()
+            .filter_map(|finalizer| finalizer.as_str().map(str::to_owned))
+            .collect();
+        if self.propagation_policy.is_none() && self.orphan_dependents.is_none() {
+            return Ok(finalizers);
+        }
+        finalizers.retain(|finalizer| ![gc::FOREGROUND, gc::ORPHAN].contains(&finalizer.as_str()));
+        match self.propagation()? {
+            Propagation::Background => {}
+            Propagation::Foreground => finalizers.push(gc::FOREGROUND.to_owned()),
+            Propagation::Orphan => finalizers.push(gc::ORPHAN.to_owned()),
+        }
+        Ok(finalizers)
+    }
+}
+
+impl Propagation {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Background => "Background",
+            Self::Foreground => "Foreground",
+            Self::Orphan => "Orphan",
+        }
+    }
+}
+
 /// What the object must be to be deleted.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -84,19 +120,21 @@ impl Registry {
     pub async fn delete(
         &self,
         proof: &Authorized<verb::Delete, Key>,
-        preconditions: &Preconditions,
+        delete: &DeleteOptions,
         options: &WriteOptions,
     ) -> Result<std::sync::Arc<Value>, ApiError> {
         let key = proof.resource();
         self.modify(proof, Subresource::None, options, |old| {
-            preconditions.check(key, old)?;
-            if !metadata::has_finalizers(&old.value) {
+            delete.preconditions.check(key, old)?;
+            let finalizers = delete.finalizers(&old.value)?;
+            if finalizers.is_empty() {
                 return Ok(Outcome::Remove);
             }
-            if metadata::is_terminating(&old.value) {
-                return Ok(Outcome::Unchanged);
-            }
             let mut marked = Value::clone(&old.value);
+            metadata::of(&mut marked)?.insert("finalizers".into(), json!(finalizers));
+            if metadata::is_terminating(&old.value) {
+                return Ok(outcome(old, marked));
+            }
             let generation = old.value.pointer("/metadata/generation").and_then(Value::as_i64);
             let metadata = metadata::of(&mut marked)?;
             let now = seconds(jiff::Timestamp::now());

@@ -12,7 +12,7 @@ mod json_path;
 mod kind;
 mod list;
 mod managed;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod namespaces;
 mod selector;
 mod server_side;
@@ -33,7 +33,10 @@ pub use self::{
     list::{ListOptions, Listing, VersionMatch, WatchOptions, WatchStart},
     write::{Patch, Subresource, WriteOptions, Written},
 };
-pub(crate) use self::{list::expect_reached, selector::Selector};
+pub(crate) use self::{
+    list::{Watched, expect_reached},
+    selector::Selector,
+};
 use crate::{
     authz::{self, About, Authorized, Identity, Target, Verb},
     error::ApiError,

@@ -47,6 +47,14 @@ impl Selector {
         Ok(Self { labels, fields })
     }
 
+    /// The same, of the object called `name` alone.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        if let Some(path) = JsonPath::parse(".metadata.name") {
+            self.fields.push(FieldRequirement { path, value: name.to_owned(), equal: true });
+        }
+        self
+    }
+
     /// Whether every object is selected.
     pub(crate) fn is_everything(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
@@ -185,6 +193,9 @@ mod tests {
         assert!(matches("", "metadata.name=www,metadata.namespace=web"));
         assert!(matches("", "spec.backendPool==www"));
         assert!(!matches("", "metadata.name!=www"));
+        let one = |name: &str| Selector::default().named(name);
+        let object = json!({"metadata": {"name": "www"}});
+        assert!(one("www").matches(&object) && !one("w").matches(&object));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! [`Backend`]: what keeps the log's tables, so that one set of tests holds for all of them.
 //!
-//! A backend knows four tables of bytes and one way to change them: a [`Commit`], all of it or
+//! A backend knows five tables of bytes and one way to change them: a [`Commit`], all of it or
 //! nothing, and only while the head is what its writer took it to be. So two controllers can never
 //! interleave, whatever their leases say. What the tables mean is `log`'s affair.
 //! [`Backend::commit`] returns only once the commit survives a power cut.
@@ -23,6 +23,9 @@ pub enum Table {
     Log,
     /// Revision below the floor → how many of its row's values can still be read.
     Kept,
+    /// Revision that has left the log → its record, see `kept`; the empty key → the first one, and the
+    /// link before it.
+    Records,
 }
 
 /// Keeps the log's tables durably.

@@ -156,6 +156,7 @@ pub fn restore(
         verb: "restore".into(),
         agent: format!("revision {of}"),
         time_ms: now.as_millisecond(),
+        details: <_>::default(),
     };
     let marker = ChangeSet { audit, changes: Vec::new() };
     let (link, row) = codec::encode(&contents.head.link, at, &marker)?;
@@ -338,6 +339,7 @@ mod tests {
                 verb: "update".into(),
                 agent: "test".into(),
                 time_ms: 0,
+                details: <_>::default(),
             };
             let sets = [ChangeSet { audit, changes }];
             log.append(log.draft(&sets).expect("JSON"), &sets).expect("appends");
@@ -373,8 +375,13 @@ mod tests {
         let mut log = Log::open(to.clone()).expect("opens");
         let (key, previous, value) = objects(&*to).swap_remove(0);
         let change = Change { key, operation: Operation::Delete, previous, value: Arc::new(value) };
-        let audit =
-            Audit { actor: "test".into(), verb: "delete".into(), agent: "test".into(), time_ms: 0 };
+        let audit = Audit {
+            actor: "test".into(),
+            verb: "delete".into(),
+            agent: "test".into(),
+            time_ms: 0,
+            details: <_>::default(),
+        };
         let last = ChangeSet { audit: audit.clone(), changes: vec![] };
         let sets = [ChangeSet { audit, changes: vec![change] }, last];
         log.append(log.draft(&sets).expect("JSON"), &sets).expect("appends");

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Key;
+use crate::audit::Details;
 
 /// Position in the one log of the platform; 0 is before the first change.
 #[derive(
@@ -69,6 +70,9 @@ pub struct Audit {
     pub agent: String,
     /// Milliseconds since 1970.
     pub time_ms: i64,
+    /// What else is known.
+    #[serde(default)]
+    pub details: Details,
 }
 
 impl Revision {

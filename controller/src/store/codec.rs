@@ -61,6 +61,21 @@ pub(super) struct Step {
     pub(super) previous: Revision,
 }
 
+/// What a row says, without the values.
+#[derive(Debug)]
+pub(super) struct Outline {
+    /// What the next row is chained to.
+    pub(super) own: Link,
+    pub(super) audit: Audit,
+    pub(super) steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct RowOutline {
+    audit: Audit,
+    changes: Vec<RowStep>,
+}
+
 #[derive(Deserialize)]
 struct RowSteps {
     changes: Vec<RowStep>,
@@ -128,7 +143,19 @@ pub(super) fn decode(revision: Revision, row: &[u8]) -> Result<ChangeSet, Backen
 pub(super) fn steps(revision: Revision, row: &[u8]) -> Result<Vec<Step>, BackendError> {
     let (_, body) = checked(revision, row)?;
     let row: RowSteps = serde_json::from_slice(body).map_err(|_source| corrupt(revision))?;
-    row.changes
+    steps_of(revision, row.changes)
+}
+
+/// Reads the row of `revision`, except its values.
+pub(super) fn outline(revision: Revision, row: &[u8]) -> Result<Outline, BackendError> {
+    let (links, body) = checked(revision, row)?;
+    let row: RowOutline = serde_json::from_slice(body).map_err(|_source| corrupt(revision))?;
+    let steps = steps_of(revision, row.changes)?;
+    Ok(Outline { own: links.own, audit: row.audit, steps })
+}
+
+fn steps_of(revision: Revision, changes: Vec<RowStep>) -> Result<Vec<Step>, BackendError> {
+    changes
         .into_iter()
         .map(|step| {
             let RowStep { key, op: operation, previous } = step;
@@ -194,6 +221,7 @@ mod tests {
                 verb: "create".into(),
                 agent: "kubectl".into(),
                 time_ms: 1,
+                details: <_>::default(),
             },
             changes: vec![Change {
                 key: Key::new(Resource::new("nodes", "network.isocast.dev"), None, "ams-1"),

@@ -133,6 +133,15 @@ impl Range {
         }
     }
 
+    /// The one resource that it is a share of, if it is of one.
+    pub(super) fn resource(&self) -> Option<&Resource> {
+        match self {
+            Self::Everything | Self::Containers => None,
+            Self::Resource(resource) | Self::Container(resource, _) => Some(resource),
+            Self::Object(key) => Some(&key.resource),
+        }
+    }
+
     /// Whether everything within `other` lies within.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
@@ -170,7 +179,7 @@ impl Range {
 }
 
 fn is_container(resource: &Resource) -> bool {
-    resource.group() == isocast_api::resourcemanager::GROUP
+    isocast_api::resourcemanager::is_container(resource.plural(), resource.group())
 }
 
 #[cfg(test)]

@@ -3,17 +3,18 @@
 //! A value is stored once, in the row of the change-set that made it; an object's row only says
 //! which. A row below the floor stays while one of its values can be read at the floor or later:
 //! [`Table::Kept`] counts them, and the change that supersedes a value takes one away once it falls
-//! below the floor itself.
+//! below the floor itself. The record of a row that falls below the floor moves to [`Table::Records`].
 //! Invariants: rows from the floor to the head are all there, each chained to the one before; every
 //! object row points to a row that holds its value; every commit names the head it follows.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use super::{
     Backend, BackendError, ChangeSet, Extent, Operation, Revision,
     backend::{Capacity, Commit, Table},
-    codec::{self, Link},
+    codec::{self, Link, Outline},
     head::Head,
+    kept::{self, Leaving},
     reading::{Reading, revision_key},
 };
 use crate::limits;
@@ -23,6 +24,8 @@ pub(super) struct Log {
     backend: Arc<dyn Backend>,
     head: Head,
     stored_head: Option<Vec<u8>>,
+    /// How long records are kept that have left it.
+    records_age: Duration,
 }
 
 /// Change-sets on their way to the disk.
@@ -49,7 +52,12 @@ impl Log {
         let reading = Reading::of(&*backend)?;
         let (head, stored_head) = (reading.head, reading.stored_head.clone());
         drop(reading);
-        Ok(Self { backend, head, stored_head })
+        Ok(Self { backend, head, stored_head, records_age: Duration::MAX })
+    }
+
+    /// Forgets records that have left the log when they are older than this. Default: never.
+    pub(super) fn with_records_for(self, records_age: Duration) -> Self {
+        Self { records_age, ..self }
     }
 
     pub(super) fn extent(&self) -> Extent {
@@ -155,7 +163,7 @@ impl Log {
                     return Err(replaced());
                 }
                 sets.push((revision, reading.decode(revision, row)?));
-                Ok(std::ops::ControlFlow::Continue(()))
+                Ok(ControlFlow::Continue(()))
             })?;
             News::Sets(sets)
         };
@@ -175,7 +183,7 @@ impl Log {
         Ok(codec::links(revision, &row)?.own == *link)
     }
 
-    /// Forgets the log before `before`, except what can be read at `before` or later.
+    /// Forgets the log before `before`, except its records, and what can be read at `before` or later.
     pub(super) fn truncate(&mut self, before: Revision) -> Result<(), BackendError> {
         // The head's row stays, so that there is always one to read.
         let before = before.min(self.head.extent.head);
@@ -199,13 +207,24 @@ impl Log {
         let mut counts: HashMap<Revision, u64> = HashMap::new();
         let mut commit = Commit::default();
         let mut floor = self.head.extent.floor;
+        let first = floor;
+        let mut leaving = Leaving::at(&reading, floor)?;
+        let mut bytes: usize = 0;
         while floor < before {
-            let steps = codec::steps(floor, &reading.row(floor)?)?;
-            // A step touches a count and a row; the row itself has both too.
-            let most = commit.rows.len().saturating_add(steps.len().saturating_add(1) * 2);
-            if !commit.rows.is_empty() && most > capacity.rows {
+            let row = reading.row(floor)?;
+            let Outline { own, audit, steps } = codec::outline(floor, &row)?;
+            let record = leaving.record(floor, &own, &audit)?;
+            // A step touches a count and a row; the row itself has both too, and a record. One more row
+            // says where the records begin.
+            let touched = steps.len().saturating_add(2).saturating_mul(2);
+            let most = commit.rows.len().saturating_add(touched);
+            bytes = bytes
+                .saturating_add(kept::size(&record))
+                .saturating_add(limits::ROW_OVERHEAD_BYTES);
+            if floor > first && (most > capacity.rows || bytes > capacity.bytes) {
                 break;
             }
+            commit.rows.push(record);
             let values = steps.iter().filter(|step| step.operation == Operation::Put).count();
             count(&mut counts, &mut commit, floor, values as u64);
             for step in &steps {
@@ -220,6 +239,8 @@ impl Log {
             }
             floor = floor.next();
         }
+        let room = capacity.rows.saturating_sub(commit.rows.len());
+        commit.rows.extend(leaving.expired(&reading, self.records_age, room)?);
         Ok((commit, floor))
     }
 

@@ -34,6 +34,7 @@ impl MemoryBackend {
             verb: "create".into(),
             agent: "memory".into(),
             time_ms: 0,
+            details: <_>::default(),
         };
         let set = |Object { key, value, .. }| {
             let change = Change { key, operation: Operation::Put, previous: Revision(0), value };

@@ -10,11 +10,13 @@ mod change;
 mod codec;
 mod head;
 mod history;
+mod kept;
 mod key;
 mod log;
 mod memory;
 mod metrics;
 mod reading;
+mod records;
 mod redb;
 mod retention;
 mod sealed;
@@ -48,6 +50,7 @@ pub use self::{
     key::{Key, Range, Resource},
     memory::MemoryBackend,
     metrics::StoreMetrics,
+    records::{Chain, Checked, LogReader, Record, RecordReader},
     redb::RedbBackend,
     retention::Retention,
     sealed::{Keyring, KeyringError, Sealed},
@@ -58,11 +61,13 @@ use self::{
     history::Past,
     log::Log,
     reading::Reading,
+    records::TablesReader,
     sequencer::{Order, Request, Sequencer},
     tail::{Recent, Tail},
 };
 use crate::{
     admission::Admission,
+    audit,
     authz::{Authorized, Verb, WriteVerb, verb},
     error::{ApiError, Reason},
     limits,
@@ -135,14 +140,16 @@ impl Store {
         admissions: Vec<Arc<dyn Admission>>,
         metrics: Arc<StoreMetrics>,
     ) -> Result<Self, OpenError> {
-        let log = Log::open(Arc::clone(&backend))?;
+        let log = Log::open(Arc::clone(&backend))?.with_records_for(retention.records_age());
         let reading = log.reading()?;
         let head = reading.head.extent.head;
-        let view = View::new(head, reading.objects()?);
+        let mut view = View::new(head, reading.objects()?);
         for admission in &admissions {
             admission.open(&view);
         }
-        let tail = Arc::new(Tail::new(head, recent(&reading)?));
+        sequencer::derived(&admissions, &mut view);
+        let derived = admissions.iter().flat_map(|admission| admission.derives()).collect();
+        let tail = Arc::new(Tail::new(head, recent(&reading)?).deriving(derived));
         // Others may have written between the two.
         let is_behind = reading.head.extent.head != log.extent().head;
         drop(reading);
@@ -205,6 +212,10 @@ impl Store {
         let now = self.published.load().within(range.clone());
         if revision > now.revision() {
             return Err(ApiError::too_large(revision, now.revision()));
+        }
+        if revision < now.revision() && self.tail.derives(&range) {
+            // What is derived is in no log.
+            return Err(ApiError::expired(revision, now.revision()));
         }
         let view = if revision == now.revision() {
             now
@@ -272,6 +283,45 @@ impl Store {
         self.tail.subscribe()
     }
 
+    /// The records that the proof's bearer may read.
+    pub fn records(&self, _proof: &Authorized<verb::List, Range>) -> RecordReader {
+        RecordReader::new(self.reader())
+    }
+
+    /// The chain of records, which the proof's bearer may check.
+    pub fn chain(&self, _proof: &Authorized<verb::Get, Key>) -> Chain {
+        Chain::new(self.reader())
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::new(TablesReader(Arc::clone(&self.backend)))
+    }
+
+    /// Records, about what is at `key`, something that changes nothing; returns once it is durable.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub(crate) async fn record(&self, key: Key, audit: Audit) -> Result<(), ApiError> {
+        let closed = || ApiError::new(Reason::ServiceUnavailable, "the store is closed");
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        let order = Order::Write(Box::new(Request::record(key, audit, reply)));
+        queue.send(order).await.map_err(|_closed| closed())?;
+        answer.await.map_err(|_closed| closed())?.map(drop)
+    }
+
+    /// The same, unless too much waits already; nobody is told when it is durable.
+    ///
+    /// # Errors
+    /// When too much waits.
+    pub(crate) fn record_soon(&self, key: Key, audit: Audit) -> Result<(), ApiError> {
+        let full = || ApiError::new(Reason::ServiceUnavailable, "too many writes wait");
+        let (reply, _nobody) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(full)?;
+        let order = Order::Write(Box::new(Request::record(key, audit, reply)));
+        queue.try_send(order).map_err(|_full| full())
+    }
+
     /// Writes the object of the proof's key, and returns it once it is durable.
     ///
     /// # Errors
@@ -288,6 +338,8 @@ impl Store {
             verb: V::NAME,
             key: proof.resource().clone(),
             write,
+            call: audit::current(),
+            record: None,
             reply,
         };
         let queue = self.queue.as_ref().ok_or_else(closed)?;

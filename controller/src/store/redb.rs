@@ -27,7 +27,7 @@ use crate::limits;
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-const TABLES: [Table; 4] = [Table::Meta, Table::Objects, Table::Log, Table::Kept];
+const TABLES: [Table; 5] = [Table::Meta, Table::Objects, Table::Log, Table::Kept, Table::Records];
 
 /// The database's own page cache; the store keeps objects in memory itself.
 const CACHE_BYTES: usize = 16 << 20;
@@ -106,7 +106,7 @@ impl RedbBackend {
                 if let Some(head) = head {
                     meta.insert(HEAD, head)?;
                 }
-                for table in [Table::Objects, Table::Log, Table::Kept] {
+                for table in [Table::Objects, Table::Log, Table::Kept, Table::Records] {
                     let mut mine = new.iter().filter(|(of, _, _)| *of == table).peekable();
                     if mine.peek().is_none() {
                         continue;
@@ -203,6 +203,7 @@ fn rows(table: Table) -> Rows {
         Table::Objects => "object",
         Table::Log => "log",
         Table::Kept => "kept",
+        Table::Records => "records",
     })
 }
 

@@ -13,6 +13,7 @@ use crate::limits;
 pub struct Retention {
     revisions: u64,
     age: Duration,
+    records_age: Duration,
     /// When ages are next looked at.
     look: Timestamp,
 }
@@ -20,7 +21,17 @@ pub struct Retention {
 impl Retention {
     /// Keeps at most so many revisions, and none that is older than `age`.
     pub fn new(revisions: u64, age: Duration) -> Self {
-        Self { revisions, age, look: Timestamp::MIN }
+        Self { revisions, age, records_age: Duration::MAX, look: Timestamp::MIN }
+    }
+
+    /// Forgets records that have left the log when they are older than this. Default: never.
+    #[must_use]
+    pub fn with_records_for(self, records_age: Duration) -> Self {
+        Self { records_age, ..self }
+    }
+
+    pub(super) fn records_age(&self) -> Duration {
+        self.records_age
     }
 
     /// The revision before which the log is to be forgotten now, if there is anything to forget.

@@ -244,6 +244,7 @@ mod tests {
                 verb: "create".into(),
                 agent: "b".into(),
                 time_ms: 1,
+                details: <_>::default(),
             },
             changes: vec![Change {
                 key: key.clone(),

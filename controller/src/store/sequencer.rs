@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     admission::{Admission, ProposedChange},
+    audit::{Call, Details},
     authz::Identity,
     error::{ApiError, Reason},
     limits,
@@ -61,6 +62,10 @@ pub(super) struct Request {
     pub(super) verb: &'static str,
     pub(super) key: Key,
     pub(super) write: Write,
+    /// On whose behalf, if it is on anybody's.
+    pub(super) call: Option<Arc<Call>>,
+    /// It is only to be recorded; nothing changes.
+    pub(super) record: Option<Box<Audit>>,
     pub(super) reply: Reply,
 }
 
@@ -81,6 +86,24 @@ struct Verdict {
     /// The change-set of the batch that it is, if it is one.
     set: Option<usize>,
 }
+
+impl Request {
+    /// A request that changes nothing, but is recorded.
+    pub(super) fn record(key: Key, audit: Audit, reply: Reply) -> Self {
+        let write = Write {
+            expect: Expect::Absent,
+            value: None,
+            subresource: None,
+            agent: String::new(),
+            persistence: Persistence::Durable,
+        };
+        let record = Some(Box::new(audit));
+        Self { actor: RECORDER, verb: "", key, write, call: None, record, reply }
+    }
+}
+
+/// Who asks for what is only recorded; the record says who it is about.
+const RECORDER: Identity = Identity::Component { name: "audit" };
 
 impl Sequencer {
     /// Serves the queue until its last sender is gone.
@@ -144,12 +167,17 @@ impl Sequencer {
 
     /// Decides one write against the state the batch has reached; false when the batch ends with it.
     fn judge(&self, batch: &mut Batch, mut request: Request) -> bool {
+        if let Some(audit) = request.record.clone() {
+            batch.record(*audit, request);
+            return true;
+        }
         let now = Timestamp::now();
         let audit = Audit {
             actor: request.actor.to_string(),
             verb: request.verb.to_owned(),
             agent: request.write.agent.clone(),
             time_ms: now.as_millisecond(),
+            details: Details::default(),
         };
         // Only where it may have to be judged again.
         let value = if self.log.is_shared() {
@@ -178,7 +206,8 @@ impl Sequencer {
             }
             (Ok((change, size)), Persistence::Durable) => {
                 let settles = self.admissions.iter().any(|admission| admission.settles(&change));
-                batch.add(change, size, audit, request);
+                let details = Details::of_change(request.call.as_deref(), &change);
+                batch.add(change, size, Audit { details, ..audit }, request);
                 return !settles;
             }
         }
@@ -301,11 +330,12 @@ impl Sequencer {
             }
             News::Reload => {
                 let reading = self.log.reading()?;
-                let view = View::new(reading.head.extent.head, reading.objects()?);
+                let mut view = View::new(reading.head.extent.head, reading.objects()?);
                 drop(reading);
                 for admission in &self.admissions {
                     admission.open(&view);
                 }
+                derived(&self.admissions, &mut view);
                 let head = view.revision();
                 self.published.store(Arc::new(view));
                 self.tail.restart();
@@ -318,14 +348,19 @@ impl Sequencer {
     }
 
     /// Moves readers and watchers on to what is durable.
-    fn publish(&self, view: View, commits: Vec<Commit>) {
+    fn publish(&self, mut view: View, mut commits: Vec<Commit>) {
         for commit in &commits {
             for admission in &self.admissions {
-                let followed = || admission.follow(&commit.events);
+                let followed = || admission.follow(&commit.events, &view);
                 if catch_unwind(AssertUnwindSafe(followed)).is_err() {
                     tracing::error!(revision = %commit.revision, "an admission lost track");
                 }
             }
+        }
+        if let Some(last) = commits.last_mut() {
+            let derived = derived(&self.admissions, &mut view);
+            last.bytes += derived.iter().map(|event| size::of(&event.value)).sum::<usize>();
+            last.events.extend(derived);
         }
         let head = view.revision();
         self.published.store(Arc::new(view));
@@ -385,6 +420,16 @@ impl Batch {
         self.commits.push(Commit { revision, events, bytes });
     }
 
+    /// Adds a change-set without changes.
+    fn record(&mut self, audit: Audit, request: Request) {
+        let revision = self.view.revision().next();
+        self.view.advance(revision, &[]);
+        let nothing = Object { key: request.key.clone(), revision, value: Arc::new(Value::Null) };
+        self.add_verdict(request, Ok(nothing), Some(self.sets.len()));
+        self.sets.push(ChangeSet { audit, changes: Vec::new() });
+        self.commits.push(Commit { revision, events: Vec::new(), bytes: 0 });
+    }
+
     fn add_verdict(
         &mut self,
         request: Request,
@@ -409,6 +454,7 @@ impl Batch {
         }
     }
 }
+
 /// A change-set of somebody else, as watchers see it; `view` is the state before.
 fn commit_of(view: &View, revision: Revision, changes: &[Change]) -> Commit {
     let events = changes.iter().map(|change| Event {
@@ -422,17 +468,52 @@ fn commit_of(view: &View, revision: Revision, changes: &[Change]) -> Commit {
     Commit { revision, events: events.collect(), bytes }
 }
 
+/// Brings what is derived up to `view`, in it.
+pub(super) fn derived(admissions: &[Arc<dyn Admission>], view: &mut View) -> Vec<Event> {
+    let revision = view.revision();
+    let mut changes = Vec::new();
+    let mut events = Vec::new();
+    for admission in admissions {
+        let derived = catch_unwind(AssertUnwindSafe(|| admission.derive()));
+        for (key, new) in derived.unwrap_or_else(|_panic| {
+            tracing::error!(%revision, "an admission derived nothing");
+            Vec::new()
+        }) {
+            let old = view.get(&key);
+            let previous = old.map_or(Revision(0), |object| object.revision);
+            let old = old.map(|object| Arc::clone(&object.value));
+            let (operation, mut value) = match (new, &old) {
+                (Some(value), _) => (Operation::Put, value),
+                (None, Some(last)) => (Operation::Delete, Value::clone(last)),
+                (None, None) => continue,
+            };
+            stamp(&mut value, revision);
+            let value = Arc::new(value);
+            let event = Event { key: key.clone(), revision, operation, old, value };
+            changes.push(Change { key, operation, previous, value: Arc::clone(&event.value) });
+            events.push(event);
+        }
+    }
+    view.advance(revision, &changes);
+    events
+}
+
 /// The stored object, if it is what the writer expects.
 fn expected(view: &View, key: &Key, expect: Expect) -> Result<Option<Object>, ApiError> {
     match (view.get(key), expect) {
         (None, Expect::Absent) => Ok(None),
-        (Some(_), Expect::Absent) => Err(ApiError::already_exists(key)),
+        (Some(object), Expect::Absent) => Err(ApiError::already_exists(key, is_leaving(object))),
         (None, Expect::At(_)) => Err(ApiError::not_found(key)),
         (Some(object), Expect::At(revision)) if object.revision == revision => {
             Ok(Some(object.clone()))
         }
         (Some(_), Expect::At(_)) => Err(ApiError::stale(key)),
     }
+}
+
+/// Whether the object waits for its finalizers.
+fn is_leaving(object: &Object) -> bool {
+    object.value.pointer("/metadata/deletionTimestamp").is_some()
 }
 
 /// Size of what a change writes; refuses objects that are too large.

@@ -9,9 +9,9 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Key, Operation, Range, Revision};
+use super::{Key, Operation, Range, Resource, Revision};
 use crate::{
-    authz::Sight,
+    authz::{Sight, Standing},
     error::{ApiError, Reason},
     limits,
 };
@@ -36,6 +36,8 @@ pub struct Event {
 pub struct Cursor {
     tail: Arc<Tail>,
     head: watch::Receiver<Revision>,
+    /// Where it began.
+    since: Revision,
     position: Revision,
     range: Range,
     sight: Option<Arc<Sight>>,
@@ -45,6 +47,8 @@ pub struct Cursor {
 pub(super) struct Tail {
     recent: RwLock<Recent>,
     head: watch::Sender<Revision>,
+    /// Resources whose changes are in no log, and since when they are known.
+    derived: (Vec<Resource>, Revision),
 }
 
 /// The last commits, consecutive, within the limits.
@@ -67,7 +71,20 @@ pub(super) struct Commit {
 impl Tail {
     /// A tail that ends at `head`.
     pub(super) fn new(head: Revision, recent: Recent) -> Self {
-        Self { recent: RwLock::new(recent), head: watch::Sender::new(head) }
+        let derived = (Vec::new(), head);
+        Self { recent: RwLock::new(recent), head: watch::Sender::new(head), derived }
+    }
+
+    /// The same, for objects of some resources that are in no log: what happened to them before this
+    /// process is not known.
+    pub(super) fn deriving(mut self, resources: Vec<Resource>) -> Self {
+        self.derived.0 = resources;
+        self
+    }
+
+    /// Whether what is in `range` is in no log.
+    pub(super) fn derives(&self, range: &Range) -> bool {
+        range.resource().is_some_and(|resource| self.derived.0.contains(resource))
     }
 
     /// Adds commits, without telling anybody yet.
@@ -104,7 +121,12 @@ impl Tail {
         if position > newest {
             return Err(ApiError::too_large(position, newest));
         }
-        let cursor = Cursor { tail: Arc::clone(self), head, position, range, sight };
+        let (_, since) = self.derived;
+        if position < since && self.derives(&range) {
+            return Err(ApiError::expired(position, since));
+        }
+        let cursor =
+            Cursor { tail: Arc::clone(self), head, since: position, position, range, sight };
         cursor.tail.after(position, 0)?;
         Ok(cursor)
     }
@@ -157,21 +179,19 @@ impl Cursor {
     /// Cancel-safe: what a dropped call had not returned, the next call returns.
     ///
     /// # Errors
-    /// `Expired` when the cursor lagged beyond the tail, `Forbidden` when its holder may see nothing
-    /// of it any more, `ServiceUnavailable` when the store closed.
+    /// `Expired` when the cursor lagged beyond the tail, or its holder may see more or less than when
+    /// it began; `Forbidden` when they may see nothing of it any more; `ServiceUnavailable` when the
+    /// store closed.
     pub async fn next(&mut self) -> Result<Vec<Event>, ApiError> {
         loop {
             let commits = self.tail.after(self.position, limits::WATCH_BATCH_COMMITS)?;
             if let Some(last) = commits.last() {
-                if self.sight.as_ref().is_some_and(|sight| !sight.holds()) {
-                    let message = "what is watched may no longer be seen";
-                    return Err(ApiError::new(Reason::Forbidden, message));
-                }
+                self.expect_standing()?;
                 self.position = last.revision;
                 let events: Vec<Event> = commits
                     .iter()
                     .flat_map(|commit| &commit.events)
-                    .filter(|event| self.range.contains(&event.key) && self.sees(&event.key))
+                    .filter(|event| self.range.contains(&event.key) && self.sees(event))
                     .cloned()
                     .collect();
                 if !events.is_empty() {
@@ -186,8 +206,27 @@ impl Cursor {
         }
     }
 
-    fn sees(&self, key: &Key) -> bool {
-        self.sight.as_ref().is_none_or(|sight| sight.sees(key))
+    fn sees(&self, event: &Event) -> bool {
+        self.sight.as_ref().is_none_or(|sight| sight.saw(&event.key, event.revision))
+    }
+
+    /// What came into sight or went out of it is in no event: its holder must look again.
+    fn expect_standing(&self) -> Result<(), ApiError> {
+        let standing = self.sight.as_ref().map(|sight| sight.standing(self.since));
+        match standing.unwrap_or(Standing::Same) {
+            Standing::Same => Ok(()),
+            Standing::Changed => {
+                let message = format!(
+                    "what you may see has changed since revision {}: list again",
+                    self.since
+                );
+                Err(ApiError::new(Reason::Expired, message))
+            }
+            Standing::Nothing => {
+                let message = "what is watched may no longer be seen";
+                Err(ApiError::new(Reason::Forbidden, message))
+            }
+        }
     }
 
     /// Everything up to here has been returned, or lies outside the range.
@@ -247,6 +286,23 @@ mod tests {
 
         assert_eq!(refusal.map(|error| error.code()), Some(410));
         assert!(tail.cursor(Range::Everything, None, Revision(1)).is_ok());
+    }
+
+    #[test]
+    fn what_happened_to_derived_objects_before_this_process_is_not_known() {
+        let derived = Resource::new("buckets", "x");
+        let mut recent = Recent::default();
+        recent.push(commit(1, "a"));
+        recent.push(commit(2, "a"));
+        let tail = Arc::new(Tail::new(Revision(2), recent).deriving(vec![derived.clone()]));
+        let from = |resource: &Resource, revision| {
+            let range = Range::Container(resource.clone(), "web".into());
+            tail.cursor(range, None, Revision(revision)).map(drop).map_err(|error| error.code())
+        };
+
+        assert_eq!(from(&derived, 1), Err(410));
+        assert_eq!(from(&derived, 2), Ok(()));
+        assert_eq!(from(&Resource::new("nodes", "x"), 1), Ok(()));
     }
 
     #[test]

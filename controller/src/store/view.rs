@@ -82,7 +82,7 @@ impl View {
     }
 
     /// Moves on to `revision`, which made `changes`.
-    pub(super) fn advance(&mut self, revision: Revision, changes: &[Change]) {
+    pub(crate) fn advance(&mut self, revision: Revision, changes: &[Change]) {
         self.revision = revision;
         for change in changes {
             match change.operation {

@@ -4,7 +4,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{connect, next, with_project};
-use crate::support::Api;
+use crate::support::{Api, client::Credentials};
 
 const CORE: &str = "/api/v1/namespaces/web";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/web/leases";
@@ -197,6 +197,50 @@ async fn a_lease_has_one_holder_however_many_want_it() {
     let holder =
         client.get(&format!("{LEASES}/leader")).await.body["spec"]["holderIdentity"].clone();
     assert_eq!(holder, "b");
+}
+
+#[tokio::test]
+async fn who_may_see_a_project_does_not_see_its_secrets() {
+    let api = Api::start();
+    let mut admin = with_project(&api).await;
+    let iam = "/apis/iam.isocast.dev/v1alpha1";
+    let user = json!({"apiVersion": "iam.isocast.dev/v1alpha1", "kind": "User",
+        "metadata": {"name": "alice"}, "spec": {}});
+    admin.post(&format!("{iam}/users"), &user).await;
+    let binding = json!({"apiVersion": "iam.isocast.dev/v1alpha1", "kind": "PolicyBinding",
+        "metadata": {"name": "alice"}, "spec": {
+            "role": {"name": "viewer", "namespace": "isocast-system"},
+            "subjects": [{"kind": "User", "name": "alice"}]}});
+    let bound = admin.post(&format!("{iam}/namespaces/web/policybindings"), &binding).await;
+    assert_eq!(bound.code, StatusCode::CREATED, "{:?}", bound.body);
+    let token = admin.post(&format!("{iam}/users/alice/token"), &json!({"spec": {}})).await;
+    let mut alice = Credentials::load(api.kubeconfig()).anonymous().connect().await.expect("TLS");
+    alice.bearer = token.body["status"]["token"].as_str().map(str::to_owned);
+
+    for (path, code) in [
+        (format!("{CORE}/configmaps"), StatusCode::OK),
+        (format!("{CORE}/events"), StatusCode::OK),
+        (EVENTS.to_owned(), StatusCode::OK),
+        (LEASES.to_owned(), StatusCode::OK),
+        (format!("{CORE}/secrets"), StatusCode::FORBIDDEN),
+        (format!("{CORE}/secrets/x"), StatusCode::FORBIDDEN),
+        (format!("{CORE}/secrets?watch=1"), StatusCode::FORBIDDEN),
+        ("/api/v1/secrets".to_owned(), StatusCode::FORBIDDEN),
+    ] {
+        assert_eq!(alice.get(&path).await.code, code, "{path}");
+    }
+    let refused = alice.post(&format!("{CORE}/configmaps"), &config_map("m", &json!({}))).await;
+    assert_eq!(refused.code, StatusCode::FORBIDDEN);
+
+    // In Kubernetes' words the core group has no name.
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": "web"}});
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let rules = alice.post(path, &review).await.body;
+    let rules = rules["status"]["resourceRules"].as_array().cloned().unwrap_or_default();
+    let of = |resource: &str| rules.iter().find(|rule| rule["resources"] == json!([resource]));
+    assert_eq!(of("configmaps").expect("may be read")["apiGroups"], json!([""]));
+    assert_eq!(of("secrets"), None);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a client may not do to the server: sizes, depth, compression, streams.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hyper::{Method, StatusCode};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, client::danger};
@@ -45,6 +45,18 @@ async fn depth_and_heads_have_limits() {
     let mut client = connect(&api).await;
     client.extra.push(("x-large", "x".repeat(8 << 10)));
     assert_eq!(client.get(DATACENTERS).await.code, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn somebody_who_connects_and_says_nothing_is_disconnected() {
+    let api = Api::start();
+    let address = Credentials::load(api.kubeconfig()).address;
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+
+    let mut buffer = [0; 16];
+    let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut buffer)).await;
+
+    assert!(matches!(read.expect("it hangs up"), Ok(0) | Err(_)));
 }
 
 /// Somebody who takes any server for the right one.
@@ -128,7 +140,7 @@ async fn somebody_who_resets_streams_without_end_is_disconnected() {
     });
 
     let mut said = Vec::new();
-    let all = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+    let all = tokio::time::timeout(Duration::from_secs(20), async {
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = read.read(&mut buffer).await {
             said.extend_from_slice(&buffer[..count]);

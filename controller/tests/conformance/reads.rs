@@ -68,6 +68,20 @@ async fn a_watch_begins_with_what_exists_or_with_now_as_asked() {
 }
 
 #[tokio::test]
+async fn one_object_is_watched_by_its_path() {
+    let api = Api::start();
+    let mut client = connect(&api).await;
+    let mut watch = connect(&api).await.watch(&format!("{DATACENTERS}/fra?watch=true")).await;
+    for name in ["ams", "fra"] {
+        client.post(DATACENTERS, &datacenter(name, "eu")).await;
+    }
+
+    let (kind, object) = next(&mut watch).await;
+
+    assert_eq!((kind.as_str(), &object["metadata"]["name"]), ("ADDED", &json!("fra")));
+}
+
+#[tokio::test]
 async fn a_watch_that_ends_says_how_far_it_came() {
     let api = Api::start();
     let mut client = connect(&api).await;

@@ -170,6 +170,15 @@ impl Client {
         self.send(Method::GET, path, "", "").await
     }
 
+    /// The same with headers of this one request.
+    pub async fn get_with(&mut self, path: &str, headers: &[(&'static str, &str)]) -> Answer {
+        let before = self.extra.len();
+        self.extra.extend(headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let answer = self.get(path).await;
+        self.extra.truncate(before);
+        answer
+    }
+
     pub async fn post(&mut self, path: &str, object: &Value) -> Answer {
         self.send(Method::POST, path, "application/json", object.to_string()).await
     }

@@ -56,7 +56,18 @@ impl Api {
 
     /// With options of its own.
     pub fn start_with(change: impl FnOnce(&mut RunOptions)) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), change)
+    }
+
+    /// Ends, and starts again with the same data.
+    pub fn restart(mut self) -> Self {
+        let elsewhere = tempfile::tempdir().expect("a temporary folder");
+        let folder = std::mem::replace(&mut self.folder, elsewhere);
+        drop(self);
+        Self::start_in(folder, |_| {})
+    }
+
+    fn start_in(folder: tempfile::TempDir, change: impl FnOnce(&mut RunOptions)) -> Self {
         let shutdown = CancellationToken::new();
         let mut options = options(&folder.path().join("data"));
         change(&mut options);

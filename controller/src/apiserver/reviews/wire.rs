@@ -1,6 +1,7 @@
 //! Reviews in Kubernetes' protobuf, which kubectl asks its questions in; answers are JSON.
 //!
-//! Field numbers are those of `k8s.io/api/authorization/v1/generated.proto`; the envelope is
+//! Field numbers are those of `k8s.io/api/authorization/v1/generated.proto` and
+//! `k8s.io/api/authentication/v1/generated.proto`; the envelope is
 //! `k8s.io/apimachinery/pkg/runtime`'s `Unknown` behind four bytes.
 
 use prost::Message;
@@ -30,7 +31,7 @@ struct TypeMeta {
     kind: String,
 }
 
-/// `SelfSubjectAccessReview`, `SubjectAccessReview`
+/// `SelfSubjectAccessReview`, `SubjectAccessReview`, `LocalSubjectAccessReview`
 #[derive(Clone, PartialEq, Message)]
 struct AccessReview {
     #[prost(message, optional, tag = "2")]
@@ -45,6 +46,8 @@ struct AccessSpec {
     non_resource: Option<NonResourceAttributes>,
     #[prost(string, tag = "3")]
     user: String,
+    #[prost(string, tag = "6")]
+    uid: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -86,6 +89,21 @@ struct RulesSpec {
     namespace: String,
 }
 
+/// `TokenReview`
+#[derive(Clone, PartialEq, Message)]
+struct TokenReview {
+    #[prost(message, optional, tag = "2")]
+    spec: Option<TokenSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TokenSpec {
+    #[prost(string, tag = "1")]
+    token: String,
+    #[prost(string, repeated, tag = "2")]
+    audiences: Vec<String>,
+}
+
 /// The review that `body` is, as JSON.
 pub(super) fn decode(review: Review, body: &[u8]) -> Result<Value, ApiError> {
     let malformed = |error: prost::DecodeError| {
@@ -102,7 +120,15 @@ pub(super) fn decode(review: Review, body: &[u8]) -> Result<Value, ApiError> {
             json!({"namespace": spec.unwrap_or_default().namespace})
         }
         Review::SelfSubject => json!({}),
-        Review::Access | Review::SelfAccess | Review::SubjectAccess => access(
+        Review::Token => {
+            let spec = TokenReview::decode(raw.as_slice()).map_err(malformed)?.spec;
+            let TokenSpec { token, audiences } = spec.unwrap_or_default();
+            json!({"token": token, "audiences": audiences})
+        }
+        Review::Access
+        | Review::LocalSubjectAccess
+        | Review::SelfAccess
+        | Review::SubjectAccess => access(
             AccessReview::decode(raw.as_slice()).map_err(malformed)?.spec.unwrap_or_default(),
         ),
     };
@@ -114,6 +140,9 @@ fn access(spec: AccessSpec) -> Value {
     let Some(fields) = value.as_object_mut() else { return value };
     if !spec.user.is_empty() {
         fields.insert("user".to_owned(), json!(spec.user));
+    }
+    if !spec.uid.is_empty() {
+        fields.insert("uid".to_owned(), json!(spec.uid));
     }
     if let Some(it) = spec.resource {
         let attributes = json!({
@@ -158,6 +187,18 @@ mod tests {
         assert_eq!(value["kind"], "SelfSubjectAccessReview");
         assert_eq!(value["spec"]["resourceAttributes"]["verb"], "get");
         assert_eq!(value["spec"].get("user"), None);
+    }
+
+    #[test]
+    fn a_token_reads_as_the_json_it_stands_for() {
+        let spec = TokenSpec { token: "secret".to_owned(), audiences: vec!["a".to_owned()] };
+        let unknown =
+            Unknown { type_meta: None, raw: TokenReview { spec: Some(spec) }.encode_to_vec() };
+        let body = [MAGIC, &unknown.encode_to_vec()].concat();
+
+        let value = decode(Review::Token, &body).expect("a review");
+
+        assert_eq!(value["spec"], json!({"token": "secret", "audiences": ["a"]}));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) fn service(world: &World, service: &AnycastService) -> ResolvedServic
     let tenant = tenant(world, service, &mut problems);
     let addresses = addresses(world, service, &mut problems);
     let pool = pool(world, service, &mut problems);
-    let is_leaving = service.metadata.deletion_timestamp.is_some();
+    let is_leaving = is_leaving(world, service);
     ResolvedService {
         is_leaving,
         usable: tenant.is_some() && !addresses.is_empty() && !is_leaving,
@@ -75,11 +75,15 @@ pub(super) fn service(world: &World, service: &AnycastService) -> ResolvedServic
 /// The addresses of a service that edges announce, whatever its health.
 pub(super) fn announceable(world: &World, service: &AnycastService) -> Vec<HostAddress> {
     let unused = &mut Vec::new();
-    let is_leaving = service.metadata.deletion_timestamp.is_some();
-    if is_leaving || tenant(world, service, unused).is_none() {
+    if is_leaving(world, service) || tenant(world, service, unused).is_none() {
         return Vec::new();
     }
     addresses(world, service, unused)
+}
+
+/// Whether somebody is removing the service, or what it lives in.
+fn is_leaving(world: &World, service: &AnycastService) -> bool {
+    service.metadata.deletion_timestamp.is_some() || world.is_leaving(service.namespace())
 }
 
 fn problem(reason: &str, message: String) -> Finding {

@@ -336,6 +336,24 @@ fn a_service_that_is_being_deleted_is_nowhere() {
 }
 
 #[test]
+fn nothing_is_served_of_a_container_that_is_being_deleted() {
+    let of_service = objects().into_iter().find(|it| it["metadata"]["name"] == "www").unwrap();
+    let project = of_service["metadata"]["namespace"].as_str().unwrap().to_owned();
+    let of_project = objects().into_iter().find(|it| it["metadata"]["name"] == *project).unwrap();
+    let above = of_project["spec"]["parent"]["name"].as_str().unwrap().to_owned();
+    for container in [project, above] {
+        let objects = with(&container, |container| {
+            container["metadata"]["deletionTimestamp"] = json!("2026-11-22T02:00:00Z");
+        });
+
+        let compilation = compile(&objects);
+
+        assert_eq!(service(&compilation, "edge-ams"), None, "{container}");
+        assert_eq!(compilation.reason(&uid("www")), None, "somebody removed it");
+    }
+}
+
+#[test]
 fn peers_are_selected_by_label_too() {
     let mut objects = with("bor-ams", |peer| {
         let spec = peer["spec"].as_object_mut().unwrap();

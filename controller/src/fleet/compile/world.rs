@@ -1,22 +1,26 @@
 //! [`World`]: the objects that configurations are made of, decoded.
+//!
+//! One world follows the store change by change; each compilation has a copy of its own. Both share what
+//! did not change, so neither costs more than the change does, however many objects there are.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use isocast_api::{
     agent::Keyring,
     network::{
-        AddressClaim, AddressClaimSpec, AddressPool, AddressPoolSpec, AnycastService,
-        AnycastServiceSpec, BackendPool, BackendPoolSpec, BgpPeer, BgpPeerSpec, BgpPolicy,
-        BgpPolicySpec, Datacenter, DatacenterSpec, Drain, DrainSpec, KeyRotation, KeyRotationSpec,
-        Node, NodeSpec,
+        AddressClaimSpec, AddressPoolSpec, AnycastServiceSpec, BackendPoolSpec, BgpPeerSpec,
+        BgpPolicySpec, DatacenterSpec, DrainSpec, KeyRotationSpec, NodeSpec,
     },
     object::{DecodeError, Object, Spec},
     resourcemanager::{
-        CONTAINERS_ABOVE_MAX, Folder, FolderSpec, Organization, OrganizationSpec, Project,
-        ProjectSpec,
+        CONTAINERS_ABOVE_MAX, FolderSpec, Organization, OrganizationSpec, ProjectSpec,
     },
 };
+use rpds::RedBlackTreeMapSync;
 use serde_json::Value;
+
+/// Objects of a kind, in order; a copy shares them.
+pub type Objects<K, S> = RedBlackTreeMapSync<K, Object<S>>;
 
 /// Every object that concerns nodes, at one revision of the store.
 #[derive(Clone, Default)]
@@ -24,56 +28,75 @@ pub struct World {
     /// The same on every node.
     pub keyring: Keyring,
     /// By name.
-    pub organizations: BTreeMap<String, Organization>,
+    pub organizations: Objects<String, OrganizationSpec>,
     /// By name.
-    pub folders: BTreeMap<String, Folder>,
+    pub folders: Objects<String, FolderSpec>,
     /// By name.
-    pub projects: BTreeMap<String, Project>,
+    pub projects: Objects<String, ProjectSpec>,
     /// By name.
-    pub datacenters: BTreeMap<String, Datacenter>,
+    pub datacenters: Objects<String, DatacenterSpec>,
     /// By name.
-    pub nodes: BTreeMap<String, Node>,
+    pub nodes: Objects<String, NodeSpec>,
     /// By name.
-    pub peers: BTreeMap<String, BgpPeer>,
+    pub peers: Objects<String, BgpPeerSpec>,
     /// By name.
-    pub policies: BTreeMap<String, BgpPolicy>,
+    pub policies: Objects<String, BgpPolicySpec>,
     /// By name.
-    pub address_pools: BTreeMap<String, AddressPool>,
+    pub address_pools: Objects<String, AddressPoolSpec>,
     /// By namespace and name.
-    pub claims: BTreeMap<(String, String), AddressClaim>,
+    pub claims: Objects<(String, String), AddressClaimSpec>,
     /// By namespace and name.
-    pub backend_pools: BTreeMap<(String, String), BackendPool>,
+    pub backend_pools: Objects<(String, String), BackendPoolSpec>,
     /// By namespace and name.
-    pub services: BTreeMap<(String, String), AnycastService>,
+    pub services: Objects<(String, String), AnycastServiceSpec>,
     /// By namespace and name.
-    pub drains: BTreeMap<(String, String), Drain>,
+    pub drains: Objects<(String, String), DrainSpec>,
     /// By namespace and name.
-    pub key_rotations: BTreeMap<(String, String), KeyRotation>,
+    pub key_rotations: Objects<(String, String), KeyRotationSpec>,
 }
 
 impl World {
-    /// Adds an object; one of a kind that does not concern nodes is passed over.
+    /// Adds an object, or puts it in the place of the one that it was; one of a kind that does not
+    /// concern nodes is passed over.
     ///
     /// # Errors
     /// The object does not decode: the world is without it.
     pub fn insert(&mut self, value: &Value) -> Result<(), DecodeError> {
+        let outcome = self.change(value, Change::Insert);
+        if outcome.is_err() {
+            self.remove(value);
+        }
+        outcome
+    }
+
+    /// Takes an object out; `value` is what it was last.
+    pub fn remove(&mut self, value: &Value) {
+        // Nothing is decoded for it.
+        drop(self.change(value, Change::Remove));
+    }
+
+    fn change(&mut self, value: &Value, change: Change) -> Result<(), DecodeError> {
         match value.get("kind").and_then(Value::as_str).unwrap_or_default() {
-            it if it == OrganizationSpec::KIND.kind => add(&mut self.organizations, value),
-            it if it == FolderSpec::KIND.kind => add(&mut self.folders, value),
-            it if it == ProjectSpec::KIND.kind => add(&mut self.projects, value),
-            it if it == DatacenterSpec::KIND.kind => add(&mut self.datacenters, value),
-            it if it == NodeSpec::KIND.kind => add(&mut self.nodes, value),
-            it if it == BgpPeerSpec::KIND.kind => add(&mut self.peers, value),
-            it if it == BgpPolicySpec::KIND.kind => add(&mut self.policies, value),
-            it if it == AddressPoolSpec::KIND.kind => add(&mut self.address_pools, value),
-            it if it == AddressClaimSpec::KIND.kind => add_namespaced(&mut self.claims, value),
-            it if it == BackendPoolSpec::KIND.kind => {
-                add_namespaced(&mut self.backend_pools, value)
+            it if it == OrganizationSpec::KIND.kind => {
+                named(&mut self.organizations, value, change)
             }
-            it if it == AnycastServiceSpec::KIND.kind => add_namespaced(&mut self.services, value),
-            it if it == DrainSpec::KIND.kind => add_namespaced(&mut self.drains, value),
+            it if it == FolderSpec::KIND.kind => named(&mut self.folders, value, change),
+            it if it == ProjectSpec::KIND.kind => named(&mut self.projects, value, change),
+            it if it == DatacenterSpec::KIND.kind => named(&mut self.datacenters, value, change),
+            it if it == NodeSpec::KIND.kind => named(&mut self.nodes, value, change),
+            it if it == BgpPeerSpec::KIND.kind => named(&mut self.peers, value, change),
+            it if it == BgpPolicySpec::KIND.kind => named(&mut self.policies, value, change),
+            it if it == AddressPoolSpec::KIND.kind => named(&mut self.address_pools, value, change),
+            it if it == AddressClaimSpec::KIND.kind => namespaced(&mut self.claims, value, change),
+            it if it == BackendPoolSpec::KIND.kind => {
+                namespaced(&mut self.backend_pools, value, change)
+            }
+            it if it == AnycastServiceSpec::KIND.kind => {
+                namespaced(&mut self.services, value, change)
+            }
+            it if it == DrainSpec::KIND.kind => namespaced(&mut self.drains, value, change),
             it if it == KeyRotationSpec::KIND.kind => {
-                add_namespaced(&mut self.key_rotations, value)
+                namespaced(&mut self.key_rotations, value, change)
             }
             _ => Ok(()),
         }
@@ -92,29 +115,120 @@ impl World {
         }
         self.organizations.get(name)
     }
+
+    /// Whether somebody deleted the container that owns `namespace`, or one above it.
+    #[must_use]
+    pub fn is_leaving(&self, namespace: &str) -> bool {
+        let mut next = Some(namespace);
+        // Itself and those above it: a circle would be nobody's container.
+        for _ in 0..=CONTAINERS_ABOVE_MAX {
+            let Some(name) = next else { return false };
+            let (metadata, above) = if let Some(project) = self.projects.get(name) {
+                (&project.metadata, Some(project.spec.parent.name.as_str()))
+            } else if let Some(folder) = self.folders.get(name) {
+                (&folder.metadata, Some(folder.spec.parent.name.as_str()))
+            } else if let Some(organization) = self.organizations.get(name) {
+                let above = organization.spec.parent.as_ref();
+                (&organization.metadata, above.map(|name| name.as_str()))
+            } else {
+                return false;
+            };
+            if metadata.deletion_timestamp.is_some() {
+                return true;
+            }
+            next = above;
+        }
+        false
+    }
 }
 
 impl fmt::Debug for World {
     /// Without the keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World")
-            .field("nodes", &self.nodes.len())
-            .field("services", &self.services.len())
+            .field("nodes", &self.nodes.size())
+            .field("services", &self.services.size())
             .finish_non_exhaustive()
     }
 }
 
-fn add<S: Spec>(map: &mut BTreeMap<String, Object<S>>, value: &Value) -> Result<(), DecodeError> {
-    let object = Object::<S>::decode(value)?;
-    map.insert(object.name().to_owned(), object);
+/// What becomes of an object.
+#[derive(Clone, Copy)]
+enum Change {
+    Insert,
+    Remove,
+}
+
+fn named<S: Spec>(
+    objects: &mut Objects<String, S>,
+    value: &Value,
+    change: Change,
+) -> Result<(), DecodeError> {
+    put(objects, value, change, text(value, "name"))
+}
+
+fn namespaced<S: Spec>(
+    objects: &mut Objects<(String, String), S>,
+    value: &Value,
+    change: Change,
+) -> Result<(), DecodeError> {
+    put(objects, value, change, (text(value, "namespace"), text(value, "name")))
+}
+
+fn put<K: Ord, S: Spec>(
+    objects: &mut Objects<K, S>,
+    value: &Value,
+    change: Change,
+    key: K,
+) -> Result<(), DecodeError> {
+    match change {
+        Change::Insert => objects.insert_mut(key, Object::<S>::decode(value)?),
+        Change::Remove => drop(objects.remove_mut(&key)),
+    }
     Ok(())
 }
 
-fn add_namespaced<S: Spec>(
-    map: &mut BTreeMap<(String, String), Object<S>>,
-    value: &Value,
-) -> Result<(), DecodeError> {
-    let object = Object::<S>::decode(value)?;
-    map.insert((object.namespace().to_owned(), object.name().to_owned()), object);
-    Ok(())
+fn text(value: &Value, field: &str) -> String {
+    let text = value.get("metadata").and_then(|it| it.get(field)).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn datacenter(region: &Value) -> Value {
+        json!({
+            "apiVersion": "network.isocast.dev/v1alpha1",
+            "kind": "Datacenter",
+            "metadata": {"name": "ams"},
+            "spec": {"region": region},
+        })
+    }
+
+    #[test]
+    fn a_world_follows_and_its_copies_do_not() {
+        let mut world = World::default();
+        world.insert(&datacenter(&json!("eu"))).unwrap();
+        let copy = world.clone();
+
+        world.insert(&datacenter(&json!("us"))).unwrap();
+        assert_eq!(world.datacenters["ams"].spec.region.as_deref(), Some("us"));
+        world.remove(&datacenter(&json!("us")));
+
+        assert!(world.datacenters.is_empty());
+        assert_eq!(copy.datacenters["ams"].spec.region.as_deref(), Some("eu"));
+    }
+
+    #[test]
+    fn what_does_not_decode_any_more_is_not_what_it_was() {
+        let mut world = World::default();
+        world.insert(&datacenter(&json!("eu"))).unwrap();
+
+        assert!(world.insert(&datacenter(&json!(1))).is_err());
+
+        assert!(world.datacenters.is_empty());
+    }
 }

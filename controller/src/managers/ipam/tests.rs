@@ -198,19 +198,6 @@ fn an_address_cannot_be_rewritten() {
 }
 
 #[test]
-fn a_claim_in_use_is_not_deleted() {
-    let state = create(state(), claim("web", "a", any("vips"))).with(json!({
-        "kind": "AnycastService", "metadata": {"name": "www", "namespace": "web"},
-        "spec": {"addresses": [{"claim": "a"}]},
-    }));
-
-    let refusal = state.delete(&claim_key("web", "a")).unwrap_err();
-
-    assert_eq!(refusal.code(), 409);
-    assert!(refusal.message().contains("in use by anycastservice \"www\""), "{refusal}");
-}
-
-#[test]
 fn pools_do_not_overlap() {
     let refusal = state().create(pool("more", &["203.0.113.0/24"], &[])).unwrap_err();
 
@@ -227,10 +214,12 @@ fn a_pool_neither_goes_nor_shrinks_under_its_claims() {
 
     let refusal = state.delete(&lookup::key::<AddressPoolSpec>("vips")).unwrap_err();
     assert_eq!(refusal.code(), 409);
-    assert!(refusal.message().contains("203.0.113.0 by addressclaim \"a\""), "{refusal}");
+    assert!(refusal.message().contains("addressclaims \"a\""), "{refusal}");
 
     let shrunk = pool("vips", &["2001:db8:f::/48"], &["acme"]);
-    assert_eq!(state.update(shrunk).unwrap_err().code(), 409);
+    let refusal = state.update(shrunk).unwrap_err();
+    assert_eq!(refusal.code(), 409);
+    assert!(refusal.message().contains("203.0.113.0 by addressclaim \"a\""), "{refusal}");
 
     let moved = pool("vips", &["203.0.113.0/31"], &["acme"]);
     let kept = state.update(moved).unwrap().new.unwrap();

@@ -48,7 +48,7 @@ pub(crate) fn preview(view: &View, key: &Key, candidate: &Value) -> Result<Value
     let exports = Exports::of(&world);
     let by_peer = exports.preview(&world, &candidate);
     let before = exports.told(&world);
-    world.policies.insert(candidate.name().to_owned(), candidate);
+    world.policies.insert_mut(candidate.name().to_owned(), candidate);
     let lost = withdrawals::lost(&before, &exports.told(&world));
     let texts = |prefixes: Vec<ipnet::IpNet>| prefixes.iter().map(ToString::to_string).collect();
     let peers = by_peer.into_iter().map(|(name, it)| PeerAnswer {

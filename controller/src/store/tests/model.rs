@@ -64,8 +64,13 @@ impl Model {
         };
         let live = self.live.iter().map(|(key, (revision, _))| (key.clone(), *revision));
         self.past.insert(self.head, live.collect());
-        let audit =
-            Audit { actor: "test".into(), verb: "update".into(), agent: "test".into(), time_ms: 0 };
+        let audit = Audit {
+            actor: "test".into(),
+            verb: "update".into(),
+            agent: "test".into(),
+            time_ms: 0,
+            details: <_>::default(),
+        };
         let change = Change { key, operation, previous, value: Arc::new(object) };
         Some(ChangeSet { audit, changes: vec![change] })
     }

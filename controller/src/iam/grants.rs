@@ -1,0 +1,185 @@
+//! [`Grants`]: what somebody was given or denied, by container.
+//!
+//! Most have a few dozen: the containers' numbers lie next to each other, so that finding those of a
+//! chain costs a cache line or two and no hash. Whoever has more is looked up by hash. Which of the
+//! two it is makes no difference to what is found.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use isocast_api::iam::Effect;
+
+use super::{condition::Condition, tree::Chain};
+
+/// A binding, as one of its subjects sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    pub(super) binding: u32,
+    pub(super) role: u32,
+    pub(super) effect: Effect,
+    /// Seconds since 1970; `i64::MAX` for good.
+    pub(super) expires: i64,
+    pub(super) condition: Option<Arc<Condition>>,
+}
+
+/// The bindings of one subject.
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    /// Containers of the few, in their order; empty when there are many.
+    containers: Box<[u32]>,
+    /// Boxed, for whoever has none, and so that a principal fits a cache line.
+    store: Option<Box<Store>>,
+}
+
+#[derive(Debug)]
+enum Store {
+    Few(Vec<Grant>),
+    Many(HashMap<u32, Vec<Grant>, RandomState>),
+}
+
+/// Beyond so many, hashes are faster.
+const FEW_MAX: usize = 32;
+
+impl Grants {
+    pub(super) fn push(&mut self, container: u32, grant: Grant) {
+        match self.store.as_deref_mut() {
+            None => {
+                self.containers = Box::new([container]);
+                self.store = Some(Box::new(Store::Few(vec![grant])));
+            }
+            Some(Store::Few(few)) if few.len() < FEW_MAX => {
+                let mut containers = std::mem::take(&mut self.containers).into_vec();
+                containers.push(container);
+                self.containers = containers.into_boxed_slice();
+                few.push(grant);
+            }
+            Some(Store::Few(few)) => {
+                let containers = std::mem::take(&mut self.containers);
+                let mut many: HashMap<u32, Vec<Grant>, RandomState> = HashMap::default();
+                let known = containers.into_iter().zip(few.drain(..));
+                for (container, grant) in known.chain([(container, grant)]) {
+                    many.entry(container).or_default().push(grant);
+                }
+                self.store = Some(Box::new(Store::Many(many)));
+            }
+            Some(Store::Many(many)) => many.entry(container).or_default().push(grant),
+        }
+    }
+
+    /// Takes a binding away.
+    pub(super) fn remove(&mut self, container: u32, binding: u32) {
+        let is_empty = match self.store.as_deref_mut() {
+            None => return,
+            Some(Store::Few(few)) => {
+                let mut containers = std::mem::take(&mut self.containers).into_vec();
+                while let Some(place) = few.iter().position(|it| it.binding == binding) {
+                    few.swap_remove(place);
+                    containers.swap_remove(place);
+                }
+                self.containers = containers.into_boxed_slice();
+                few.is_empty()
+            }
+            Some(Store::Many(many)) => {
+                if let Some(grants) = many.get_mut(&container) {
+                    grants.retain(|grant| grant.binding != binding);
+                    if grants.is_empty() {
+                        many.remove(&container);
+                    }
+                }
+                many.is_empty()
+            }
+        };
+        if is_empty {
+            *self = Self::default();
+        }
+    }
+
+    /// Calls `visit` with each grant in a container of `chain`, until it breaks off.
+    pub(super) fn along<'a, B>(
+        &'a self,
+        chain: &Chain,
+        mut visit: impl FnMut(u32, &'a Grant) -> Option<B>,
+    ) -> Option<B> {
+        match self.store.as_deref()? {
+            Store::Few(few) => {
+                for (place, &container) in self.containers.iter().enumerate() {
+                    if chain.contains(container)
+                        && let Some(grant) = few.get(place)
+                        && let Some(end) = visit(container, grant)
+                    {
+                        return Some(end);
+                    }
+                }
+                None
+            }
+            Store::Many(many) => chain.iter().find_map(|container| {
+                many.get(&container)?.iter().find_map(|grant| visit(container, grant))
+            }),
+        }
+    }
+
+    /// All of them, with their containers.
+    pub(super) fn iter(&self) -> Box<dyn Iterator<Item = (u32, &Grant)> + '_> {
+        match self.store.as_deref() {
+            None => Box::new(std::iter::empty()),
+            Some(Store::Few(few)) => Box::new(self.containers.iter().copied().zip(few)),
+            Some(Store::Many(many)) => {
+                Box::new(many.iter().flat_map(|(at, all)| all.iter().map(move |it| (*at, it))))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iam::tree::Tree;
+
+    fn grant(binding: u32) -> Grant {
+        Grant { binding, role: 0, effect: Effect::Allow, expires: i64::MAX, condition: None }
+    }
+
+    fn found(grants: &Grants, chain: &Chain) -> Vec<(u32, u32)> {
+        let mut found = Vec::new();
+        let _all: Option<()> = grants.along(chain, |container, grant| {
+            found.push((container, grant.binding));
+            None
+        });
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn few_and_many_are_found_alike_and_go_without_a_trace() {
+        let mut tree = Tree::default();
+        tree.insert("organizations", "acme", None, 1);
+        tree.insert("projects", "shop", Some("acme"), 1);
+        let [shop, acme] = ["shop", "acme"].map(|name| tree.find(name).unwrap());
+        let chain = tree.chain(shop).unwrap();
+        let elsewhere = 1000;
+        for others in [0, FEW_MAX - 3, FEW_MAX - 2, 10 * FEW_MAX] {
+            let mut grants = Grants::default();
+            let others: Vec<u32> = (10..).take(others).collect();
+            for binding in &others {
+                grants.push(elsewhere + binding % 7, grant(*binding));
+            }
+            for (container, binding) in [(shop, 1), (acme, 2), (shop, 3)] {
+                grants.push(container, grant(binding));
+            }
+
+            let mut expected = [(shop, 1), (acme, 2), (shop, 3)];
+            expected.sort_unstable();
+            assert_eq!(found(&grants, &chain), expected, "{}", others.len());
+            assert_eq!(grants.iter().count(), others.len() + 3);
+            grants.remove(shop, 1);
+            grants.remove(acme, 2);
+            assert_eq!(found(&grants, &chain), [(shop, 3)]);
+            grants.remove(shop, 3);
+            for binding in &others {
+                grants.remove(elsewhere + binding % 7, *binding);
+            }
+            assert!(grants.store.is_none() && grants.containers.is_empty());
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What may be written about quota, and by whom.
+//!
+//! A limit is no limit when those whom it restrains can raise it: it takes the right to write grants
+//! in the container above.
+
+use isocast_api::{
+    meta::{ConditionStatus, Finding, set_condition},
+    object::Spec,
+    quota::{
+        AllowanceBucketSpec, ResourceClaimSpec, ResourceGrant, ResourceGrantSpec,
+        ResourceRegistration, ResourceRegistrationSpec,
+    },
+};
+use serde_json::Value;
+
+use super::{bucket, index::Index, is, meters};
+use crate::{
+    admission::ProposedChange,
+    authz::Identity,
+    error::{ApiError, Cause, Reason},
+    iam::Access,
+    managers::{
+        SYSTEM_NAMESPACE,
+        lookup::{self, Step},
+    },
+    store::{Key, View},
+};
+
+/// Things that can be counted: each of them costs each write that takes of it.
+pub(super) const REGISTRATIONS_MAX: usize = 256;
+/// Grants of one container.
+pub(super) const GRANTS_MAX: usize = 64;
+
+/// Judges a write to an object of the group.
+pub(super) fn admit(
+    access: &Access,
+    index: &Index,
+    view: &View,
+    change: &mut ProposedChange,
+) -> Result<(), ApiError> {
+    let resource = change.key.resource();
+    if is::<ResourceGrantSpec>(resource) {
+        expect_right_above(access, index, change)?;
+        return grant(index, change);
+    }
+    if is::<ResourceRegistrationSpec>(resource) {
+        return registration(index, view, change);
+    }
+    if is::<AllowanceBucketSpec>(resource) || is::<ResourceClaimSpec>(resource) {
+        return Err(ApiError::forbidden(&change.key, "it is derived, and not written"));
+    }
+    Ok(())
+}
+
+/// The right to do the same in the container above.
+fn expect_right_above(
+    access: &Access,
+    index: &Index,
+    change: &ProposedChange,
+) -> Result<(), ApiError> {
+    if !matches!(change.actor, Identity::Subject(_)) {
+        return Ok(());
+    }
+    let key = &change.key;
+    let namespace = key.container().unwrap_or_default();
+    if namespace == SYSTEM_NAMESPACE {
+        return Ok(());
+    }
+    let verb = if change.old.is_none() { "create" } else { change.verb };
+    let above = Key::new(key.resource().clone(), Some(index.tree.above(namespace)), key.name());
+    if access.allows(&change.actor, verb, &above, change.now) {
+        return Ok(());
+    }
+    let why = format!(
+        "{} cannot {verb} it: what {namespace:?} may have is decided by those who may {verb} \
+         resourcegrants in the container above it",
+        change.actor,
+    );
+    Err(ApiError::forbidden(key, &why))
+}
+
+// === grants ===
+
+fn grant(index: &Index, change: &mut ProposedChange) -> Result<(), ApiError> {
+    let Some(new) = &change.new else { return Ok(()) };
+    let mut grant: ResourceGrant = lookup::decode(new)?;
+    let key = &change.key;
+    let namespace = key.container().unwrap_or_default();
+    if let Some(consumer) = &grant.spec.consumer_ref {
+        let expected = bucket::consumer(namespace, index.tree.get(namespace).map(|it| it.kind));
+        let given = serde_json::to_value(consumer)
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        if given != expected {
+            let message = "must be the container of the grant's own namespace, which it is for";
+            return Err(invalid::<ResourceGrantSpec>(key, "spec.consumerRef", message));
+        }
+    }
+    for (place, allowance) in grant.spec.allowances.iter().enumerate() {
+        let resource_type = allowance.resource_type.as_str();
+        if !index.meters.knows(resource_type) {
+            let message = format!("no resourceregistration has the type {resource_type:?}");
+            let field = format!("spec.allowances[{place}].resourceType");
+            return Err(invalid::<ResourceGrantSpec>(key, &field, &message));
+        }
+    }
+    if change.old.is_none() && index.grants_in(namespace).count() >= GRANTS_MAX {
+        let message = format!("a container has at most {GRANTS_MAX} resourcegrants");
+        return Err(ApiError::forbidden(key, &message));
+    }
+    let active = Finding::new("Active", ConditionStatus::True, "Granted", "");
+    let generation = grant.metadata.generation;
+    set_condition(&mut grant.status.conditions, active, generation, change.now);
+    let Some(new) = &mut change.new else { return Ok(()) };
+    lookup::set_status::<ResourceGrantSpec>(new, &grant.status)
+}
+
+// === registrations ===
+
+fn registration(index: &Index, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
+    if Step::of(change).asks_for_deletion() {
+        return expect_ungranted(index, change);
+    }
+    let Some(new) = &change.new else { return Ok(()) };
+    let mut registration: ResourceRegistration = lookup::decode(new)?;
+    let key = &change.key;
+    expect_countable(key, &registration)?;
+    let resource_type = registration.spec.resource_type.as_str();
+    let taken = index
+        .meters
+        .iter()
+        .find(|(_, one)| *one.resource_type == *resource_type && *one.registration != *key.name());
+    if let Some((_, other)) = taken {
+        let message = format!("is that of resourceregistration {:?}", &*other.registration);
+        return Err(invalid::<ResourceRegistrationSpec>(key, "spec.resourceType", &message));
+    }
+    let all = lookup::all::<ResourceRegistrationSpec>();
+    if change.old.is_none() && view.range(&all).count() >= REGISTRATIONS_MAX {
+        let message = format!("there are at most {REGISTRATIONS_MAX} resourceregistrations");
+        return Err(ApiError::forbidden(key, &message));
+    }
+    let active = Finding::new("Active", ConditionStatus::True, "Counted", "");
+    let generation = registration.metadata.generation;
+    set_condition(&mut registration.status.conditions, active, generation, change.now);
+    let Some(new) = &mut change.new else { return Ok(()) };
+    lookup::set_status::<ResourceRegistrationSpec>(new, &registration.status)
+}
+
+fn expect_ungranted(index: &Index, change: &ProposedChange) -> Result<(), ApiError> {
+    let key = &change.key;
+    let Some(old) = change.old_value() else { return Ok(()) };
+    let registration: ResourceRegistration = lookup::decode(old)?;
+    let resource_type = registration.spec.resource_type.as_str();
+    let Some(container) = index.granted_in(resource_type) else { return Ok(()) };
+    let message = format!(
+        "cannot delete resourceregistration {:?} while resourcegrants name {resource_type:?}, as \
+         one in {container:?} does",
+        key.name(),
+    );
+    Err(ApiError::about(Reason::Conflict, key, message))
+}
+
+/// The kinds are known, stored, and have what is to be added up.
+fn expect_countable(key: &Key, registration: &ResourceRegistration) -> Result<(), ApiError> {
+    for (place, claiming) in registration.spec.claiming_resources.iter().enumerate() {
+        let field = format!("spec.claimingResources[{place}]");
+        let refuse = |part: &str, message: &str| {
+            Err(invalid::<ResourceRegistrationSpec>(key, &format!("{field}.{part}"), message))
+        };
+        let Some(kind) = meters::kind_of(&claiming.api_group, &claiming.kind) else {
+            return refuse("kind", "there is no such kind in that group");
+        };
+        if kind.reported || kind.group == isocast_api::quota::GROUP {
+            return refuse("kind", "what the platform itself makes is not counted");
+        }
+        let Some(amount) = &claiming.amount_field else { continue };
+        let schema = amount.as_str().split('.').try_fold((kind.schema)(), |schema, part| {
+            schema.get("properties").and_then(|properties| properties.get(part))
+        });
+        let of_type = schema.and_then(|schema| schema.get("type")).and_then(Value::as_str);
+        if !of_type.is_some_and(|it| ["integer", "array"].contains(&it)) {
+            return refuse("amountField", "must be a field of the kind that is a number or a list");
+        }
+    }
+    Ok(())
+}
+
+fn invalid<S: Spec>(key: &Key, field: &str, message: &str) -> ApiError {
+    let cause = Cause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: message.to_owned(),
+        field: field.to_owned(),
+    };
+    let (kind, name) = (S::KIND.kind, key.name());
+    let message = format!("{kind} {name:?} is invalid: {field}: {message}");
+    ApiError::about(Reason::Invalid, key, message).with_causes(vec![cause])
+}

@@ -1,0 +1,321 @@
+//! Quota on the wire and by kubectl: what fits, what does not, who may grant, and what is seen of it.
+
+#![allow(
+    clippy::allow_attributes,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use support::{
+    Api,
+    client::{Answer, Client, Credentials},
+};
+use tokio::time::timeout;
+
+const IAM: &str = "/apis/iam.isocast.dev/v1alpha1";
+const NETWORK: &str = "/apis/network.isocast.dev/v1alpha1";
+const QUOTA: &str = "/apis/quota.isocast.dev/v1alpha1";
+const RESOURCES: &str = "/apis/resourcemanager.isocast.dev/v1alpha1";
+
+fn container(kind: &str, name: &str, parent: Option<&str>) -> Value {
+    let spec = match parent {
+        None => json!({}),
+        Some(parent) => json!({"parent": {"kind": "Organization", "name": parent}}),
+    };
+    json!({
+        "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": name}, "spec": spec,
+    })
+}
+
+fn pool(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "network.isocast.dev/v1alpha1", "kind": "BackendPool",
+        "metadata": {"name": name, "namespace": namespace}, "spec": {},
+    })
+}
+
+fn registration(kind: (&str, &str), name: &str, default: Option<u64>) -> Value {
+    let (group, kind) = kind;
+    let mut spec = json!({
+        "consumerType": {"kind": "Organization"}, "type": "Entity",
+        "resourceType": format!("{group}/{name}"), "baseUnit": "one", "displayUnit": "ones",
+        "claimingResources": [{"apiGroup": group, "kind": kind}],
+    });
+    if let Some(limit) = default {
+        spec["defaultLimit"] = json!(limit);
+    }
+    json!({
+        "apiVersion": "quota.isocast.dev/v1alpha1", "kind": "ResourceRegistration",
+        "metadata": {"name": name}, "spec": spec,
+    })
+}
+
+fn grant(namespace: &str, amount: u64) -> Value {
+    json!({
+        "apiVersion": "quota.isocast.dev/v1alpha1", "kind": "ResourceGrant",
+        "metadata": {"name": "plan", "namespace": namespace},
+        "spec": {"allowances": [
+            {"resourceType": "network.isocast.dev/pools", "buckets": [{"amount": amount}]},
+        ]},
+    })
+}
+
+fn pools_in(namespace: &str) -> String {
+    format!("{NETWORK}/namespaces/{namespace}/backendpools")
+}
+
+fn grants_in(namespace: &str) -> String {
+    format!("{QUOTA}/namespaces/{namespace}/resourcegrants")
+}
+
+fn bucket_of(namespace: &str) -> String {
+    format!("{QUOTA}/namespaces/{namespace}/allowancebuckets/pools")
+}
+
+async fn create(admin: &mut Client, path: &str, value: &Value) -> Answer {
+    let answer = admin.post(path, value).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{path} {answer:?}");
+    answer
+}
+
+/// Two tenants, with 100 pools each by default.
+async fn platform() -> (Api, Client) {
+    let api = Api::start();
+    let mut admin = Credentials::load(api.kubeconfig()).connect().await.expect("gets in");
+    for (plural, value) in [
+        ("organizations", container("Organization", "acme", None)),
+        ("organizations", container("Organization", "globex", None)),
+        ("projects", container("Project", "web", Some("acme"))),
+        ("projects", container("Project", "shop", Some("globex"))),
+    ] {
+        create(&mut admin, &format!("{RESOURCES}/{plural}"), &value).await;
+    }
+    let pools = registration(("network.isocast.dev", "BackendPool"), "pools", Some(100));
+    create(&mut admin, &format!("{QUOTA}/resourceregistrations"), &pools).await;
+    (api, admin)
+}
+
+/// A user with a role somewhere.
+async fn bound(admin: &mut Client, api: &Api, role: &str, place: &str) -> Client {
+    let name = format!("{role}-{place}");
+    let user = json!({
+        "apiVersion": "iam.isocast.dev/v1alpha1", "kind": "User", "metadata": {"name": name},
+        "spec": {},
+    });
+    create(admin, &format!("{IAM}/users"), &user).await;
+    let binding = json!({
+        "apiVersion": "iam.isocast.dev/v1alpha1", "kind": "PolicyBinding",
+        "metadata": {"name": name},
+        "spec": {
+            "role": {"name": role, "namespace": "isocast-system"},
+            "subjects": [{"kind": "User", "name": name}],
+        },
+    });
+    create(admin, &format!("{IAM}/namespaces/{place}/policybindings"), &binding).await;
+    let token = create(admin, &format!("{IAM}/users/{name}/token"), &json!({})).await;
+    let mut client = Credentials::load(api.kubeconfig()).anonymous().connect().await.expect("TLS");
+    client.bearer = token.body["status"]["token"].as_str().map(str::to_owned);
+    client
+}
+
+#[tokio::test]
+async fn fifty_at_once_with_room_for_ten_are_exactly_ten() {
+    let (api, mut admin) = platform().await;
+    create(&mut admin, &grants_in("acme"), &grant("acme", 15)).await;
+    for number in 0..5 {
+        create(&mut admin, &pools_in("web"), &pool("web", &format!("first-{number}"))).await;
+    }
+    let credentials = Credentials::load(api.kubeconfig());
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        let mut client = credentials.connect().await.expect("gets in");
+        writers.spawn(async move {
+            client.post(&pools_in("web"), &pool("web", &format!("p-{number}"))).await.code
+        });
+    }
+
+    let codes = writers.join_all().await;
+
+    let made = codes.iter().filter(|code| **code == StatusCode::CREATED).count();
+    let refused = codes.iter().filter(|code| **code == StatusCode::FORBIDDEN).count();
+    assert_eq!((made, refused), (10, 40));
+    let status = admin.get(&bucket_of("acme")).await.body["status"].clone();
+    assert_eq!((&status["allocated"], &status["claimCount"]), (&json!(15), &json!(15)));
+
+    create(&mut admin, &pools_in("shop"), &pool("shop", "a")).await;
+    admin.delete(&format!("{}/first-0", pools_in("web")), &json!({})).await;
+    create(&mut admin, &pools_in("web"), &pool("web", "again")).await;
+}
+
+#[tokio::test]
+async fn a_refusal_tells_figures_to_whom_may_see_them() {
+    let (api, mut admin) = platform().await;
+    create(&mut admin, &grants_in("acme"), &grant("acme", 0)).await;
+    let mut editor = bound(&mut admin, &api, "editor", "web").await;
+
+    let refusal = admin.post(&pools_in("web"), &pool("web", "a")).await;
+    assert_eq!(
+        (refusal.code, &refusal.body["reason"]),
+        (StatusCode::FORBIDDEN, &json!("Forbidden"))
+    );
+    let cause = &refusal.body["details"]["causes"][0];
+    assert_eq!(cause["reason"], "QuotaExceeded");
+    let told = cause["message"].as_str().expect("a text");
+    assert!(told.contains("limited: network.isocast.dev/pools=0: organization \"acme\""), "{told}");
+
+    let refusal = editor.post(&pools_in("web"), &pool("web", "a")).await;
+    let told = refusal.body["message"].as_str().expect("a text");
+    assert_eq!(refusal.code, StatusCode::FORBIDDEN);
+    assert!(told.contains("a container above has no room") && !told.contains("acme"), "{told}");
+}
+
+#[tokio::test]
+async fn a_container_cannot_grant_itself_and_those_above_it_can() {
+    let (api, mut admin) = platform().await;
+    let mut of_acme = bound(&mut admin, &api, "admin", "acme").await;
+    let mut of_web = bound(&mut admin, &api, "admin", "web").await;
+    let mut of_all = bound(&mut admin, &api, "admin", "isocast-system").await;
+
+    for (client, place) in [(&mut of_web, "web"), (&mut of_acme, "acme")] {
+        let refusal = client.post(&grants_in(place), &grant(place, 1000)).await;
+        assert_eq!(refusal.code, StatusCode::FORBIDDEN, "{refusal:?}");
+        let told = refusal.body["message"].as_str().expect("a text");
+        assert!(told.contains("in the container above it"), "{told}");
+    }
+    create(&mut of_acme, &grants_in("web"), &grant("web", 1)).await;
+    create(&mut of_all, &grants_in("acme"), &grant("acme", 2)).await;
+
+    let plan = format!("{}/plan", grants_in("web"));
+    let more = json!({"spec": grant("web", 1000)["spec"]});
+    assert_eq!(of_web.merge(&plan, &more).await.code, StatusCode::FORBIDDEN);
+    assert_eq!(of_web.delete(&plan, &json!({})).await.code, StatusCode::FORBIDDEN);
+    assert_eq!(of_web.get(&plan).await.code, StatusCode::OK, "it may be read");
+    assert_eq!(of_acme.merge(&plan, &more).await.code, StatusCode::OK);
+    let registration = registration(("network.isocast.dev", "BackendPool"), "x", None);
+    let refusal = of_acme.post(&format!("{QUOTA}/resourceregistrations"), &registration).await;
+    assert_eq!(refusal.code, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_rehearsal_says_what_it_would_use_and_uses_nothing() {
+    let (_api, mut admin) = platform().await;
+
+    let path = format!("{}?dryRun=All", pools_in("web"));
+    let answer = create(&mut admin, &path, &pool("web", "a")).await;
+
+    let warnings: Vec<&str> =
+        answer.headers.get_all("warning").iter().filter_map(|it| it.to_str().ok()).collect();
+    let expected = r#"299 - "would use network.isocast.dev/pools: 1 of 100 in \"acme\"""#;
+    assert_eq!(warnings, [expected]);
+    assert_eq!(admin.get(&bucket_of("acme")).await.body["status"]["allocated"], 0);
+}
+
+#[tokio::test]
+async fn buckets_are_watched_and_cannot_be_written() {
+    let (api, mut admin) = platform().await;
+    let connect =
+        || async { Credentials::load(api.kubeconfig()).connect().await.expect("gets in") };
+    let buckets = format!("{QUOTA}/namespaces/acme/allowancebuckets");
+    let mut watch = connect().await.watch(&format!("{buckets}?watch=1")).await;
+    let first = watch.next().await.expect("what exists");
+    assert_eq!(
+        (&first["type"], &first["object"]["status"]["limit"]),
+        (&json!("ADDED"), &json!(100))
+    );
+
+    let made = create(&mut admin, &pools_in("web"), &pool("web", "a")).await;
+
+    let change = timeout(Duration::from_secs(10), watch.next()).await.expect("soon");
+    let change = change.expect("an event");
+    assert_eq!(change["type"], "MODIFIED");
+    assert_eq!(change["object"]["status"]["allocated"], 1);
+    let revision = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    assert_eq!(revision(&change["object"]), revision(&made.body), "with the object, not after it");
+
+    let refusal = admin.merge(&bucket_of("acme"), &json!({"status": {"allocated": 0}})).await;
+    assert_eq!(refusal.code, StatusCode::METHOD_NOT_ALLOWED);
+    let told = refusal.body["message"].as_str().expect("a text");
+    assert!(told.contains("derived by the platform"), "{told}");
+    // A container that only has buckets is empty.
+    let gone = admin.delete(&format!("{RESOURCES}/projects/shop"), &json!({})).await;
+    assert_eq!(gone.code, StatusCode::OK);
+    let gone = admin.delete(&format!("{RESOURCES}/organizations/globex"), &json!({})).await;
+    assert_eq!(gone.code, StatusCode::OK, "{gone:?}");
+    assert_eq!(admin.get(&bucket_of("globex")).await.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn claims_come_and_go_with_their_objects() {
+    let (api, mut admin) = platform().await;
+    let projects = registration(("resourcemanager.isocast.dev", "Project"), "projects", None);
+    create(&mut admin, &format!("{QUOTA}/resourceregistrations"), &projects).await;
+    let claims = format!("{QUOTA}/namespaces/web/resourceclaims");
+    let watcher = Credentials::load(api.kubeconfig()).connect().await.expect("gets in");
+    let mut watch = watcher.watch(&format!("{claims}?watch=1")).await;
+    let made = create(&mut admin, &pools_in("web"), &pool("web", "a")).await;
+    create(&mut admin, &pools_in("shop"), &pool("shop", "b")).await;
+
+    let name = "backendpools.network.isocast.dev.a";
+    let claim = admin.get(&format!("{claims}/{name}")).await;
+    assert_eq!(claim.code, StatusCode::OK, "{claim:?}");
+    assert_eq!(claim.body["spec"]["resourceRef"]["uid"], made.body["metadata"]["uid"]);
+    assert_eq!(claim.body["spec"]["consumerRef"]["kind"], "Project");
+    let request = json!([{"resourceType": "network.isocast.dev/pools", "amount": 1}]);
+    assert_eq!(claim.body["spec"]["requests"], request);
+    let event = timeout(Duration::from_secs(10), watch.next()).await.expect("soon");
+    let event = event.expect("an event");
+    assert_eq!((&event["type"], &event["object"]), (&json!("ADDED"), &claim.body));
+
+    admin.delete(&format!("{}/a", pools_in("web")), &json!({})).await;
+    let event = timeout(Duration::from_secs(10), watch.next()).await.expect("soon");
+    assert_eq!(event.expect("an event")["type"], "DELETED");
+    assert_eq!(admin.get(&format!("{claims}/{name}")).await.code, StatusCode::NOT_FOUND);
+
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().expect("a list").iter();
+        let text = |it: &Value, field: &str| it["metadata"][field].as_str().map(str::to_owned);
+        let named = items.filter_map(|it| Some((text(it, "namespace")?, text(it, "name")?)));
+        named.map(|(namespace, name)| format!("{namespace}/{name}")).collect()
+    };
+    let all = admin.get(&format!("{QUOTA}/resourceclaims")).await;
+    let expected = [
+        "shop/backendpools.network.isocast.dev.b",
+        "globex/projects.resourcemanager.isocast.dev.shop",
+        "acme/projects.resourcemanager.isocast.dev.web",
+    ];
+    assert_eq!(names(&all.body), expected);
+    let mut viewer = bound(&mut admin, &api, "viewer", "acme").await;
+    let seen = viewer.get(&format!("{QUOTA}/resourceclaims")).await;
+    assert_eq!(names(&seen.body), expected[2..], "of the own tenant alone");
+
+    // With another registration they are other claims.
+    let anew = registration(("network.isocast.dev", "AnycastService"), "services", None);
+    create(&mut admin, &format!("{QUOTA}/resourceregistrations"), &anew).await;
+    let event = timeout(Duration::from_secs(10), watch.next()).await.expect("soon");
+    assert_eq!(event.expect("an event")["object"]["code"], 410);
+}
+
+#[tokio::test]
+async fn what_is_counted_is_proved_and_said() {
+    let (api, mut admin) = platform().await;
+    create(&mut admin, &pools_in("web"), &pool("web", "a")).await;
+    let path = format!("{QUOTA}/resourceregistrations/pools");
+    let active = admin.get(&path).await.body["status"]["conditions"][0].clone();
+    assert_eq!((&active["type"], &active["status"]), (&json!("Active"), &json!("True")));
+
+    let table = api.kubectl(&["get", "allowancebuckets", "-A"]).expect_ok().out;
+    let row = table.lines().find(|line| line.starts_with("acme")).expect("acme has one");
+    let cells: Vec<&str> = row.split_whitespace().take(6).collect();
+    assert_eq!(cells, ["acme", "pools", "network.isocast.dev/pools", "100", "1", "99"]);
+    let described = api.kubectl(&["describe", "rclaim", "-n", "web"]).expect_ok().out;
+    assert!(described.contains("Allocated Amount:"), "{described}");
+    assert!(described.contains("network.isocast.dev/pools"), "{described}");
+}
