@@ -201,6 +201,16 @@ impl<V: Verb> Authorized<V, Range> {
 
 // === impl Identity ===
 
+impl Identity {
+    /// Who asks, if it is as somebody else.
+    pub(crate) fn impersonator(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Subject(bearer) => bearer.impersonator(),
+            Self::Administrator { .. } | Self::Component { .. } | Self::Node { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

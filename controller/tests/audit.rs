@@ -135,6 +135,22 @@ async fn a_change_has_a_record_that_says_who_whence_what_and_how() {
 }
 
 #[tokio::test]
+async fn who_asks_as_somebody_else_is_recorded_too() {
+    let mut platform = Platform::start().await;
+    platform.user("alice", "editor", "acme").await;
+
+    platform.admin.extra.push(("impersonate-user", "alice".to_owned()));
+    let made = platform.admin.post(POOLS, &pool("a")).await;
+    platform.admin.extra.clear();
+
+    assert_eq!(made.code, StatusCode::CREATED, "{made:?}");
+    let found = records(&mut platform.admin, &format!("id={}", id(&made))).await;
+    let actor = found[0]["actor"].as_str().expect("somebody");
+    assert!(actor.starts_with("user \"alice\""), "{actor}");
+    assert_eq!(found[0]["impersonator"], "user \"admin\"", "{found:#?}");
+}
+
+#[tokio::test]
 async fn what_was_denied_and_what_gave_a_secret_out_is_recorded() {
     let mut platform = Platform::start().await;
     let mut viewer = platform.user("vera", "viewer", "acme").await;

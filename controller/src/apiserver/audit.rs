@@ -96,9 +96,9 @@ impl Service {
         outcome: Outcome,
         code: StatusCode,
     ) -> Result<(), ApiError> {
-        let actor = match answered.identity {
-            Ok(Some(identity)) => identity.to_string(),
-            Ok(None) | Err(_) => UNKNOWN.to_owned(),
+        let (actor, impersonator) = match answered.identity {
+            Ok(Some(identity)) => (identity.to_string(), identity.impersonator()),
+            Ok(None) | Err(_) => (UNKNOWN.to_owned(), None),
         };
         let now = Timestamp::now();
         let Pass::Write(suppressed) = self.limiter.lock().ask(&actor, now) else {
@@ -121,6 +121,7 @@ impl Service {
         };
         let details = Details {
             subresource,
+            impersonator,
             scope: self.registry.access().path(container),
             outcome,
             code: code.as_u16(),

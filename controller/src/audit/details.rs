@@ -92,6 +92,7 @@ impl Details {
             subresource: change.subresource.unwrap_or_default().to_owned(),
             uid: object.map(|object| metadata::text(object, "uid").to_owned()).unwrap_or_default(),
             scope: change.scope.clone(),
+            impersonator: change.actor.impersonator(),
             ..Self::of(call, &change.key)
         }
     }

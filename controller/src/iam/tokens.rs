@@ -166,6 +166,13 @@ impl Bearer {
     }
 }
 
+impl Bearer {
+    /// Who asks as the account, in words.
+    pub(crate) fn impersonator(&self) -> Option<Arc<str>> {
+        self.by.clone()
+    }
+}
+
 impl fmt::Display for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.subject {
