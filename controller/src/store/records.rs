@@ -289,7 +289,7 @@ fn refusal(error: &BackendError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, time::Duration};
+    use std::time::Duration;
 
     use serde_json::json;
 
@@ -362,9 +362,11 @@ mod tests {
     #[test]
     fn what_was_written_is_intact_also_after_it_has_left_the_log() {
         let folder = tempfile::tempdir().unwrap();
-        let path: &Path = &folder.path().join("db");
-        fill(&(Arc::new(RedbBackend::open(path).unwrap()) as Arc<dyn Backend>), 1000);
-        let backend: Arc<dyn Backend> = Arc::new(RedbBackend::open(path).unwrap());
+        let open = || -> Arc<dyn Backend> {
+            Arc::new(RedbBackend::open(&folder.path().join("db")).unwrap())
+        };
+        fill(&open(), 1000);
+        let backend = open();
         let all = checked(&backend);
         assert_eq!((all.first, all.head, all.reached), (Revision(1), Revision(10), Revision(10)));
         assert_eq!(all.fault, None);
