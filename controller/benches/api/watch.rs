@@ -43,7 +43,10 @@ pub(crate) async fn latency(caller: &Caller, watchers: usize) -> Outcome {
             seen
         });
     }
-    ready.wait().await;
+    tokio::select! {
+        _ = ready.wait() => {}
+        ended = watching.join_next() => panic!("a watcher ended before anything changed: {ended:?}"),
+    }
     let began = Instant::now();
     let mut written = Vec::with_capacity(CHANGES);
     let mut pace = tokio::time::interval(if watchers > 100 { PACE_OF_MANY } else { PACE });

@@ -395,18 +395,8 @@ impl Batch {
         let mut changes = Vec::new();
         let mut events = Vec::new();
         for (key, new) in change.into_writes() {
-            let old = self.view.get(&key);
-            let previous = old.map_or(Revision(0), |object| object.revision);
-            let old = old.map(|object| Arc::clone(&object.value));
-            let (operation, mut value) = match (new, &old) {
-                (Some(value), _) => (Operation::Put, value),
-                (None, Some(last)) => (Operation::Delete, Value::clone(last)),
-                (None, None) => continue,
-            };
-            stamp(&mut value, revision);
-            let value = Arc::new(value);
-            let event = Event { key: key.clone(), revision, operation, old, value };
-            changes.push(Change { key, operation, previous, value: Arc::clone(&event.value) });
+            let Some((change, event)) = effect(&self.view, revision, key, new) else { continue };
+            changes.push(change);
             events.push(event);
         }
         let Some(main) = changes.first() else {
@@ -468,6 +458,27 @@ fn commit_of(view: &View, revision: Revision, changes: &[Change]) -> Commit {
     Commit { revision, events: events.collect(), bytes }
 }
 
+/// What a write of `new` to `key` comes to at `revision`; none if there is nothing to delete.
+fn effect(
+    view: &View,
+    revision: Revision,
+    key: Key,
+    new: Option<Value>,
+) -> Option<(Change, Event)> {
+    let old = view.get(&key);
+    let previous = old.map_or(Revision(0), |object| object.revision);
+    let old = old.map(|object| Arc::clone(&object.value));
+    let (operation, mut value) = match (new, &old) {
+        (Some(value), _) => (Operation::Put, value),
+        (None, Some(last)) => (Operation::Delete, Value::clone(last)),
+        (None, None) => return None,
+    };
+    stamp(&mut value, revision);
+    let value = Arc::new(value);
+    let event = Event { key: key.clone(), revision, operation, old, value };
+    Some((Change { key, operation, previous, value: Arc::clone(&event.value) }, event))
+}
+
 /// Brings what is derived up to `view`, in it.
 pub(super) fn derived(admissions: &[Arc<dyn Admission>], view: &mut View) -> Vec<Event> {
     let revision = view.revision();
@@ -479,18 +490,8 @@ pub(super) fn derived(admissions: &[Arc<dyn Admission>], view: &mut View) -> Vec
             tracing::error!(%revision, "an admission derived nothing");
             Vec::new()
         }) {
-            let old = view.get(&key);
-            let previous = old.map_or(Revision(0), |object| object.revision);
-            let old = old.map(|object| Arc::clone(&object.value));
-            let (operation, mut value) = match (new, &old) {
-                (Some(value), _) => (Operation::Put, value),
-                (None, Some(last)) => (Operation::Delete, Value::clone(last)),
-                (None, None) => continue,
-            };
-            stamp(&mut value, revision);
-            let value = Arc::new(value);
-            let event = Event { key: key.clone(), revision, operation, old, value };
-            changes.push(Change { key, operation, previous, value: Arc::clone(&event.value) });
+            let Some((change, event)) = effect(view, revision, key, new) else { continue };
+            changes.push(change);
             events.push(event);
         }
     }

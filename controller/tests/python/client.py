@@ -7,6 +7,7 @@ import base64
 import datetime
 import sys
 import threading
+import time
 
 from kubernetes import client, config, dynamic, watch
 from kubernetes.client.exceptions import ApiException
@@ -23,6 +24,18 @@ def refused(code, function, *arguments, **options):
         assert refusal.status == code, refusal
         return refusal
     raise AssertionError(f"not refused with {code}")
+
+
+def gone(read, *arguments, patience=10):
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        try:
+            read(*arguments)
+        except ApiException as refusal:
+            assert refusal.status == 404, refusal
+            return
+        time.sleep(0.02)
+    raise AssertionError("it is still there")
 
 
 def config_maps(core):
@@ -48,7 +61,8 @@ def config_maps(core):
             preconditions=client.V1Preconditions(uid=made.metadata.uid),
         ),
     )
-    refused(404, core.read_namespaced_config_map, "settings", NAMESPACE)
+    # It stays until nothing is left that it owns, as anywhere.
+    gone(core.read_namespaced_config_map, "settings", NAMESPACE)
 
 
 def secrets(core):

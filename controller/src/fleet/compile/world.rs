@@ -19,6 +19,8 @@ use isocast_api::{
 use rpds::RedBlackTreeMapSync;
 use serde_json::Value;
 
+use crate::registry::metadata::text;
+
 /// Objects of a kind, in order; a copy shares them.
 pub type Objects<K, S> = RedBlackTreeMapSync<K, Object<S>>;
 
@@ -164,7 +166,7 @@ fn named<S: Spec>(
     value: &Value,
     change: Change,
 ) -> Result<(), DecodeError> {
-    put(objects, value, change, text(value, "name"))
+    put(objects, value, change, text(value, "name").to_owned())
 }
 
 fn namespaced<S: Spec>(
@@ -172,7 +174,8 @@ fn namespaced<S: Spec>(
     value: &Value,
     change: Change,
 ) -> Result<(), DecodeError> {
-    put(objects, value, change, (text(value, "namespace"), text(value, "name")))
+    let key = (text(value, "namespace").to_owned(), text(value, "name").to_owned());
+    put(objects, value, change, key)
 }
 
 fn put<K: Ord, S: Spec>(
@@ -186,11 +189,6 @@ fn put<K: Ord, S: Spec>(
         Change::Remove => drop(objects.remove_mut(&key)),
     }
     Ok(())
-}
-
-fn text(value: &Value, field: &str) -> String {
-    let text = value.get("metadata").and_then(|it| it.get(field)).and_then(Value::as_str);
-    text.unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
