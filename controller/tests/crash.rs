@@ -355,6 +355,9 @@ async fn a_backup_of_a_running_controller_becomes_a_platform_of_the_same_objects
     let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
     let backup = folder.path().join("backup");
     fs::write(&backup, &bytes).expect("writable");
+    let records = "/apis/audit.isocast.dev/v1alpha1/auditrecords?outcome=Read";
+    let found = client.get(records).await.body;
+    assert_eq!(found["items"][0]["name"], "/backup", "who has everything is on record: {found:#}");
     process.kill();
 
     let restored = folder.path().join("restored");
