@@ -100,7 +100,7 @@ impl Reporter {
         else {
             return;
         };
-        let mut value = Value::clone(&object.value);
+        let mut value = Value::clone(&object.value());
         if let Some(fields) = value.as_object_mut() {
             fields.insert("status".into(), status);
         }
@@ -221,7 +221,7 @@ fn collect<S: Spec>(
     let Some(descriptor) = registry::kinds().iter().find(is_it) else { return };
     let range = Range::Resource(Resource::new(descriptor.plural, descriptor.group));
     for stored in view.range(&range) {
-        let Ok(object) = Object::<S>::decode(&stored.value) else { continue };
+        let Ok(object) = stored.document.read::<Object<S>>() else { continue };
         let Some(next) = status(&object).filter(|next| *next != object.status) else { continue };
         match serde_json::to_value(next) {
             Ok(status) => updates.push(Update { object: stored.clone(), status }),

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Key, Operation, Range, Resource, Revision};
+use super::{Document, Key, Operation, Range, Resource, Revision};
 use crate::{
     authz::{Sight, Standing},
     error::{ApiError, Reason},
@@ -26,9 +26,26 @@ pub struct Event {
     /// What became of it.
     pub operation: Operation,
     /// The object before; none when it is new, or when its past is no longer known.
-    pub old: Option<Arc<Value>>,
+    pub old: Option<Arc<Document>>,
     /// The object after; for a deletion, its last state.
-    pub value: Arc<Value>,
+    pub document: Arc<Document>,
+}
+
+impl Event {
+    /// The object after, parsed; for a deletion, its last state.
+    pub fn value(&self) -> Arc<Value> {
+        self.document.value()
+    }
+
+    /// The same; none for a deletion.
+    pub fn new_value(&self) -> Option<Arc<Value>> {
+        (self.operation == Operation::Put).then(|| self.value())
+    }
+
+    /// The object before, parsed.
+    pub fn old_value(&self) -> Option<Arc<Value>> {
+        self.old.as_ref().map(|old| old.value())
+    }
 }
 
 /// Follows a range of the platform from a revision on.
@@ -248,7 +265,7 @@ mod tests {
             revision: Revision(revision),
             operation: Operation::Put,
             old: None,
-            value: Arc::new(json!({})),
+            document: Arc::new(Document::of(json!({}))),
         };
         Commit { revision: Revision(revision), events: vec![event], bytes: 2 }
     }

@@ -84,7 +84,7 @@ fn counting_an_allocation_leaves_the_rest_of_the_pool_as_it_was() {
         pool("vips", &["203.0.113.0/30", "2001:db8:f::/48"], &["acme"])["spec"]
     );
     let kind = registry::kinds().iter().find(|kind| kind.kind == "AddressPool").unwrap();
-    assert_eq!((kind.validate)(stored, None), []);
+    assert_eq!((kind.validate)(&stored, None), []);
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn due(view: &View, now: Timestamp) -> (Vec<Over>, Option<Timestamp>) {
     let mut over = Vec::new();
     let mut next: Option<Timestamp> = None;
     for stored in view.range(&lookup::all::<BgpPolicySpec>()) {
-        let Ok(policy) = BgpPolicy::decode(&stored.value) else { continue };
+        let Ok(policy) = BgpPolicy::decode(&stored.value()) else { continue };
         let Some(pending) = &policy.status.pending_rollback else { continue };
         let deadline = pending.deadline.timestamp();
         if deadline > now {
