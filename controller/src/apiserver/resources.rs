@@ -162,7 +162,10 @@ impl Call<'_> {
             kind.key(namespace, "")?;
         }
         match *self.method {
-            Method::GET => self.read(Collection::Objects(Arc::clone(kind)), namespace, None),
+            Method::GET => {
+                self.recall(kind, namespace).await?;
+                self.read(Collection::Objects(Arc::clone(kind)), namespace, None)
+            }
             Method::POST => {
                 let options = self.write_options()?;
                 let body = self.whole_object(kind)?;
@@ -346,6 +349,16 @@ impl Call<'_> {
         let answer = tokio::task::spawn_blocking(serve).await;
         let answer = answer.map_err(|_panic| ApiError::internal("the subresource failed"))??;
         Ok(respond::json(StatusCode::CREATED, &answer))
+    }
+
+    /// Brings back the past state that a listing shows.
+    async fn recall(&self, kind: &Arc<Kind>, namespace: Option<&str>) -> Result<(), ApiError> {
+        if self.query.is_watch() {
+            return Ok(());
+        }
+        let range = Collection::Objects(Arc::clone(kind)).range(namespace);
+        let list = self.registry.authorize::<verb::List, _>(self.identity, range)?;
+        self.registry.recall(&self.within(list), &self.query.list_options()?).await
     }
 
     /// Lists or watches, also one object alone.

@@ -196,19 +196,34 @@ impl Client {
     pub async fn watch(mut self, path: &str) -> Lines {
         let response = self.try_send(Method::GET, path, "", "").await.expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
-        Lines { body: response.into_body(), buffer: Vec::new() }
+        Lines::of(response)
     }
 }
 
 impl Lines {
+    /// The lines of an answer.
+    pub fn of(response: hyper::Response<Incoming>) -> Self {
+        Self { body: response.into_body(), buffer: Vec::new() }
+    }
+
     /// The next event; none at the end.
     pub async fn next(&mut self) -> Option<Value> {
+        self.read().await.expect("a frame")
+    }
+
+    /// The same, where an answer that breaks off has ended too.
+    pub async fn try_next(&mut self) -> Option<Value> {
+        self.read().await.ok().flatten()
+    }
+
+    async fn read(&mut self) -> Result<Option<Value>, hyper::Error> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return Some(serde_json::from_slice(&line).expect("an event"));
+                return Ok(Some(serde_json::from_slice(&line).expect("an event")));
             }
-            let frame = self.body.frame().await?.expect("a frame");
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let frame = frame?;
             if let Ok(data) = frame.into_data() {
                 self.buffer.extend_from_slice(&data);
             }
