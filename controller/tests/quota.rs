@@ -279,6 +279,48 @@ async fn claims_come_and_go_with_their_objects() {
 }
 
 #[tokio::test]
+async fn claims_are_listed_page_by_page_as_they_were_at_the_first_and_as_far_as_they_are_seen() {
+    let (api, mut admin) = platform().await;
+    let projects = registration(("resourcemanager.isocast.dev", "Project"), "projects", None);
+    admin.create(&format!("{QUOTA}/resourceregistrations"), &projects).await;
+    for number in 0..5 {
+        for project in ["shop", "web"] {
+            let name = format!("p{number}");
+            admin.create(&pools_in(project), &pool(project, &name)).await;
+        }
+    }
+    let mut viewer = bound(&mut admin, &api, "viewer", "acme").await;
+    let claims = format!("{QUOTA}/resourceclaims");
+    for (client, count) in [(&mut viewer, 6), (&mut admin, 12)] {
+        let whole = client.get(&claims).await.body;
+        let items = whole["items"].as_array().expect("a list").clone();
+        assert_eq!(items.len(), count);
+
+        let (mut paged, mut next, mut revision) = (Vec::new(), String::new(), None);
+        for page in 0.. {
+            let answer = client.get(&format!("{claims}?limit=4&continue={next}")).await;
+            assert_eq!(answer.code, StatusCode::OK, "{answer:?}");
+            let its = answer.body["metadata"]["resourceVersion"].clone();
+            assert_eq!(*revision.get_or_insert_with(|| its.clone()), its, "one state");
+            paged.extend(answer.body["items"].as_array().expect("a list").clone());
+            let made = pool("web", &format!("later-{count}-{page}"));
+            client.post(&pools_in("web"), &made).await;
+            next = answer.body["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+            if next.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(paged, items);
+    }
+    let of_web = format!("{QUOTA}/namespaces/web/resourceclaims?limit=2");
+    let page = viewer.get(&of_web).await.body;
+    assert_eq!(page["items"].as_array().expect("a list").len(), 2);
+    let next = page["metadata"]["continue"].as_str().expect("there is more").to_owned();
+    let rest = viewer.get(&format!("{of_web}&continue={next}")).await.body;
+    assert_eq!(rest["items"][0]["metadata"]["name"], "backendpools.network.isocast.dev.later-12-2");
+}
+
+#[tokio::test]
 async fn what_is_counted_is_proved_and_said() {
     let (api, mut admin) = platform().await;
     admin.create(&pools_in("web"), &pool("web", "a")).await;
