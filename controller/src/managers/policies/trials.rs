@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_confirmed_is_no_trial() {
         let state = on_trial();
-        let mut confirmation = state.get(&lookup::key::<BgpPolicySpec>("p")).unwrap().clone();
+        let mut confirmation = state.get(&lookup::key::<BgpPolicySpec>("p")).unwrap();
         confirmation["metadata"]["annotations"] = json!({"isocast.dev/confirm": "2"});
 
         let change = state.update(confirmation).unwrap();
