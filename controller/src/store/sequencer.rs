@@ -363,8 +363,9 @@ impl Sequencer {
             last.events.extend(derived);
         }
         let head = view.revision();
-        self.published.store(Arc::new(view));
+        // Whoever sees the state can watch from there.
         self.tail.extend(commits);
+        self.published.store(Arc::new(view));
         self.tail.announce(head);
     }
 

@@ -134,7 +134,9 @@ impl Tail {
         position: Revision,
     ) -> Result<Cursor, ApiError> {
         let head = self.head.subscribe();
-        let newest = *head.borrow();
+        // What is in the tail is durable, though it may not have been announced yet.
+        let recent = self.recent.read().commits.back().map(|commit| commit.revision);
+        let newest = recent.unwrap_or_default().max(*head.borrow());
         if position > newest {
             return Err(ApiError::too_large(position, newest));
         }
@@ -344,6 +346,18 @@ mod tests {
         let refusal = tail.cursor(Range::Everything, None, Revision(u64::MAX)).err();
 
         assert_eq!(refusal.map(|error| error.code()), Some(504));
+    }
+
+    #[tokio::test]
+    async fn a_cursor_begins_at_a_state_that_is_not_announced_yet() {
+        let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
+        tail.extend([commit(1, "a")]);
+
+        let mut cursor = tail.cursor(Range::Everything, None, Revision(1)).expect("it is there");
+        tail.extend([commit(2, "b")]);
+        tail.announce(Revision(2));
+
+        assert_eq!(cursor.next().await.expect("not expired")[0].revision, Revision(2));
     }
 
     #[tokio::test]
