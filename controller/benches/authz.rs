@@ -282,5 +282,5 @@ fn object(value: Value) -> Object {
     let group = text("/apiVersion").and_then(|it| it.split('/').next()).unwrap_or_default();
     let name = text("/metadata/name").unwrap_or_default();
     let key = Key::new(Resource::new(&plural, group), text("/metadata/namespace"), name);
-    Object { key, revision: Revision(1), value: Arc::new(value) }
+    Object { key, revision: Revision(1), document: Arc::new(value.into()) }
 }

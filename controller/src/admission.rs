@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     authz::Identity,
     error::ApiError,
-    store::{Event, Key, Object, Resource, View},
+    store::{Event, Glance, Key, Object, Resource, View},
 };
 
 /// Judges changes in the transaction that makes them.
@@ -70,6 +70,8 @@ pub struct ProposedChange {
     /// The object as it will be; none when it goes for good. A deletion that waits for finalizers
     /// is an update that sets `metadata.deletionTimestamp`.
     pub new: Option<Value>,
+    /// The object as stored, parsed.
+    old_value: Option<Arc<Value>>,
     /// The containers it lies in, the topmost first: `acme/eng/shop`. Empty for the platform's.
     pub scope: String,
     also: Vec<(Key, Option<Value>)>,
@@ -86,12 +88,13 @@ impl ProposedChange {
         (old, new): (Option<Object>, Option<Value>),
     ) -> Self {
         let scope = String::new();
-        Self { actor, verb, subresource, now, key, old, new, scope, also: Vec::new() }
+        let old_value = old.as_ref().map(Object::value);
+        Self { actor, verb, subresource, now, key, old, new, old_value, scope, also: Vec::new() }
     }
 
     /// The stored object's value.
     pub fn old_value(&self) -> Option<&Arc<Value>> {
-        self.old.as_ref().map(|object| &object.value)
+        self.old_value.as_ref()
     }
 
     /// Writes `value` to `key` in the same change-set; none deletes. The later of two writes to a
@@ -102,13 +105,13 @@ impl ProposedChange {
     }
 
     /// The object at `key` as the change will leave it.
-    pub fn pending<'a>(&'a self, view: &'a View, key: &Key) -> Option<&'a Value> {
+    pub fn pending(&self, view: &View, key: &Key) -> Option<Glance<'_>> {
         if *key == self.key {
-            return self.new.as_ref();
+            return self.new.as_ref().map(Glance::Borrowed);
         }
         match self.also.iter().find(|(other, _)| other == key) {
-            Some((_, value)) => value.as_ref(),
-            None => view.get(key).map(|object| &*object.value),
+            Some((_, value)) => value.as_ref().map(Glance::Borrowed),
+            None => view.get(key).map(|object| Glance::Shared(object.value())),
         }
     }
 

@@ -151,7 +151,8 @@ async fn ask(relay: Relay, node: Object, question: LocalRequest) -> Result<Answe
         let message = format!("a node answers no {path:?}; it answers {known}");
         return Err(ApiError::about(Reason::NotFound, key, message));
     }
-    let uid = node.value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let value = node.value();
+    let uid = value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
     let response = relay.ask(key.name(), uid, question).await.map_err(|error| {
         let reason = match error {
             RelayError::Late => Reason::Timeout,
@@ -182,7 +183,8 @@ fn issue(tokens: &Tokens, node: &Object, body: &Value) -> Result<Value, ApiError
         .map(|ttl| humantime::parse_duration(&ttl))
         .transpose()
         .map_err(|error| ApiError::bad_request(format!("ttl: {error}")))?;
-    let uid = node.value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let value = node.value();
+    let uid = value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
     let node = NodeRef { name: node.key.name().to_owned(), uid: uid.to_owned() };
     let issued = tokens.create(node, ttl, SystemTime::now()).map_err(|error| match error {
         TokensError::Ttl => ApiError::bad_request(format!("ttl: {error}")),

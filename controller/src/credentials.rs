@@ -75,7 +75,8 @@ fn certify(
         );
         ApiError::new(Reason::Invalid, message)
     })?;
-    let uid = account.value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let value = account.value();
+    let uid = value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
     let (life, now) = (Duration::from_secs(ttl), SystemTime::now());
     let pem = pki
         .issue_user(request, account.key.name(), uid, life, now)

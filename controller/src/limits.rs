@@ -20,6 +20,8 @@ pub(crate) const EVENTS_OF_NAMESPACE: usize = 4096;
 pub(crate) const EVENT_LIFETIME: Duration = Duration::from_secs(3600);
 /// Time between two looks for events that are too old.
 pub(crate) const EVENT_SWEEP: Duration = Duration::from_secs(30);
+/// Length of the objects that are kept parsed, as JSON; parsed, they are about ten times as large.
+pub(crate) const PARSED_BYTES: usize = 1 << 20;
 /// Commits a watcher reads at once.
 pub(crate) const WATCH_BATCH_COMMITS: usize = 256;
 /// Times a batch is judged again because another controller was faster.

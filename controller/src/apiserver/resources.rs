@@ -14,7 +14,7 @@ use super::{
     discovery::is_in_views,
     protobuf::{self, PROTOBUF},
     request::{Form, ObjectPath, Prefix, Query, default_watch_timeout},
-    respond::{self, Body},
+    respond::{self, Body, JSON},
     view::{Collection, render_list, render_one},
     watch::WatchStream,
 };
@@ -28,7 +28,7 @@ use crate::{
         DeleteOptions, Kind, Listing, Patch, Propagation, Registry, Selector, Subresource, Watched,
         WriteOptions, Written, expect_reached, namespaces,
     },
-    store::{Key, Persistence, Range, Resource, View},
+    store::{Document, Key, Persistence, Range, Resource, View},
 };
 
 /// A request, as far as objects are concerned.
@@ -125,7 +125,7 @@ impl Call<'_> {
             let next = last.map(|last| registry.end_page(&view, &last));
             let listing = Listing { revision: view.revision(), items, next, remaining: None };
             let rendered = render_list(&collection, form, &listing, Timestamp::now());
-            return Ok(respond::json(StatusCode::OK, &rendered));
+            return Ok(respond::bytes(StatusCode::OK, JSON, rendered?));
         }
         let watch = Authorizer.authorize::<verb::Watch, _>(&CLAIMANT, Range::Everything)?;
         let watched = registry.watch(&whole, &watch, self.query.watch_options()?)?;
@@ -150,8 +150,9 @@ impl Call<'_> {
                 self.registry.authorize::<verb::List, _>(self.identity, Range::Containers)?;
             let proof = self.within(proof);
             self.expect_reached()?;
-            let namespace = Arc::new(namespaces::get(&self.registry.store().view(&proof), name)?);
-            return self.one(&Collection::Namespaces, &namespace);
+            let namespace = namespaces::get(&self.registry.store().view(&proof), name)?;
+            let namespace = Arc::new(namespace.into());
+            return self.projected(&Collection::Namespaces, &namespace);
         }
         self.read(Collection::Namespaces, None, None)
     }
@@ -208,7 +209,7 @@ impl Call<'_> {
                 self.expect_reached()?;
                 let object = self.registry.store().get(&proof);
                 let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
-                self.one(&Collection::Objects(Arc::clone(kind)), &object.value)
+                self.one(&Collection::Objects(Arc::clone(kind)), &object.document)
             }
             Method::PUT => {
                 let proof = registry.authorize_about::<verb::Update, _>(who, key, part)?;
@@ -305,6 +306,7 @@ impl Call<'_> {
         let listing = self.registry.list(&proof, &selector, &self.query.list_options()?)?;
         let mut items = Vec::new();
         for object in &listing.items {
+            let object = object.value();
             let text = |field: &str| {
                 let metadata = object.get("metadata");
                 metadata.and_then(|meta| meta.get(field)).and_then(Value::as_str)
@@ -320,7 +322,7 @@ impl Call<'_> {
         let items = items.iter().map(|item| collection.project(item)).collect();
         let listing = Listing { items, ..listing };
         let list = render_list(&collection, Form::Object, &listing, Timestamp::now());
-        Ok(respond::json(StatusCode::OK, &list))
+        Ok(respond::bytes(StatusCode::OK, JSON, list?))
     }
 
     async fn extension(
@@ -389,10 +391,8 @@ impl Call<'_> {
         let listing = match &collection {
             Collection::Objects(_) => {
                 let mut listing = self.registry.list(&list, &selector, &options)?;
-                if collection.is_projected() {
-                    for item in &mut listing.items {
-                        *item = collection.project(item);
-                    }
+                for item in &mut listing.items {
+                    *item = collection.project(item);
                 }
                 listing
             }
@@ -400,12 +400,12 @@ impl Call<'_> {
                 self.expect_reached()?;
                 let view = self.registry.store().view(&list);
                 let mut items = existing(&collection, &view);
-                items.retain(|item| selector.matches(item));
+                items.retain(|item| selector.matches(&item.glance()));
                 Listing { revision: view.revision(), items, next: None, remaining: None }
             }
         };
         let rendered = render_list(&collection, form, &listing, Timestamp::now());
-        Ok(respond::json(StatusCode::OK, &rendered))
+        Ok(respond::bytes(StatusCode::OK, JSON, rendered?))
     }
 
     fn watch(
@@ -419,16 +419,21 @@ impl Call<'_> {
         let proof = self.registry.authorize::<verb::Watch, _>(self.identity, range)?;
         let proof = self.within(proof);
         let watched = self.registry.watch(list, &proof, self.query.watch_options()?)?;
-        let mut items = match &watched.existing {
-            Some(view) => existing(&collection, view),
+        let items = match &watched.existing {
+            Some(view) => match &collection {
+                Collection::Objects(_) => view
+                    .iter()
+                    .filter(|object| selector.selects(&object.key, &object.document))
+                    .map(|object| collection.project(&object.document))
+                    .collect(),
+                Collection::Claims(..) | Collection::Namespaces => {
+                    let mut items = existing(&collection, view);
+                    items.retain(|item| selector.matches(&item.glance()));
+                    items
+                }
+            },
             None => Vec::new(),
         };
-        items.retain(|item| selector.matches(item));
-        if collection.is_projected() {
-            for item in &mut items {
-                *item = collection.project(item);
-            }
-        }
         self.stream(collection, selector, form, watched, items)
     }
 
@@ -438,7 +443,7 @@ impl Call<'_> {
         selector: Selector,
         form: Form,
         watched: Watched,
-        existing: Vec<Arc<Value>>,
+        existing: Vec<Arc<Document>>,
     ) -> Result<Response<Body>, ApiError> {
         let guard = self.metrics.begin_watch().ok_or_else(|| {
             ApiError::new(Reason::TooManyRequests, "too many watches").with_retry_after(5)
@@ -462,20 +467,23 @@ impl Call<'_> {
         Ok(watch.into_response())
     }
 
+    /// A stored object, as it shows.
     fn one(
         &self,
         collection: &Collection,
-        object: &Arc<Value>,
+        object: &Arc<Document>,
+    ) -> Result<Response<Body>, ApiError> {
+        self.projected(collection, &collection.project(object))
+    }
+
+    fn projected(
+        &self,
+        collection: &Collection,
+        object: &Document,
     ) -> Result<Response<Body>, ApiError> {
         let form = self.query.form(self.headers)?;
-        let object = &*collection.project(object);
-        Ok(match form {
-            Form::Object => respond::json(StatusCode::OK, object),
-            form => {
-                let rendered = render_one(collection, form, object, Timestamp::now());
-                respond::json(StatusCode::OK, &rendered)
-            }
-        })
+        let rendered = render_one(collection, form, object, Timestamp::now())?;
+        Ok(respond::bytes(StatusCode::OK, JSON, rendered))
     }
 
     fn written(
@@ -490,11 +498,11 @@ impl Call<'_> {
         }
         respond::warn(response.headers_mut(), &written.warnings);
         if subresource == Subresource::None {
-            let warnings = (kind.descriptor().warnings)(&written.object);
+            let warnings = (kind.descriptor().warnings)(&written.object.value());
             respond::warn(response.headers_mut(), &warnings);
         }
         if self.write_options()?.persistence == Persistence::DryRun {
-            respond::warn(response.headers_mut(), &self.foresee(kind, &written.object)?);
+            respond::warn(response.headers_mut(), &self.foresee(kind, &written.object.value())?);
         }
         Ok(response)
     }
@@ -519,11 +527,12 @@ impl Call<'_> {
         &self,
         kind: &Arc<Kind>,
         options: &DeleteOptions,
-        last: &Arc<Value>,
+        document: &Arc<Document>,
     ) -> Result<Response<Body>, ApiError> {
+        let last = document.value();
         let has_finalizers = last.pointer("/metadata/finalizers").is_some();
         if has_finalizers && last.pointer("/metadata/deletionTimestamp").is_some() {
-            let mut response = self.one(&Collection::Objects(Arc::clone(kind)), last)?;
+            let mut response = self.one(&Collection::Objects(Arc::clone(kind)), document)?;
             // Somebody who asked to wait for dependents hears that it is not done.
             let waits = options.propagation()? == Propagation::Foreground
                 || options.orphan_dependents == Some(false);
@@ -651,13 +660,15 @@ impl Call<'_> {
 const CLAIMANT: Identity = Identity::Component { name: "quota" };
 
 /// Everything of a collection at one moment.
-fn existing(collection: &Collection, view: &View) -> Vec<Arc<Value>> {
+fn existing(collection: &Collection, view: &View) -> Vec<Arc<Document>> {
     match collection {
         Collection::Claims(_, claims) => {
             claims.list(view, None, (None, limits::LIST_ITEMS), |_| true).0
         }
-        Collection::Namespaces => namespaces::list(view).into_iter().map(Arc::new).collect(),
-        Collection::Objects(_) => view.iter().map(|object| Arc::clone(&object.value)).collect(),
+        Collection::Namespaces => {
+            namespaces::list(view).into_iter().map(|it| Arc::new(it.into())).collect()
+        }
+        Collection::Objects(_) => view.iter().map(|object| Arc::clone(&object.document)).collect(),
     }
 }
 

@@ -4,18 +4,21 @@
 
 use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
 use isocast_api::registry::Column;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::request::Form;
 use crate::{
+    error::ApiError,
     managers::Claims,
     registry::{
-        Kind, Listing, namespaces,
+        Kind, Listing, Selector, namespaces,
         table::{self, Columns},
     },
-    store::{Event, Key, Range},
+    store::{Document, Event, Key, Range},
 };
 
 /// Something to list and watch.
@@ -79,35 +82,28 @@ impl Collection {
     }
 
     /// A stored object as it shows.
-    pub(super) fn project(&self, stored: &Arc<Value>) -> Arc<Value> {
+    pub(super) fn project(&self, stored: &Arc<Document>) -> Arc<Document> {
         match self {
-            Self::Claims(_, claims) => claims.of(stored).unwrap_or_default(),
-            Self::Namespaces => Arc::new(namespaces::of(stored)),
+            Self::Claims(_, claims) => {
+                claims.of(&stored.value()).unwrap_or_else(|| Arc::new(Value::Null.into()))
+            }
+            Self::Namespaces => Arc::new(namespaces::of(&stored.value()).into()),
             Self::Objects(kind) => kind.to_served(stored),
         }
     }
 
-    /// A stored object as selectors see it.
-    pub(super) fn judged(&self, stored: &Arc<Value>) -> Arc<Value> {
+    /// Whether a stored object is selected, and what it shows as is visible.
+    pub(super) fn selects(&self, selector: &Selector, key: &Key, stored: &Arc<Document>) -> bool {
         match self {
-            Self::Claims(..) | Self::Namespaces => self.project(stored),
-            Self::Objects(_) => Arc::clone(stored),
-        }
-    }
-
-    /// Whether objects show otherwise than they are stored.
-    pub(super) fn is_projected(&self) -> bool {
-        match self {
-            Self::Claims(..) | Self::Namespaces => true,
-            Self::Objects(kind) => kind.is_alias(),
-        }
-    }
-
-    /// Whether what an object shows as is visible.
-    pub(super) fn shows(&self, projected: &Value) -> bool {
-        match self {
-            Self::Claims(_, claims) => !projected.is_null() && claims.shows(projected),
-            Self::Namespaces | Self::Objects(_) => true,
+            Self::Claims(_, claims) => {
+                let claim = claims.of(&stored.value());
+                claim.is_some_and(|claim| {
+                    let claim = claim.value();
+                    selector.matches(&claim) && claims.shows(&claim)
+                })
+            }
+            Self::Namespaces => selector.matches(&namespaces::of(&stored.value())),
+            Self::Objects(_) => selector.selects(key, stored),
         }
     }
 
@@ -123,7 +119,7 @@ pub(super) fn render_list(
     form: Form,
     listing: &Listing,
     now: Timestamp,
-) -> Value {
+) -> Result<Bytes, ApiError> {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".into(), json!(listing.revision.to_string()));
     if let Some(token) = &listing.next {
@@ -133,39 +129,58 @@ pub(super) fn render_list(
         metadata.insert("remainingItemCount".into(), json!(remaining));
     }
     let metadata = Value::Object(metadata);
-    let items = listing.items.iter().map(|item| &**item);
-    match form {
-        Form::Table(include) => collection.columns().table(&metadata, items, include, now),
+    let parsed = || listing.items.iter().map(|item| item.glance());
+    let rendered = match form {
+        Form::Table(include) => collection.columns().table(&metadata, parsed(), include, now),
         Form::Partial => json!({
             "kind": "PartialObjectMetadataList",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": metadata,
-            "items": items.map(table::partial).collect::<Vec<_>>(),
+            "items": parsed().map(|item| table::partial(&item)).collect::<Vec<_>>(),
         }),
-        Form::Object => json!({
-            "kind": format!("{}List", collection.kind()),
-            "apiVersion": collection.api_version(),
-            "metadata": metadata,
-            "items": items.collect::<Vec<_>>(),
-        }),
-    }
+        Form::Object => {
+            return text(&List {
+                kind: format!("{}List", collection.kind()),
+                api_version: collection.api_version(),
+                metadata,
+                items: listing.items.iter().map(|item| item.json()).collect(),
+            });
+        }
+    };
+    text(&rendered)
+}
+
+/// The objects of a listing as they are: their text is copied and not looked at.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<'a> {
+    kind: String,
+    api_version: &'a str,
+    metadata: Value,
+    items: Vec<&'a RawValue>,
+}
+
+fn text(value: &impl Serialize) -> Result<Bytes, ApiError> {
+    let text = serde_json::to_vec(value);
+    text.map(Bytes::from).map_err(|error| ApiError::internal(format!("cannot be encoded: {error}")))
 }
 
 /// An object in the form that was asked for.
 pub(super) fn render_one(
     collection: &Collection,
     form: Form,
-    object: &Value,
+    object: &Document,
     now: Timestamp,
-) -> Value {
+) -> Result<Bytes, ApiError> {
     match form {
         Form::Table(include) => {
+            let object = object.glance();
             let revision = object.pointer("/metadata/resourceVersion").cloned();
             let metadata = json!({"resourceVersion": revision});
-            collection.columns().table(&metadata, [object], include, now)
+            text(&collection.columns().table(&metadata, [object], include, now))
         }
-        Form::Partial => table::partial(object),
-        Form::Object => object.clone(),
+        Form::Partial => text(&table::partial(&object.glance())),
+        Form::Object => Ok(Bytes::copy_from_slice(object.json().get().as_bytes())),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{
@@ -14,7 +14,7 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ use crate::{
     error::ApiError,
     limits,
     registry::Selector,
-    store::{Cursor, Event, Operation, Revision},
+    store::{Cursor, Document, Event, Operation, Revision},
 };
 
 /// A watch about to be served.
@@ -37,7 +37,7 @@ pub(super) struct WatchStream {
     pub(super) selector: Selector,
     pub(super) form: Form,
     /// What exists, sent first.
-    pub(super) existing: Vec<Arc<Value>>,
+    pub(super) existing: Vec<Arc<Document>>,
     /// Whether the end of what exists is marked, and at which revision.
     pub(super) mark: Option<Revision>,
     pub(super) bookmarks: bool,
@@ -60,7 +60,7 @@ struct Running {
 /// What is yet to be sent; encoded only then, for it may be much.
 enum Pending {
     Event(Event),
-    Existing(Arc<Value>),
+    Existing(Arc<Document>),
     Line(Bytes),
 }
 
@@ -95,11 +95,10 @@ impl WatchStream {
         if !self.collection.covers(&event.key) {
             return None;
         }
-        let selects = |value: &Arc<Value>| {
-            let judged = self.collection.judged(value);
-            self.selector.matches(&judged) && self.collection.shows(&judged)
+        let selects = |document: &Arc<Document>| {
+            self.collection.selects(&self.selector, &event.key, document)
         };
-        let selected = selects(&event.value);
+        let selected = selects(&event.document);
         let now = event.operation == Operation::Put && selected;
         let before = event.old.as_ref().map(selects);
         let kind = match (before, now) {
@@ -110,15 +109,17 @@ impl WatchStream {
             (None, false) if event.operation == Operation::Delete && selected => "DELETED",
             (_, false) => return None,
         };
-        Some(self.line(kind, &self.collection.project(&event.value)))
+        Some(self.line(kind, &self.collection.project(&event.document)))
     }
 
-    fn line(&self, kind: &str, object: &Arc<Value>) -> Bytes {
-        let object = match self.form {
-            Form::Object => return line(kind, object),
-            form => render_one(&self.collection, form, object, Timestamp::now()),
-        };
-        line(kind, &object)
+    fn line(&self, kind: &str, object: &Document) -> Bytes {
+        if self.form == Form::Object {
+            return line(kind, object.json().get().as_bytes());
+        }
+        match render_one(&self.collection, self.form, object, Timestamp::now()) {
+            Ok(text) => line(kind, &text),
+            Err(error) => failure(&error),
+        }
     }
 
     fn bookmark(&self, revision: Revision, ends_existing: bool) -> Bytes {
@@ -129,7 +130,7 @@ impl WatchStream {
         let object = match self.form {
             Form::Table(include) => self.collection.columns().table(
                 &metadata,
-                std::iter::empty(),
+                std::iter::empty::<&serde_json::Value>(),
                 include,
                 Timestamp::now(),
             ),
@@ -139,7 +140,7 @@ impl WatchStream {
                 "metadata": metadata,
             }),
         };
-        line("BOOKMARK", &object)
+        line("BOOKMARK", object.to_string().as_bytes())
     }
 }
 
@@ -210,21 +211,16 @@ impl std::fmt::Debug for WatchStream {
 }
 
 fn failure(error: &ApiError) -> Bytes {
-    line("ERROR", &error.to_status())
+    line("ERROR", error.to_status().to_string().as_bytes())
 }
 
 /// One event: `{"type":"ADDED","object":{…}}` and a line feed.
-fn line(kind: &str, object: &Value) -> Bytes {
-    let mut line = BytesMut::with_capacity(1024);
+fn line(kind: &str, object: &[u8]) -> Bytes {
+    let mut line = BytesMut::with_capacity(object.len() + kind.len() + 32);
     line.extend_from_slice(b"{\"type\":\"");
     line.extend_from_slice(kind.as_bytes());
     line.extend_from_slice(b"\",\"object\":");
-    let mut line = line.writer();
-    if let Err(error) = serde_json::to_writer(&mut line, object) {
-        tracing::error!(error = &error as &dyn std::error::Error, "cannot encode an event");
-        return Bytes::new();
-    }
-    let mut line = line.into_inner();
+    line.extend_from_slice(object);
     line.extend_from_slice(b"}\n");
     line.freeze()
 }

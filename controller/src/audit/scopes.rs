@@ -75,7 +75,7 @@ impl Admission for Scopes {
 fn parent(view: &View, name: &str) -> Option<String> {
     let places = namespaces::containers().map(|resource| Key::new(resource, None, name));
     let found = places.filter_map(|key| view.get(&key)).next()?;
-    let value: &Value = &found.value;
+    let value: &Value = &found.value();
     let above = parent_of(found.key.resource(), value)?;
     (above != SYSTEM_NAMESPACE).then(|| above.to_owned())
 }

@@ -191,7 +191,7 @@ fn item(records: &impl Records, search: &Search, past: &Record) -> Result<Value,
         let before = records.before(change)?;
         let is_known = change.previous == Revision(0) || before.is_some();
         let after = match change.operation {
-            Operation::Put => Some(&*change.value),
+            Operation::Put => Some(&*change.value()),
             Operation::Delete => None,
         };
         let resource = change.key.resource();
@@ -249,7 +249,7 @@ mod tests {
         fn before(&self, change: &Change) -> Result<Option<Value>, ApiError> {
             let all = self.0.iter().filter(|past| past.revision == change.previous);
             let mut changes = all.flat_map(|past| &past.changes);
-            Ok(changes.find(|it| it.key == change.key).map(|it| Value::clone(&it.value)))
+            Ok(changes.find(|it| it.key == change.key).map(|it| Value::clone(&it.value())))
         }
     }
 
@@ -266,7 +266,7 @@ mod tests {
                 key: key.clone(),
                 operation: Operation::Put,
                 previous: Revision(revision - 1),
-                value: Arc::new(json!({"spec": {"size": revision}})),
+                document: Arc::new(json!({"spec": {"size": revision}}).into()),
             };
             let details = Details { scope: scope.to_owned(), ..Details::of(None, &key) };
             let actor = if revision % 2 == 0 { "user \"alice\"" } else { "user \"bob\"" };

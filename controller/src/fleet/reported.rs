@@ -100,7 +100,8 @@ fn missing<'a, S: Reported + 'a>(
     let mut changes = Vec::new();
     let mut present = BTreeSet::new();
     for stored in view.range(&Range::Resource(resource.clone())) {
-        let node = stored.value.pointer("/spec/node").and_then(Value::as_str).unwrap_or_default();
+        let value = stored.glance();
+        let node = value.pointer("/spec/node").and_then(Value::as_str).unwrap_or_default();
         let word = nodes.get(node).map(|it| (it, word_of(node)));
         if matches!(word, Some((_, Word::Settled))) {
             continue;
@@ -145,7 +146,7 @@ fn next<S: Reported>(
     carry: impl Fn(S::Status, &S::Status, Timestamp) -> S::Status,
     now: Timestamp,
 ) -> Option<Next> {
-    let object = Object::<S>::decode(&stored.value).ok()?;
+    let object = Object::<S>::decode(&stored.value()).ok()?;
     let owner = object.metadata.owner_references.first()?;
     if owner.uid != node.metadata.uid {
         return None;

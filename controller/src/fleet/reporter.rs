@@ -7,11 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, stream};
 use isocast_api::{
-    ResourceKind,
     meta::{ConditionStatus, find_condition},
-    network::{AnycastService, BackendPool, BgpPeer, Datacenter, Drain, KeyRotation, Node},
+    network::Node,
     object::{Object, Spec},
-    registry::{self, KindDescriptor},
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -23,7 +21,7 @@ use tokio::{
 
 use super::{
     aggregate::{self, Presence, Progress as Standing, Voice},
-    compile::Compilation,
+    compile::{Compilation, Objects},
     limits::{BLINK, STATUS_INTERVAL, STATUS_INTERVAL_MAX, STATUS_LIFE, STATUS_WRITES},
     metrics::Metrics,
     nodes::{Link, Nodes, Progress, Report},
@@ -34,7 +32,7 @@ use super::{
 use crate::{
     authz::{Authorizer, verb},
     error::Reason,
-    store::{self, Expect, Key, Persistence, Range, Resource, Store, View, Write},
+    store::{self, Expect, Key, Persistence, Resource, Store, View, Write},
 };
 
 /// Turns reports into status.
@@ -100,7 +98,7 @@ impl Reporter {
         else {
             return;
         };
-        let mut value = Value::clone(&object.value);
+        let mut value = Value::clone(&object.value());
         if let Some(fields) = value.as_object_mut() {
             fields.insert("status".into(), status);
         }
@@ -188,41 +186,52 @@ pub(super) fn updates(
         })
     };
     let mut updates = Vec::new();
-    collect(view, ResourceKind::Node, &mut updates, of_node);
-    collect(view, ResourceKind::Datacenter, &mut updates, |it: &Datacenter| {
+    collect(view, &world.nodes, &mut updates, of_node);
+    collect(view, &world.datacenters, &mut updates, |it| {
         Some(aggregate::datacenter(world, it, &voices, now))
     });
-    collect(view, ResourceKind::BgpPeer, &mut updates, |it: &BgpPeer| {
+    collect(view, &world.peers, &mut updates, |it| {
         Some(aggregate::bgp_peer(compilation, it, &voices, now))
     });
-    collect(view, ResourceKind::BackendPool, &mut updates, |it: &BackendPool| {
+    collect(view, &world.backend_pools, &mut updates, |it| {
         Some(aggregate::backend_pool(world, it, &voices, now))
     });
-    collect(view, ResourceKind::AnycastService, &mut updates, |it: &AnycastService| {
+    collect(view, &world.services, &mut updates, |it| {
         Some(aggregate::service(compilation, it, &voices, now))
     });
-    collect(view, ResourceKind::Drain, &mut updates, |it: &Drain| {
+    collect(view, &world.drains, &mut updates, |it| {
         Some(aggregate::drain(world, it, &voices, now))
     });
-    collect(view, ResourceKind::KeyRotation, &mut updates, |it: &KeyRotation| {
+    collect(view, &world.key_rotations, &mut updates, |it| {
         Some(rotations::status(world, keys, it, reports, now))
     });
     updates
 }
 
-/// Adds the updates of one kind.
-fn collect<S: Spec>(
+/// Adds the updates of one kind. Most objects have the status that they shall have, and are not looked
+/// for in the store.
+fn collect<K: Ord, S: Spec>(
     view: &View,
-    kind: ResourceKind,
+    known: &Objects<K, S>,
     updates: &mut Vec<Update>,
     status: impl Fn(&Object<S>) -> Option<S::Status>,
 ) {
-    let is_it = |descriptor: &&KindDescriptor| descriptor.resource_kind == kind;
-    let Some(descriptor) = registry::kinds().iter().find(is_it) else { return };
-    let range = Range::Resource(Resource::new(descriptor.plural, descriptor.group));
-    for stored in view.range(&range) {
-        let Ok(object) = Object::<S>::decode(&stored.value) else { continue };
-        let Some(next) = status(&object).filter(|next| *next != object.status) else { continue };
+    let resource = Resource::new(S::KIND.plural, S::KIND.group);
+    let other = |it: &Object<S>| status(it).filter(|next| *next != it.status);
+    for object in known.values() {
+        let Some(next) = other(object) else { continue };
+        let namespace = object.metadata.namespace.as_deref();
+        let key = Key::new(resource.clone(), namespace, object.name());
+        let Some(stored) = view.get(&key) else { continue };
+        let version = object.metadata.resource_version.as_deref();
+        let is_newest = version.and_then(|it| it.parse().ok()) == Some(stored.revision.0);
+        let next = if is_newest {
+            next
+        } else {
+            let Ok(newest) = stored.document.read::<Object<S>>() else { continue };
+            let Some(next) = other(&newest) else { continue };
+            next
+        };
         match serde_json::to_value(next) {
             Ok(status) => updates.push(Update { object: stored.clone(), status }),
             Err(error) => tracing::error!(key = %stored.key, %error, "status cannot be written"),

@@ -178,8 +178,8 @@ impl StoreSource {
         for event in events.iter().filter(|event| event.revision > *revision) {
             is_news |= matters(event);
             match event.operation {
-                Operation::Put => insert(world, &event.key, &event.value),
-                Operation::Delete => world.remove(&event.value),
+                Operation::Put => insert(world, &event.key, &event.value()),
+                Operation::Delete => world.remove(&event.value()),
             }
         }
         *revision = events.iter().map(|event| event.revision).fold(*revision, Revision::max);
@@ -396,7 +396,7 @@ fn world(store: &Store) -> (World, Revision) {
         let view = store.view(&proof);
         revision = view.revision();
         for object in view.iter() {
-            insert(&mut world, &object.key, &object.value);
+            insert(&mut world, &object.key, &object.glance());
         }
     }
     (world, revision)
@@ -432,7 +432,8 @@ fn matters(event: &Event) -> bool {
         return false;
     }
     let (Some(old), true) = (&event.old, is_reported(kind.resource_kind)) else { return true };
-    let differs = |path| old.pointer(path) != event.value.pointer(path);
+    let (old, new) = (old.value(), event.value());
+    let differs = |path| old.pointer(path) != new.pointer(path);
     event.operation == Operation::Delete
         || ["/spec", "/metadata/labels", "/metadata/generation", "/metadata/uid"]
             .into_iter()

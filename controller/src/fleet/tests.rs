@@ -84,7 +84,8 @@ impl Platform {
 
     fn get(&self, kind: &str, name: &str) -> crate::store::Object {
         let view = self.store.view(&right::<verb::List>().unwrap());
-        let is_it = |it: &&crate::store::Object| it.key.name() == name && it.value["kind"] == kind;
+        let is_it =
+            |it: &&crate::store::Object| it.key.name() == name && it.value()["kind"] == kind;
         view.iter().find(is_it).unwrap().clone()
     }
 
@@ -92,7 +93,7 @@ impl Platform {
     async fn change(&self, kind: &str, name: &str, change: impl Fn(&mut Value)) {
         loop {
             let object = self.get(kind, name);
-            let mut value = Value::clone(&object.value);
+            let mut value = Value::clone(&object.value());
             change(&mut value);
             match write(&self.store, Expect::At(object.revision), value).await {
                 Err(error) if error.is_stale() => {}
@@ -122,7 +123,7 @@ impl Platform {
         let waiting = async {
             loop {
                 let object = self.get(kind, name);
-                if let Some(found) = find(&object.value, condition)
+                if let Some(found) = find(&object.value(), condition)
                     && (found["status"].as_str(), found["reason"].as_str())
                         == (Some(wanted.0), Some(wanted.1))
                 {
@@ -134,7 +135,7 @@ impl Platform {
         match timeout(DEADLINE, waiting).await {
             Ok(message) => message,
             Err(_) => {
-                panic!("{condition} stays {:?}", find(&self.get(kind, name).value, condition))
+                panic!("{condition} stays {:?}", find(&self.get(kind, name).value(), condition))
             }
         }
     }
@@ -329,7 +330,8 @@ async fn keys_are_replaced_as_nodes_take_them_and_a_killed_controller_goes_on_wh
         // One of them is not enough.
         platform.take_keys(&JOINED[..1]);
         let waits = || {
-            platform.get("KeyRotation", "now").value["status"]["waitingFor"] == json!(["be-ams-1"])
+            platform.get("KeyRotation", "now").value()["status"]["waitingFor"]
+                == json!(["be-ams-1"])
         };
         let mut revisions = platform.store.revisions();
         timeout(DEADLINE, async {

@@ -139,19 +139,19 @@ impl Collector {
 
     /// Looks where an event says that something may follow.
     fn note(&mut self, event: &Event) {
-        let object = &event.value;
+        let (object, old) = (&*event.value(), event.old_value());
+        let old = old.as_deref();
         let named = |value: &Value| -> Vec<Key> {
             references(value).iter().filter_map(|it| it.owner(&event.key)).collect()
         };
         match event.operation {
             Operation::Delete => {
                 self.push_dependents(object);
-                for owner in event.old.as_deref().map(named).unwrap_or_default() {
+                for owner in old.map(named).unwrap_or_default() {
                     self.queue.push(owner);
                 }
             }
             Operation::Put => {
-                let old = event.old.as_deref();
                 let before = old.map(references).unwrap_or_default();
                 if before != references(object) {
                     self.queue.push(event.key.clone());
@@ -219,9 +219,10 @@ impl Collector {
             None => scan.view.iter().take(limits::GC_SCAN).collect(),
         };
         for object in &part {
-            let waits = metadata::is_terminating(&object.value)
-                && [FOREGROUND, ORPHAN].iter().any(|it| has_finalizer(&object.value, it));
-            if waits || !references(&object.value).is_empty() {
+            let value = object.glance();
+            let waits = metadata::is_terminating(&value)
+                && [FOREGROUND, ORPHAN].iter().any(|it| has_finalizer(&value, it));
+            if waits || !references(&value).is_empty() {
                 self.queue.push(object.key.clone());
             }
         }
@@ -240,22 +241,23 @@ impl Collector {
     async fn visit(&self, key: &Key) -> Result<Visit, ApiError> {
         let view = self.everything()?;
         let Some(object) = view.get(key) else { return Ok(Visit::Done) };
-        let value = &*object.value;
+        let value = &*object.value();
         let references = references(value);
         let owners: Vec<(&str, Owner)> = references
             .iter()
             .map(|reference| {
-                let owner =
-                    match reference.owner(key).map(|owner| view.get(&owner)) {
-                        // What is not known here is not judged.
-                        None => Owner::There,
-                        Some(Some(owner))
-                            if metadata::text(&owner.value, "uid") == reference.uid =>
-                        {
-                            if is_waiting(&owner.value) { Owner::Waiting } else { Owner::There }
+                let owner = match reference.owner(key).map(|owner| view.get(&owner)) {
+                    // What is not known here is not judged.
+                    None => Owner::There,
+                    Some(Some(owner)) if metadata::text(&owner.value(), "uid") == reference.uid => {
+                        if is_waiting(&owner.value()) {
+                            Owner::Waiting
+                        } else {
+                            Owner::There
                         }
-                        Some(_) => Owner::Absent,
-                    };
+                    }
+                    Some(_) => Owner::Absent,
+                };
                 (reference.uid, owner)
             })
             .collect();
@@ -304,7 +306,7 @@ impl Collector {
     fn has_waiting_dependent(&self, view: &View, uid: &str) -> bool {
         let (dependents, _) = self.owners.dependents(uid, limits::GC_CIRCLE);
         let mut dependents = dependents.iter().filter_map(|key| view.get(key));
-        dependents.any(|dependent| is_waiting(&dependent.value))
+        dependents.any(|dependent| is_waiting(&dependent.value()))
     }
 
     /// Makes some of the dependents of an owner forget it.
@@ -323,7 +325,7 @@ impl Collector {
         object: &Object,
         is_gone: impl Fn(&str) -> bool,
     ) -> Result<Visit, ApiError> {
-        let mut owners = owners_of(&object.value);
+        let mut owners = owners_of(&object.value());
         owners.retain(|owner| {
             let uid = owner.get("uid").and_then(Value::as_str);
             !uid.is_some_and(&is_gone)
@@ -340,7 +342,7 @@ impl Collector {
         let Some(kind) = self.kind(&object.key) else { return Ok(Visit::Done) };
         let seen = [
             ("resourceVersion", object.revision.to_string()),
-            ("uid", metadata::text(&object.value, "uid").to_owned()),
+            ("uid", metadata::text(&object.value(), "uid").to_owned()),
         ];
         let seen = seen.map(|(field, value)| (field.to_owned(), json!(value)));
         let fields = fields.into_iter().map(|(field, value)| (field.to_owned(), value));
@@ -358,7 +360,7 @@ impl Collector {
     async fn delete(&self, object: &Object, propagation: Propagation) -> Result<Visit, ApiError> {
         let delete = DeleteOptions {
             preconditions: Preconditions {
-                uid: Some(metadata::text(&object.value, "uid").to_owned()),
+                uid: Some(metadata::text(&object.value(), "uid").to_owned()),
                 resource_version: Some(object.revision.to_string()),
             },
             propagation_policy: Some(propagation.as_str().to_owned()),

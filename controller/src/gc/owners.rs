@@ -18,7 +18,7 @@ use crate::{
     authz::Identity,
     error::{ApiError, Cause, Reason},
     iam::Access,
-    store::{Event, Key, Operation, Resource, View},
+    store::{Event, Key, Object, Resource, View},
 };
 
 /// Who depends on whom.
@@ -113,8 +113,10 @@ impl Admission for Owners {
     fn open(&self, view: &View) {
         let mut dependents = self.dependents.write();
         dependents.clear();
-        for object in view.iter() {
-            for reference in references(&object.value) {
+        // Few objects have owners, and their text says which.
+        let owned = |object: &&Object| object.document.json().get().contains("\"ownerReferences\"");
+        for object in view.iter().filter(owned) {
+            for reference in references(&object.glance()) {
                 add(&mut dependents, &object.key, &reference);
             }
         }
@@ -123,11 +125,9 @@ impl Admission for Owners {
     fn follow(&self, events: &[Event], _view: &View) {
         let mut dependents = None;
         for event in events {
-            let new = match event.operation {
-                Operation::Put => field(&event.value),
-                Operation::Delete => None,
-            };
-            let old = event.old.as_deref().and_then(field);
+            let (old, new) = (event.old_value(), event.new_value());
+            let old = old.as_deref().and_then(field);
+            let new = new.as_deref().and_then(field);
             if old == new {
                 continue;
             }

@@ -71,7 +71,7 @@ impl World {
         let body = pool.to_string();
         let made =
             self.registry.create(&WHO, self.kind(), Some("web"), body.as_bytes(), &options()).await;
-        metadata::text(&made.unwrap().object, "uid").to_owned()
+        metadata::text(&made.unwrap().object.value(), "uid").to_owned()
     }
 
     async fn own(&self, name: &str, owner: (&str, &str)) {
@@ -146,7 +146,7 @@ async fn a_namesake_of_an_owner_owns_nothing() {
     world
         .collect_until(|_| {
             let shared = world.registry.store().get(&proof).unwrap();
-            shared.value["metadata"]["ownerReferences"].as_array().map(Vec::len) == Some(1)
+            shared.value()["metadata"]["ownerReferences"].as_array().map(Vec::len) == Some(1)
         })
         .await;
 }

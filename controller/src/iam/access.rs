@@ -9,7 +9,6 @@ use std::sync::Arc;
 use isocast_api::{iam, resourcemanager};
 use jiff::Timestamp;
 use parking_lot::RwLock;
-use serde_json::Value;
 
 use super::{
     condition::Facts,
@@ -25,7 +24,7 @@ use crate::{
     authz::Identity,
     error::ApiError,
     managers::SYSTEM_NAMESPACE,
-    store::{Event, Key, Operation, Resource, Revision, View},
+    store::{Event, Key, Resource, Revision, View},
 };
 
 /// Who may do what, as of the newest commit.
@@ -329,6 +328,11 @@ pub(super) fn decide(index: &Index, who: &Bearer, asked: &Asked<'_>, now: Timest
     index.decide(who, permission, asked.place(), &asked.facts(who, now))
 }
 
+/// Whether rights depend on objects of a resource.
+fn concerns(resource: &Resource) -> bool {
+    [iam::GROUP, resourcemanager::GROUP].contains(&resource.group())
+}
+
 impl Admission for Access {
     fn admit(&self, _view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
         guard::admit(&self.index.read(), change)
@@ -338,26 +342,21 @@ impl Admission for Access {
         let mut index = self.index.write();
         *index = Index::default();
         index.opened = view.revision().0;
-        for object in view.iter() {
-            index.apply(&object.key, None, Some(&object.value));
+        for object in view.iter().filter(|object| concerns(object.key.resource())) {
+            index.apply(&object.key, None, Some(&object.glance()));
         }
     }
 
     fn follow(&self, events: &[Event], _view: &View) {
-        let concerns = |event: &Event| {
-            [iam::GROUP, resourcemanager::GROUP].contains(&event.key.resource().group())
-        };
-        if !events.iter().any(concerns) {
+        let mut news = events.iter().filter(|event| concerns(event.key.resource())).peekable();
+        if news.peek().is_none() {
             return;
         }
         let mut index = self.index.write();
-        for event in events.iter().filter(|event| concerns(event)) {
-            let new: Option<&Value> = match event.operation {
-                Operation::Put => Some(&event.value),
-                Operation::Delete => None,
-            };
+        for event in news {
+            let (old, new) = (event.old_value(), event.new_value());
             index.revision = event.revision.0;
-            index.apply(&event.key, event.old.as_deref(), new);
+            index.apply(&event.key, old.as_deref(), new.as_deref());
         }
     }
 

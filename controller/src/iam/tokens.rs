@@ -268,7 +268,7 @@ impl Issuer {
         let store = self.registry.store();
         for _ in 0..limits::WRITE_ATTEMPTS {
             let object = store.current(&proof).ok_or_else(|| ApiError::not_found(key))?;
-            let mut value = Value::clone(&object.value);
+            let mut value = Value::clone(&object.value());
             let stored = value.pointer("/status/tokens").cloned().unwrap_or_else(|| json!([]));
             let mut tokens: Vec<Token> = serde_json::from_value(stored)
                 .map_err(|error| ApiError::internal(format!("malformed tokens: {error}")))?;

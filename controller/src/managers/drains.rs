@@ -133,7 +133,7 @@ fn world(view: &View) -> World {
     ];
     for object in ranges.iter().flat_map(|range| view.range(range)) {
         // What does not decode announces nothing, and so loses nothing.
-        let _undecodable = world.insert(&object.value);
+        let _undecodable = world.insert(&object.glance());
     }
     world
 }

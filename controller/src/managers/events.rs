@@ -152,7 +152,7 @@ fn over(view: &View, now: Timestamp, lifetime: Duration) -> Vec<Object> {
     };
     let events = view.range(&range).filter(|event| {
         is_gone(event.key.container().unwrap_or_default())
-            || last_time(&event.value, now).is_none_or(|then| {
+            || last_time(&event.glance(), now).is_none_or(|then| {
                 Duration::try_from(now.duration_since(then)).unwrap_or_default() >= lifetime
             })
     });
@@ -179,7 +179,11 @@ mod tests {
     }
 
     fn event(namespace: &str, name: &str, value: Value) -> Object {
-        Object { key: key(namespace, name), revision: Revision(1), value: Arc::new(value) }
+        Object {
+            key: key(namespace, name),
+            revision: Revision(1),
+            document: Arc::new(value.into()),
+        }
     }
 
     fn created(now: Timestamp) -> ProposedChange {
@@ -234,7 +238,7 @@ mod tests {
             revision: Revision(2),
             operation: Operation::Delete,
             old: None,
-            value: Arc::new(json!({})),
+            document: Arc::new(json!({}).into()),
         };
         events.follow(&[gone], &view);
         events.admit(&view, &mut created(now)).expect("there is room again");

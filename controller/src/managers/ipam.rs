@@ -25,7 +25,7 @@ use super::lookup::{self, Step, organization_of};
 use crate::{
     admission::{Admission, ProposedChange},
     error::{ApiError, Cause, Reason},
-    store::{Key, View},
+    store::{Glance, Key, View},
 };
 
 /// Gives out addresses.
@@ -82,7 +82,8 @@ fn admit_pool(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> 
         pool.status = <_>::default();
     }
     let find = |name: &str| {
-        view.get(&lookup::key::<OrganizationSpec>(name)).map(|organization| &*organization.value)
+        let organization = view.get(&lookup::key::<OrganizationSpec>(name));
+        organization.map(|organization| Glance::Shared(organization.value()))
     };
     grants::settle(&mut pool, old.as_ref(), find, change.now);
     write_pool(view, change, key, pool)
@@ -90,7 +91,7 @@ fn admit_pool(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> 
 
 fn expect_no_overlap(view: &View, key: &Key, pool: &AddressPool) -> Result<(), ApiError> {
     for other in view.range(&lookup::all::<AddressPoolSpec>()).filter(|other| other.key != *key) {
-        let other: AddressPool = lookup::decode(&other.value)?;
+        let other: AddressPool = lookup::decode(&other.value())?;
         for (index, prefix) in pool.spec.prefixes.iter().enumerate() {
             let Some(theirs) = other.spec.prefixes.iter().find(|theirs| theirs.overlaps(*prefix))
             else {
@@ -151,7 +152,7 @@ fn write_pool(
         };
     }
     let Some(stored) = view.get(&key) else { return Ok(()) };
-    let mut value = Value::clone(&stored.value);
+    let mut value = Value::clone(&stored.value());
     lookup::set_status::<AddressPoolSpec>(&mut value, &pool.status)?;
     change.also(key, Some(value));
     Ok(())
@@ -317,7 +318,7 @@ impl Request<'_> {
         };
         let mut others = Vec::new();
         for other in self.view.range(&lookup::all::<AddressPoolSpec>()) {
-            let other: AddressPool = lookup::decode(&other.value)?;
+            let other: AddressPool = lookup::decode(&other.value())?;
             // Released ones count as taken: what is offered must be there.
             let space =
                 Space::of(self.view, other.name()).resting(&other.status.released, Timestamp::MIN);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     admission::ProposedChange,
     error::ApiError,
-    store::{Key, Range, Resource, View},
+    store::{self, Key, Range, Resource, View},
 };
 
 /// The resource of kind `S`.
@@ -36,12 +36,17 @@ pub(super) fn within<S: Spec>(namespace: &str) -> Range {
 
 /// The object of kind `S` at `key`.
 pub(super) fn find<S: Spec>(view: &View, key: &Key) -> Result<Option<Object<S>>, ApiError> {
-    view.get(key).map(|object| decode(&object.value)).transpose()
+    view.get(key).map(|object| decode(&object.value())).transpose()
 }
 
 /// `value` as an object of kind `S`.
 pub(super) fn decode<S: Spec>(value: &Value) -> Result<Object<S>, ApiError> {
     Object::decode(value).map_err(|error| ApiError::internal(error.to_string()))
+}
+
+/// The typed object, where many are looked through.
+pub(super) fn read<S: Spec>(object: &store::Object) -> Result<Object<S>, ApiError> {
+    object.document.read().map_err(|error| ApiError::internal(format!("{}: {error}", object.key)))
 }
 
 /// Puts `status` into `value`, and touches nothing else.
@@ -62,14 +67,14 @@ pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
 /// Name of the organization that `namespace` belongs to; none for a namespace that no tenant owns.
 #[must_use]
 pub fn organization_of(view: &View, namespace: &str) -> Option<Arc<str>> {
-    let mut name = namespace;
+    let mut name = namespace.to_owned();
     for _ in 0..=CONTAINERS_ABOVE_MAX {
-        if view.get(&key::<OrganizationSpec>(name)).is_some() {
+        if view.get(&key::<OrganizationSpec>(&name)).is_some() {
             return Some(name.into());
         }
         let container =
-            view.get(&key::<ProjectSpec>(name)).or_else(|| view.get(&key::<FolderSpec>(name)))?;
-        name = text(&container.value, "/spec/parent/name")?;
+            view.get(&key::<ProjectSpec>(&name)).or_else(|| view.get(&key::<FolderSpec>(&name)))?;
+        name = text(&container.value(), "/spec/parent/name")?.to_owned();
     }
     None
 }

@@ -31,7 +31,7 @@ impl Admission for Platform {
 
 fn expect_own_addresses(view: &View, key: &Key, node: &Node) -> Result<(), ApiError> {
     for other in view.range(&lookup::all::<NodeSpec>()).filter(|other| other.key != *key) {
-        let other: Node = lookup::decode(&other.value)?;
+        let other: Node = lookup::decode(&other.value())?;
         let mut addresses = node.spec.tunnel_addresses.iter().enumerate();
         let shared = addresses.find(|(_, address)| other.spec.tunnel_addresses.contains(address));
         let Some((index, address)) = shared else { continue };

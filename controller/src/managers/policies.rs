@@ -94,7 +94,7 @@ fn world(view: &View) -> World {
     let mut world = World::default();
     for object in view.iter() {
         // What does not decode announces nothing, and so loses nothing.
-        let _undecodable = world.insert(&object.value);
+        let _undecodable = world.insert(&object.glance());
     }
     world
 }

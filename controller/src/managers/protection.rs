@@ -63,7 +63,7 @@ impl Protection {
         let mut users: Vec<(&Key, &'static Reference)> = Vec::new();
         for key in candidates.filter(|key| *key != target) {
             let held = view.get(key).and_then(|user| {
-                let reference = index.use_of(key, &user.value, target)?;
+                let reference = index.use_of(key, &user.value(), target)?;
                 (!goes_as_well(view, user, target, old.map(|old| &**old))).then_some(reference)
             });
             match held {
@@ -158,19 +158,20 @@ fn changes_spec(change: &ProposedChange) -> bool {
 fn goes_as_well(view: &View, user: &Object, target: &Key, value: Option<&Value>) -> bool {
     let is_leaving = |value: &Value| text(value, "/metadata/deletionTimestamp").is_some();
     let owners = value.and_then(|value| value.pointer("/metadata/ownerReferences"));
-    let uid = text(&user.value, "/metadata/uid");
+    let itself = user.value();
+    let uid = text(&itself, "/metadata/uid");
     let owns = || {
         let mut owners = owners.and_then(Value::as_array).into_iter().flatten();
         owners.any(|owner| uid.is_some() && text(owner, "/uid") == uid)
     };
-    if is_leaving(&user.value) && owns() {
+    if is_leaving(&itself) && owns() {
         return true;
     }
     let Some(container) = user.key.container().filter(|it| target.container() == Some(*it)) else {
         return false;
     };
     let containers = namespaces::containers().map(|kind| Key::new(kind, None, container));
-    containers.filter_map(|key| view.get(&key)).any(|container| is_leaving(&container.value))
+    containers.filter_map(|key| view.get(&key)).any(|container| is_leaving(&container.value()))
 }
 
 fn refusal(target: &Key, shown: &[(&Key, &'static Reference)], count: usize) -> ApiError {

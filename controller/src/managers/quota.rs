@@ -34,7 +34,7 @@ use crate::{
     authz::Identity,
     error::ApiError,
     iam::Access,
-    store::{Event, Key, Operation, Resource, View},
+    store::{Event, Key, Resource, View},
 };
 
 /// Keeps containers within what they were granted.
@@ -80,11 +80,8 @@ impl Admission for Quota {
     fn follow(&self, events: &[Event], view: &View) {
         let mut index = self.index.lock();
         for event in events {
-            let new: Option<&Value> = match event.operation {
-                Operation::Put => Some(&event.value),
-                Operation::Delete => None,
-            };
-            index.follow(event.revision, &event.key, event.old.as_deref(), new, view);
+            let (old, new) = (event.old_value(), event.new_value());
+            index.follow(event.revision, &event.key, old.as_deref(), new.as_deref(), view);
         }
         // Also where the batch ends with what is only recorded.
         index.revision = view.revision();

@@ -28,7 +28,7 @@ impl Admission for Services {
         let service: AnycastService = lookup::decode(new)?;
         let neighbours = lookup::within::<AnycastServiceSpec>(service.namespace());
         for other in view.range(&neighbours).filter(|other| other.key != change.key) {
-            let other: AnycastService = lookup::decode(&other.value)?;
+            let other: AnycastService = lookup::read(other)?;
             let Some((index, message)) = shared_port(&service.spec, &other) else { continue };
             let field = format!("spec.ports[{index}]");
             let cause = Cause {

@@ -25,7 +25,7 @@ impl State {
     pub(crate) fn with(mut self, value: Value) -> Self {
         let key = key_of(&value);
         self.objects.retain(|object| object.key != key);
-        self.objects.push(Object { key, revision: Revision(1), value: Arc::new(value) });
+        self.objects.push(Object { key, revision: Revision(1), document: Arc::new(value.into()) });
         self
     }
 
@@ -40,7 +40,11 @@ impl State {
         for (key, value) in change.into_writes() {
             self.objects.retain(|object| object.key != key);
             if let Some(value) = value {
-                self.objects.push(Object { key, revision: Revision(1), value: Arc::new(value) });
+                self.objects.push(Object {
+                    key,
+                    revision: Revision(1),
+                    document: Arc::new(value.into()),
+                });
             }
         }
         self
@@ -58,8 +62,11 @@ impl State {
         self.propose("delete", key.clone(), None)
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<&Value> {
-        self.objects.iter().find(|object| object.key == *key).map(|object| &*object.value)
+    pub(crate) fn get(&self, key: &Key) -> Option<Value> {
+        self.objects
+            .iter()
+            .find(|object| object.key == *key)
+            .map(|object| Value::clone(&object.value()))
     }
 
     pub(crate) fn view(&self) -> View {

@@ -1,5 +1,7 @@
 //! Deletion: at once, or when the finalizers are done.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,7 +13,7 @@ use crate::{
     authz::{Authorized, verb},
     error::ApiError,
     gc,
-    store::{Key, Object, Revision},
+    store::{Document, Key, Object, Revision},
 };
 
 /// The body of a DELETE.
@@ -122,20 +124,20 @@ impl Registry {
         proof: &Authorized<verb::Delete, Key>,
         delete: &DeleteOptions,
         options: &WriteOptions,
-    ) -> Result<std::sync::Arc<Value>, ApiError> {
+    ) -> Result<Arc<Document>, ApiError> {
         let key = proof.resource();
         self.modify(proof, Subresource::None, options, |old| {
             delete.preconditions.check(key, old)?;
-            let finalizers = delete.finalizers(&old.value)?;
+            let finalizers = delete.finalizers(&old.value())?;
             if finalizers.is_empty() {
                 return Ok(Outcome::Remove);
             }
-            let mut marked = Value::clone(&old.value);
+            let mut marked = Value::clone(&old.value());
             metadata::of(&mut marked)?.insert("finalizers".into(), json!(finalizers));
-            if metadata::is_terminating(&old.value) {
+            if metadata::is_terminating(&old.value()) {
                 return Ok(outcome(old, marked));
             }
-            let generation = old.value.pointer("/metadata/generation").and_then(Value::as_i64);
+            let generation = old.value().pointer("/metadata/generation").and_then(Value::as_i64);
             let metadata = metadata::of(&mut marked)?;
             let now = seconds(jiff::Timestamp::now());
             metadata.insert("deletionTimestamp".into(), json!(now));
@@ -154,9 +156,10 @@ impl Preconditions {
     fn check(&self, key: &Key, object: &Object) -> Result<(), ApiError> {
         let revision = object.revision;
         if let Some(uid) = &self.uid
-            && metadata::text(&object.value, "uid") != uid
+            && metadata::text(&object.value(), "uid") != uid
         {
-            let actual = metadata::text(&object.value, "uid");
+            let value = object.value();
+            let actual = metadata::text(&value, "uid");
             let why = format!(
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
             );

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{decode::Decoded, structure::Structure, table::Columns};
 use crate::{
     error::{ApiError, Cause, Reason},
-    store::{Key, Range, Resource},
+    store::{Document, Key, Range, Resource},
 };
 
 /// A kind of the API.
@@ -65,11 +65,6 @@ impl Kind {
         Self { resource, columns, stored: Some(stored), ..Self::new(&alias.descriptor) }
     }
 
-    /// Whether its objects are stored as those of another kind.
-    pub(crate) fn is_alias(&self) -> bool {
-        self.stored.is_some()
-    }
-
     /// The kind that its objects are stored as.
     pub(super) fn stored(&self) -> &Self {
         self.stored.as_ref().map_or(self, |stored| &stored.kind)
@@ -84,12 +79,12 @@ impl Kind {
     }
 
     /// A stored object as it is served.
-    pub(crate) fn to_served(&self, object: &Arc<Value>) -> Arc<Value> {
+    pub(crate) fn to_served(&self, object: &Arc<Document>) -> Arc<Document> {
         let Some(Stored { renames, .. }) = &self.stored else { return Arc::clone(object) };
-        let mut object = Value::clone(object);
+        let mut object = Value::clone(&object.glance());
         let back = renames.iter().map(|(alias, stored)| (*stored, *alias));
         rename(&mut object, &self.api_version, back);
-        Arc::new(object)
+        Arc::new(object.into())
     }
 
     /// Field selectors in the words of the stored kind.

@@ -8,14 +8,13 @@ use std::{collections::VecDeque, sync::Arc};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{Registry, Selector};
 use crate::{
     authz::{Authorized, verb},
     error::{ApiError, Reason},
     limits,
-    store::{Cursor, Key, Range, Resource, Revision, View},
+    store::{Cursor, Document, Key, Range, Resource, Revision, View},
 };
 
 /// What to list.
@@ -47,7 +46,7 @@ pub struct Listing {
     /// The state it shows.
     pub revision: Revision,
     /// The objects.
-    pub items: Vec<Arc<Value>>,
+    pub items: Vec<Arc<Document>>,
     /// Where the next page begins, if there is one.
     pub next: Option<String>,
     /// How many objects follow, when that is known.
@@ -160,7 +159,7 @@ impl Registry {
         let mut last = None;
         let mut next = None;
         let mut remaining = None;
-        for object in matching.by_ref().filter(|object| selector.matches(&object.value)) {
+        for object in matching.by_ref().filter(|it| selector.selects(&it.key, &it.document)) {
             if items.len() == limit {
                 next = last.map(|key| self.end_page(&view, key));
                 // As Kubernetes does: a selected listing does not say how much follows.
@@ -168,7 +167,7 @@ impl Registry {
                 break;
             }
             last = Some(&object.key);
-            items.push(Arc::clone(&object.value));
+            items.push(Arc::clone(&object.document));
         }
         Ok(Listing { revision: view.revision(), items, next, remaining })
     }

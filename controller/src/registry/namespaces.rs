@@ -59,7 +59,7 @@ pub(crate) fn list(view: &View) -> Vec<Value> {
     }
     for resource in containers() {
         let range = crate::store::Range::Resource(resource);
-        namespaces.extend(view.range(&range).map(|object| of(&object.value)));
+        namespaces.extend(view.range(&range).map(|object| of(&object.value())));
     }
     namespaces.sort_by(|a, b| metadata::text(a, "name").cmp(metadata::text(b, "name")));
     namespaces
@@ -72,7 +72,7 @@ pub(crate) fn get(view: &View, name: &str) -> Result<Value, ApiError> {
     }
     containers()
         .find_map(|resource| view.get(&Key::new(resource, None, name)))
-        .map(|container| of(&container.value))
+        .map(|container| of(&container.value()))
         .ok_or_else(|| not_found(name))
 }
 

@@ -4,8 +4,11 @@
 
 use serde_json::Value;
 
-use super::json_path::JsonPath;
-use crate::error::ApiError;
+use super::{json_path::JsonPath, metadata};
+use crate::{
+    error::ApiError,
+    store::{Document, Key},
+};
 
 /// Requirements that all have to hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,9 +33,22 @@ enum LabelTest {
 
 #[derive(Clone, Debug, PartialEq)]
 struct FieldRequirement {
-    path: JsonPath,
+    field: Field,
     value: String,
     equal: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Field {
+    Name,
+    Namespace,
+    Path(JsonPath),
+}
+
+impl FieldRequirement {
+    fn is_met_by(&self, value: &str) -> bool {
+        (value == self.value) == self.equal
+    }
 }
 
 impl Selector {
@@ -49,9 +65,8 @@ impl Selector {
 
     /// The same, of the object called `name` alone.
     pub(crate) fn named(mut self, name: &str) -> Self {
-        if let Some(path) = JsonPath::parse(".metadata.name") {
-            self.fields.push(FieldRequirement { path, value: name.to_owned(), equal: true });
-        }
+        let (field, value) = (Field::Name, name.to_owned());
+        self.fields.push(FieldRequirement { field, value, equal: true });
         self
     }
 
@@ -77,9 +92,25 @@ impl Selector {
                 }
             }
         }) && self.fields.iter().all(|requirement| {
-            let value = requirement.path.text(object).unwrap_or_default();
-            (value == requirement.value) == requirement.equal
+            let value = match &requirement.field {
+                Field::Name => metadata::text(object, "name").into(),
+                Field::Namespace => metadata::text(object, "namespace").into(),
+                Field::Path(path) => path.text(object).unwrap_or_default(),
+            };
+            requirement.is_met_by(&value)
         })
+    }
+
+    /// Whether the object at `key` is selected; it is parsed only if more than the key matters.
+    pub(crate) fn selects(&self, key: &Key, object: &Document) -> bool {
+        let mut fields = self.fields.iter();
+        let is_there = fields.all(|requirement| match requirement.field {
+            Field::Name => requirement.is_met_by(key.name()),
+            Field::Namespace => requirement.is_met_by(key.container().unwrap_or_default()),
+            Field::Path(_) => true,
+        });
+        let says_all = self.fields.iter().all(|it| !matches!(it.field, Field::Path(_)));
+        is_there && (says_all && self.labels.is_empty() || self.matches(&object.glance()))
     }
 }
 
@@ -145,9 +176,14 @@ fn field_requirement(term: &str, selectable: &[&str]) -> Result<FieldRequirement
     if !["metadata.name", "metadata.namespace"].contains(&field) && !selectable.contains(&field) {
         return Err(ApiError::bad_request(format!("field label not supported: {field}")));
     }
-    let path = JsonPath::parse(&format!(".{field}"))
-        .ok_or_else(|| ApiError::bad_request(format!("field label not supported: {field}")))?;
-    Ok(FieldRequirement { path, value: value.trim().to_owned(), equal })
+    let field = match field {
+        "metadata.name" => Field::Name,
+        "metadata.namespace" => Field::Namespace,
+        other => JsonPath::parse(&format!(".{other}"))
+            .map(Field::Path)
+            .ok_or_else(|| ApiError::bad_request(format!("field label not supported: {other}")))?,
+    };
+    Ok(FieldRequirement { field, value: value.trim().to_owned(), equal })
 }
 
 #[cfg(test)]

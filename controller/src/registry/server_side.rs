@@ -90,7 +90,7 @@ impl Registry {
             managed.write(&mut object, kind.api_version(), &seconds(now));
             match self.put(proof, Expect::Absent, object, subresource, options).await {
                 Ok(made) => {
-                    return Ok(Written { object: made.value, created: true, warnings });
+                    return Ok(Written { object: made.document, created: true, warnings });
                 }
                 Err(taken) if taken.reason() == Reason::AlreadyExists => {}
                 Err(other) => return Err(other),
@@ -98,7 +98,7 @@ impl Registry {
         }
         let object = self
             .modify(proof, subresource, options, |old| {
-                let (mut new, managed) = merge(&old.value)?;
+                let (mut new, managed) = merge(&old.value())?;
                 let base = metadata::text(&applied, "resourceVersion");
                 check_revision(key, base, old.revision)?;
                 kind.follow(key, old, &mut new, subresource)?;

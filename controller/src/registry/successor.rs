@@ -71,10 +71,10 @@ impl Kind {
         // A client that sends managedFields back may have changed them (kubectl does, to migrate).
         let mut managed = match new.pointer("/metadata/managedFields") {
             Some(_) => ManagedFields::of(&new),
-            None => ManagedFields::of(&old.value),
+            None => ManagedFields::of(&old.value()),
         };
         self.follow(key, old, &mut new, subresource)?;
-        managed.update(manager, Difference::between(&old.value, &new, self.structure()));
+        managed.update(manager, Difference::between(&old.value(), &new, self.structure()));
         managed.write(&mut new, self.api_version(), &seconds(Timestamp::now()));
         Ok(outcome(old, new))
     }
@@ -88,23 +88,23 @@ impl Kind {
         subresource: Subresource,
     ) -> Result<(), ApiError> {
         match subresource {
-            Subresource::None => copy_status(&old.value, new),
+            Subresource::None => copy_status(&old.value(), new),
             Subresource::Status => {
-                let mut whole = Value::clone(&old.value);
+                let mut whole = Value::clone(&old.value());
                 copy_status(new, &mut whole);
                 *new = whole;
             }
         }
         self.complete(new);
-        metadata::carry_over(new, &old.value, key)?;
-        self.check(key, new, Some(&old.value))
+        metadata::carry_over(new, &old.value(), key)?;
+        self.check(key, new, Some(&old.value()))
     }
 }
 
 pub(super) fn outcome(old: &Object, new: Value) -> Outcome {
     if metadata::is_terminating(&new) && !metadata::has_finalizers(&new) {
         Outcome::Remove
-    } else if *old.value == new {
+    } else if *old.value() == new {
         Outcome::Unchanged
     } else {
         Outcome::Put(new)

@@ -3,6 +3,8 @@
 //! The server says what the columns are and how old things look; the client only draws lines.
 //! Kubernetes `meta.k8s.io/v1` Table. Pure: `now` comes in.
 
+use std::borrow::Borrow;
+
 use isocast_api::registry::Column;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -72,15 +74,15 @@ impl Columns {
     }
 
     /// A table of `objects`; `metadata` is that of the list.
-    pub(crate) fn table<'a>(
+    pub(crate) fn table<V: Borrow<Value>>(
         &self,
         metadata: &Value,
-        objects: impl IntoIterator<Item = &'a Value>,
+        objects: impl IntoIterator<Item = V>,
         include: IncludeObject,
         now: Timestamp,
     ) -> Value {
         let rows: Vec<Value> =
-            objects.into_iter().map(|object| self.row(object, include, now)).collect();
+            objects.into_iter().map(|object| self.row(object.borrow(), include, now)).collect();
         json!({
             "kind": "Table",
             "apiVersion": "meta.k8s.io/v1",

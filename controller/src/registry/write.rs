@@ -23,7 +23,7 @@ use crate::{
     error::{ApiError, Reason},
     iam::parent_of,
     limits,
-    store::{Expect, Key, Object, Persistence, Write},
+    store::{Document, Expect, Key, Object, Persistence, Write},
 };
 
 /// Options of a write.
@@ -43,7 +43,7 @@ pub struct WriteOptions {
 #[derive(Clone, Debug)]
 pub struct Written {
     /// The object after it.
-    pub object: Arc<Value>,
+    pub object: Arc<Document>,
     /// Whether the object is new.
     pub created: bool,
     /// What the client should hear of.
@@ -110,7 +110,7 @@ impl Registry {
                     attempts -= 1;
                 }
                 result => {
-                    let object = result?.value;
+                    let object = result?.document;
                     return Ok(Written { object, created: true, warnings });
                 }
             }
@@ -208,7 +208,7 @@ impl Registry {
         let mut warnings = Vec::new();
         let object = self
             .modify(proof, subresource, options, |old| {
-                let mut value = Value::clone(&kind.to_served(&old.value));
+                let mut value = Value::clone(&kind.to_served(&old.document).value());
                 patched(&mut value)?;
                 let decoded = decode::Decoded { value, duplicates: duplicates.clone() };
                 let (mut new, faults) = kind.prune(decoded, options.validation)?;
@@ -229,19 +229,19 @@ impl Registry {
         subresource: Subresource,
         options: &WriteOptions,
         mut decide: impl FnMut(&Object) -> Result<Outcome, ApiError>,
-    ) -> Result<Arc<Value>, ApiError> {
+    ) -> Result<Arc<Document>, ApiError> {
         let key = proof.resource();
         for _ in 0..limits::WRITE_ATTEMPTS {
             let old = self.store.current(proof).ok_or_else(|| ApiError::not_found(key))?;
             let expect = Expect::At(old.revision);
             let written = match decide(&old)? {
-                Outcome::Unchanged => return Ok(old.value),
+                Outcome::Unchanged => return Ok(old.document),
                 Outcome::Put(value) => self.put(proof, expect, value, subresource, options).await,
                 Outcome::Remove => self.remove(proof, expect, options).await,
             };
             match written {
                 Err(overtaken) if overtaken.is_stale() => {}
-                result => return Ok(result?.value),
+                result => return Ok(result?.document),
             }
         }
         Err(ApiError::stale(key))

@@ -329,8 +329,9 @@ mod tests {
                     let previous = view.get(&key).map_or(Revision(0), |object| object.revision);
                     let is_delete = previous > Revision(0) && (step + part) % 4 == 0;
                     let operation = if is_delete { Operation::Delete } else { Operation::Put };
-                    let value = Arc::new(json!({"metadata": {"name": name}, "step": step}));
-                    Change { key, operation, previous, value }
+                    let object = json!({"metadata": {"name": name}, "step": step});
+                    let document = Arc::new(object.into());
+                    Change { key, operation, previous, document }
                 })
                 .collect();
             view.advance(Revision(step + 1), &changes);
@@ -350,7 +351,10 @@ mod tests {
 
     fn objects(backend: &dyn Backend) -> Vec<(Key, Revision, Value)> {
         let objects = Reading::of(backend).expect("readable").objects().expect("readable");
-        objects.into_iter().map(|it| (it.key, it.revision, Value::clone(&it.value))).collect()
+        objects
+            .into_iter()
+            .map(|it| (it.key.clone(), it.revision, Value::clone(&it.value())))
+            .collect()
     }
 
     #[test]
@@ -374,7 +378,12 @@ mod tests {
         // What is forgotten later is counted right.
         let mut log = Log::open(to.clone()).expect("opens");
         let (key, previous, value) = objects(&*to).swap_remove(0);
-        let change = Change { key, operation: Operation::Delete, previous, value: Arc::new(value) };
+        let change = Change {
+            key,
+            operation: Operation::Delete,
+            previous,
+            document: Arc::new(value.into()),
+        };
         let audit = Audit {
             actor: "test".into(),
             verb: "delete".into(),

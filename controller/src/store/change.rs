@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Key;
+use super::{Document, Key};
 use crate::audit::Details;
 
 /// Position in the one log of the platform; 0 is before the first change.
@@ -23,7 +23,7 @@ pub struct Object {
     /// Revision of its last change.
     pub revision: Revision,
     /// The object, with `metadata.resourceVersion` set.
-    pub value: Arc<Value>,
+    pub document: Arc<Document>,
 }
 
 /// Everything that happens at one revision: all of it or nothing.
@@ -45,7 +45,7 @@ pub struct Change {
     /// Revision of the change before this one, 0 for a new object.
     pub previous: Revision,
     /// The object after the change; for a deletion, its last state.
-    pub value: Arc<Value>,
+    pub document: Arc<Document>,
 }
 
 /// What became of an object.
@@ -73,6 +73,25 @@ pub struct Audit {
     /// What else is known.
     #[serde(default)]
     pub details: Details,
+}
+
+impl Object {
+    /// The object, parsed.
+    pub fn value(&self) -> Arc<Value> {
+        self.document.value()
+    }
+
+    /// The same, for one of many that are looked through.
+    pub fn glance(&self) -> Arc<Value> {
+        self.document.glance()
+    }
+}
+
+impl Change {
+    /// The object after the change, parsed; for a deletion, its last state.
+    pub fn value(&self) -> Arc<Value> {
+        self.document.value()
+    }
 }
 
 impl Revision {

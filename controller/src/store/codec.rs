@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{Audit, BackendError, Change, ChangeSet, Key, Operation, Revision};
 
@@ -36,7 +36,7 @@ struct ChangeRef<'a> {
     key: String,
     op: Operation,
     previous: Revision,
-    value: &'a Value,
+    value: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ struct RowChange {
     key: String,
     op: Operation,
     previous: Revision,
-    value: Value,
+    value: Box<RawValue>,
 }
 
 /// What a row does to one object; its value is not looked at.
@@ -101,7 +101,7 @@ pub(super) fn encode(
             key: change.key.to_row(),
             op: change.operation,
             previous: change.previous,
-            value: &change.value,
+            value: change.document.json(),
         })
         .collect();
     let mut row = vec![0; HEADER_BYTES];
@@ -131,7 +131,7 @@ pub(super) fn decode(revision: Revision, row: &[u8]) -> Result<ChangeSet, Backen
                 key: Key::from_row(&change.key)?,
                 operation: change.op,
                 previous: change.previous,
-                value: Arc::new(change.value),
+                document: Arc::new(change.value.into()),
             })
         })
         .collect::<Option<Vec<_>>>()
@@ -212,7 +212,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::Resource;
+    use crate::store::{Document, Resource};
 
     fn set() -> ChangeSet {
         ChangeSet {
@@ -227,7 +227,7 @@ mod tests {
                 key: Key::new(Resource::new("nodes", "network.isocast.dev"), None, "ams-1"),
                 operation: Operation::Put,
                 previous: Revision(0),
-                value: Arc::new(json!({"metadata": {"name": "ams-1"}})),
+                document: Arc::new(Document::of(json!({"metadata": {"name": "ams-1"}}))),
             }],
         }
     }
@@ -240,7 +240,7 @@ mod tests {
 
         assert_eq!(read.audit, set().audit);
         assert_eq!(read.changes[0].key, set().changes[0].key);
-        assert_eq!(read.changes[0].value, set().changes[0].value);
+        assert_eq!(*read.changes[0].value(), *set().changes[0].value());
         let links = links(Revision(1), &row).expect("whole");
         assert_eq!((links.previous, links.own), (GENESIS, link));
         let steps = steps(Revision(1), &row).expect("readable");

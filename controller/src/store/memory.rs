@@ -36,8 +36,8 @@ impl MemoryBackend {
             time_ms: 0,
             details: <_>::default(),
         };
-        let set = |Object { key, value, .. }| {
-            let change = Change { key, operation: Operation::Put, previous: Revision(0), value };
+        let set = |Object { key, document, .. }| {
+            let change = Change { key, operation: Operation::Put, previous: Revision(0), document };
             ChangeSet { audit: audit.clone(), changes: vec![change] }
         };
         let sets: Vec<ChangeSet> = objects.into_iter().map(set).collect();

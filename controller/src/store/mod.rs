@@ -8,6 +8,7 @@ mod backend;
 mod backup;
 mod change;
 mod codec;
+mod document;
 mod head;
 mod history;
 mod kept;
@@ -47,6 +48,7 @@ pub use self::{
     },
     backup::{BackupError, NamedFile, Restored, restore},
     change::{Audit, Change, ChangeSet, Object, Operation, Revision},
+    document::{Document, Glance},
     key::{Key, Range, Resource},
     memory::MemoryBackend,
     metrics::StoreMetrics,
@@ -381,27 +383,27 @@ fn recent(reading: &Reading<'_>) -> Result<Recent, BackendError> {
     let extent = reading.head.extent;
     let reach = limits::WATCH_TAIL_COMMITS as u64;
     let from = extent.floor.max(Revision(extent.head.next().0.saturating_sub(reach)));
-    let mut last: HashMap<Key, Arc<Value>> = HashMap::new();
+    let mut last: HashMap<Key, Arc<Document>> = HashMap::new();
     let mut recent = Recent::default();
     for (revision, set) in reading.read(from, limits::WATCH_TAIL_COMMITS)? {
         let events = set.changes.into_iter().map(|change| {
-            let known = last.insert(change.key.clone(), Arc::clone(&change.value));
+            let known = last.insert(change.key.clone(), Arc::clone(&change.document));
             let old = match known {
                 _ if change.previous == Revision(0) => None,
                 Some(value) => Some(value),
                 // What a change above the floor supersedes is kept.
-                None => Some(reading.object(&change.key, change.previous)?.value),
+                None => Some(reading.object(&change.key, change.previous)?.document),
             };
             Ok(Event {
                 key: change.key,
                 revision,
                 operation: change.operation,
                 old,
-                value: change.value,
+                document: change.document,
             })
         });
         let events = events.collect::<Result<Vec<_>, BackendError>>()?;
-        let bytes = events.iter().map(|event| size::of(&event.value)).sum();
+        let bytes = events.iter().map(|event| event.document.size()).sum();
         recent.push(tail::Commit { revision, events, bytes });
     }
     Ok(recent)

@@ -104,7 +104,7 @@ impl<'a> Reading<'a> {
             keyring.open_set(&mut set)?;
         }
         let change = set.changes.pop().ok_or_else(|| codec::corrupt(revision))?;
-        Ok(Object { key: change.key, revision, value: change.value })
+        Ok(Object { key: change.key, revision, document: change.document })
     }
 
     /// At most `limit` change-sets from `from` on, in order.

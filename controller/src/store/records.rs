@@ -101,7 +101,7 @@ impl Records for RecordReader {
         let past = self.0.records(change.previous, 1).map_err(|error| refusal(&error))?;
         let found = past.into_iter().filter(|(past, _)| past.revision == change.previous);
         let mut changes = found.flat_map(|(past, _)| past.changes);
-        Ok(changes.find(|it| it.key == change.key).map(|it| Value::clone(&it.value)))
+        Ok(changes.find(|it| it.key == change.key).map(|it| Value::clone(&it.value())))
     }
 }
 
@@ -307,7 +307,7 @@ mod tests {
                 key: Key::new(Resource::new("pools", "x"), None, "a"),
                 operation: Operation::Put,
                 previous: Revision(revision - 1),
-                value: Arc::new(json!({"spec": {"size": revision}})),
+                document: Arc::new(json!({"spec": {"size": revision}}).into()),
             };
             let audit = Audit {
                 actor: "user \"alice\"".into(),

@@ -30,7 +30,7 @@ type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 const TABLES: [Table; 5] = [Table::Meta, Table::Objects, Table::Log, Table::Kept, Table::Records];
 
 /// The database's own page cache; the store keeps objects in memory itself.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 
 /// Keeps the log in a file.
 pub struct RedbBackend {

@@ -11,9 +11,11 @@ use std::{collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt, path::Pat
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
-use super::{Backend, BackendError, Capacity, ChangeSet, Commit, Key, Row, Snapshot, Wake};
+use super::{
+    Backend, BackendError, Capacity, ChangeSet, Commit, Document, Key, Row, Snapshot, Wake,
+};
 use crate::files;
 
 /// A backend, with what must not be read from disk sealed.
@@ -116,10 +118,9 @@ impl Keyring {
         Ok(Self { active: file.active, keys })
     }
 
-    fn seal(&self, place: &Key, value: &Value) -> Result<Value, BackendError> {
-        let encode = |source| BackendError::Encode { source };
+    fn seal(&self, place: &Key, document: &Document) -> Result<Value, BackendError> {
         let fault = || BackendError::Sealed { key: self.active.clone() };
-        let mut text = serde_json::to_vec(value).map_err(encode)?;
+        let mut text = document.json().get().as_bytes().to_vec();
         let salt: [u8; SALT_BYTES] = rand::random();
         let key = self.derive(&self.active, &salt).ok_or_else(fault)?;
         let aad = Aad::from(place.to_string().into_bytes());
@@ -133,8 +134,13 @@ impl Keyring {
     }
 
     /// The value, also of a row from before there were keys.
-    fn open_value(&self, place: &Key, value: &Arc<Value>) -> Result<Arc<Value>, BackendError> {
-        let Some(sealed) = value.get(FIELD) else { return Ok(Arc::clone(value)) };
+    fn open_document(
+        &self,
+        place: &Key,
+        document: &Arc<Document>,
+    ) -> Result<Arc<Document>, BackendError> {
+        let value = document.glance();
+        let Some(sealed) = value.get(FIELD) else { return Ok(Arc::clone(document)) };
         let envelope: Envelope = serde_json::from_value(sealed.clone())
             .map_err(|_source| BackendError::Sealed { key: String::new() })?;
         let fault = || BackendError::Sealed { key: envelope.key.clone() };
@@ -143,7 +149,8 @@ impl Keyring {
         let key = self.derive(&envelope.key, &salt).ok_or_else(fault)?;
         let aad = Aad::from(place.to_string().into_bytes());
         let opened = key.open_in_place(once(), aad, &mut text).map_err(|_unspecified| fault())?;
-        serde_json::from_slice(opened).map(Arc::new).map_err(|_source| fault())
+        let opened: Box<RawValue> = serde_json::from_slice(opened).map_err(|_source| fault())?;
+        Ok(Arc::new(opened.into()))
     }
 
     /// The change-set with its secret values sealed, if it has any.
@@ -153,7 +160,7 @@ impl Keyring {
         }
         let mut set = set.clone();
         for change in set.changes.iter_mut().filter(|change| is_sealed(&change.key)) {
-            change.value = Arc::new(self.seal(&change.key, &change.value)?);
+            change.document = Arc::new(self.seal(&change.key, &change.document)?.into());
         }
         Ok(Some(set))
     }
@@ -161,7 +168,7 @@ impl Keyring {
     /// Opens what is sealed in a change-set.
     pub(super) fn open_set(&self, set: &mut ChangeSet) -> Result<(), BackendError> {
         for change in set.changes.iter_mut().filter(|change| is_sealed(&change.key)) {
-            change.value = self.open_value(&change.key, &change.value)?;
+            change.document = self.open_document(&change.key, &change.document)?;
         }
         Ok(())
     }
@@ -250,7 +257,7 @@ mod tests {
                 key: key.clone(),
                 operation: Operation::Put,
                 previous: Revision(0),
-                value: Arc::new(value),
+                document: Arc::new(value.into()),
             }],
         }
     }
@@ -282,25 +289,27 @@ mod tests {
         let log = open(&["1", "new"]);
         let reading = log.reading().expect("readable");
         let objects = reading.objects().expect("readable");
-        assert!(objects.iter().any(|object| *object.value == value));
+        assert!(objects.iter().any(|object| *object.value() == value));
         let read = reading.read(Revision(1), 1).expect("readable");
-        assert_eq!(*read[0].1.changes[0].value, value);
+        assert_eq!(*read[0].1.changes[0].value(), value);
     }
 
     #[test]
     fn a_sealed_value_opens_in_its_place_with_its_key_and_unaltered_only() {
         let ring = keyring(&["1"]);
-        let value = json!({"data": {"a": "b"}});
-        let sealed = Arc::new(ring.seal(&place("s"), &value).expect("sealed"));
-        assert_eq!(*ring.open_value(&place("s"), &sealed).expect("opened"), value);
+        let document = Document::of(json!({"data": {"a": "b"}}));
+        let first = ring.seal(&place("s"), &document).expect("sealed");
+        let sealed = Arc::new(Document::of(first.clone()));
+        let opened = ring.open_document(&place("s"), &sealed).expect("opened");
+        assert_eq!(*opened.value(), *document.value());
 
-        assert!(ring.open_value(&place("other"), &sealed).is_err());
-        assert!(keyring(&["another"]).open_value(&place("s"), &sealed).is_err());
-        let mut altered = Value::clone(&sealed);
+        assert!(ring.open_document(&place("other"), &sealed).is_err());
+        assert!(keyring(&["another"]).open_document(&place("s"), &sealed).is_err());
+        let mut altered = first.clone();
         altered[FIELD]["text"] = json!(STANDARD.encode([7; 40]));
-        assert!(ring.open_value(&place("s"), &Arc::new(altered)).is_err());
-        let again = ring.seal(&place("s"), &value).expect("sealed");
-        assert_ne!(again, *sealed, "two times the same are not seen to be the same");
+        assert!(ring.open_document(&place("s"), &Arc::new(altered.into())).is_err());
+        let again = ring.seal(&place("s"), &document).expect("sealed");
+        assert_ne!(again, first, "two times the same are not seen to be the same");
     }
 
     #[test]

@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Audit, BackendError, Change, ChangeSet, Expect, Object, Operation, Persistence, Range,
-    Retention, Revision, StoreMetrics, View, Write,
+    Audit, BackendError, Change, ChangeSet, Document, Expect, Object, Operation, Persistence,
+    Range, Retention, Revision, StoreMetrics, View, Write,
     log::{Log, News},
     size,
     tail::{Commit, Event, Tail},
@@ -359,12 +359,13 @@ impl Sequencer {
         }
         if let Some(last) = commits.last_mut() {
             let derived = derived(&self.admissions, &mut view);
-            last.bytes += derived.iter().map(|event| size::of(&event.value)).sum::<usize>();
+            last.bytes += derived.iter().map(|event| event.document.size()).sum::<usize>();
             last.events.extend(derived);
         }
         let head = view.revision();
-        self.published.store(Arc::new(view));
+        // Whoever sees the state can watch from there.
         self.tail.extend(commits);
+        self.published.store(Arc::new(view));
         self.tail.announce(head);
     }
 
@@ -403,7 +404,8 @@ impl Batch {
             let refusal = ApiError::internal("a write without effect");
             return self.add_verdict(request, Err(refusal), None);
         };
-        let object = Object { key: main.key.clone(), revision, value: Arc::clone(&main.value) };
+        let document = Arc::clone(&main.document);
+        let object = Object { key: main.key.clone(), revision, document };
         self.view.advance(revision, &changes);
         self.add_verdict(request, Ok(object), Some(self.sets.len()));
         self.sets.push(ChangeSet { audit, changes });
@@ -414,7 +416,8 @@ impl Batch {
     fn record(&mut self, audit: Audit, request: Request) {
         let revision = self.view.revision().next();
         self.view.advance(revision, &[]);
-        let nothing = Object { key: request.key.clone(), revision, value: Arc::new(Value::Null) };
+        let nothing =
+            Object { key: request.key.clone(), revision, document: Arc::new(Value::Null.into()) };
         self.add_verdict(request, Ok(nothing), Some(self.sets.len()));
         self.sets.push(ChangeSet { audit, changes: Vec::new() });
         self.commits.push(Commit { revision, events: Vec::new(), bytes: 0 });
@@ -451,10 +454,10 @@ fn commit_of(view: &View, revision: Revision, changes: &[Change]) -> Commit {
         key: change.key.clone(),
         revision,
         operation: change.operation,
-        old: view.get(&change.key).map(|object| Arc::clone(&object.value)),
-        value: Arc::clone(&change.value),
+        old: view.get(&change.key).map(|object| Arc::clone(&object.document)),
+        document: Arc::clone(&change.document),
     });
-    let bytes = changes.iter().map(|change| size::of(&change.value)).sum();
+    let bytes = changes.iter().map(|change| change.document.size()).sum();
     Commit { revision, events: events.collect(), bytes }
 }
 
@@ -467,16 +470,16 @@ fn effect(
 ) -> Option<(Change, Event)> {
     let old = view.get(&key);
     let previous = old.map_or(Revision(0), |object| object.revision);
-    let old = old.map(|object| Arc::clone(&object.value));
+    let old = old.map(|object| Arc::clone(&object.document));
     let (operation, mut value) = match (new, &old) {
         (Some(value), _) => (Operation::Put, value),
-        (None, Some(last)) => (Operation::Delete, Value::clone(last)),
+        (None, Some(last)) => (Operation::Delete, Value::clone(&last.value())),
         (None, None) => return None,
     };
     stamp(&mut value, revision);
-    let value = Arc::new(value);
-    let event = Event { key: key.clone(), revision, operation, old, value };
-    Some((Change { key, operation, previous, value: Arc::clone(&event.value) }, event))
+    let document = Arc::new(Document::of(value));
+    let change = Change { key: key.clone(), operation, previous, document: Arc::clone(&document) };
+    Some((change, Event { key, revision, operation, old, document }))
 }
 
 /// Brings what is derived up to `view`, in it.
@@ -514,7 +517,7 @@ fn expected(view: &View, key: &Key, expect: Expect) -> Result<Option<Object>, Ap
 
 /// Whether the object waits for its finalizers.
 fn is_leaving(object: &Object) -> bool {
-    object.value.pointer("/metadata/deletionTimestamp").is_some()
+    object.value().pointer("/metadata/deletionTimestamp").is_some()
 }
 
 /// Size of what a change writes; refuses objects that are too large.
@@ -540,10 +543,10 @@ fn measure(change: &ProposedChange) -> Result<usize, ApiError> {
 /// What a dry run answers: the object as it would be.
 fn rehearse(change: ProposedChange) -> Result<Object, ApiError> {
     let revision = change.old.as_ref().map_or(Revision(0), |object| object.revision);
-    let last = change.old.as_ref().map(|object| Arc::clone(&object.value));
-    let value = change.new.map(Arc::new).or(last);
-    let value = value.ok_or_else(|| ApiError::not_found(&change.key))?;
-    Ok(Object { key: change.key, revision, value })
+    let last = change.old.as_ref().map(|object| Arc::clone(&object.document));
+    let new = change.new.map(|value| Arc::new(Document::of(value)));
+    let document = new.or(last).ok_or_else(|| ApiError::not_found(&change.key))?;
+    Ok(Object { key: change.key, revision, document })
 }
 
 fn refuse(requests: impl Iterator<Item = Request>, why: &ApiError) {

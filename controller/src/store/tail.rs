@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Key, Operation, Range, Resource, Revision};
+use super::{Document, Key, Operation, Range, Resource, Revision};
 use crate::{
     authz::{Sight, Standing},
     error::{ApiError, Reason},
@@ -26,9 +26,26 @@ pub struct Event {
     /// What became of it.
     pub operation: Operation,
     /// The object before; none when it is new, or when its past is no longer known.
-    pub old: Option<Arc<Value>>,
+    pub old: Option<Arc<Document>>,
     /// The object after; for a deletion, its last state.
-    pub value: Arc<Value>,
+    pub document: Arc<Document>,
+}
+
+impl Event {
+    /// The object after, parsed; for a deletion, its last state.
+    pub fn value(&self) -> Arc<Value> {
+        self.document.value()
+    }
+
+    /// The same; none for a deletion.
+    pub fn new_value(&self) -> Option<Arc<Value>> {
+        (self.operation == Operation::Put).then(|| self.value())
+    }
+
+    /// The object before, parsed.
+    pub fn old_value(&self) -> Option<Arc<Value>> {
+        self.old.as_ref().map(|old| old.value())
+    }
 }
 
 /// Follows a range of the platform from a revision on.
@@ -117,7 +134,9 @@ impl Tail {
         position: Revision,
     ) -> Result<Cursor, ApiError> {
         let head = self.head.subscribe();
-        let newest = *head.borrow();
+        // What is in the tail is durable, though it may not have been announced yet.
+        let recent = self.recent.read().commits.back().map(|commit| commit.revision);
+        let newest = recent.unwrap_or_default().max(*head.borrow());
         if position > newest {
             return Err(ApiError::too_large(position, newest));
         }
@@ -248,7 +267,7 @@ mod tests {
             revision: Revision(revision),
             operation: Operation::Put,
             old: None,
-            value: Arc::new(json!({})),
+            document: Arc::new(Document::of(json!({}))),
         };
         Commit { revision: Revision(revision), events: vec![event], bytes: 2 }
     }
@@ -327,6 +346,18 @@ mod tests {
         let refusal = tail.cursor(Range::Everything, None, Revision(u64::MAX)).err();
 
         assert_eq!(refusal.map(|error| error.code()), Some(504));
+    }
+
+    #[tokio::test]
+    async fn a_cursor_begins_at_a_state_that_is_not_announced_yet() {
+        let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
+        tail.extend([commit(1, "a")]);
+
+        let mut cursor = tail.cursor(Range::Everything, None, Revision(1)).expect("it is there");
+        tail.extend([commit(2, "b")]);
+        tail.announce(Revision(2));
+
+        assert_eq!(cursor.next().await.expect("not expired")[0].revision, Revision(2));
     }
 
     #[tokio::test]

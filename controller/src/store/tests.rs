@@ -65,9 +65,9 @@ async fn a_created_object_carries_its_revision() {
     let made = create(&store, "a", 1).await.expect("nothing refuses it");
 
     assert_eq!(made.revision, Revision(1));
-    assert_eq!(made.value["metadata"]["resourceVersion"], "1");
+    assert_eq!(made.value()["metadata"]["resourceVersion"], "1");
     let read = store.get(&proof("a")).expect("it exists");
-    assert_eq!(read.value, made.value);
+    assert_eq!(read.value(), made.value());
 }
 
 #[tokio::test]
@@ -117,8 +117,8 @@ async fn a_watcher_sees_each_change_with_what_was_before() {
     assert_eq!(events[0].operation, Operation::Put);
     assert!(events[0].old.is_none());
     assert_eq!(events[1].operation, Operation::Delete);
-    assert_eq!(events[1].old.as_deref(), Some(&*made.value));
-    assert_eq!(events[1].value["metadata"]["resourceVersion"], "2");
+    assert_eq!(events[1].old_value(), Some(made.value()));
+    assert_eq!(events[1].value()["metadata"]["resourceVersion"], "2");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_restart_keeps_objects_and_watch_positions() {
 
     let store = open(&path, vec![]);
 
-    assert_eq!(store.get(&proof("a")).map(|object| object.value), Some(made.value));
+    assert_eq!(store.get(&proof("a")).map(|object| object.value()), Some(made.value()));
     let mut cursor = store.watch(&everything(), Revision(0)).expect("still in the log");
     assert_eq!(cursor.next().await.map(|events| events.len()), Ok(1));
     assert_eq!(create(&store, "b", 1).await.map(|made| made.revision), Ok(Revision(2)));
@@ -179,7 +179,7 @@ impl Admission for EvenOnly {
             return Err(ApiError::forbidden(&change.key, "odd"));
         }
         let counter = key("counter");
-        let count = view.get(&counter).and_then(|object| object.value["spec"]["size"].as_u64());
+        let count = view.get(&counter).and_then(|object| object.value()["spec"]["size"].as_u64());
         change.also(counter, Some(object("counter", count.unwrap_or(0) + 1)));
         Ok(())
     }
@@ -198,6 +198,6 @@ async fn an_admission_sees_every_write_before_its_own() {
     assert_eq!(create(&store, "bad", 13).await.map_err(|error| error.code()).err(), Some(500));
 
     let counter = store.get(&proof("counter")).expect("written along");
-    assert_eq!(counter.value["spec"]["size"], 100);
+    assert_eq!(counter.value()["spec"]["size"], 100);
     assert_eq!(counter.revision, Revision(100));
 }

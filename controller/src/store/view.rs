@@ -87,8 +87,11 @@ impl View {
         for change in changes {
             match change.operation {
                 Operation::Put => {
-                    let object =
-                        Object { key: change.key.clone(), revision, value: change.value.clone() };
+                    let object = Object {
+                        key: change.key.clone(),
+                        revision,
+                        document: Arc::clone(&change.document),
+                    };
                     self.objects.insert_mut(change.key.clone(), object);
                 }
                 Operation::Delete => {

@@ -1,9 +1,10 @@
-//! [`World`]: the objects that configurations are made of, decoded.
+//! [`World`]: the objects that configurations are made of, decoded, without their annotations and the
+//! managers of their fields.
 //!
 //! One world follows the store change by change; each compilation has a copy of its own. Both share what
 //! did not change, so neither costs more than the change does, however many objects there are.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use isocast_api::{
     agent::Keyring,
@@ -185,7 +186,13 @@ fn put<K: Ord, S: Spec>(
     key: K,
 ) -> Result<(), DecodeError> {
     match change {
-        Change::Insert => objects.insert_mut(key, Object::<S>::decode(value)?),
+        Change::Insert => {
+            let mut object = Object::<S>::decode(value)?;
+            // Larger than all the rest of most objects, and nothing that a node can notice.
+            object.metadata.managed_fields = Vec::new();
+            object.metadata.annotations = BTreeMap::new();
+            objects.insert_mut(key, object);
+        }
         Change::Remove => drop(objects.remove_mut(&key)),
     }
     Ok(())

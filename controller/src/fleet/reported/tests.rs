@@ -70,7 +70,7 @@ impl Bench {
             }
             Change::Remove { object } => ("remove", Expect::At(object.revision), None),
             Change::Update { object, status, .. } => {
-                let mut value = Value::clone(&object.value);
+                let mut value = Value::clone(&object.value());
                 value["status"] = status;
                 ("update", Expect::At(object.revision), Some(value))
             }
@@ -90,7 +90,7 @@ impl Bench {
     fn get(&self, plural: &str, name: &str) -> Value {
         let key = Key::new(Resource::new(plural, "network.isocast.dev"), None, name);
         let proof = Authorizer.authorize::<verb::Get, Key>(&IDENTITY, key).unwrap();
-        Value::clone(&self.store.get(&proof).unwrap().value)
+        Value::clone(&self.store.get(&proof).unwrap().value())
     }
 }
 

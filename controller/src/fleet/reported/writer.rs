@@ -34,7 +34,7 @@ use crate::{
         reporter::{voice, wait_for_the_known},
         store_source::{Edition, IDENTITY, StoreSource, right},
     },
-    store::{Expect, Key, Persistence, Store, View, Write},
+    store::{Expect, Glance, Key, Persistence, Store, View, Write},
 };
 
 /// See the module.
@@ -102,7 +102,7 @@ impl RoutingReporter {
                 self.put::<verb::Delete>(object.key, expect, None, None).await
             }
             Change::Update { object, status, .. } => {
-                let mut value = Value::clone(&object.value);
+                let mut value = Value::clone(&object.value());
                 if let Some(fields) = value.as_object_mut() {
                     fields.insert("status".into(), status);
                 }
@@ -212,8 +212,8 @@ impl Memory {
         wanted: &BTreeMap<&str, Wanted>,
         reports: &BTreeMap<String, Report>,
     ) {
-        let unwritten: BTreeSet<&str> = changes.iter().map(node_of).collect();
-        for node in wanted.keys().filter(|node| !unwritten.contains(*node)) {
+        let unwritten: BTreeSet<String> = changes.iter().map(node_of).collect();
+        for node in wanted.keys().filter(|node| !unwritten.contains(**node)) {
             let statement = reports.get(*node).and_then(|report| report.statement.as_ref());
             if let Some((said, _)) = statement {
                 self.settled.insert((*node).to_owned(), Arc::clone(said));
@@ -244,12 +244,12 @@ fn is_same(one: &NodeStatus, other: &NodeStatus) -> bool {
     one.peers == other.peers && one.prefixes == other.prefixes && one.refused == other.refused
 }
 
-fn node_of(change: &Change) -> &str {
+fn node_of(change: &Change) -> String {
     let value = match change {
-        Change::Create { value, .. } => value,
-        Change::Remove { object } | Change::Update { object, .. } => &object.value,
+        Change::Create { value, .. } => Glance::Borrowed(value),
+        Change::Remove { object } | Change::Update { object, .. } => Glance::Shared(object.value()),
     };
-    value.pointer("/spec/node").and_then(Value::as_str).unwrap_or_default()
+    value.pointer("/spec/node").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// The routers that each node is to speak with.

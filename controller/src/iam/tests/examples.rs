@@ -65,7 +65,7 @@ impl World {
         let objects = self.objects.iter().map(|(key, value)| Object {
             key: key.clone(),
             revision: Revision(1),
-            value: Arc::new(value.clone()),
+            document: Arc::new(value.clone().into()),
         });
         View::new(Revision(1), objects.collect())
     }

@@ -14,7 +14,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::super::lookup;
-use crate::{admission::ProposedChange, error::ApiError, store::View};
+use crate::{
+    admission::ProposedChange,
+    error::ApiError,
+    store::{Glance, View},
+};
 
 /// Organizations named in a condition.
 const SHOWN_MAX: usize = 5;
@@ -23,7 +27,7 @@ const SHOWN_MAX: usize = 5;
 pub(super) fn settle<'a>(
     pool: &mut AddressPool,
     old: Option<&AddressPool>,
-    find: impl Fn(&str) -> Option<&'a Value>,
+    find: impl Fn(&str) -> Option<Glance<'a>>,
     now: Timestamp,
 ) {
     let mut holders = Vec::new();
@@ -31,6 +35,7 @@ pub(super) fn settle<'a>(
     for grant in &pool.spec.grants {
         let name = grant.organization.as_str();
         let organization = find(name);
+        let organization = organization.as_deref();
         let before = old.filter(|old| old.spec.grant_to(name).is_some());
         let holder = match before.and_then(|old| old.status.holder(name)) {
             Some(holder) => Some(holder.clone()),
@@ -72,15 +77,16 @@ pub(super) fn follow(view: &View, change: &mut ProposedChange) -> Result<(), Api
     let mut pools = Vec::new();
     for stored in view.range(&lookup::all::<AddressPoolSpec>()) {
         // Most are for others, and are not decoded.
-        if !is_granted(&stored.value, change.key.name()) {
+        let value = stored.glance();
+        if !is_granted(&value, change.key.name()) {
             continue;
         }
-        let old: AddressPool = lookup::decode(&stored.value)?;
+        let old: AddressPool = lookup::decode(&value)?;
         let mut pool = old.clone();
         let find = |name: &str| change.pending(view, &lookup::key::<OrganizationSpec>(name));
         settle(&mut pool, Some(&old), find, change.now);
         if pool.status != old.status {
-            let mut value = Value::clone(&stored.value);
+            let mut value = Value::clone(&value);
             lookup::set_status::<AddressPoolSpec>(&mut value, &pool.status)?;
             pools.push((stored.key.clone(), value));
         }
@@ -94,7 +100,7 @@ pub(super) fn follow(view: &View, change: &mut ProposedChange) -> Result<(), Api
 /// Whether `pool` is granted to the organization called `name` now.
 pub(super) fn holds(view: &View, pool: &AddressPool, name: &str) -> bool {
     let organization = view.get(&lookup::key::<OrganizationSpec>(name));
-    organization.is_some_and(|it| pool.grant_of(name, uid(&it.value)).is_some())
+    organization.is_some_and(|it| pool.grant_of(name, uid(&it.value())).is_some())
 }
 
 fn is_granted(pool: &Value, name: &str) -> bool {

@@ -85,7 +85,7 @@ fn counting_an_allocation_leaves_the_rest_of_the_pool_as_it_was() {
         pool("vips", &["203.0.113.0/30", "2001:db8:f::/48"], &["acme"])["spec"]
     );
     let kind = registry::kinds().iter().find(|kind| kind.kind == "AddressPool").unwrap();
-    assert_eq!((kind.validate)(stored, None), []);
+    assert_eq!((kind.validate)(&stored, None), []);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn an_organization_that_comes_back_under_its_name_has_none_of_the_former_ones_gr
 
     let mut going = organization("acme");
     going["metadata"]["deletionTimestamp"] = json!("2026-11-22T00:00:00Z");
-    let empty = State::default().with(going).with(state.get(&pool_key()).unwrap().clone());
+    let empty = State::default().with(going).with(state.get(&pool_key()).unwrap());
     let gone = empty.delete(&lookup::key::<OrganizationSpec>("acme")).unwrap();
     let state = empty.after(gone);
     let (status, message) = granted_condition(&state);
@@ -273,7 +273,7 @@ fn a_grant_ahead_of_its_organization_is_for_the_platforms_and_for_no_part_of_ano
 #[test]
 fn an_address_cannot_be_rewritten() {
     let state = create(state(), claim("web", "a", any("vips")));
-    let mut forged = state.get(&claim_key("web", "a")).unwrap().clone();
+    let mut forged = state.get(&claim_key("web", "a")).unwrap();
     forged["status"]["address"] = json!("203.0.113.3");
 
     let change = state.update(forged).unwrap();

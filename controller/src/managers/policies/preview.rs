@@ -60,7 +60,7 @@ pub(crate) fn preview(view: &View, key: &Key, candidate: &Value) -> Result<Value
     let range = lookup::all::<BgpPeerSpec>();
     let importers = view
         .range(&range)
-        .filter(|peer| lookup::text(&peer.value, "/spec/importPolicy") == Some(key.name()));
+        .filter(|peer| lookup::text(&peer.value(), "/spec/importPolicy") == Some(key.name()));
     let answer = Answer {
         prefixes: exports.len(),
         withdrawn: lost.len(),

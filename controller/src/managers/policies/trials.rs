@@ -112,7 +112,7 @@ fn due(view: &View, now: Timestamp) -> (Vec<Over>, Option<Timestamp>) {
     let mut over = Vec::new();
     let mut next: Option<Timestamp> = None;
     for stored in view.range(&lookup::all::<BgpPolicySpec>()) {
-        let Ok(policy) = BgpPolicy::decode(&stored.value) else { continue };
+        let Ok(policy) = BgpPolicy::decode(&stored.value()) else { continue };
         let Some(pending) = &policy.status.pending_rollback else { continue };
         let deadline = pending.deadline.timestamp();
         if deadline > now {
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_confirmed_is_no_trial() {
         let state = on_trial();
-        let mut confirmation = state.get(&lookup::key::<BgpPolicySpec>("p")).unwrap().clone();
+        let mut confirmation = state.get(&lookup::key::<BgpPolicySpec>("p")).unwrap();
         confirmation["metadata"]["annotations"] = json!({"isocast.dev/confirm": "2"});
 
         let change = state.update(confirmation).unwrap();

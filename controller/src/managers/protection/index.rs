@@ -43,7 +43,10 @@ impl Index {
             .collect();
         let mut index = Self { references, followed: view.revision(), ..Self::default() };
         for object in view.iter() {
-            for Edge { target, .. } in index.edges(object.key.resource(), &object.value) {
+            if !index.references.contains_key(object.key.resource()) {
+                continue;
+            }
+            for Edge { target, .. } in index.edges(object.key.resource(), &object.glance()) {
                 index.users.entry(target).or_default().insert(object.key.clone());
             }
         }
@@ -61,10 +64,10 @@ impl Index {
                 continue;
             }
             let new = match event.operation {
-                Operation::Put => self.edges(resource, &event.value),
+                Operation::Put => self.edges(resource, &event.value()),
                 Operation::Delete => Vec::new(),
             };
-            let old = event.old.as_ref().map(|old| self.edges(resource, old)).unwrap_or_default();
+            let old = event.old_value().map(|old| self.edges(resource, &old)).unwrap_or_default();
             for Edge { target, .. } in old {
                 if new.iter().any(|edge| edge.target == target) {
                     continue;

@@ -157,11 +157,11 @@ fn a_deletion_sees_what_was_written_a_moment_before_in_the_same_batch() {
         revision: Revision(2),
         operation,
         old,
-        value: Arc::new(user.clone()),
+        document: Arc::new(user.clone().into()),
     };
     protection.follow(&[event(Operation::Put, None)], &after);
     assert!(protection.admit(&after, &mut proposed(target.clone(), None)).is_err());
-    protection.follow(&[event(Operation::Delete, Some(Arc::new(user.clone())))], &before);
+    protection.follow(&[event(Operation::Delete, Some(Arc::new(user.clone().into())))], &before);
     assert!(protection.admit(&before, &mut proposed(target, None)).is_ok());
 }
 

@@ -20,7 +20,7 @@ use crate::{
         SYSTEM_NAMESPACE,
         lookup::{self, text},
     },
-    store::{Event, Key, Object, Range, Resource, View},
+    store::{Document, Event, Glance, Key, Object, Range, Resource, View},
 };
 
 /// The claims of some time's registrations.
@@ -47,7 +47,7 @@ impl Claims {
         namespace: Option<&str>,
         (after, limit): (Option<&Key>, usize),
         wanted: impl Fn(&Value) -> bool,
-    ) -> (Vec<Arc<Value>>, Option<Key>) {
+    ) -> (Vec<Arc<Document>>, Option<Key>) {
         let is_ahead = |it: &&Resource| after.is_none_or(|after| *it >= after.resource());
         let mut resources: Vec<&Resource> = self.meters.kinds().filter(is_ahead).collect();
         resources.sort();
@@ -65,14 +65,16 @@ impl Claims {
                 None => Box::new(view.range(&range)),
             };
             for object in objects {
-                let place = tree::place_of(&object.key, &object.value);
+                let value = object.glance();
+                let place = tree::place_of(&object.key, &value);
                 if namespace.is_some_and(|namespace| namespace != place) {
                     continue;
                 }
-                let claim = self.of(&object.value);
-                let Some(claim) = claim.filter(|claim| self.shows(claim) && wanted(claim)) else {
-                    continue;
-                };
+                let claim = self.of(&value).filter(|claim| {
+                    let claim = claim.value();
+                    self.shows(&claim) && wanted(&claim)
+                });
+                let Some(claim) = claim else { continue };
                 if claims.len() == limit {
                     return (claims, last);
                 }
@@ -84,15 +86,16 @@ impl Claims {
     }
 
     /// The object that the claim called `name` in a namespace is about.
-    pub(crate) fn get(&self, view: &View, namespace: &str, name: &str) -> Option<Arc<Value>> {
+    pub(crate) fn get(&self, view: &View, namespace: &str, name: &str) -> Option<Arc<Document>> {
         let source = self.meters.kinds().find_map(|resource| {
             let rest = name.strip_prefix(resource.as_str())?.strip_prefix('.')?;
             let is_spread = declared(resource)?.scope == Scope::Namespaced;
             Some(Key::new(resource.clone(), Some(namespace).filter(|_| is_spread), rest))
         })?;
         let object = view.get(&source)?;
-        let its = tree::place_of(&object.key, &object.value) == namespace;
-        its.then(|| Arc::clone(&object.value))
+        let value = object.value();
+        let is_its = tree::place_of(&object.key, &value) == namespace;
+        is_its.then(|| Arc::clone(&object.document))
     }
 
     /// Whether somebody claims what is at `key`.
@@ -116,11 +119,11 @@ impl Claims {
         let spec = |value: &Value| value.get("spec").cloned();
         is::<ResourceRegistrationSpec>(event.key.resource())
             && (event.operation == crate::store::Operation::Delete
-                || event.old.as_ref().and_then(|old| spec(old)) != spec(&event.value))
+                || event.old_value().and_then(|old| spec(&old)) != spec(&event.value()))
     }
 
     /// What an object claims.
-    pub(crate) fn of(&self, object: &Value) -> Option<Arc<Value>> {
+    pub(crate) fn of(&self, object: &Value) -> Option<Arc<Document>> {
         let kind = kind_of(object)?;
         let resource = Resource::new(kind.plural, kind.group);
         let name = text(object, "/metadata/name")?;
@@ -155,7 +158,7 @@ impl Claims {
         if let (Some(namespace), Some(fields)) = (namespace, resource_ref.as_object_mut()) {
             fields.insert("namespace".into(), json!(namespace));
         }
-        Some(Arc::new(json!({
+        let claim = json!({
             "apiVersion": format!("{}/{VERSION}", isocast_api::quota::GROUP),
             "kind": ResourceClaimSpec::KIND.kind,
             "metadata": {
@@ -178,7 +181,8 @@ impl Claims {
                 }],
                 "allocations": allocations,
             },
-        })))
+        });
+        Some(Arc::new(claim.into()))
     }
 
     fn consumer(&self, place: &str) -> Value {
@@ -203,14 +207,14 @@ pub(crate) fn foresee(
 ) -> Vec<String> {
     let meters = Meters::of_registrations(view);
     let mut warnings = Vec::new();
-    let old = view.get(key).map(|object| &*object.value);
+    let old = view.get(key).map(Object::value);
     let mut place = Some(tree::place_of(key, new).to_owned());
     let taken: Vec<_> = meters.of(key.resource(), new).collect();
     for _ in 0..tree::CHAIN_MAX {
         let Some(container) = place else { break };
         for (id, amount) in &taken {
             let Some(one) = meters.get(*id) else { continue };
-            let had = old.map_or(0, |old| {
+            let had = old.as_ref().map_or(0, |old| {
                 let mut had = meters.of(key.resource(), old);
                 had.find(|(other, _)| other == id).map_or(0, |(_, amount)| amount)
             });
@@ -218,7 +222,8 @@ pub(crate) fn foresee(
             let Some(bucket) = view.get(&bucket).filter(|bucket| may_see(&bucket.key)) else {
                 continue;
             };
-            let figure = |pointer| bucket.value.pointer(pointer).and_then(Value::as_u64);
+            let bucket = bucket.value();
+            let figure = |pointer| bucket.pointer(pointer).and_then(Value::as_u64);
             let (Some(limit), Some(allocated)) =
                 (figure("/status/limit"), figure("/status/allocated"))
             else {
@@ -231,8 +236,13 @@ pub(crate) fn foresee(
             ));
         }
         place = (container != SYSTEM_NAMESPACE)
-            .then(|| tree::parent_in(&|key| view.get(key).map(|it| &*it.value), &container))
-            .map(|above| above.unwrap_or(SYSTEM_NAMESPACE).to_owned());
+            .then(|| {
+                tree::parent_in(
+                    &|key| view.get(key).map(|it| Glance::Shared(it.value())),
+                    &container,
+                )
+            })
+            .map(|above| above.unwrap_or_else(|| SYSTEM_NAMESPACE.to_owned()));
     }
     warnings
 }

@@ -82,14 +82,14 @@ impl Index {
         let mut index = Self { revision: view.revision(), ..Self::default() };
         for resource in tree::containers() {
             for object in view.range(&Range::Resource(resource)) {
-                index.tree.apply(&object.key, Some(&object.value));
+                index.tree.apply(&object.key, Some(&object.glance()));
             }
         }
         for object in view.range(&lookup::all::<ResourceGrantSpec>()) {
-            index.grant(&object.key, Some(&object.value));
+            index.grant(&object.key, Some(&object.value()));
         }
         for object in view.range(&lookup::all::<ResourceRegistrationSpec>()) {
-            index.register(&object.key, Some(&object.value), view);
+            index.register(&object.key, Some(&object.value()), view);
         }
         index
     }
@@ -111,8 +111,8 @@ impl Index {
         let find = |key: &Key| change.pending(view, key);
         let mut changes = Changes::default();
         for (key, new) in change.writes() {
-            let old = view.get(key).map(|object| &*object.value);
-            self.weigh(key, old, new, &find, &mut changes);
+            let old = view.get(key).map(crate::store::Object::value);
+            self.weigh(key, old.as_deref(), new, &find, &mut changes);
         }
         if changes.is_empty() {
             return Ok(());
@@ -307,10 +307,11 @@ impl Index {
         let kinds: Vec<_> = self.meters.kinds_of(id).cloned().collect();
         for kind in kinds {
             for object in view.range(&Range::Resource(kind.clone())) {
-                let place = tree::place_of(&object.key, &object.value);
+                let value = object.glance();
+                let place = tree::place_of(&object.key, &value);
                 let chain = self.tree.chain(place, &|_| None);
                 let mut changes = Changes::default();
-                let taken = self.meters.of(&kind, &object.value).filter(|(other, _)| *other == id);
+                let taken = self.meters.of(&kind, &value).filter(|(other, _)| *other == id);
                 for (id, amount) in taken {
                     changes.add(&chain, id, i128::from(amount), 1);
                 }

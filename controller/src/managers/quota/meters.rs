@@ -58,7 +58,7 @@ impl Meters {
     pub(super) fn of_registrations(view: &View) -> Self {
         let mut meters = Self::default();
         for object in view.range(&lookup::all::<ResourceRegistrationSpec>()) {
-            match Object::decode(&object.value) {
+            match Object::decode(&object.value()) {
                 Ok(registration) => {
                     meters.register(&registration);
                 }

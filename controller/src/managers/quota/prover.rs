@@ -89,14 +89,14 @@ impl Prover {
 
     /// Writes what was found into a registration, if it says something else.
     async fn tell(&self, object: &Object, wrong: usize, view: &View) -> Result<(), ApiError> {
-        let mut registration: ResourceRegistration = lookup::decode(&object.value)?;
+        let mut registration: ResourceRegistration = lookup::decode(&object.value())?;
         let finding = finding(wrong);
         let conditions = &mut registration.status.conditions;
         let generation = registration.metadata.generation;
         if set_condition(conditions, finding, generation, Timestamp::now()) == Change::Unchanged {
             return Ok(());
         }
-        let mut value = serde_json::Value::clone(&object.value);
+        let mut value = serde_json::Value::clone(&object.value());
         lookup::set_status::<ResourceRegistrationSpec>(&mut value, &registration.status)?;
         let proof = Authorizer.authorize::<verb::Update, Key>(&IDENTITY, object.key.clone())?;
         let write = Write {

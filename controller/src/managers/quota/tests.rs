@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     managers::testing::{key_of, organization, project},
-    store::{Change, Object, Revision},
+    store::{Change, Document, Object, Operation, Revision},
 };
 
 /// A state and what follows it, as the sequencer drives it.
@@ -117,15 +117,15 @@ impl World {
         let revision = self.batch.revision().next();
         let mut changes = Vec::new();
         for (key, new) in change.into_writes() {
-            let old = self.batch.get(&key).map(|object| Arc::clone(&object.value));
-            let (operation, value) = match (new, &old) {
-                (Some(value), _) => (Operation::Put, Arc::new(value)),
+            let old = self.batch.get(&key).map(|object| Arc::clone(&object.document));
+            let (operation, document) = match (new, &old) {
+                (Some(value), _) => (Operation::Put, Arc::new(Document::of(value))),
                 (None, Some(old)) => (Operation::Delete, Arc::clone(old)),
                 (None, None) => continue,
             };
-            let event = Event { key: key.clone(), revision, operation, old, value };
-            let value = Arc::clone(&event.value);
-            changes.push(Change { key, operation, previous: Revision(0), value });
+            let event = Event { key: key.clone(), revision, operation, old, document };
+            let document = Arc::clone(&event.document);
+            changes.push(Change { key, operation, previous: Revision(0), document });
             self.events.push(event);
         }
         self.batch.advance(revision, &changes);
@@ -156,12 +156,12 @@ impl World {
             self.quota.follow(&[event], &self.batch);
         }
         let derived = self.quota.derive().into_iter().filter_map(|(key, new)| {
-            let old = self.batch.get(&key).map(|object| Arc::clone(&object.value));
-            let (operation, value) = match (new, old) {
-                (Some(value), _) => (Operation::Put, Arc::new(value)),
+            let old = self.batch.get(&key).map(|object| Arc::clone(&object.document));
+            let (operation, document) = match (new, old) {
+                (Some(value), _) => (Operation::Put, Arc::new(Document::of(value))),
                 (None, old) => (Operation::Delete, old?),
             };
-            Some(Change { key, operation, previous: Revision(0), value })
+            Some(Change { key, operation, previous: Revision(0), document })
         });
         let derived: Vec<Change> = derived.collect();
         let revision = self.batch.revision();
@@ -177,7 +177,7 @@ impl World {
 
     fn bucket(&self, container: &str, registration: &str) -> Option<(u64, u64, u64)> {
         let object = self.view.get(&bucket::key(container, registration))?;
-        let status = |field: &str| object.value["status"][field].as_u64().unwrap();
+        let status = |field: &str| object.value()["status"][field].as_u64().unwrap();
         Some((status("limit"), status("allocated"), status("available")))
     }
 }
@@ -300,7 +300,7 @@ fn a_limit_below_what_there_is_shows_it_and_takes_nothing_away() {
 
     assert_eq!(world.bucket("acme", "pools"), Some((1, 3, 0)));
     let bucket = world.view.get(&bucket::key("acme", "pools")).unwrap();
-    assert_eq!(bucket.value["status"]["overage"], 2);
+    assert_eq!(bucket.value()["status"]["overage"], 2);
     assert!(world.put(pool("web", "a", 1)).is_ok(), "what there is can still be changed");
     assert!(world.put(pool("web", "d", 0)).is_err());
 
@@ -416,7 +416,7 @@ fn there_is_an_end_to_registrations_and_to_grants() {
 fn what_stands_in_a_bucket_is_of_its_kind() {
     let mut world = acme();
     world.put(grant("acme", "plan", "pools", 7)).unwrap();
-    let bucket = &world.view.get(&bucket::key("acme", "pools")).unwrap().value;
+    let bucket = &world.view.get(&bucket::key("acme", "pools")).unwrap().value();
 
     let kinds = isocast_api::registry::kinds().iter();
     let kind = kinds.clone().find(|kind| kind.kind == AllowanceBucketSpec::KIND.kind).unwrap();
@@ -424,6 +424,10 @@ fn what_stands_in_a_bucket_is_of_its_kind() {
     assert_eq!(bucket["status"]["contributingGrantRefs"], json!([{"name": "plan", "amount": 7}]));
     assert!(is::<ResourceGrantSpec>(key_of(&grant("acme", "plan", "pools", 7)).resource()));
     assert!(!is::<BackendPoolSpec>(key_of(bucket).resource()));
-    let object = Object { key: key_of(bucket), revision: Revision(1), value: Arc::clone(bucket) };
+    let object = Object {
+        key: key_of(bucket),
+        revision: Revision(1),
+        document: Arc::new(Value::clone(bucket).into()),
+    };
     assert_eq!(object.key, bucket::key("acme", "pools"));
 }

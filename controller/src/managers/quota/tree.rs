@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::super::{SYSTEM_NAMESPACE, lookup::text};
 use crate::{
     iam::parent_of,
-    store::{Key, Resource},
+    store::{Glance, Key, Resource},
 };
 
 /// The containers below the platform.
@@ -33,7 +33,7 @@ pub(super) struct Container {
 }
 
 /// Finds the object at a key, for what the tree does not know yet.
-pub(super) type Find<'a> = dyn Fn(&Key) -> Option<&'a Value> + 'a;
+pub(super) type Find<'a> = dyn Fn(&Key) -> Option<Glance<'a>> + 'a;
 
 /// The containers above a container, itself, and the platform.
 pub(super) const CHAIN_MAX: usize = CONTAINERS_ABOVE_MAX + 2;
@@ -79,7 +79,10 @@ impl Tree {
         while *next != *self.root && chain.len() < CHAIN_MAX {
             let above = match self.containers.get(&next) {
                 Some(container) => Arc::clone(&container.parent),
-                None => self.shared(parent_in(find, &next).unwrap_or(SYSTEM_NAMESPACE)),
+                None => match parent_in(find, &next) {
+                    Some(parent) => self.shared(&parent),
+                    None => Arc::clone(&self.root),
+                },
             };
             chain.push(next);
             next = above;
@@ -119,12 +122,12 @@ pub(super) fn kind_of(resource: &Resource) -> Option<ConsumerKind> {
 }
 
 /// The container above one, by its object; none also where it is the platform.
-pub(super) fn parent_in<'a>(find: &Find<'a>, name: &str) -> Option<&'a str> {
+pub(super) fn parent_in(find: &Find<'_>, name: &str) -> Option<String> {
     containers().iter().find_map(|resource| {
         let value = find(&Key::new(resource.clone(), None, name))?;
         let pointer =
             if resource.plural() == "organizations" { "/spec/parent" } else { "/spec/parent/name" };
-        text(value, pointer)
+        text(&value, pointer).map(str::to_owned)
     })
 }
 

@@ -90,11 +90,11 @@ pub(super) fn parent_of(container: &serde_json::Value) -> Option<&str> {
 /// The container called `name` and those above it.
 pub(super) fn chain<'a>(view: &'a View, name: &str) -> impl Iterator<Item = &'a Object> {
     let first = find(view, name);
-    let next = |below: &&'a Object| find(view, parent_of(&below.value)?);
+    let next = |below: &&'a Object| find(view, parent_of(&below.value())?);
     std::iter::successors(first, next).take(CONTAINERS_ABOVE_MAX + 1)
 }
 
 /// Whether somebody asked for the container's deletion.
 pub(super) fn is_leaving(container: &Object) -> bool {
-    text(&container.value, "/metadata/deletionTimestamp").is_some()
+    text(&container.value(), "/metadata/deletionTimestamp").is_some()
 }

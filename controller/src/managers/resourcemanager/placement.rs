@@ -117,9 +117,9 @@ pub(super) fn expect_parent<S: Container>(
             return refuse(format!("there may be at most {CONTAINERS_ABOVE_MAX} containers above"));
         }
         above = match kind {
-            ParentKind::Folder => lookup::decode::<FolderSpec>(&container.value)?.spec.parent(),
+            ParentKind::Folder => lookup::decode::<FolderSpec>(&container.value())?.spec.parent(),
             ParentKind::Organization => {
-                lookup::decode::<OrganizationSpec>(&container.value)?.spec.parent()
+                lookup::decode::<OrganizationSpec>(&container.value())?.spec.parent()
             }
         };
     }

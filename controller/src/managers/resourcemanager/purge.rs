@@ -95,7 +95,7 @@ impl Purge {
                             let object = Object {
                                 key: event.key.clone(),
                                 revision: event.revision,
-                                value: Arc::clone(&event.value),
+                                document: Arc::clone(&event.document),
                             };
                             if event.operation == Operation::Put && is_leaving(&object) {
                                 self.leaving.insert(object.key);
@@ -197,16 +197,16 @@ impl Purge {
 
     /// Takes the mark away from a container that is empty: without other finalizers it goes.
     async fn finish(&self, container: &Object) -> Result<bool, ApiError> {
-        let others: Vec<&str> =
-            finalizers(&container.value).filter(|it| *it != FINALIZER).collect();
-        if !super::deletion::has_finalizer(&container.value) {
+        let now = container.value();
+        let others: Vec<&str> = finalizers(&now).filter(|it| *it != FINALIZER).collect();
+        if !super::deletion::has_finalizer(&now) {
             return Ok(false);
         }
         let value = if others.is_empty() {
             None
         } else {
             let told = observed(container, plan::waits_itself(&others))?;
-            let mut value = told.unwrap_or_else(|| Value::clone(&container.value));
+            let mut value = told.unwrap_or_else(|| Value::clone(&now));
             if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
                 metadata.insert("finalizers".to_owned(), json!(others));
             }
@@ -260,7 +260,7 @@ fn with_findings<S: Container>(
     container: &Object,
     findings: [Finding; 2],
 ) -> Result<Option<Value>, ApiError> {
-    let mut object: Typed<S> = lookup::decode(&container.value)?;
+    let mut object: Typed<S> = lookup::decode(&container.value())?;
     let (conditions, _) = S::observed(&mut object.status);
     let mut is_new = false;
     for finding in findings {
@@ -271,7 +271,7 @@ fn with_findings<S: Container>(
     if !is_new {
         return Ok(None);
     }
-    let mut value = Value::clone(&container.value);
+    let mut value = Value::clone(&container.value());
     lookup::set_status::<S>(&mut value, &object.status)?;
     Ok(Some(value))
 }

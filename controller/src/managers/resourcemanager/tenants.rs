@@ -37,7 +37,7 @@ fn free_tenant_id(view: &View, uid: &str) -> Result<u32, ApiError> {
     let organizations = lookup::all::<OrganizationSpec>();
     let taken: BTreeSet<u64> = view
         .range(&organizations)
-        .filter_map(|object| object.value.pointer("/status/tenantID")?.as_u64())
+        .filter_map(|object| object.glance().pointer("/status/tenantID")?.as_u64())
         .collect();
     let [a, b, c, ..] = *blake3::hash(uid.as_bytes()).as_bytes();
     let first = u32::from_be_bytes([0, a, b, c]).max(1);

@@ -207,7 +207,7 @@ fn the_mark_stays_until_the_container_is_empty() {
     let acme = lookup::key::<OrganizationSpec>("acme");
     let marked = state.delete(&acme).unwrap();
     let state = state.after(marked);
-    let mut freed = state.get(&acme).unwrap().clone();
+    let mut freed = state.get(&acme).unwrap();
     freed["metadata"]["finalizers"] = json!(["example.com/other"]);
 
     assert_eq!(state.update(freed.clone()).unwrap_err().code(), 409);

@@ -32,7 +32,7 @@ impl Tree {
     pub(super) fn of(view: &View) -> Self {
         let mut tree = Self::default();
         for object in view.iter().filter(|object| is_container(object.key.resource())) {
-            tree.add(object.key.name(), &object.value);
+            tree.add(object.key.name(), &object.glance());
         }
         tree
     }
@@ -42,10 +42,10 @@ impl Tree {
         self.announced.clear();
         for event in events.iter().filter(|event| is_container(event.key.resource())) {
             if let Some(old) = &event.old {
-                self.remove(event.key.name(), old);
+                self.remove(event.key.name(), &old.value());
             }
             if event.operation == Operation::Put {
-                self.add(event.key.name(), &event.value);
+                self.add(event.key.name(), &event.value());
             }
         }
     }

@@ -71,7 +71,7 @@ impl Model {
             time_ms: 0,
             details: <_>::default(),
         };
-        let change = Change { key, operation, previous, value: Arc::new(object) };
+        let change = Change { key, operation, previous, document: Arc::new(object.into()) };
         Some(ChangeSet { audit, changes: vec![change] })
     }
 
@@ -89,7 +89,7 @@ impl Model {
         let stored: BTreeMap<Key, (Revision, Value)> = reading
             .objects()?
             .into_iter()
-            .map(|object| (object.key, (object.revision, Value::clone(&object.value))))
+            .map(|object| (object.key.clone(), (object.revision, Value::clone(&object.value()))))
             .collect();
         assert_eq!(stored, self.live);
         assert_eq!(log.extent(), Extent { head: self.head, floor: self.floor });

@@ -72,7 +72,7 @@ fn counted(view: &View) -> BTreeMap<(String, String), (u64, u64)> {
     let parent = |name: &str| {
         let resources = tree::containers();
         let found = resources.iter().find_map(|it| view.get(&Key::new(it.clone(), None, name)))?;
-        crate::iam::parent_of(found.key.resource(), &found.value).map(str::to_owned)
+        crate::iam::parent_of(found.key.resource(), &found.value()).map(str::to_owned)
     };
     let registered =
         |name: &str| view.get(&lookup::key::<ResourceRegistrationSpec>(name)).is_some();
@@ -88,7 +88,7 @@ fn counted(view: &View) -> BTreeMap<(String, String), (u64, u64)> {
         let place = object.key.container().map(str::to_owned);
         match object.key.resource().plural() {
             "backendpools" => {
-                let backends = object.value["spec"]["backends"].as_array().unwrap().len() as u64;
+                let backends = object.value()["spec"]["backends"].as_array().unwrap().len() as u64;
                 count(place.clone(), "pools", 1);
                 count(place, "backends", backends);
             }

@@ -34,15 +34,15 @@ pub(super) struct Plan {
 
 /// Which container is above which, at one moment.
 #[derive(Debug, Default)]
-pub(super) struct Family<'a>(BTreeMap<&'a str, Vec<&'a Object>>);
+pub(super) struct Family<'a>(BTreeMap<String, Vec<&'a Object>>);
 
 impl<'a> Family<'a> {
     pub(super) fn of(view: &'a View) -> Self {
-        let mut family: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
+        let mut family: BTreeMap<String, Vec<&Object>> = BTreeMap::new();
         let containers = view.iter().filter(|object| is_container(object.key.resource()));
         for object in containers {
-            if let Some(parent) = parent_of(&object.value) {
-                family.entry(parent).or_default().push(object);
+            if let Some(parent) = parent_of(&object.glance()) {
+                family.entry(parent.to_owned()).or_default().push(object);
             }
         }
         Self(family)
@@ -54,7 +54,7 @@ impl<'a> Family<'a> {
         let mut seen = BTreeSet::from([name]);
         let mut level = vec![name];
         while !level.is_empty() {
-            let children = level.iter().filter_map(|name| self.0.get(name)).flatten();
+            let children = level.iter().filter_map(|name| self.0.get(*name)).flatten();
             let next: Vec<&Object> =
                 children.filter(|child| seen.insert(child.key.name())).copied().collect();
             level = next.iter().map(|child| child.key.name()).collect();
@@ -72,7 +72,8 @@ impl Plan {
         let mut staged: BTreeMap<u8, Vec<Key>> = BTreeMap::new();
         let mut room = limit;
         let mut take = |stage: u8, object: &Object, plan: &mut Self| {
-            let mut waits = finalizers(&object.value).filter(|it| *it != FINALIZER).peekable();
+            let value = object.glance();
+            let mut waits = finalizers(&value).filter(|it| *it != FINALIZER).peekable();
             if is_leaving(object) && waits.peek().is_some() {
                 plan.waiting.push((object.key.clone(), waits.map(str::to_owned).collect()));
             } else if room > 0 {
