@@ -147,20 +147,11 @@ impl Registry {
         selector: &Selector,
         options: &ListOptions,
     ) -> Result<Listing, ApiError> {
-        let newest = self.store().view(proof);
-        let token = options.token.as_deref().map(Token::parse).transpose()?;
-        let view = match &token {
-            Some(token) if token.revision != Revision(0) => {
-                self.page(token, proof.resource(), &newest)?
-            }
-            Some(_) => newest,
-            None => self.at(options, proof.resource(), newest)?,
-        };
+        let (view, after) = self.begin_page(proof, options)?;
         // A kept state shows everything: to this caller, what the proof says.
         let view = view.seen_by(proof.sight().cloned());
         let range = proof.resource();
-        let limit = options.limit.filter(|limit| *limit > 0).unwrap_or(limits::LIST_ITEMS);
-        let after = token.as_ref().map(Token::key);
+        let limit = options.page_size();
         let mut matching: Box<dyn Iterator<Item = _>> = match &after {
             Some(key) => Box::new(view.range_after(range, key)),
             None => Box::new(view.range(range)),
@@ -171,7 +162,7 @@ impl Registry {
         let mut remaining = None;
         for object in matching.by_ref().filter(|object| selector.matches(&object.value)) {
             if items.len() == limit {
-                next = last.map(|key| Token::at(view.revision(), key).encode());
+                next = last.map(|key| self.end_page(&view, key));
                 // As Kubernetes does: a selected listing does not say how much follows.
                 remaining = selector.is_everything().then(|| matching.count() + 1);
                 break;
@@ -179,11 +170,34 @@ impl Registry {
             last = Some(&object.key);
             items.push(Arc::clone(&object.value));
         }
-        let revision = view.revision();
-        if next.is_some() {
-            self.pages.keep(&view);
-        }
-        Ok(Listing { revision, items, next, remaining })
+        Ok(Listing { revision: view.revision(), items, next, remaining })
+    }
+
+    /// The state that a page shows, and the object that the page before ended with.
+    ///
+    /// # Errors
+    /// Those of [`Self::list`].
+    pub(crate) fn begin_page(
+        &self,
+        proof: &Authorized<verb::List, Range>,
+        options: &ListOptions,
+    ) -> Result<(View, Option<Key>), ApiError> {
+        let newest = self.store().view(proof);
+        let token = options.token.as_deref().map(Token::parse).transpose()?;
+        let view = match &token {
+            Some(token) if token.revision != Revision(0) => {
+                self.page(token, proof.resource(), &newest)?
+            }
+            Some(_) => newest,
+            None => self.at(options, proof.resource(), newest)?,
+        };
+        Ok((view, token.as_ref().map(Token::key)))
+    }
+
+    /// Keeps the state for the pages after the one that ends with `last`; says where they begin.
+    pub(crate) fn end_page(&self, view: &View, last: &Key) -> String {
+        self.pages.keep(view);
+        Token::at(view.revision(), last).encode()
     }
 
     /// Begins to watch the proof's range.
@@ -248,6 +262,13 @@ impl Registry {
 /// Refuses to answer somebody who has seen more than there is.
 pub(crate) fn expect_reached(revision: Revision, head: Revision) -> Result<(), ApiError> {
     if revision <= head { Ok(()) } else { Err(ApiError::too_large(revision, head)) }
+}
+
+impl ListOptions {
+    /// Objects of a page.
+    pub(crate) fn page_size(&self) -> usize {
+        self.limit.filter(|limit| *limit > 0).unwrap_or(limits::LIST_ITEMS)
+    }
 }
 
 // === impl Pages ===

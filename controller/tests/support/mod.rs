@@ -10,6 +10,7 @@
     reason = "test support: each test uses its part, and fails where it stands"
 )]
 
+pub mod accounts;
 pub mod client;
 
 use std::{
