@@ -5,7 +5,7 @@
 //! the slot's own backend is this node. A host without an agent is in none, and its slots have none: its
 //! header has no place for hops. A [`Track`] is the chain of its former backend, and says more. Many slots share
 //! few chains. If there are more than there may be, every chain is cut to its first hop: the host that
-//! had the slot last is the one that most likely has the flow.
+//! had the slot last is the one that most likely has the flow. If there are still too many, no slot is tracked.
 //!
 //! Slots are not read here: the cost is that of backends and chains.
 
@@ -72,8 +72,8 @@ struct RingLinks {
     /// Target number of each backend, and how it is reached.
     targets: Vec<(u16, Way)>,
     chains: Vec<ByWay<Option<ChainOwner>>>,
-    /// The same however the slot's own backend is reached.
-    tracks: Vec<ChainOwner>,
+    /// The same however the slot's own backend is reached; none where there is no room for them.
+    tracks: Vec<Option<ChainOwner>>,
 }
 
 /// Finds backends and chains of all rings.
@@ -82,13 +82,18 @@ pub(super) fn resolve(
     targets: &BTreeMap<TargetOwner, u16>,
     node: Node<'_>,
 ) -> Result<Links, TablesError> {
-    let resolve = |hops_max| {
-        let resolving = Resolving { tables, targets, node, hops_max };
+    let resolve = |hops_max, tracks| {
+        let resolving = Resolving { tables, targets, node, hops_max, tracks };
         let rings = tables.edge.rings.iter().map(|ring| resolving.ring(ring));
         rings.collect::<Result<_, _>>().map(|rings| Links { rings })
     };
-    let links = resolve(CHAIN_HOPS)?;
-    if links.owners().len() <= MAX_CHAINS { Ok(links) } else { resolve(1) }
+    for hops_max in [CHAIN_HOPS, 1] {
+        let links = resolve(hops_max, true)?;
+        if links.owners().len() <= MAX_CHAINS {
+            return Ok(links);
+        }
+    }
+    resolve(1, false)
 }
 
 struct Resolving<'a> {
@@ -96,6 +101,7 @@ struct Resolving<'a> {
     targets: &'a BTreeMap<TargetOwner, u16>,
     node: Node<'a>,
     hops_max: usize,
+    tracks: bool,
 }
 
 /// A backend of a ring.
@@ -123,8 +129,8 @@ impl Resolving<'_> {
             Ok(chains)
         };
         let chains = ring.chains.iter().map(by_way).collect::<Result<_, TablesError>>()?;
-        let tracks = ring.tracks.iter().map(|track| self.track(&members, track));
-        let tracks = tracks.collect::<Result<_, _>>()?;
+        let track = |track: &Track| self.track(&members, track).map(|it| self.tracks.then_some(it));
+        let tracks = ring.tracks.iter().map(track).collect::<Result<_, _>>()?;
         Ok(RingLinks { targets, chains, tracks })
     }
 
@@ -209,7 +215,7 @@ impl Links {
     pub(super) fn owners(&self) -> BTreeSet<ChainOwner> {
         let chains = self.rings.iter().flat_map(|ring| &ring.chains);
         let tracks = self.rings.iter().flat_map(|ring| &ring.tracks);
-        chains.flatten().flatten().chain(tracks).cloned().collect()
+        chains.flatten().chain(tracks).flatten().cloned().collect()
     }
 
     /// What the positions of each ring stand for, once the chains have numbers.
@@ -222,7 +228,7 @@ impl Links {
         };
         self.rings.into_iter().map(move |RingLinks { targets, chains, tracks }| {
             let chains = chains.into_iter().map(|by_way| by_way.map(number)).collect();
-            let tracks = tracks.into_iter().map(|owner| number(Some(owner))).collect();
+            let tracks = tracks.into_iter().map(number).collect();
             Meaning { targets, chains, tracks }
         })
     }

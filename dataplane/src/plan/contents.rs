@@ -39,7 +39,7 @@ pub(crate) struct Meaning {
     pub(super) targets: Vec<(u16, Way)>,
     /// Number of each chain.
     pub(super) chains: Vec<ByWay<u16>>,
-    /// Number of each track's chain.
+    /// Number of each track's chain; none where slots are not tracked for want of room.
     pub(super) tracks: Vec<u16>,
 }
 
@@ -51,7 +51,9 @@ impl Meaning {
         let position = usize::from(slot.chain);
         if slot.is_tracked() {
             return match self.tracks.get(position) {
-                Some(track) if current != NO_BACKEND => Slot::tracked(current, *track),
+                Some(track) if current != NO_BACKEND && *track != NO_CHAIN => {
+                    Slot::tracked(current, *track)
+                }
                 _ => Slot::settled(current),
             };
         }

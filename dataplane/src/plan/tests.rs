@@ -13,7 +13,7 @@ use crate::{
     policy::Ceilings,
     tables::{
         Accept, Backend, BackendKey, EdgeTables, Fragments, PacketRules, Probe, Ring, ServiceKey,
-        Vip,
+        Track, Vip,
     },
 };
 
@@ -281,4 +281,32 @@ fn rings_may_have_any_size_within_the_limits_and_no_other() {
     for slots in [0, RING_SLOTS_MIN / 2, RING_SLOTS_MIN + 16, 2 * RING_SLOTS_MAX] {
         assert!(matches!(refusal(&sized(slots)), TablesError::OutOfRange { .. }), "{slots}");
     }
+}
+
+#[test]
+fn slots_are_tracked_while_there_is_room_for_their_chains() {
+    let tracked = |rings: u16| {
+        let mut tables = tables(usize::from(rings), 6);
+        let track = |former: u16, since: u16| Track {
+            former,
+            further: Vec::new(),
+            between: Vec::new(),
+            since: u32::from(since),
+        };
+        let ring = |former| {
+            let slots = (0..4096).map(|slot| Slot::tracked(0, slot));
+            let tracks: Vec<_> = (0..4096).map(|since| track(former, since)).collect();
+            Ring::tracked(slots, &[], &tracks)
+        };
+        tables.edge.rings = (1..=rings).map(ring).collect();
+        tables.edge.era = 5000;
+        let plan = plan(&tables, &Ledger::default(), &Known::default(), node()).expect("a plan");
+        let mut slots = vec![Slot::EMPTY; RING_SLOTS_MIN];
+        plan.rings[0].write(&mut slots);
+        assert!(slots.iter().all(|slot| slot.backend() != NO_BACKEND));
+        (slots.iter().filter(|slot| slot.is_tracked()).count(), plan.ledger.chains.len())
+    };
+
+    assert_eq!(tracked(4), (4096, 4 * 4096));
+    assert_eq!(tracked(5), (0, 0), "their flows move, as if nobody kept track");
 }

@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use isocast_dataplane::{
     Action, Backend, Encap, Fragments, Note, Outcome, Question, Ring, Tables, Track, Transport,
 };
-use isocast_dataplane_common::{NO_CHAIN, RING_SLOTS_MIN, Slot, tracking::TRACKED_FLOWS};
+use isocast_dataplane_common::{
+    NO_CHAIN, RING_SLOTS_MIN, Slot,
+    directory::mapped,
+    tracking::{FlowId, WAYS},
+};
 
 use crate::support::{
     node::{Bench, Node, OWN_V4, address, backend, one_service},
@@ -252,40 +256,63 @@ fn datagrams_and_pieces_are_the_slots_own_backends() {
     });
 }
 
-#[test]
-fn full_table_forgets_no_connection_that_went_on_and_lets_others_begin_at_the_former_backend() {
-    let node = Node::new("trackfull");
-    node.with_tables(&tables(2, &track(0, 1), 1), |bench| {
-        let nth = |n: u32| {
-            let [_, a, b, c] = n.to_be_bytes();
-            Flow { source: IpAddr::from([100, 64 + a, b, c]), ..v4(4711) }
+/// Flows that share a line of the flow table.
+fn of_one_line(count: usize) -> Vec<Flow> {
+    // That of the tests' keys.
+    let key = [u64::from_ne_bytes([7; 8]); 2];
+    let line = |flow: &Flow| {
+        let words = |address: IpAddr| match address {
+            IpAddr::V4(address) => mapped(u32::from_ne_bytes(address.octets())),
+            IpAddr::V6(_) => unreachable!("IPv4 alone"),
         };
-        let (established, flood) = (TRACKED_FLOWS / 32, TRACKED_FLOWS / 2);
-        let number = |n: usize| u32::try_from(n).expect("few");
-        let (established, flood) = (number(established), number(flood));
-        for n in 0..established {
-            assert_eq!((segment(bench, nth(n), SYN), segment(bench, nth(n), ACK)), (2, 2));
+        let (source, destination) = (words(flow.source), words(flow.destination));
+        let ports = u32::from(flow.port.to_be()) << 16 | u32::from(flow.source_port.to_be());
+        let flow = isocast_dataplane_common::flow::Flow { source, destination, ports, protocol: 6 };
+        FlowId::of_v4(&flow, &key).line()
+    };
+    let all = (0_u32..).map(|n| {
+        let [_, a, b, c] = n.to_be_bytes();
+        Flow { source: IpAddr::from([100, 64 + a, b, c]), ..v4(4711) }
+    });
+    all.filter(|flow| line(flow) == 5).take(count).collect()
+}
+
+#[test]
+fn full_line_forgets_no_connection_that_went_on_and_lets_others_begin_at_the_former_backend() {
+    let node = Node::new("trackfull");
+    let flows = of_one_line(2 * WAYS);
+    let (established, others) = flows.split_at(WAYS - 1);
+    node.with_tables(&tables(2, &track(0, 1), 1), |bench| {
+        let counted = |outcome| bench.counters().outcomes[&outcome];
+        for flow in established {
+            assert_eq!((segment(bench, *flow, SYN), segment(bench, *flow, ACK)), (2, 2));
         }
-        for n in established..established + flood {
-            assert_eq!(segment(bench, nth(n), SYN), 2, "one that opened gives it its place");
+        // A flood has the one place that is left, and each takes it from the one before.
+        for flow in others {
+            assert_eq!(segment(bench, *flow, SYN), 2);
         }
-        let outcomes = bench.counters().outcomes;
-        assert!(outcomes[&Outcome::FlowForgotten] > 0 && outcomes[&Outcome::FlowNotNoted] == 0);
-        let all_are_found =
-            |bench: &Bench| (0..established).all(|n| segment(bench, nth(n), ACK) == 2);
-        assert!(all_are_found(bench));
-        // Connections that go on, until a line of the table is full of them.
-        let mut further = established + flood..;
-        let unnoted = further.find(|n| {
-            let began = segment(bench, nth(*n), SYN);
-            assert_eq!(segment(bench, nth(*n), ACK), began, "where it began");
-            began == 0
-        });
-        let unnoted = nth(unnoted.expect("a full line"));
-        assert_eq!(note(bench, unnoted, true), Note::NoPlace);
-        assert_eq!(note(bench, unnoted, false), Note::Older);
-        assert_eq!(bench.counters().outcomes[&Outcome::FlowNotNoted], 2, "and once by a test run");
-        assert!(all_are_found(bench) && bench.dataplane.noted_flows() <= TRACKED_FLOWS);
+        assert_eq!(bench.dataplane.noted_flows(), WAYS);
+        assert_eq!(counted(Outcome::FlowForgotten), others.len() as u64 - 1);
+        assert_eq!(segment(bench, others[0], ACK), 0, "its handshake is lost");
+        let [.., late, last] = others else { panic!("two more") };
+        assert_eq!(segment(bench, *last, ACK), 2);
+
+        // Now all went on.
+        assert_eq!(segment(bench, *late, SYN), 0, "it begins where it needs no note");
+        assert_eq!(segment(bench, *late, ACK), 0);
+        assert_eq!(
+            (note(bench, *late, true), note(bench, *late, false)),
+            (Note::NoPlace, Note::Older)
+        );
+        assert_eq!(counted(Outcome::FlowNotNoted), 2, "once by a test run");
+        for flow in established {
+            assert_eq!(segment(bench, *flow, ACK), 2);
+        }
+        // One says goodbye, and is still found until somebody needs its place.
+        assert_eq!(segment(bench, *last, ACK | FIN), 2);
+        assert_eq!(segment(bench, *last, ACK), 2);
+        assert_eq!(segment(bench, *late, SYN), 2);
+        assert_eq!((segment(bench, *late, ACK), segment(bench, *last, ACK)), (2, 0));
     });
 }
 
