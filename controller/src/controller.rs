@@ -163,6 +163,7 @@ impl Controller {
         let prover = Prover::new(Arc::clone(&store), quota);
         let event_expiry = EventExpiry::new(Arc::clone(&store));
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
+        channel.register(&mut figures);
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
         metrics.register(&mut figures);

@@ -419,7 +419,7 @@ async fn what_is_not_there_is_a_status_that_says_so() {
     let mut client = connect(&api).await;
 
     for path in [
-        "/openapi/v2",
+        "/openapi/v1",
         "/apis/nope.example.com",
         "/apis/network.isocast.dev/v9",
         "/apis/network.isocast.dev/v1alpha1/nopes",

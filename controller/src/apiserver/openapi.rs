@@ -1,14 +1,18 @@
-//! OpenAPI v3: an index, and one document a group and version.
+//! OpenAPI v3: an index, and one document a group and version; and the same in version 2.
 //!
 //! Made once, for kinds are declared at build time. A document's address carries its hash, so
 //! clients cache it for ever.
 
-use std::collections::BTreeMap;
+mod v2;
+
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use bytes::Bytes;
 use isocast_api::registry::Scope;
 use serde_json::{Map, Value, json};
 
+pub(super) use self::v2::{ASKED_AS as V2_ASKED_AS, MEDIA_TYPE as V2};
+use super::reviews::{SERVED, Served, schema};
 use crate::registry::{Kind, Registry};
 
 /// The documents.
@@ -16,6 +20,8 @@ use crate::registry::{Kind, Registry};
 pub(super) struct OpenApi {
     index: Value,
     documents: BTreeMap<String, Document>,
+    /// All of them in version 2, once somebody asked.
+    v2: OnceLock<Document>,
 }
 
 /// A document and its hash.
@@ -27,13 +33,17 @@ pub(super) struct Document {
 
 impl OpenApi {
     pub(super) fn new(registry: &Registry) -> Self {
-        let mut groups: BTreeMap<String, Vec<&Kind>> = BTreeMap::new();
+        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         for kind in registry.kinds() {
             let path = kind.descriptor().path().trim_start_matches('/').to_owned();
-            groups.entry(path).or_default().push(kind);
+            groups.entry(path).or_default().add_kind(kind);
+        }
+        for review in SERVED {
+            let path = format!("apis/{}/{}", review.group, review.version);
+            groups.entry(path).or_default().add_review(review);
         }
         let documents: BTreeMap<String, Document> =
-            groups.into_iter().map(|(path, kinds)| (path, document(&group(&kinds)))).collect();
+            groups.into_iter().map(|(path, group)| (path, Document::of(&group.whole()))).collect();
         let paths: Map<String, Value> = documents
             .iter()
             .map(|(path, document)| {
@@ -41,7 +51,7 @@ impl OpenApi {
                 (path.clone(), json!({"serverRelativeURL": url}))
             })
             .collect();
-        Self { index: json!({"paths": paths}), documents }
+        Self { index: json!({"paths": paths}), documents, v2: OnceLock::new() }
     }
 
     pub(super) fn index(&self) -> &Value {
@@ -51,18 +61,43 @@ impl OpenApi {
     pub(super) fn document(&self, path: &str) -> Option<&Document> {
         self.documents.get(path)
     }
+
+    /// Version 2, in protobuf.
+    pub(super) fn v2(&self) -> &Document {
+        self.v2.get_or_init(|| {
+            let read = |document: &Document| serde_json::from_slice(&document.body).ok();
+            let documents: Vec<Value> = self.documents.values().filter_map(read).collect();
+            Document::new(v2::encode(documents.iter()))
+        })
+    }
 }
 
-fn document(value: &Value) -> Document {
-    let body = value.to_string();
-    let hash = blake3::hash(body.as_bytes()).to_hex().to_string();
-    Document { body: body.into(), hash }
+impl Document {
+    fn of(value: &Value) -> Self {
+        Self::new(value.to_string())
+    }
+
+    fn new(body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        let hash = blake3::hash(&body).to_hex().to_string();
+        Self { body, hash }
+    }
 }
 
-fn group(kinds: &[&Kind]) -> Value {
-    let mut paths = Map::new();
-    let mut schemas = common_schemas();
-    for kind in kinds {
+/// A document in the making.
+struct Group {
+    paths: Map<String, Value>,
+    schemas: Map<String, Value>,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { paths: Map::new(), schemas: common_schemas() }
+    }
+}
+
+impl Group {
+    fn add_kind(&mut self, kind: &Kind) {
         let declared = kind.descriptor();
         let names = Names {
             group: declared.group,
@@ -72,24 +107,53 @@ fn group(kinds: &[&Kind]) -> Value {
             plural: declared.plural,
             namespaced: declared.scope == Scope::Namespaced,
         };
-        if declared.group.is_empty() {
-            add_namespaces(&mut paths, &mut schemas);
+        if declared.group.is_empty() && !self.schemas.contains_key(NAMESPACE) {
+            add_namespaces(&mut self.paths, &mut self.schemas);
         }
         let mut schema = (declared.schema)().clone();
         if let Some(fields) = schema.as_object_mut() {
             fields.insert("description".into(), json!(declared.description));
-            fields.insert("x-kubernetes-group-version-kind".into(), json!([names.gvk()]));
         }
-        schemas.insert(names.schema(), schema);
-        schemas.insert(format!("{}List", names.schema()), names.list_schema());
+        self.add_schema(&names, schema);
+        self.schemas.insert(format!("{}List", names.schema()), names.list_schema());
         let access = match (declared.reported, declared.built_in) {
             (true, _) => Access::Read,
             (false, true) => Access::Whole,
             (false, false) => Access::Write,
         };
-        names.add_paths(&mut paths, access);
+        names.add_paths(&mut self.paths, access);
     }
-    whole(paths, schemas)
+
+    /// A review is posted, and that is all.
+    fn add_review(&mut self, review: &Served) {
+        let names = Names {
+            group: review.group,
+            version: review.version,
+            kind: review.kind,
+            prefix: format!("/apis/{}/{}", review.group, review.version),
+            plural: review.plural,
+            namespaced: review.namespaced,
+        };
+        self.add_schema(&names, schema::of(review.review));
+        let (path, place) = names.collection();
+        self.paths.insert(path, json!({"post": names.operation("post"), "parameters": place}));
+    }
+
+    fn add_schema(&mut self, names: &Names, mut schema: Value) {
+        if let Some(fields) = schema.as_object_mut() {
+            fields.insert("x-kubernetes-group-version-kind".into(), json!([names.gvk()]));
+        }
+        self.schemas.insert(names.schema(), schema);
+    }
+
+    fn whole(self) -> Value {
+        json!({
+            "openapi": "3.0.0",
+            "info": {"title": "Isocast", "version": env!("CARGO_PKG_VERSION")},
+            "paths": self.paths,
+            "components": {"schemas": self.schemas},
+        })
+    }
 }
 
 /// Namespaces, which are no declared kind.
@@ -117,15 +181,6 @@ fn add_namespaces(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
     schemas.insert(names.schema(), schema);
     schemas.insert(format!("{}List", names.schema()), names.list_schema());
     names.add_paths(paths, Access::Read);
-}
-
-fn whole(paths: Map<String, Value>, schemas: Map<String, Value>) -> Value {
-    json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Isocast", "version": env!("CARGO_PKG_VERSION")},
-        "paths": paths,
-        "components": {"schemas": schemas},
-    })
 }
 
 /// Whether a resource can be changed.
@@ -179,16 +234,23 @@ impl Names {
         })
     }
 
-    fn add_paths(&self, paths: &mut Map<String, Value>, access: Access) {
+    /// The path of the objects of one place, and its parameters.
+    fn collection(&self) -> (String, Vec<Value>) {
         let Self { prefix, plural, .. } = self;
-        let everywhere = format!("{prefix}/{plural}");
-        let (collection, mut place) = if self.namespaced {
+        if self.namespaced {
             let parameter = path_parameter("namespace", "the container's namespace");
-            paths.insert(everywhere, json!({"get": self.operation("list")}));
             (format!("{prefix}/namespaces/{{namespace}}/{plural}"), vec![parameter])
         } else {
-            (everywhere, vec![])
-        };
+            (format!("{prefix}/{plural}"), vec![])
+        }
+    }
+
+    fn add_paths(&self, paths: &mut Map<String, Value>, access: Access) {
+        if self.namespaced {
+            let everywhere = format!("{}/{}", self.prefix, self.plural);
+            paths.insert(everywhere, json!({"get": self.operation("list")}));
+        }
+        let (collection, mut place) = self.collection();
         let mut many = Map::new();
         many.insert("get".into(), self.operation("list"));
         let mut one = Map::new();
@@ -306,9 +368,12 @@ fn path_parameter(name: &str, description: &str) -> Value {
 }
 
 fn reference(schema: &str) -> Value {
-    json!({"$ref": format!("#/components/schemas/{schema}")})
+    json!({"$ref": format!("{REFERENCE}{schema}")})
 }
 
+/// Where schemas are in a document.
+const REFERENCE: &str = "#/components/schemas/";
+const NAMESPACE: &str = "io.k8s.api.core.v1.Namespace";
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 

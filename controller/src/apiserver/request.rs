@@ -42,6 +42,8 @@ pub(super) enum Route {
     Objects(ObjectPath),
     /// `/openapi/v3`
     OpenApi,
+    /// `/openapi/v2`
+    OpenApiV2,
     /// `/openapi/v3/apis/{group}/{version}`, `/openapi/v3/api/v1`
     OpenApiGroup { path: String },
     /// A question about rights, which stores nothing.
@@ -147,6 +149,7 @@ impl Route {
             ["apis", group, version, plural, rest @ ..] => {
                 Self::objects([group, version, plural], None, rest)?
             }
+            ["openapi", "v2"] => Self::OpenApiV2,
             ["openapi", "v3"] => Self::OpenApi,
             ["openapi", "v3", rest @ ..] => Self::OpenApiGroup { path: rest.join("/") },
             _ => return None,
@@ -406,7 +409,8 @@ mod tests {
         assert_eq!((objects.namespace, objects.name), (None, None));
 
         assert_eq!(Route::parse("/version/"), Some(Route::Version));
-        assert_eq!(Route::parse("/openapi/v2"), None);
+        assert_eq!(Route::parse("/openapi/v2"), Some(Route::OpenApiV2));
+        assert_eq!(Route::parse("/openapi/v1"), None);
 
         let Some(Route::Objects(objects)) = Route::parse("/apis/g/v/nodes/a/agent/v1/why") else {
             panic!("objects");

@@ -4,6 +4,7 @@
 //! the binding that decides. Nothing is stored for a review.
 
 mod question;
+pub(super) mod schema;
 mod served;
 mod verdict;
 mod wire;

@@ -28,7 +28,7 @@ use super::{
     discovery::Discovery,
     flows::{Flows, Weight},
     impersonate::impersonated,
-    openapi::OpenApi,
+    openapi::{OpenApi, V2, V2_ASKED_AS},
     request::{Prefix, Query, Route},
     resources::{Call, unknown_resource},
     respond::{self, Body, JSON},
@@ -198,6 +198,7 @@ impl Service {
                 found(self.discovery.resources(in_view, group, version))
             }
             Route::OpenApi => Ok(respond::json(StatusCode::OK, self.openapi.index())),
+            Route::OpenApiV2 => self.document_v2(&head.headers),
             Route::OpenApiGroup { path } => {
                 self.document(path, call.query.text("hash"), &head.headers)
             }
@@ -233,6 +234,19 @@ impl Service {
         let cache = if hash == document.hash { "public, immutable" } else { "no-cache, private" };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
         Ok(response)
+    }
+
+    /// Version 2, to those who understand it in protobuf.
+    fn document_v2(&self, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+        let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let mut ranges = accepted.unwrap_or_default().split(',').map(str::trim);
+        if !ranges.any(|range| [V2, V2_ASKED_AS].contains(&range)) {
+            let message = format!("only the following media types are accepted: {V2}");
+            return Err(ApiError::new(Reason::NotAcceptable, message));
+        }
+        let document = self.openapi.v2();
+        let media_type = HeaderValue::from_static(V2);
+        Ok(respond::tagged(headers, &document.hash, media_type, document.body.clone()))
     }
 }
 

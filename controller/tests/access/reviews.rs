@@ -126,7 +126,7 @@ async fn kubectl_discovers_reviews_and_creates_them() {
     }
     platform.api.kubectl(&["get", "bpool,projects", "-A"]).expect_words(&["www", "shop"]);
     let asked = question("bob", "web").to_string();
-    let arguments = ["create", "--validate=false", "-n", "web", "-o", "json", "-f", "-"];
+    let arguments = ["create", "-n", "web", "-o", "json", "-f", "-"];
     let said = platform.api.kubectl_in(&asked, &arguments).expect_ok();
     let answer: Value = serde_json::from_str(&said.out).expect("JSON");
     assert_eq!(answer["status"]["allowed"], true);

@@ -14,6 +14,7 @@ mod support;
 mod apply;
 mod builtins;
 mod limits;
+mod openapi;
 mod reads;
 mod writes;
 

@@ -18,7 +18,7 @@ pub(in crate::apiserver) enum Review {
 /// A review as it is served.
 #[derive(Debug)]
 pub(in crate::apiserver) struct Served {
-    review: Review,
+    pub(in crate::apiserver) review: Review,
     pub(in crate::apiserver) group: &'static str,
     pub(in crate::apiserver) version: &'static str,
     pub(in crate::apiserver) kind: &'static str,
