@@ -49,6 +49,11 @@ pub struct ResourceRegistrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = AMOUNT_MAX))]
     pub default_limit: Option<u64>,
+    /// How much of what a container may have its parts may be granted together, in percent: 100 divides
+    /// it, more grants some of it more than once. Default: as much as anybody likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 100_000))]
+    pub overcommit_percent: Option<u32>,
     /// The kinds that take of it.
     #[schemars(
         length(min = 1, max = 8),

@@ -103,6 +103,7 @@ fn grant(index: &Index, change: &mut ProposedChange) -> Result<(), ApiError> {
             return Err(invalid::<ResourceGrantSpec>(key, &field, &message));
         }
     }
+    expect_undivided(index, change, &grant)?;
     if change.old.is_none() && index.grants_in(namespace).count() >= GRANTS_MAX {
         let message = format!("a container has at most {GRANTS_MAX} resourcegrants");
         return Err(ApiError::forbidden(key, &message));
@@ -112,6 +113,47 @@ fn grant(index: &Index, change: &mut ProposedChange) -> Result<(), ApiError> {
     set_condition(&mut grant.status.conditions, active, generation, change.now);
     let Some(new) = &mut change.new else { return Ok(()) };
     lookup::set_status::<ResourceGrantSpec>(new, &grant.status)
+}
+
+/// What the container above may have is not granted to its parts more often than is said.
+fn expect_undivided(
+    index: &Index,
+    change: &ProposedChange,
+    grant: &ResourceGrant,
+) -> Result<(), ApiError> {
+    let namespace = change.key.container().unwrap_or_default();
+    if namespace == SYSTEM_NAMESPACE {
+        return Ok(());
+    }
+    let above = index.tree.above(namespace);
+    let old: Option<ResourceGrant> =
+        change.old_value().map(|old| lookup::decode(old)).transpose()?;
+    for allowance in &grant.spec.allowances {
+        let resource_type = allowance.resource_type.as_str();
+        let one = index.meters.iter().find(|(_, one)| *one.resource_type == *resource_type);
+        let Some((_, one)) = one else { continue };
+        let (Some(percent), Some(limit)) = (one.overcommit_percent, index.limit(above, one)) else {
+            continue;
+        };
+        let allowances = old.iter().flat_map(|old| &old.spec.allowances);
+        let before = allowances.filter(|it| it.resource_type == allowance.resource_type);
+        let before = before.fold(0_u64, |sum, it| sum.saturating_add(it.total()));
+        let granted = index.granted_to_parts(above, resource_type).saturating_sub(before);
+        let after = granted.saturating_add(allowance.total());
+        let most = u128::from(limit.amount) * u128::from(percent) / 100;
+        // One that is lowered helps, also when it does not suffice.
+        if allowance.total() > before && u128::from(after) > most {
+            let message = format!(
+                "{:?} may have {} of {resource_type}, of which others of its parts were granted \
+                 {granted}: {} more do not fit into {percent} % of it",
+                &**above,
+                limit.amount,
+                allowance.total(),
+            );
+            return Err(ApiError::forbidden(&change.key, &message));
+        }
+    }
+    Ok(())
 }
 
 // === registrations ===

@@ -197,6 +197,13 @@ impl Index {
         Some(Limit { amount: default, grants: &[], resource_type })
     }
 
+    /// What the parts of a container were granted of something, together.
+    pub(super) fn granted_to_parts(&self, container: &str, resource_type: &str) -> u64 {
+        let grants = self.tree.parts(container).filter_map(|part| self.grants.get(part)).flatten();
+        let amounts = grants.filter(|grant| *grant.resource_type == *resource_type);
+        amounts.fold(0, |sum, grant| sum.saturating_add(grant.amount))
+    }
+
     /// Grants in a container, each counted once.
     pub(super) fn grants_in(&self, container: &str) -> impl Iterator<Item = &Arc<str>> {
         let mut last: Option<&Arc<str>> = None;

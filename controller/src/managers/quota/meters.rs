@@ -42,6 +42,8 @@ pub(super) struct Type {
     pub(super) resource_type: Arc<str>,
     pub(super) consumer: ConsumerKind,
     pub(super) default_limit: Option<u64>,
+    /// What the parts of a container may be granted of what it may have; none: anything.
+    pub(super) overcommit_percent: Option<u32>,
     claiming: Vec<(Resource, Measure)>,
 }
 
@@ -174,6 +176,7 @@ impl Type {
             resource_type: spec.resource_type.as_str().into(),
             consumer: spec.consumer_type.kind,
             default_limit: spec.default_limit,
+            overcommit_percent: spec.overcommit_percent,
             claiming: claiming.collect(),
         }
     }

@@ -397,6 +397,35 @@ fn registrations_and_grants_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn what_a_container_may_have_is_divided_among_its_parts_as_often_as_is_said() {
+    let mut world = acme();
+    let mut registered = registration("pools", &pools(), Some(50));
+    let granted = |world: &mut World, place: &str, amount: u64| {
+        world.put(grant(place, "plan", "pools", amount)).map_err(|it| it.message().to_owned())
+    };
+    world.put(registered.clone()).unwrap();
+    assert_eq!(granted(&mut world, "acme", 50), Ok(()));
+    for part in ["eng", "web"] {
+        assert_eq!(granted(&mut world, part, 30), Ok(()), "as often as anybody likes");
+    }
+
+    registered["spec"]["overcommitPercent"] = json!(100);
+    world.put(registered.clone()).unwrap();
+    let refusal = granted(&mut world, "web", 31).unwrap_err();
+    let told = "\"acme\" may have 50 of test/pools, of which others of its parts were \
+                granted 30: 31 more do not fit into 100 % of it";
+    assert!(refusal.contains(told), "{refusal}");
+    assert_eq!(granted(&mut world, "web", 25), Ok(()), "less is better");
+    assert_eq!(granted(&mut world, "web", 20), Ok(()));
+    assert!(granted(&mut world, "web", 21).is_err());
+
+    registered["spec"]["overcommitPercent"] = json!(120);
+    world.put(registered).unwrap();
+    assert_eq!(granted(&mut world, "web", 30), Ok(()));
+    assert!(granted(&mut world, "web", 31).is_err());
+}
+
+#[test]
 fn there_is_an_end_to_registrations_and_to_grants() {
     let mut world = World::with([organization("acme"), registration("r-0", &pools(), None)]);
     for number in 1..guard::REGISTRATIONS_MAX {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use isocast_api::{
     object::Spec,
     quota::ConsumerKind,
@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Tree {
     containers: HashMap<Arc<str>, Container, RandomState>,
+    /// What is right below each.
+    parts: HashMap<Arc<str>, HashSet<Arc<str>, RandomState>, RandomState>,
     root: Arc<str>,
 }
 
@@ -40,7 +42,8 @@ pub(super) const CHAIN_MAX: usize = CONTAINERS_ABOVE_MAX + 2;
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { containers: HashMap::default(), root: SYSTEM_NAMESPACE.into() }
+        let (containers, parts) = (HashMap::default(), HashMap::default());
+        Self { containers, parts, root: SYSTEM_NAMESPACE.into() }
     }
 }
 
@@ -48,13 +51,25 @@ impl Tree {
     /// A container comes to be, gets another parent, or goes.
     pub(super) fn apply(&mut self, key: &Key, new: Option<&Value>) {
         let Some(kind) = kind_of(key.resource()) else { return };
-        let Some(new) = new else {
-            self.containers.remove(key.name());
-            return;
-        };
+        if let Some(before) = self.containers.remove(key.name())
+            && let Some(parts) = self.parts.get_mut(&before.parent)
+        {
+            parts.remove(key.name());
+            if parts.is_empty() {
+                self.parts.remove(&before.parent);
+            }
+        }
+        let Some(new) = new else { return };
         let parent = self.shared(parent_of(key.resource(), new).unwrap_or(SYSTEM_NAMESPACE));
         let uid = text(new, "/metadata/uid").unwrap_or_default().into();
-        self.containers.insert(key.name().into(), Container { kind, uid, parent });
+        let name: Arc<str> = key.name().into();
+        self.parts.entry(Arc::clone(&parent)).or_default().insert(Arc::clone(&name));
+        self.containers.insert(name, Container { kind, uid, parent });
+    }
+
+    /// The containers right below one.
+    pub(super) fn parts(&self, name: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.parts.get(name).into_iter().flatten()
     }
 
     /// The container called `name`; none for the platform.
