@@ -107,6 +107,14 @@ pub struct DecodeError {
     source: serde_json::Error,
 }
 
+impl DecodeError {
+    /// Why the object called `name` does not decode.
+    #[must_use]
+    pub fn new(kind: &'static str, name: &str, source: serde_json::Error) -> Self {
+        Self { kind, name: name.to_owned(), source }
+    }
+}
+
 impl<S: Spec> Object<S> {
     /// Decodes a stored object.
     ///
@@ -115,7 +123,7 @@ impl<S: Spec> Object<S> {
     pub fn decode(value: &Value) -> Result<Self, DecodeError> {
         Self::deserialize(value).map_err(|source| {
             let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            DecodeError { kind: S::KIND.kind, name: name.to_owned(), source }
+            DecodeError::new(S::KIND.kind, name, source)
         })
     }
 

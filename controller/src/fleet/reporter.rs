@@ -98,7 +98,7 @@ impl Reporter {
         else {
             return;
         };
-        let mut value = Value::clone(&object.value());
+        let Ok(mut value) = object.document.read::<Value>() else { return };
         if let Some(fields) = value.as_object_mut() {
             fields.insert("status".into(), status);
         }

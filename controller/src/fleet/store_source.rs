@@ -6,6 +6,8 @@
 //! under way.
 
 use std::{
+    borrow::Cow,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::{SystemTime, UNIX_EPOCH},
@@ -22,7 +24,8 @@ use isocast_api::{
 use isocast_bgp::origination::Moment;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::{
@@ -39,7 +42,7 @@ use super::{
 use crate::{
     authz::{Authorized, Authorizer, Identity, Verb, verb},
     error::{ApiError, Reason},
-    store::{Event, Key, Operation, Range, Revision, Store},
+    store::{Document, Event, Key, Operation, Range, Revision, Store},
 };
 
 /// Compiles the store's objects whenever they change.
@@ -177,10 +180,7 @@ impl StoreSource {
         let mut is_news = false;
         for event in events.iter().filter(|event| event.revision > *revision) {
             is_news |= matters(event);
-            match event.operation {
-                Operation::Put => insert(world, &event.key, &event.value()),
-                Operation::Delete => world.remove(&event.value()),
-            }
+            follow(world, &event.key, &event.document, event.operation);
         }
         *revision = events.iter().map(|event| event.revision).fold(*revision, Revision::max);
         is_news
@@ -396,15 +396,15 @@ fn world(store: &Store) -> (World, Revision) {
         let view = store.view(&proof);
         revision = view.revision();
         for object in view.iter() {
-            insert(&mut world, &object.key, &object.glance());
+            follow(&mut world, &object.key, &object.document, Operation::Put);
         }
     }
     (world, revision)
 }
 
-/// Adds an object, or leaves it out and says so.
-fn insert(world: &mut World, key: &Key, value: &Value) {
-    if let Err(error) = world.insert(value) {
+/// Adds an object or takes it out; leaves out what does not decode, and says so.
+fn follow(world: &mut World, key: &Key, document: &Document, operation: Operation) {
+    if let Err(error) = world.follow(key, document, operation) {
         tracing::error!(%key, %error, "object left out");
     }
 }
@@ -432,12 +432,38 @@ fn matters(event: &Event) -> bool {
         return false;
     }
     let (Some(old), true) = (&event.old, is_reported(kind.resource_kind)) else { return true };
-    let (old, new) = (old.value(), event.value());
-    let differs = |path| old.pointer(path) != new.pointer(path);
     event.operation == Operation::Delete
-        || ["/spec", "/metadata/labels", "/metadata/generation", "/metadata/uid"]
-            .into_iter()
-            .any(differs)
+        || match (old.read::<Wanted<'_>>(), event.document.read::<Wanted<'_>>()) {
+            (Ok(old), Ok(new)) => !old.is_same(&new),
+            _ => true,
+        }
+}
+
+/// What a node can notice of an object whose status the fleet writes.
+#[derive(Deserialize)]
+struct Wanted<'a> {
+    #[serde(borrow)]
+    metadata: WantedMetadata<'a>,
+    #[serde(borrow, default)]
+    spec: Option<&'a RawValue>,
+}
+
+#[derive(PartialEq, Deserialize)]
+struct WantedMetadata<'a> {
+    #[serde(default)]
+    generation: i64,
+    #[serde(borrow, default)]
+    labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
+}
+
+impl Wanted<'_> {
+    fn is_same(&self, other: &Self) -> bool {
+        // The server writes an unchanged spec as it was.
+        self.metadata == other.metadata
+            && self.spec.map(RawValue::get) == other.spec.map(RawValue::get)
+    }
 }
 
 /// Whether the fleet writes the status of such objects.

@@ -25,7 +25,6 @@ use super::{
     Audit, BackendError, Change, ChangeSet, Document, Expect, Object, Operation, Persistence,
     Range, Retention, Revision, StoreMetrics, View, Write,
     log::{Log, News},
-    size,
     tail::{Commit, Event, Tail},
 };
 use crate::{
@@ -77,6 +76,16 @@ struct Batch {
     sets: Vec<ChangeSet>,
     commits: Vec<Commit>,
     verdicts: Vec<Verdict>,
+}
+
+/// What a write comes to, before it has its place.
+struct Draft {
+    /// What it is about, after it.
+    object: Object,
+    changes: Vec<Change>,
+    events: Vec<Event>,
+    /// Size of the events' objects as JSON.
+    bytes: usize,
 }
 
 /// What became of one write.
@@ -195,19 +204,22 @@ impl Sequencer {
                 (old, value),
             );
             let change = self.admit(&batch.view, change)?;
-            let size = measure(&change)?;
-            self.log.takes(change.writes().count(), size).map_err(|error| error.refusal())?;
-            Ok((change, size))
+            let settles = self.admissions.iter().any(|admission| admission.settles(&change));
+            let details = Details::of_change(request.call.as_deref(), &change);
+            let rehearsed = match request.write.persistence {
+                Persistence::DryRun => Some(rehearse(&change)?),
+                Persistence::Durable => None,
+            };
+            let draft = Draft::of(&batch.view, change)?;
+            let takes = self.log.takes(draft.changes.len(), draft.bytes);
+            takes.map_err(|error| error.refusal())?;
+            Ok((draft, details, settles, rehearsed))
         });
-        match (judged, request.write.persistence) {
-            (Err(refusal), _) => batch.add_verdict(request, Err(refusal), None),
-            (Ok((change, _)), Persistence::DryRun) => {
-                batch.add_verdict(request, rehearse(change), None);
-            }
-            (Ok((change, size)), Persistence::Durable) => {
-                let settles = self.admissions.iter().any(|admission| admission.settles(&change));
-                let details = Details::of_change(request.call.as_deref(), &change);
-                batch.add(change, size, Audit { details, ..audit }, request);
+        match judged {
+            Err(refusal) => batch.add_verdict(request, Err(refusal), None),
+            Ok((_, _, _, Some(rehearsed))) => batch.add_verdict(request, Ok(rehearsed), None),
+            Ok((draft, details, settles, None)) => {
+                batch.add(draft, Audit { details, ..audit }, request);
                 return !settles;
             }
         }
@@ -388,28 +400,45 @@ impl Sequencer {
     }
 }
 
-// === impl Batch ===
+// === impl Draft ===
 
-impl Batch {
-    fn add(&mut self, change: ProposedChange, bytes: usize, audit: Audit, request: Request) {
-        let revision = self.view.revision().next();
-        let mut changes = Vec::new();
-        let mut events = Vec::new();
+impl Draft {
+    /// What `change` comes to after `view`; refuses objects that are too large.
+    fn of(view: &View, change: ProposedChange) -> Result<Self, ApiError> {
+        let revision = view.revision().next();
+        let (mut changes, mut events, mut bytes) = (Vec::new(), Vec::new(), 0);
         for (key, new) in change.into_writes() {
-            let Some((change, event)) = effect(&self.view, revision, key, new) else { continue };
+            let Some((change, event)) = effect(view, revision, key, new) else { continue };
+            let size = change.document.size();
+            if size > limits::OBJECT_BYTES && change.operation == Operation::Put {
+                let message = format!(
+                    "{} {:?} would have {size} bytes; {} are allowed",
+                    change.key.resource(),
+                    change.key.name(),
+                    limits::OBJECT_BYTES
+                );
+                return Err(ApiError::about(Reason::RequestEntityTooLarge, &change.key, message));
+            }
+            bytes += size;
             changes.push(change);
             events.push(event);
         }
-        let Some(main) = changes.first() else {
-            let refusal = ApiError::internal("a write without effect");
-            return self.add_verdict(request, Err(refusal), None);
-        };
-        let document = Arc::clone(&main.document);
-        let object = Object { key: main.key.clone(), revision, document };
-        self.view.advance(revision, &changes);
+        let first = changes.first().ok_or_else(|| ApiError::internal("a write without effect"))?;
+        let document = Arc::clone(&first.document);
+        let object = Object { key: first.key.clone(), revision, document };
+        Ok(Self { object, changes, events, bytes })
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    fn add(&mut self, draft: Draft, audit: Audit, request: Request) {
+        let Draft { object, changes, events, bytes } = draft;
+        self.view.advance(object.revision, &changes);
+        self.commits.push(Commit { revision: object.revision, events, bytes });
         self.add_verdict(request, Ok(object), Some(self.sets.len()));
         self.sets.push(ChangeSet { audit, changes });
-        self.commits.push(Commit { revision, events, bytes });
     }
 
     /// Adds a change-set without changes.
@@ -520,33 +549,13 @@ fn is_leaving(object: &Object) -> bool {
     object.value().pointer("/metadata/deletionTimestamp").is_some()
 }
 
-/// Size of what a change writes; refuses objects that are too large.
-fn measure(change: &ProposedChange) -> Result<usize, ApiError> {
-    let mut total = 0;
-    for (key, value) in change.writes() {
-        let Some(value) = value else { continue };
-        let bytes = size::of(value);
-        if bytes > limits::OBJECT_BYTES {
-            let message = format!(
-                "{} {:?} would have {bytes} bytes; {} are allowed",
-                key.resource(),
-                key.name(),
-                limits::OBJECT_BYTES
-            );
-            return Err(ApiError::about(Reason::RequestEntityTooLarge, key, message));
-        }
-        total += bytes;
-    }
-    Ok(total)
-}
-
 /// What a dry run answers: the object as it would be.
-fn rehearse(change: ProposedChange) -> Result<Object, ApiError> {
+fn rehearse(change: &ProposedChange) -> Result<Object, ApiError> {
     let revision = change.old.as_ref().map_or(Revision(0), |object| object.revision);
     let last = change.old.as_ref().map(|object| Arc::clone(&object.document));
-    let new = change.new.map(|value| Arc::new(Document::of(value)));
+    let new = change.new.as_ref().map(|value| Arc::new(Document::of(value.clone())));
     let document = new.or(last).ok_or_else(|| ApiError::not_found(&change.key))?;
-    Ok(Object { key: change.key, revision, document })
+    Ok(Object { key: change.key.clone(), revision, document })
 }
 
 fn refuse(requests: impl Iterator<Item = Request>, why: &ApiError) {

@@ -155,7 +155,8 @@ async fn an_object_has_a_largest_size() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let store = open(&folder.path().join("db"), vec![]);
     let sized = |bytes: usize| {
-        let mut value = json!({"metadata": {"name": "a"}, "spec": ""});
+        // As it is stored, at the revision it gets.
+        let mut value = json!({"metadata": {"name": "a", "resourceVersion": "1"}, "spec": ""});
         let rest = bytes - size_of(&value);
         value["spec"] = json!("x".repeat(rest));
         write(Expect::Absent, Some(value))

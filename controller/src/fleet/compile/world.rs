@@ -13,6 +13,7 @@ use isocast_api::{
         BgpPolicySpec, DatacenterSpec, DrainSpec, KeyRotationSpec, NodeSpec,
     },
     object::{DecodeError, Object, Spec},
+    registry,
     resourcemanager::{
         CONTAINERS_ABOVE_MAX, FolderSpec, Organization, OrganizationSpec, ProjectSpec,
     },
@@ -20,7 +21,10 @@ use isocast_api::{
 use rpds::RedBlackTreeMapSync;
 use serde_json::Value;
 
-use crate::registry::metadata::text;
+use crate::{
+    registry::metadata::text,
+    store::{Document, Key, Operation},
+};
 
 /// Objects of a kind, in order; a copy shares them.
 pub type Objects<K, S> = RedBlackTreeMapSync<K, Object<S>>;
@@ -65,7 +69,7 @@ impl World {
     /// # Errors
     /// The object does not decode: the world is without it.
     pub fn insert(&mut self, value: &Value) -> Result<(), DecodeError> {
-        let outcome = self.change(value, Change::Insert);
+        let outcome = self.change(&Source::Value(value), Change::Insert);
         if outcome.is_err() {
             self.remove(value);
         }
@@ -75,11 +79,33 @@ impl World {
     /// Takes an object out; `value` is what it was last.
     pub fn remove(&mut self, value: &Value) {
         // Nothing is decoded for it.
-        drop(self.change(value, Change::Remove));
+        drop(self.change(&Source::Value(value), Change::Remove));
     }
 
-    fn change(&mut self, value: &Value, change: Change) -> Result<(), DecodeError> {
-        match value.get("kind").and_then(Value::as_str).unwrap_or_default() {
+    /// Follows what became of a stored object.
+    ///
+    /// # Errors
+    /// The object does not decode: the world is without it.
+    pub(crate) fn follow(
+        &mut self,
+        key: &Key,
+        document: &Document,
+        operation: Operation,
+    ) -> Result<(), DecodeError> {
+        let Some(kind) = kind_of(key) else { return Ok(()) };
+        let source = Source::Stored { kind, key, document };
+        let outcome = match operation {
+            Operation::Put => self.change(&source, Change::Insert),
+            Operation::Delete => self.change(&source, Change::Remove),
+        };
+        if outcome.is_err() {
+            drop(self.change(&source, Change::Remove));
+        }
+        outcome
+    }
+
+    fn change(&mut self, value: &Source<'_>, change: Change) -> Result<(), DecodeError> {
+        match value.kind() {
             it if it == OrganizationSpec::KIND.kind => {
                 named(&mut self.organizations, value, change)
             }
@@ -162,32 +188,79 @@ enum Change {
     Remove,
 }
 
+/// Where an object comes from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Stored { kind: &'static str, key: &'a Key, document: &'a Document },
+    Value(&'a Value),
+}
+
+impl Source<'_> {
+    fn kind(&self) -> &str {
+        match self {
+            Self::Stored { kind, .. } => kind,
+            Self::Value(value) => value.get("kind").and_then(Value::as_str).unwrap_or_default(),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Stored { key, .. } => key.name().to_owned(),
+            Self::Value(value) => text(value, "name").to_owned(),
+        }
+    }
+
+    fn namespace(&self) -> String {
+        match self {
+            Self::Stored { key, .. } => key.container().unwrap_or_default().to_owned(),
+            Self::Value(value) => text(value, "namespace").to_owned(),
+        }
+    }
+
+    fn decode<S: Spec>(&self) -> Result<Object<S>, DecodeError> {
+        match self {
+            Self::Stored { key, document, .. } => {
+                document.read().map_err(|source| DecodeError::new(S::KIND.kind, key.name(), source))
+            }
+            Self::Value(value) => Object::decode(value),
+        }
+    }
+}
+
+/// The declared kind of what is at `key`.
+fn kind_of(key: &Key) -> Option<&'static str> {
+    let resource = key.resource();
+    let mut kinds = registry::kinds().iter();
+    let kind =
+        kinds.find(|kind| kind.plural == resource.plural() && kind.group == resource.group())?;
+    Some(kind.kind)
+}
+
 fn named<S: Spec>(
     objects: &mut Objects<String, S>,
-    value: &Value,
+    value: &Source<'_>,
     change: Change,
 ) -> Result<(), DecodeError> {
-    put(objects, value, change, text(value, "name").to_owned())
+    put(objects, value, change, value.name())
 }
 
 fn namespaced<S: Spec>(
     objects: &mut Objects<(String, String), S>,
-    value: &Value,
+    value: &Source<'_>,
     change: Change,
 ) -> Result<(), DecodeError> {
-    let key = (text(value, "namespace").to_owned(), text(value, "name").to_owned());
-    put(objects, value, change, key)
+    put(objects, value, change, (value.namespace(), value.name()))
 }
 
 fn put<K: Ord, S: Spec>(
     objects: &mut Objects<K, S>,
-    value: &Value,
+    value: &Source<'_>,
     change: Change,
     key: K,
 ) -> Result<(), DecodeError> {
     match change {
         Change::Insert => {
-            let mut object = Object::<S>::decode(value)?;
+            let mut object = value.decode::<S>()?;
             // Larger than all the rest of most objects, and nothing that a node can notice.
             object.metadata.managed_fields = Vec::new();
             object.metadata.annotations = BTreeMap::new();
