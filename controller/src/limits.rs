@@ -22,6 +22,8 @@ pub(crate) const EVENT_LIFETIME: Duration = Duration::from_secs(3600);
 pub(crate) const EVENT_SWEEP: Duration = Duration::from_secs(30);
 /// Commits a watcher reads at once.
 pub(crate) const WATCH_BATCH_COMMITS: usize = 256;
+/// Size of the objects in them, as JSON, above which it reads no more: what a slow watcher holds on to.
+pub(crate) const WATCH_BATCH_BYTES: usize = 1 << 20;
 /// Revisions the log keeps on disk.
 pub(crate) const LOG_REVISIONS: u64 = 1_000_000;
 /// Revisions forgotten at once, so that no writer waits long behind it.
@@ -60,6 +62,8 @@ pub(crate) const FLOW_BULK: usize = 32;
 pub(crate) const CONNECTIONS: usize = 16_384;
 /// Size of a request's body.
 pub(crate) const BODY_BYTES: usize = 1 << 20;
+/// Size from which an answer is compressed for those who take it so.
+pub(crate) const GZIP_FROM: u64 = 128 << 10;
 /// Size of a request's head.
 pub(crate) const HEADER_BYTES: usize = 16 << 10;
 /// Time in which a request is answered, watches apart.

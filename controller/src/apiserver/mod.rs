@@ -6,6 +6,7 @@
 
 mod audit;
 mod authenticate;
+mod compress;
 mod discovery;
 mod flows;
 mod impersonate;

@@ -23,6 +23,7 @@ use super::{
     Extension, Metrics, Relayed,
     audit::Answered,
     authenticate::{identify, unauthorized},
+    compress::compressed,
     discovery::Discovery,
     flows::{Flows, Weight},
     impersonate::impersonated,
@@ -171,8 +172,8 @@ impl Service {
             },
         };
         let in_view = call.prefix.is_some();
-        match &route {
-            Route::Objects(path) => call.objects(path).await,
+        let answered = match &route {
+            Route::Objects(path) => call.objects(path).await.or_else(|error| call.told(error)),
             Route::Review { review, namespace } => call.review(*review, namespace.as_deref()),
             Route::Audit(route) => {
                 self.audit(identity, *route, prefix.as_ref(), (&head.method, &call.query)).await
@@ -194,7 +195,8 @@ impl Service {
                 self.document(path, call.query.text("hash"), &head.headers)
             }
             Route::Health | Route::Version => Err(unknown_resource()),
-        }
+        };
+        answered.map(|response| compressed(&head.method, &head.headers, response))
     }
 
     /// A view of a container that one may not know of does not exist.

@@ -1,13 +1,15 @@
-//! Watches on the wire: a stream of JSON lines that goes on as fast as its reader reads.
+//! Watches on the wire: a stream of events that goes on as fast as its reader reads.
 //!
 //! A watch has no buffer: the stream asks its cursor for more only when what it gave is on its way.
 //! Objects that enter or leave a selection appear as ADDED and DELETED.
 
+mod framing;
+
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::stream;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{
     Response, StatusCode,
     body::Frame,
@@ -18,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::framing::Resume;
+pub(super) use self::framing::{EVENT_STREAM, Framing};
 use super::{
     metrics::UnderWay,
     request::Form,
@@ -36,6 +40,7 @@ pub(super) struct WatchStream {
     pub(super) collection: Collection,
     pub(super) selector: Selector,
     pub(super) form: Form,
+    pub(super) framing: Framing,
     /// What exists, sent first.
     pub(super) existing: Vec<Arc<Value>>,
     /// Whether the end of what exists is marked, and at which revision.
@@ -61,19 +66,19 @@ struct Running {
 enum Pending {
     Event(Event),
     Existing(Arc<Value>),
-    Line(Bytes),
+    Framed(Bytes),
 }
 
 impl WatchStream {
     /// The answer that streams it.
     pub(super) fn into_response(mut self) -> Response<Body> {
-        let deadline = Instant::now() + self.lasts;
+        let (deadline, framing) = (Instant::now() + self.lasts, self.framing);
         let mut pending = VecDeque::new();
         for object in std::mem::take(&mut self.existing) {
             pending.push_back(Pending::Existing(object));
         }
         if let Some(revision) = self.mark {
-            pending.push_back(Pending::Line(self.bookmark(revision, true)));
+            pending.push_back(Pending::Framed(self.bookmark(revision, true)));
         }
         let mut bookmark = interval(limits::BOOKMARK_EVERY);
         bookmark.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,15 +88,11 @@ impl WatchStream {
             let bytes = running.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(bytes)), running))
         });
-        let mut response = Response::new(StreamBody::new(frames).boxed());
-        *response.status_mut() = StatusCode::OK;
-        let content_type = HeaderValue::from_static("application/json;stream=watch");
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        response
+        response(framing, StreamBody::new(frames).boxed())
     }
 
     /// What an event means to somebody who sees the selection only.
-    fn translate(&self, event: &Event) -> Option<Bytes> {
+    fn translate(&self, event: &Event, resume: Resume) -> Option<Bytes> {
         if !self.collection.covers(&event.key) {
             return None;
         }
@@ -110,15 +111,15 @@ impl WatchStream {
             (None, false) if event.operation == Operation::Delete && selected => "DELETED",
             (_, false) => return None,
         };
-        Some(self.line(kind, &self.collection.project(&event.value)))
+        Some(self.framed(kind, &self.collection.project(&event.value), resume))
     }
 
-    fn line(&self, kind: &str, object: &Arc<Value>) -> Bytes {
+    fn framed(&self, kind: &str, object: &Arc<Value>, resume: Resume) -> Bytes {
         let object = match self.form {
-            Form::Object => return line(kind, object),
+            Form::Object => return self.framing.event(kind, object, resume),
             form => render_one(&self.collection, form, object, Timestamp::now()),
         };
-        line(kind, &object)
+        self.framing.event(kind, &object, resume)
     }
 
     fn bookmark(&self, revision: Revision, ends_existing: bool) -> Bytes {
@@ -139,7 +140,7 @@ impl WatchStream {
                 "metadata": metadata,
             }),
         };
-        line("BOOKMARK", &object)
+        self.framing.event("BOOKMARK", &object, Resume::After(revision))
     }
 }
 
@@ -167,7 +168,8 @@ impl Running {
                     Ok(events) => self.pending.extend(events.into_iter().map(Pending::Event)),
                     Err(error) => {
                         self.ended = true;
-                        self.pending.push_back(Pending::Line(failure(&error)));
+                        let failure = failure(self.watch.framing, &error);
+                        self.pending.push_back(Pending::Framed(failure));
                     }
                 },
                 _ = self.bookmark.tick(), if self.watch.bookmarks => self.mark(),
@@ -178,10 +180,10 @@ impl Running {
     /// Says how far the watch has come.
     fn mark(&mut self) {
         let bookmark = self.watch.bookmark(self.watch.cursor.position(), false);
-        self.pending.push_back(Pending::Line(bookmark));
+        self.pending.push_back(Pending::Framed(bookmark));
     }
 
-    /// As many lines as make a reasonable frame; nothing when nothing of it is selected.
+    /// As many events as make a reasonable frame; nothing when nothing of it is selected.
     fn take(&mut self) -> Bytes {
         let mut frame = BytesMut::new();
         while frame.len() < limits::WATCH_FRAME_BYTES
@@ -191,11 +193,21 @@ impl Running {
                 Pending::Event(event) if self.watch.collection.ends_with(&event) => {
                     self.ended = true;
                     self.pending.clear();
-                    Some(failure(&ApiError::expired(event.revision, event.revision)))
+                    let expired = ApiError::expired(event.revision, event.revision);
+                    Some(failure(self.watch.framing, &expired))
                 }
-                Pending::Event(event) => self.watch.translate(&event),
-                Pending::Existing(object) => Some(self.watch.line("ADDED", &object)),
-                Pending::Line(line) => Some(line),
+                Pending::Event(event) => {
+                    let goes_on = matches!(self.pending.front(),
+                        Some(Pending::Event(next)) if next.revision == event.revision);
+                    let resume =
+                        if goes_on { Resume::Unchanged } else { Resume::After(event.revision) };
+                    self.watch.translate(&event, resume)
+                }
+                // Of what exists, part is as good as nothing.
+                Pending::Existing(object) => {
+                    Some(self.watch.framed("ADDED", &object, Resume::Unchanged))
+                }
+                Pending::Framed(line) => Some(line),
             };
             frame.extend_from_slice(&line.unwrap_or_default());
         }
@@ -209,22 +221,21 @@ impl std::fmt::Debug for WatchStream {
     }
 }
 
-fn failure(error: &ApiError) -> Bytes {
-    line("ERROR", &error.to_status())
+/// A stream that only says that it cannot go on from where it was told to.
+pub(super) fn failed(framing: Framing, error: &ApiError) -> Response<Body> {
+    response(framing, Full::new(failure(framing, error)).boxed())
 }
 
-/// One event: `{"type":"ADDED","object":{…}}` and a line feed.
-fn line(kind: &str, object: &Value) -> Bytes {
-    let mut line = BytesMut::with_capacity(1024);
-    line.extend_from_slice(b"{\"type\":\"");
-    line.extend_from_slice(kind.as_bytes());
-    line.extend_from_slice(b"\",\"object\":");
-    let mut line = line.writer();
-    if let Err(error) = serde_json::to_writer(&mut line, object) {
-        tracing::error!(error = &error as &dyn std::error::Error, "cannot encode an event");
-        return Bytes::new();
-    }
-    let mut line = line.into_inner();
-    line.extend_from_slice(b"}\n");
-    line.freeze()
+/// Whoever follows a stream that failed must look at everything again.
+fn failure(framing: Framing, error: &ApiError) -> Bytes {
+    framing.event("ERROR", &error.to_status(), Resume::Anew)
+}
+
+fn response(framing: Framing, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, framing.content_type());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
 }

@@ -13,6 +13,7 @@ mod support;
 
 mod apply;
 mod builtins;
+mod compress;
 mod limits;
 mod openapi;
 mod reads;
