@@ -37,7 +37,7 @@ pub use self::{
 };
 use crate::{
     bgp::Communities,
-    health::{HealthView, Marks, Target, TargetId},
+    health::{HealthView, Marks, Target, TargetId, Verdict},
     model::{NodeModel, Service, Uid},
 };
 use isocast_dataplane::Tables;
@@ -148,7 +148,7 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
     let mut tables = tables::Builder::new(inputs);
     let mut leases = Vec::new();
     let mut services = BTreeMap::new();
-    let mut memory = Memory::default();
+    let mut memory = Memory { era: inputs.memory.era, ..Memory::default() };
     let mut wake_at = origination.wake_at;
     for (uid, mut selection) in selections {
         let Some(service) = inputs.model.services.get(&uid) else { continue };
@@ -163,12 +163,18 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
         let size = pool.map_or(past.own.size, |pool| RingSize::of(pool.backends.len()));
         let span = pool.map(|pool| pool.slow_start).unwrap_or_default();
         let step = past.ramp.weigh(&mut selection.members, &past.own.members, span, inputs.now);
-        let (mut now_remembered, wake) = past.follow(&selection, size, inputs.now);
+        let era = inputs.memory.era;
+        let (mut now_remembered, wake) = past.follow(&selection, size, inputs.now, era);
         wake_at = [wake_at, step, wake].into_iter().flatten().min();
+        let is_dead = |backend: &Uid| inputs.health.of(&uid, backend) == Verdict::Unhealthy;
+        now_remembered.own.lose(is_dead);
+        let begun = now_remembered.own.past.iter().any(|epoch| epoch.era == era.wrapping_add(1));
+        memory.era = if begun { era.wrapping_add(1) } else { memory.era };
         if inputs.model.roles.edge {
             let others = members::elsewhere(inputs, service, &selection.placement);
             let drained = &selection.drained;
-            let moves = now_remembered.follow_others(others.as_deref(), drained, size, inputs.now);
+            let others_wanted = others.as_deref();
+            let moves = now_remembered.follow_others(others_wanted, drained, size, inputs.now, era);
             wake_at = [wake_at, moves].into_iter().flatten().min();
             let order = others.iter().flatten().map(|(datacenter, _)| datacenter.as_str());
             tables.add_service(service, &now_remembered, order);
@@ -178,7 +184,7 @@ pub fn steer(inputs: &Inputs<'_>) -> Plan {
         services.insert(uid.clone(), plan);
         memory.services.insert(uid, now_remembered);
     }
-    let (tables, rings) = tables.finish();
+    let (tables, rings) = tables.finish(memory.era);
     let announceable = origination.announceable(inputs.model);
     let Origination { decision, drains, closed, .. } = origination;
     (memory.ledger, memory.drains) = (decision.ledger, drains);

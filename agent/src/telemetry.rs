@@ -13,7 +13,7 @@ mod services;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use isocast_api::agent::{NodeStatus, PeerStatus};
-use isocast_dataplane::Counter;
+use isocast_dataplane::{Counter, Dataplane};
 use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
@@ -121,6 +121,10 @@ impl View {
             let drop = if outcome.is_drop() { "true" } else { "false" };
             let labels = [("outcome", outcome.as_str()), ("drop", drop)];
             ConstCounter::new(*packets).encode(family.encode_family(&labels)?)?;
+        }
+        if let Some(noted) = self.kernel.with(Dataplane::noted_flows) {
+            let help = "Connections that are noted while slots are tracked";
+            gauge(encoder, "flow_table_entries", help, count(noted))?;
         }
         let names = Names::of(status);
         services::encode(encoder, &names, &counters, &self.kernel, &self.tenants)?;

@@ -19,7 +19,8 @@ mod policy;
 pub use self::{
     address_claim::{AddressClaim, AddressClaimSpec, AddressClaimStatus},
     address_pool::{
-        AddressPool, AddressPoolSpec, AddressPoolStatus, Grant, RELEASED_MAX, ReleasedAddress,
+        AddressPool, AddressPoolSpec, AddressPoolStatus, Grant, GrantHolder, RELEASED_MAX,
+        ReleasedAddress,
     },
     anycast_service::{
         AnycastService, AnycastServiceSpec, AnycastServiceStatus, ServiceAddress,

@@ -1,6 +1,10 @@
 //! [`Client`]: requests to the controller, and what went wrong with them in words.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
@@ -94,6 +98,26 @@ impl Client {
             request = request.header("Authorization", bearer);
         }
         self.answer("GET", url, request.call())
+    }
+
+    /// Writes what is at `path` to `out` as it comes, however long it takes.
+    pub(crate) fn download(&self, path: &str, out: &mut impl Write) -> anyhow::Result<()> {
+        let url = format!("{}{path}", self.origin);
+        let mut request = self.agent.get(&url).config().timeout_global(None).build();
+        if let Some(bearer) = &self.bearer {
+            request = request.header("Authorization", bearer);
+        }
+        match request.call() {
+            Ok(mut response) if response.status().is_success() => {
+                let copied = io::copy(&mut response.body_mut().as_reader(), out);
+                copied.with_context(|| format!("GET {url}: the answer broke off"))?;
+                Ok(())
+            }
+            refused => {
+                self.answer("GET", &url, refused)?;
+                Ok(())
+            }
+        }
     }
 
     /// The answer to `body` sent to `path`.

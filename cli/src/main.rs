@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod backup;
 mod bgp;
 mod bgp_policy;
 mod client;
@@ -95,6 +96,7 @@ fn run(options: Options) -> anyhow::Result<()> {
             let (client, kubeconfig) = connect()?;
             drain::run(&client, &kubeconfig, command, out)
         }
+        Command::Backup(arguments) => backup::run(&connect()?.0, arguments, out),
         Command::Keys { command } => keys::run(&connect()?.0, command, out),
         Command::Quota(arguments) => {
             let (client, kubeconfig) = connect()?;

@@ -7,6 +7,7 @@ use isocast_api::text::Duration;
 
 use crate::{
     audit::AuditCommand,
+    backup::BackupArguments,
     bgp::{ListArguments, RoutesArguments},
     bgp_policy::PolicyCommand,
     drain::DrainCommand,
@@ -43,6 +44,10 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Copy the whole platform into a file, while it runs
+    ///
+    /// For the administrator's credential alone. `isocast-controller restore` makes a platform of it.
+    Backup(BackupArguments),
     /// List objects, or show one
     Get(GetArguments),
     /// Who did what, and whether the records are what was written

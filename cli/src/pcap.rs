@@ -322,6 +322,9 @@ fn comment(service: &str, node: &str, record: &RecordView) -> String {
          outcome={outcome}",
         record.generation, record.packet
     );
+    if record.tracked {
+        text += " tracked";
+    }
     if let Some(TunnelView { tenant, flags, further_hops, .. }) = &record.tunnel {
         text += &format!(" tenant={tenant}");
         if !further_hops.is_empty() {

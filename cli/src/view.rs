@@ -1,4 +1,4 @@
-//! `isocast kubeconfig`: a kubeconfig for one organization, folder or project.
+//! `isocast kubeconfig`: a kubeconfig for one organization, folder or project, or for somebody's token.
 
 use std::{fs, io::Write, path::PathBuf};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
-#[group(id = "container", required = true, multiple = false)]
+#[group(skip)]
 pub(crate) struct ViewArguments {
     /// What lies in this project
     #[arg(long, value_name = "NAME", group = "container")]
@@ -37,12 +37,15 @@ pub(crate) fn run(
     arguments: &ViewArguments,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let (plural, name) = match (&arguments.project, &arguments.folder, &arguments.organization) {
-        (Some(name), _, _) => ("projects", name),
-        (_, Some(name), _) => ("folders", name),
-        (_, _, Some(name)) => ("organizations", name),
-        (None, None, None) => bail!("which container? give --project, --folder or --organization"),
+    let container = match (&arguments.project, &arguments.folder, &arguments.organization) {
+        (Some(name), _, _) => Some(("projects", name)),
+        (_, Some(name), _) => Some(("folders", name)),
+        (_, _, Some(name)) => Some(("organizations", name)),
+        (None, None, None) => None,
     };
+    if container.is_none() && arguments.token_file.is_none() {
+        bail!("which container? give --project, --folder or --organization");
+    }
     let token = match &arguments.token_file {
         Some(path) => {
             let text = fs::read_to_string(path)
@@ -51,16 +54,26 @@ pub(crate) fn run(
         }
         None => None,
     };
-    let mut prefix = format!("/{plural}/");
-    push_escaped(&mut prefix, name);
+    let mut prefix = String::new();
+    if let Some((plural, name)) = container {
+        prefix = format!("/{plural}/");
+        push_escaped(&mut prefix, name);
+    }
     // A view of a container that is not there would be found out much later, by an empty list.
     client.get_from_root(&format!("{prefix}/api"))?;
     let server = format!("{}{prefix}", kubeconfig.origin());
-    output::json(out, &config(kubeconfig, &server, name, token.as_deref()))
+    let namespace = container.map(|(_, name)| name.as_str());
+    output::json(out, &config(kubeconfig, &server, namespace, token.as_deref()))
 }
 
-/// One cluster, one user, one context, whose namespace is the container's.
-fn config(kubeconfig: &Kubeconfig, server: &str, name: &str, token: Option<&str>) -> Value {
+/// One cluster, one user, one context, whose namespace is the container's if there is one.
+fn config(
+    kubeconfig: &Kubeconfig,
+    server: &str,
+    namespace: Option<&str>,
+    token: Option<&str>,
+) -> Value {
+    let name = namespace.unwrap_or(PLATFORM);
     let user = match (token, &kubeconfig.credential) {
         (Some(token), _) => json!({"token": token}),
         (None, Credential::Anonymous) => json!({}),
@@ -75,22 +88,29 @@ fn config(kubeconfig: &Kubeconfig, server: &str, name: &str, token: Option<&str>
         let data = json!(STANDARD.encode(authority));
         fields.insert("certificate-authority-data".to_owned(), data);
     }
+    let mut context = json!({"cluster": name, "user": name});
+    if let (Some(namespace), Some(fields)) = (namespace, context.as_object_mut()) {
+        fields.insert("namespace".to_owned(), json!(namespace));
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": name,
         "clusters": [{"name": name, "cluster": cluster}],
         "users": [{"name": name, "user": user}],
-        "contexts": [{
-            "name": name,
-            "context": {"cluster": name, "user": name, "namespace": name},
-        }],
+        "contexts": [{"name": name, "context": context}],
     })
 }
 
+/// Name of a context that is no container's.
+const PLATFORM: &str = "isocast";
+
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::options::Options;
 
     #[test]
     fn a_view_is_a_server_with_a_path_and_a_namespace() {
@@ -103,14 +123,30 @@ mod tests {
         };
         assert_eq!(kubeconfig.origin(), "https://127.0.0.1:6443");
 
-        let made = config(&kubeconfig, "https://127.0.0.1:6443/projects/web", "web", None);
+        let made = config(&kubeconfig, "https://127.0.0.1:6443/projects/web", Some("web"), None);
 
         let cluster = &made["clusters"][0]["cluster"];
         assert_eq!(cluster["server"], "https://127.0.0.1:6443/projects/web");
         assert_eq!(cluster["certificate-authority-data"], "Y2E=");
         assert_eq!(made["users"][0]["user"], json!({"token": "t"}));
         assert_eq!(made["contexts"][0]["context"]["namespace"], "web");
-        let other = config(&kubeconfig, "https://x", "web", Some("other"));
+        let other = config(&kubeconfig, "https://x", None, Some("other"));
         assert_eq!(other["users"][0]["user"], json!({"token": "other"}));
+        assert_eq!(
+            other["contexts"][0]["context"],
+            json!({"cluster": "isocast", "user": "isocast"})
+        );
+    }
+
+    #[test]
+    fn a_token_goes_with_any_container_and_containers_not_with_one_another() {
+        let parses = |arguments: &[&str]| {
+            let all = ["isocast", "kubeconfig"].iter().chain(arguments);
+            Options::try_parse_from(all).is_ok()
+        };
+
+        assert!(parses(&["--project", "web", "--token-file", "t"]));
+        assert!(parses(&["--token-file", "t"]));
+        assert!(!parses(&["--project", "web", "--folder", "eng"]));
     }
 }

@@ -8,6 +8,7 @@ use std::{
     process::{Command, Output},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use isocast_controller::{
@@ -52,6 +53,8 @@ impl Platform {
             advertise: None,
             san: Vec::new(),
             metrics: None,
+            history_revisions: 1_000_000,
+            history_age: Duration::from_secs(30 * 86_400).into(),
             audit_retention: None,
             log_format: LogFormat::Text,
         };

@@ -23,10 +23,7 @@ use isocast_controller::{
     authz::{Identity, verb},
     iam::Access,
     registry::{FieldValidation, Registry, WriteOptions},
-    store::{
-        Backend, BackendError, ChangeSet, Extent, Key, LogReader, Object, Persistence, Record,
-        Resource, Revision, Store,
-    },
+    store::{Key, MemoryBackend, Object, Persistence, Resource, Retention, Revision, Store},
 };
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
@@ -60,9 +57,11 @@ fn main() -> ExitCode {
         started.elapsed().as_secs_f64()
     );
     let access: Arc<Access> = Arc::default();
+    let backend = MemoryBackend::holding(objects).expect("objects are JSON");
     let started = Instant::now();
     let admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
-    let store = Store::open(Memory(objects), admissions, Arc::default()).expect("it opens");
+    let store = Store::open_retaining(Retention::default(), backend, admissions, Arc::default())
+        .expect("it opens");
     println!("index        {:>9}   built in {:.1} s", BINDINGS, started.elapsed().as_secs_f64());
     let registry = Registry::new(Arc::new(store), access);
 
@@ -284,55 +283,4 @@ fn object(value: Value) -> Object {
     let name = text("/metadata/name").unwrap_or_default();
     let key = Key::new(Resource::new(&plural, group), text("/metadata/namespace"), name);
     Object { key, revision: Revision(1), value: Arc::new(value) }
-}
-
-/// A log that keeps nothing: disks are measured elsewhere.
-struct Memory(Vec<Object>);
-
-impl LogReader for Memory {
-    fn extent(&self) -> Result<(Extent, Revision), BackendError> {
-        Ok((Extent { floor: Revision(1), head: Revision(1) }, Revision(1)))
-    }
-
-    fn records(
-        &self,
-        _from: Revision,
-        _limit: usize,
-    ) -> Result<Vec<(Record, String)>, BackendError> {
-        Ok(Vec::new())
-    }
-
-    fn check_head(&self) -> Result<(), BackendError> {
-        Ok(())
-    }
-}
-
-impl Backend for Memory {
-    fn reader(&self) -> Arc<dyn LogReader> {
-        Arc::new(Self(Vec::new()))
-    }
-
-    fn extent(&self) -> Result<Extent, BackendError> {
-        Ok(Extent { floor: Revision(1), head: Revision(1) })
-    }
-
-    fn objects(&self) -> Result<Vec<Object>, BackendError> {
-        Ok(self.0.clone())
-    }
-
-    fn append(&mut self, _first: Revision, _sets: &[ChangeSet]) -> Result<(), BackendError> {
-        Ok(())
-    }
-
-    fn read(
-        &self,
-        _from: Revision,
-        _limit: usize,
-    ) -> Result<Vec<(Revision, ChangeSet)>, BackendError> {
-        Ok(Vec::new())
-    }
-
-    fn truncate(&mut self, _floor: Revision) -> Result<(), BackendError> {
-        Ok(())
-    }
 }

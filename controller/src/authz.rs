@@ -94,6 +94,8 @@ pub mod verb {
         };
     }
     verbs! {
+        /// Take a copy of everything.
+        Backup = "backup",
         /// Make an object.
         Create = "create",
         /// Remove an object.

@@ -16,6 +16,7 @@ use isocast_api::{
         local::{RELAYED_PATHS, RELAYED_POST_PATHS, Refusal},
     },
 };
+use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -67,6 +68,11 @@ struct TokenRequest {
 }
 
 impl Channel {
+    /// Adds figures of what is known only when asked for to `registry`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.source.register(registry);
+    }
+
     /// Listens for agents.
     pub(crate) fn bind(
         listen: SocketAddr,

@@ -30,7 +30,11 @@ use crate::{
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
-    store::{BackendError, Keyring, KeyringError, OpenError, Range, RedbBackend, Sealed, Store},
+    restore::STORE_FILE,
+    store::{
+        BackendError, Keyring, KeyringError, OpenError, Range, RedbBackend, Retention, Sealed,
+        Store,
+    },
 };
 
 /// A control plane that listens but does not serve yet.
@@ -116,13 +120,9 @@ impl Controller {
         let pki = Arc::new(Pki::open(&options.data.join("pki"), now)?);
         let mut figures = prometheus_client::registry::Registry::default();
 
-        let path = options.data.join("isocast.redb");
+        let path = options.data.join(STORE_FILE);
         let backend =
             RedbBackend::open(&path).map_err(|source| StartError::Database { path, source })?;
-        let backend = match options.audit_retention {
-            Some(age) => backend.with_records_for(Duration::from_millis(age.as_millis())),
-            None => backend,
-        };
         let store_metrics = Arc::default();
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
@@ -138,8 +138,14 @@ impl Controller {
         let path = options.data.join("secrets.keys");
         let keyring =
             Keyring::open(&path).map_err(|source| StartError::Keyring { path, source })?;
-        let backend = Sealed::new(backend, keyring);
-        let store = Store::open(backend, admissions, Arc::clone(&store_metrics))?;
+        let backend = Arc::new(Sealed::new(backend, keyring));
+        let retention = Retention::new(options.history_revisions, *options.history_age);
+        let retention = match options.audit_retention {
+            Some(age) => retention.with_records_for(Duration::from_millis(age.as_millis())),
+            None => retention,
+        };
+        let metrics_of_store = Arc::clone(&store_metrics);
+        let store = Store::open_retaining(retention, backend, admissions, metrics_of_store)?;
         store_metrics.register(&mut figures);
         let store = Arc::new(store);
         let registry = Arc::new(Registry::new(Arc::clone(&store), access));
@@ -157,6 +163,7 @@ impl Controller {
         let prover = Prover::new(Arc::clone(&store), quota);
         let event_expiry = EventExpiry::new(Arc::clone(&store));
         let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
+        channel.register(&mut figures);
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
         metrics.register(&mut figures);
@@ -172,7 +179,8 @@ impl Controller {
             vec![channel.agent_subresource()],
             metrics,
         )
-        .await?;
+        .await?
+        .backing_up(options.data.clone());
         let exporter = match options.metrics {
             Some(address) => Some(
                 Exporter::bind(address, figures)

@@ -26,6 +26,8 @@ pub enum Reason {
     Expired,
     /// The caller may not.
     Forbidden,
+    /// There is no space to store anything more.
+    InsufficientStorage,
     /// A fault of this server.
     InternalError,
     /// A value breaks a rule of its kind.
@@ -309,6 +311,7 @@ impl Reason {
             Self::Conflict => "Conflict",
             Self::Expired => "Expired",
             Self::Forbidden => "Forbidden",
+            Self::InsufficientStorage => "InsufficientStorage",
             Self::InternalError => "InternalError",
             Self::Invalid => "Invalid",
             Self::MethodNotAllowed => "MethodNotAllowed",
@@ -343,6 +346,7 @@ impl Reason {
             Self::InternalError => 500,
             Self::ServiceUnavailable => 503,
             Self::Timeout => 504,
+            Self::InsufficientStorage => 507,
         }
     }
 }

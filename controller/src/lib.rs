@@ -24,4 +24,5 @@ pub mod managers;
 pub mod options;
 pub mod pki;
 pub mod registry;
+pub mod restore;
 pub mod store;

@@ -24,8 +24,20 @@ pub(crate) const EVENT_SWEEP: Duration = Duration::from_secs(30);
 pub(crate) const WATCH_BATCH_COMMITS: usize = 256;
 /// Size of the objects in them, as JSON, above which it reads no more: what a slow watcher holds on to.
 pub(crate) const WATCH_BATCH_BYTES: usize = 1 << 20;
+/// Times a batch is judged again because another controller was faster.
+pub(crate) const COMMIT_ATTEMPTS: usize = 16;
+/// Revisions of others that are followed one by one; what is further behind loads all objects.
+pub(crate) const CATCH_UP_REVISIONS: u64 = 65_536;
+/// Room in a commit for what a row holds besides its objects.
+pub(crate) const ROW_OVERHEAD_BYTES: usize = 4096;
+/// Time between attempts to open the database again after an error of the disk.
+pub(crate) const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// Revisions the log keeps on disk.
 pub(crate) const LOG_REVISIONS: u64 = 1_000_000;
+/// How long the log keeps a revision on disk.
+pub(crate) const LOG_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Time between looks at how old the log's oldest revision is.
+pub(crate) const LOG_AGE_LOOK: Duration = Duration::from_secs(10);
 /// Revisions forgotten at once, so that no writer waits long behind it.
 pub(crate) const LOG_TRUNCATE_SLICE: u64 = 256;
 /// Times a write is tried again when somebody was faster.
@@ -38,6 +50,10 @@ pub(crate) const UPDATE_MANAGERS: usize = 10;
 pub(crate) const JSON_PATCH_OPERATIONS: usize = 1000;
 /// Past states kept for listings that go on page by page.
 pub(crate) const LIST_PAGES: usize = 64;
+/// Reads of the past at a time; each walks through what happened since.
+pub(crate) const PAST_READS: usize = 2;
+/// Objects that such a read puts back to what they were.
+pub(crate) const PAST_OBJECTS: usize = 100_000;
 /// Objects a listing gives at once when the client names no limit.
 pub(crate) const LIST_ITEMS: usize = 100_000;
 /// Time between bookmarks of a quiet watch.
@@ -60,6 +76,21 @@ pub(crate) const FLOW_REQUESTS: usize = 256;
 pub(crate) const FLOW_BULK: usize = 32;
 /// Connections at a time.
 pub(crate) const CONNECTIONS: usize = 16_384;
+/// Backups at a time: each holds on to a state of the database.
+pub(crate) const BACKUPS: usize = 1;
+/// How long a backup takes at most.
+pub(crate) const BACKUP_LASTS: Duration = Duration::from_secs(3600);
+/// A backup is sent in chunks of about this size.
+pub(crate) const BACKUP_CHUNK_BYTES: usize = 64 << 10;
+/// Chunks of a backup that wait to be sent.
+pub(crate) const BACKUP_CHUNKS: usize = 4;
+/// Length of the line that says what a backup is.
+pub(crate) const BACKUP_LINE_BYTES: usize = 4096;
+/// Size of a key or value in a backup.
+pub(crate) const BACKUP_FRAME_BYTES: usize = 256 << 20;
+/// Revisions that a restored store leaves out, so that none is given out twice: more than a controller
+/// makes in a day.
+pub(crate) const RESTORE_SKIPS: u64 = 1_000_000_000;
 /// Size of a request's body.
 pub(crate) const BODY_BYTES: usize = 1 << 20;
 /// Size from which an answer is compressed for those who take it so.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    path::Path,
     process::ExitCode,
 };
 
@@ -10,6 +11,7 @@ use clap::{CommandFactory, Parser};
 use isocast_controller::{
     controller::Controller,
     options::{Command, LogFormat, Options, RunOptions},
+    restore,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,9 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "isocast-controller", &mut io::stdout());
             Ok(())
         }
+        (Some(Command::Restore { backup, data, check: _ }), _) => {
+            restore_from(&backup, data.as_deref())
+        }
         (None, Some(run)) => serve(&run),
         (None, None) => Err(anyhow::anyhow!("--data is required")),
     };
@@ -40,6 +45,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "tells whoever restores what came of it")]
+fn restore_from(backup: &Path, data: Option<&Path>) -> anyhow::Result<()> {
+    let found = match data {
+        Some(data) => restore::into_folder(backup, data)?,
+        None => restore::check(backup)?,
+    };
+    println!("The backup is whole: {} objects at revision {}.", found.objects, found.of);
+    if let Some(data) = data {
+        println!("Restored into {}; it goes on at revision {}.", data.display(), found.at);
+    }
+    Ok(())
 }
 
 fn serve(options: &RunOptions) -> anyhow::Result<()> {

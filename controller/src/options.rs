@@ -28,6 +28,21 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
+    /// Makes a platform from a backup, in a data folder that has none.
+    ///
+    /// Everything is checked first. Objects keep their revisions and uids; the platform goes on at a
+    /// revision far beyond the backup's, so that none is given out twice.
+    Restore {
+        /// The backup, as `isocast backup` wrote it.
+        #[arg(value_name = "FILE")]
+        backup: PathBuf,
+        /// Folder of the new platform.
+        #[arg(long, value_name = "DIR", required_unless_present = "check")]
+        data: Option<PathBuf>,
+        /// Only says whether the backup is whole, and what is in it.
+        #[arg(long, conflicts_with = "data")]
+        check: bool,
+    },
 }
 
 /// How to run.
@@ -59,6 +74,13 @@ pub struct RunOptions {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
 
+    /// Revisions that the store keeps, to be read and watched from.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub history_revisions: u64,
+
+    /// How long the store keeps a revision.
+    #[arg(long, value_name = "DURATION", default_value = "30d")]
+    pub history_age: humantime::Duration,
     /// How long audit records are kept after their changes have left the log. Default: for good.
     #[arg(long, value_name = "DURATION")]
     pub audit_retention: Option<isocast_api::text::Duration>,

@@ -26,10 +26,10 @@ use isocast_controller::{
 use serde_json::{Value, json};
 use support::{
     Api, Said,
+    accounts::{IAM, binding, iam, user},
     client::{Answer, Client, Credentials},
 };
 
-const IAM: &str = "/apis/iam.isocast.dev/v1alpha1";
 const NETWORK: &str = "/apis/network.isocast.dev/v1alpha1";
 const RESOURCES: &str = "/apis/resourcemanager.isocast.dev/v1alpha1";
 
@@ -78,20 +78,6 @@ fn pools(namespace: &str) -> String {
     format!("{NETWORK}/namespaces/{namespace}/backendpools")
 }
 
-fn iam(kind: &str, namespace: Option<&str>, name: &str, spec: &Value) -> Value {
-    json!({
-        "apiVersion": "iam.isocast.dev/v1alpha1", "kind": kind,
-        "metadata": {"name": name, "namespace": namespace}, "spec": spec,
-    })
-}
-
-fn binding(namespace: &str, name: &str, role: &str, subject: &Value) -> Value {
-    let spec = json!({
-        "role": {"name": role, "namespace": "isocast-system"}, "subjects": [subject],
-    });
-    iam("PolicyBinding", Some(namespace), name, &spec)
-}
-
 /// Of writes past the wire.
 fn options() -> WriteOptions {
     WriteOptions {
@@ -100,10 +86,6 @@ fn options() -> WriteOptions {
         validation: FieldValidation::Strict,
         force: false,
     }
-}
-
-fn user(name: &str) -> Value {
-    json!({"kind": "User", "name": name})
 }
 
 /// A control plane with tenants, pools in each project, and its administrator.
@@ -115,7 +97,7 @@ struct Platform {
 impl Platform {
     async fn start() -> Self {
         let api = Api::start();
-        let admin = Credentials::load(api.kubeconfig()).connect().await.expect("gets in");
+        let admin = api.admin().await;
         let mut platform = Self { api, admin };
         for document in TENANTS.split("---") {
             let value: Value = serde_saphyr::from_str(document).expect("YAML");
@@ -132,37 +114,28 @@ impl Platform {
     async fn restart(&mut self) {
         let elsewhere = Api::start();
         self.api = std::mem::replace(&mut self.api, elsewhere).restart();
-        self.admin = Credentials::load(self.api.kubeconfig()).connect().await.expect("gets in");
+        self.admin = self.api.admin().await;
     }
 
     async fn create(&mut self, path: &str, value: &Value) -> Answer {
-        let answer = self.admin.post(path, value).await;
-        assert_eq!(answer.code, StatusCode::CREATED, "{path} {answer:?}");
-        answer
+        self.admin.create(path, value).await
     }
 
     async fn bind(&mut self, namespace: &str, name: &str, role: &str, subject: &Value) {
-        let path = format!("{IAM}/namespaces/{namespace}/policybindings");
-        self.create(&path, &binding(namespace, name, role, subject)).await;
+        self.admin.bind(namespace, name, role, subject).await;
     }
 
     /// Makes a user, and connects as them.
     async fn user(&mut self, name: &str) -> Client {
-        self.create(&format!("{IAM}/users"), &iam("User", None, name, &json!({}))).await;
-        let token = self.token(&format!("{IAM}/users/{name}/token"), &json!({})).await;
-        self.bearer(&token).await
+        self.api.user(&mut self.admin, name).await
     }
 
     async fn token(&mut self, path: &str, spec: &Value) -> String {
-        let answer = self.create(path, &json!({"spec": spec})).await;
-        answer.body["status"]["token"].as_str().expect("a token").to_owned()
+        self.admin.token(path, spec).await
     }
 
     async fn bearer(&self, token: &str) -> Client {
-        let credentials = Credentials::load(self.api.kubeconfig()).anonymous();
-        let mut client = credentials.connect().await.expect("TLS lets it in");
-        client.bearer = Some(token.to_owned());
-        client
+        self.api.bearer(token).await
     }
 
     /// kubectl with a token.

@@ -210,37 +210,6 @@ async fn ask(client: &mut Client, route: &Route) -> char {
     verdict(route, &answer.await)
 }
 
-async fn create(admin: &mut Client, path: &str, value: &Value) -> Answer {
-    let answer = admin.post(path, value).await;
-    assert_eq!(answer.code, StatusCode::CREATED, "{path} {answer:?}");
-    answer
-}
-
-/// A user with a role somewhere.
-async fn bound(admin: &mut Client, api: &Api, role: &str, place: &str) -> Client {
-    let group = "/apis/iam.isocast.dev/v1alpha1";
-    let name = format!("{role}-{place}");
-    let user = json!({
-        "apiVersion": "iam.isocast.dev/v1alpha1", "kind": "User", "metadata": {"name": name},
-        "spec": {},
-    });
-    create(admin, &format!("{group}/users"), &user).await;
-    let binding = json!({
-        "apiVersion": "iam.isocast.dev/v1alpha1", "kind": "PolicyBinding",
-        "metadata": {"name": name},
-        "spec": {
-            "role": {"name": role, "namespace": "isocast-system"},
-            "subjects": [{"kind": "User", "name": name}],
-        },
-    });
-    create(admin, &format!("{group}/namespaces/{place}/policybindings"), &binding).await;
-    let token = create(admin, &format!("{group}/users/{name}/token"), &json!({})).await;
-    let credentials = Credentials::load(api.kubeconfig()).anonymous();
-    let mut client = credentials.connect().await.expect("TLS lets it in");
-    client.bearer = token.body["status"]["token"].as_str().map(str::to_owned);
-    client
-}
-
 async fn node(api: &Api) -> Client {
     let pki = Pki::open(&api.folder.path().join("data/pki"), SystemTime::now()).expect("made");
     let key = rcgen::KeyPair::generate().expect("a key");
@@ -255,7 +224,7 @@ async fn node(api: &Api) -> Client {
 #[tokio::test]
 async fn every_route_answers_every_role_in_every_relation_as_the_table_says() {
     let api = Api::start();
-    let mut admin = Credentials::load(api.kubeconfig()).connect().await.expect("gets in");
+    let mut admin = api.admin().await;
     for (plural, value) in [
         ("organizations", container("Organization", "acme", None)),
         ("organizations", container("Organization", "globex", None)),
@@ -264,12 +233,13 @@ async fn every_route_answers_every_role_in_every_relation_as_the_table_says() {
         ("projects", container("Project", "shop", Some(("Folder", "eng")))),
     ] {
         let path = format!("/apis/resourcemanager.isocast.dev/v1alpha1/{plural}");
-        create(&mut admin, &path, &value).await;
+        admin.create(&path, &value).await;
     }
     let mut clients: BTreeMap<(usize, usize), Client> = BTreeMap::new();
     for (role, name) in ROLES.iter().enumerate() {
         for (relation, (_, place)) in RELATIONS.iter().enumerate() {
-            let client = bound(&mut admin, &api, name, place).await;
+            let user = format!("{name}-{place}");
+            let client = api.user_with(&mut admin, &user, name, place).await;
             clients.insert((role, relation), client);
         }
     }

@@ -15,11 +15,11 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use support::{
     Api,
-    client::{Answer, Client, Credentials},
+    accounts::IAM,
+    client::{Answer, Client},
 };
 
 const AUDIT: &str = "/apis/audit.isocast.dev/v1alpha1";
-const IAM: &str = "/apis/iam.isocast.dev/v1alpha1";
 const POOLS: &str = "/apis/network.isocast.dev/v1alpha1/namespaces/web-prod/backendpools";
 
 const STRANGERS: &str = "
@@ -48,33 +48,13 @@ impl Platform {
     async fn start() -> Self {
         let api = Api::with_platform();
         api.kubectl_in(STRANGERS, &["apply", "-f", "-"]).expect_ok();
-        let admin = Credentials::load(api.kubeconfig()).connect().await.expect("gets in");
+        let admin = api.admin().await;
         Self { api, admin }
     }
 
     /// A user with a role in a container.
     async fn user(&mut self, name: &str, role: &str, container: &str) -> Client {
-        let iam = |kind: &str, namespace: Option<&str>, spec: Value| {
-            json!({
-                "apiVersion": "iam.isocast.dev/v1alpha1", "kind": kind,
-                "metadata": {"name": name, "namespace": namespace}, "spec": spec,
-            })
-        };
-        let users = format!("{IAM}/users");
-        let made = self.admin.post(&users, &iam("User", None, json!({}))).await;
-        assert_eq!(made.code, StatusCode::CREATED, "{made:?}");
-        let binding = json!({
-            "role": {"name": role, "namespace": "isocast-system"},
-            "subjects": [{"kind": "User", "name": name}],
-        });
-        let path = format!("{IAM}/namespaces/{container}/policybindings");
-        let bound = self.admin.post(&path, &iam("PolicyBinding", Some(container), binding)).await;
-        assert_eq!(bound.code, StatusCode::CREATED, "{bound:?}");
-        let token = self.admin.post(&format!("{users}/{name}/token"), &json!({"spec": {}})).await;
-        let credentials = Credentials::load(self.api.kubeconfig()).anonymous();
-        let mut client = credentials.connect().await.expect("TLS lets it in");
-        client.bearer = token.body["status"]["token"].as_str().map(str::to_owned);
-        client
+        self.api.user_with(&mut self.admin, name, role, container).await
     }
 }
 

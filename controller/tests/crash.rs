@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use http_body_util::BodyExt;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use support::client::{Client, Credentials};
@@ -293,6 +294,107 @@ async fn a_rotation_of_keys_is_carried_out_whenever_the_controller_is_killed() {
     assert_eq!(after["formers"][0]["secret"], before["current"]["secret"]);
     assert_eq!(after["under_way"], Value::Null);
     process.kill();
+}
+
+#[tokio::test]
+async fn the_past_is_read_and_pages_go_on_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let port = free_port();
+    let process = Process::start(&data, port);
+    let mut client = ready(&data).await.connect().await.expect("gets in");
+    for name in ["a", "b", "c"] {
+        assert_eq!(client.post(DATACENTERS, &datacenter(name)).await.code, StatusCode::CREATED);
+    }
+    let first = client.get(&format!("{DATACENTERS}?limit=1")).await.body;
+    let token = first["metadata"]["continue"].as_str().expect("more").to_owned();
+    let then = first["metadata"]["resourceVersion"].as_str().expect("text").to_owned();
+    let patch = json!({"metadata": {"labels": {"now": "other"}}});
+    client.merge(&format!("{DATACENTERS}/b"), &patch).await;
+    client.delete(&format!("{DATACENTERS}/c"), &json!({})).await;
+    client.post(DATACENTERS, &datacenter("d")).await;
+    process.kill();
+
+    let _process = Process::start(&data, port);
+    let mut client = ready(&data).await.connect().await.expect("gets in");
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().expect("a list").iter();
+        items.map(|it| it["metadata"]["name"].as_str().expect("text").to_owned()).collect()
+    };
+    let rest = client.get(&format!("{DATACENTERS}?continue={token}")).await.body;
+    assert_eq!(names(&rest), ["b", "c"]);
+    assert_eq!(rest["metadata"]["resourceVersion"], then.as_str());
+    assert_eq!(rest["items"][0]["metadata"]["labels"], Value::Null);
+    let exact = format!("{DATACENTERS}?resourceVersion={then}&resourceVersionMatch=Exact");
+    let past = client.get(&exact).await.body;
+    assert_eq!(names(&past), ["a", "b", "c"]);
+    assert_eq!(past["metadata"]["resourceVersion"], then.as_str());
+    assert_eq!(names(&client.get(DATACENTERS).await.body), ["a", "b", "d"]);
+    let gone = format!("{DATACENTERS}?resourceVersion=1&resourceVersionMatch=Exact");
+    let first = client.get(&gone).await;
+    assert_eq!((first.code, names(&first.body)), (StatusCode::OK, vec![]));
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_controller_becomes_a_platform_of_the_same_objects() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let port = free_port();
+    let process = Process::start(&data, port);
+    let credentials = ready(&data).await;
+    let mut client = credentials.connect().await.expect("gets in");
+    for name in ["a", "b", "c"] {
+        assert_eq!(client.post(DATACENTERS, &datacenter(name)).await.code, StatusCode::CREATED);
+    }
+    let before = client.get(DATACENTERS).await.body;
+    let anonymous = credentials.clone().anonymous().connect().await.expect("TLS lets it in");
+    let refused = { anonymous }.get("/backup").await;
+    assert_eq!(refused.code, StatusCode::UNAUTHORIZED);
+    let answer = client.try_send(hyper::Method::GET, "/backup", "", "").await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
+    let backup = folder.path().join("backup");
+    fs::write(&backup, &bytes).expect("writable");
+    let records = "/apis/audit.isocast.dev/v1alpha1/auditrecords?outcome=Read";
+    let found = client.get(records).await.body;
+    assert_eq!(found["items"][0]["name"], "/backup", "who has everything is on record: {found:#}");
+    process.kill();
+
+    let restored = folder.path().join("restored");
+    let restore = |backup: &Path, data: &Path| {
+        Command::new(env!("CARGO_BIN_EXE_isocast-controller"))
+            .arg("restore")
+            .arg(backup)
+            .arg("--data")
+            .arg(data)
+            .output()
+            .expect("it runs")
+    };
+    let said = restore(&backup, &restored);
+    assert!(said.status.success(), "{said:?}");
+    let again = restore(&backup, &restored);
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("exists"));
+    let cut = folder.path().join("cut");
+    fs::write(&cut, &bytes[..bytes.len() - 1]).expect("writable");
+    let nowhere = folder.path().join("nowhere");
+    assert!(!restore(&cut, &nowhere).status.success());
+    assert!(!nowhere.join("isocast.redb").exists());
+
+    let _process = Process::start(&restored, port);
+    // The former administrator's certificate is of the same authority.
+    ready(&restored).await;
+    let mut client = credentials.connect().await.expect("gets in");
+    let after = client.get(DATACENTERS).await.body;
+    assert_eq!(after["items"], before["items"], "revisions and uids included");
+    let version = |list: &Value| -> u64 {
+        let version = list["metadata"]["resourceVersion"].as_str().expect("text");
+        version.parse().expect("a revision")
+    };
+    assert!(version(&after) >= version(&before) + 1_000_000_000);
+    let made = client.post(DATACENTERS, &datacenter("d")).await;
+    assert_eq!(made.code, StatusCode::CREATED);
+    let watch = format!("{DATACENTERS}?watch=1&resourceVersion={}", version(&before));
+    assert_eq!(client.get(&watch).await.code, StatusCode::GONE, "it is read anew");
 }
 
 #[tokio::test]

@@ -136,7 +136,7 @@ async fn a_listing_goes_on_page_by_page_at_one_revision() {
 
 #[tokio::test]
 async fn a_page_of_a_forgotten_state_expires_with_a_way_to_go_on() {
-    let api = Api::start();
+    let api = Api::start_with(|options| options.history_revisions = 1);
     let mut client = connect(&api).await;
     for name in ["a", "b", "c"] {
         client.post(DATACENTERS, &datacenter(name, "eu")).await;
@@ -144,11 +144,23 @@ async fn a_page_of_a_forgotten_state_expires_with_a_way_to_go_on() {
     let path = format!("{DATACENTERS}?limit=1");
     let first = client.get(&path).await.body;
     let token = first["metadata"]["continue"].as_str().expect("there is more").to_owned();
-    // As many newer states as are kept.
-    for change in 0..64 {
+    let change = async |client: &mut Client, change: u32| {
         let patch = json!({"metadata": {"annotations": {"change": change.to_string()}}});
         client.merge(&format!("{DATACENTERS}/a"), &patch).await;
         client.get(&path).await;
+    };
+    // More newer states than are kept in memory: the log still has it.
+    for round in 0..70 {
+        change(&mut client, round).await;
+    }
+    let second = client.get(&format!("{path}&continue={token}")).await;
+    assert_eq!(
+        (second.code, &second.body["items"][0]["metadata"]["name"]),
+        (StatusCode::OK, &json!("b"))
+    );
+    // More than the log keeps, too, which forgets in slices.
+    for round in 70..400 {
+        change(&mut client, round).await;
     }
 
     let expired = client.get(&format!("{path}&continue={token}")).await;

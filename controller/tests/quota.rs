@@ -15,11 +15,10 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use support::{
     Api,
-    client::{Answer, Client, Credentials},
+    client::{Client, Credentials},
 };
 use tokio::time::timeout;
 
-const IAM: &str = "/apis/iam.isocast.dev/v1alpha1";
 const NETWORK: &str = "/apis/network.isocast.dev/v1alpha1";
 const QUOTA: &str = "/apis/quota.isocast.dev/v1alpha1";
 const RESOURCES: &str = "/apis/resourcemanager.isocast.dev/v1alpha1";
@@ -80,58 +79,34 @@ fn bucket_of(namespace: &str) -> String {
     format!("{QUOTA}/namespaces/{namespace}/allowancebuckets/pools")
 }
 
-async fn create(admin: &mut Client, path: &str, value: &Value) -> Answer {
-    let answer = admin.post(path, value).await;
-    assert_eq!(answer.code, StatusCode::CREATED, "{path} {answer:?}");
-    answer
-}
-
 /// Two tenants, with 100 pools each by default.
 async fn platform() -> (Api, Client) {
     let api = Api::start();
-    let mut admin = Credentials::load(api.kubeconfig()).connect().await.expect("gets in");
+    let mut admin = api.admin().await;
     for (plural, value) in [
         ("organizations", container("Organization", "acme", None)),
         ("organizations", container("Organization", "globex", None)),
         ("projects", container("Project", "web", Some("acme"))),
         ("projects", container("Project", "shop", Some("globex"))),
     ] {
-        create(&mut admin, &format!("{RESOURCES}/{plural}"), &value).await;
+        admin.create(&format!("{RESOURCES}/{plural}"), &value).await;
     }
     let pools = registration(("network.isocast.dev", "BackendPool"), "pools", Some(100));
-    create(&mut admin, &format!("{QUOTA}/resourceregistrations"), &pools).await;
+    admin.create(&format!("{QUOTA}/resourceregistrations"), &pools).await;
     (api, admin)
 }
 
 /// A user with a role somewhere.
 async fn bound(admin: &mut Client, api: &Api, role: &str, place: &str) -> Client {
-    let name = format!("{role}-{place}");
-    let user = json!({
-        "apiVersion": "iam.isocast.dev/v1alpha1", "kind": "User", "metadata": {"name": name},
-        "spec": {},
-    });
-    create(admin, &format!("{IAM}/users"), &user).await;
-    let binding = json!({
-        "apiVersion": "iam.isocast.dev/v1alpha1", "kind": "PolicyBinding",
-        "metadata": {"name": name},
-        "spec": {
-            "role": {"name": role, "namespace": "isocast-system"},
-            "subjects": [{"kind": "User", "name": name}],
-        },
-    });
-    create(admin, &format!("{IAM}/namespaces/{place}/policybindings"), &binding).await;
-    let token = create(admin, &format!("{IAM}/users/{name}/token"), &json!({})).await;
-    let mut client = Credentials::load(api.kubeconfig()).anonymous().connect().await.expect("TLS");
-    client.bearer = token.body["status"]["token"].as_str().map(str::to_owned);
-    client
+    api.user_with(admin, &format!("{role}-{place}"), role, place).await
 }
 
 #[tokio::test]
 async fn fifty_at_once_with_room_for_ten_are_exactly_ten() {
     let (api, mut admin) = platform().await;
-    create(&mut admin, &grants_in("acme"), &grant("acme", 15)).await;
+    admin.create(&grants_in("acme"), &grant("acme", 15)).await;
     for number in 0..5 {
-        create(&mut admin, &pools_in("web"), &pool("web", &format!("first-{number}"))).await;
+        admin.create(&pools_in("web"), &pool("web", &format!("first-{number}"))).await;
     }
     let credentials = Credentials::load(api.kubeconfig());
     let mut writers = tokio::task::JoinSet::new();
@@ -150,15 +125,15 @@ async fn fifty_at_once_with_room_for_ten_are_exactly_ten() {
     let status = admin.get(&bucket_of("acme")).await.body["status"].clone();
     assert_eq!((&status["allocated"], &status["claimCount"]), (&json!(15), &json!(15)));
 
-    create(&mut admin, &pools_in("shop"), &pool("shop", "a")).await;
+    admin.create(&pools_in("shop"), &pool("shop", "a")).await;
     admin.delete(&format!("{}/first-0", pools_in("web")), &json!({})).await;
-    create(&mut admin, &pools_in("web"), &pool("web", "again")).await;
+    admin.create(&pools_in("web"), &pool("web", "again")).await;
 }
 
 #[tokio::test]
 async fn a_refusal_tells_figures_to_whom_may_see_them() {
     let (api, mut admin) = platform().await;
-    create(&mut admin, &grants_in("acme"), &grant("acme", 0)).await;
+    admin.create(&grants_in("acme"), &grant("acme", 0)).await;
     let mut editor = bound(&mut admin, &api, "editor", "web").await;
 
     let refusal = admin.post(&pools_in("web"), &pool("web", "a")).await;
@@ -190,8 +165,8 @@ async fn a_container_cannot_grant_itself_and_those_above_it_can() {
         let told = refusal.body["message"].as_str().expect("a text");
         assert!(told.contains("in the container above it"), "{told}");
     }
-    create(&mut of_acme, &grants_in("web"), &grant("web", 1)).await;
-    create(&mut of_all, &grants_in("acme"), &grant("acme", 2)).await;
+    of_acme.create(&grants_in("web"), &grant("web", 1)).await;
+    of_all.create(&grants_in("acme"), &grant("acme", 2)).await;
 
     let plan = format!("{}/plan", grants_in("web"));
     let more = json!({"spec": grant("web", 1000)["spec"]});
@@ -209,7 +184,7 @@ async fn a_rehearsal_says_what_it_would_use_and_uses_nothing() {
     let (_api, mut admin) = platform().await;
 
     let path = format!("{}?dryRun=All", pools_in("web"));
-    let answer = create(&mut admin, &path, &pool("web", "a")).await;
+    let answer = admin.create(&path, &pool("web", "a")).await;
 
     let warnings: Vec<&str> =
         answer.headers.get_all("warning").iter().filter_map(|it| it.to_str().ok()).collect();
@@ -231,7 +206,7 @@ async fn buckets_are_watched_and_cannot_be_written() {
         (&json!("ADDED"), &json!(100))
     );
 
-    let made = create(&mut admin, &pools_in("web"), &pool("web", "a")).await;
+    let made = admin.create(&pools_in("web"), &pool("web", "a")).await;
 
     let change = timeout(Duration::from_secs(10), watch.next()).await.expect("soon");
     let change = change.expect("an event");
@@ -256,12 +231,12 @@ async fn buckets_are_watched_and_cannot_be_written() {
 async fn claims_come_and_go_with_their_objects() {
     let (api, mut admin) = platform().await;
     let projects = registration(("resourcemanager.isocast.dev", "Project"), "projects", None);
-    create(&mut admin, &format!("{QUOTA}/resourceregistrations"), &projects).await;
+    admin.create(&format!("{QUOTA}/resourceregistrations"), &projects).await;
     let claims = format!("{QUOTA}/namespaces/web/resourceclaims");
     let watcher = Credentials::load(api.kubeconfig()).connect().await.expect("gets in");
     let mut watch = watcher.watch(&format!("{claims}?watch=1")).await;
-    let made = create(&mut admin, &pools_in("web"), &pool("web", "a")).await;
-    create(&mut admin, &pools_in("shop"), &pool("shop", "b")).await;
+    let made = admin.create(&pools_in("web"), &pool("web", "a")).await;
+    admin.create(&pools_in("shop"), &pool("shop", "b")).await;
 
     let name = "backendpools.network.isocast.dev.a";
     let claim = admin.get(&format!("{claims}/{name}")).await;
@@ -298,15 +273,57 @@ async fn claims_come_and_go_with_their_objects() {
 
     // With another registration they are other claims.
     let anew = registration(("network.isocast.dev", "AnycastService"), "services", None);
-    create(&mut admin, &format!("{QUOTA}/resourceregistrations"), &anew).await;
+    admin.create(&format!("{QUOTA}/resourceregistrations"), &anew).await;
     let event = timeout(Duration::from_secs(10), watch.next()).await.expect("soon");
     assert_eq!(event.expect("an event")["object"]["code"], 410);
 }
 
 #[tokio::test]
+async fn claims_are_listed_page_by_page_as_they_were_at_the_first_and_as_far_as_they_are_seen() {
+    let (api, mut admin) = platform().await;
+    let projects = registration(("resourcemanager.isocast.dev", "Project"), "projects", None);
+    admin.create(&format!("{QUOTA}/resourceregistrations"), &projects).await;
+    for number in 0..5 {
+        for project in ["shop", "web"] {
+            let name = format!("p{number}");
+            admin.create(&pools_in(project), &pool(project, &name)).await;
+        }
+    }
+    let mut viewer = bound(&mut admin, &api, "viewer", "acme").await;
+    let claims = format!("{QUOTA}/resourceclaims");
+    for (client, count) in [(&mut viewer, 6), (&mut admin, 12)] {
+        let whole = client.get(&claims).await.body;
+        let items = whole["items"].as_array().expect("a list").clone();
+        assert_eq!(items.len(), count);
+
+        let (mut paged, mut next, mut revision) = (Vec::new(), String::new(), None);
+        for page in 0.. {
+            let answer = client.get(&format!("{claims}?limit=4&continue={next}")).await;
+            assert_eq!(answer.code, StatusCode::OK, "{answer:?}");
+            let its = answer.body["metadata"]["resourceVersion"].clone();
+            assert_eq!(*revision.get_or_insert_with(|| its.clone()), its, "one state");
+            paged.extend(answer.body["items"].as_array().expect("a list").clone());
+            let made = pool("web", &format!("later-{count}-{page}"));
+            client.post(&pools_in("web"), &made).await;
+            next = answer.body["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+            if next.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(paged, items);
+    }
+    let of_web = format!("{QUOTA}/namespaces/web/resourceclaims?limit=2");
+    let page = viewer.get(&of_web).await.body;
+    assert_eq!(page["items"].as_array().expect("a list").len(), 2);
+    let next = page["metadata"]["continue"].as_str().expect("there is more").to_owned();
+    let rest = viewer.get(&format!("{of_web}&continue={next}")).await.body;
+    assert_eq!(rest["items"][0]["metadata"]["name"], "backendpools.network.isocast.dev.later-12-2");
+}
+
+#[tokio::test]
 async fn what_is_counted_is_proved_and_said() {
     let (api, mut admin) = platform().await;
-    create(&mut admin, &pools_in("web"), &pool("web", "a")).await;
+    admin.create(&pools_in("web"), &pool("web", "a")).await;
     let path = format!("{QUOTA}/resourceregistrations/pools");
     let active = admin.get(&path).await.body["status"]["conditions"][0].clone();
     assert_eq!((&active["type"], &active["status"]), (&json!("Active"), &json!("True")));

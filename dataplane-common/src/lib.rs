@@ -25,9 +25,10 @@ pub mod policy;
 pub mod siphash;
 pub mod slot;
 pub mod tables;
+pub mod tracking;
 
 pub use outcome::Outcome;
 pub use slot::{
     CHAIN_HOPS, NO_BACKEND, NO_CHAIN, OTHER_FLOW_KEYS, RING_SLOTS_MAX, RING_SLOTS_MIN, RingPlace,
-    Slot,
+    Slot, TRACKED,
 };

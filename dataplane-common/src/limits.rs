@@ -42,8 +42,10 @@ pub const RING_CHUNKS: usize = RING_BLOCK_POOL / BLOCKS_PER_CHUNK;
 pub const CHAIN_POOL: usize = 2 * MAX_CHAINS;
 /// Processors that a node may have: each has a place for a chain of its own behind the others.
 pub const CPUS_MAX: usize = 4096;
-/// Target numbers, the reserved ones included.
+/// Places of targets, the reserved ones included.
 pub const TARGET_POOL: usize = 2 * MAX_TARGETS;
+/// Target numbers: with the bit of tracked slots, none is the number of no backend.
+pub const TARGET_NUMBERS: usize = TARGET_POOL - 1;
 /// Service numbers.
 pub const SERVICE_POOL: usize = 2 * MAX_SERVICES;
 /// Places of one generation's directory: twice the entries, so that a place is always found.
@@ -52,7 +54,7 @@ pub const DIRECTORY_PLACES: usize = 2 * MAX_DIRECTORY_ENTRIES;
 pub const DIRECTORY_BUCKETS: usize = MAX_DIRECTORY_ENTRIES / 2;
 
 const _: () = assert!(CHAIN_POOL + CPUS_MAX <= crate::NO_CHAIN as usize);
-const _: () = assert!(TARGET_POOL <= crate::NO_BACKEND as usize);
+const _: () = assert!(TARGET_NUMBERS < (crate::NO_BACKEND & !crate::TRACKED) as usize + 1);
 const _: () = assert!(SERVICE_POOL <= u16::MAX as usize);
 const _: () = assert!(2 * RING_BLOCK_POOL <= u16::MAX as usize + 1);
 const _: () = assert!(BLOCKS_PER_CHUNK.is_multiple_of(RING_SLOTS_MAX / RING_SLOTS_MIN));

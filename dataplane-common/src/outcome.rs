@@ -101,6 +101,17 @@ outcomes! {
     SegmentSizeClamped = 34, "segment_size_clamped", false;
     /// A UDP flow was noted as answered here, anew or again. Counted for what leaves.
     AnswerNoted = 35, "answer_noted", false;
+    /// A connection that opened in a tracked slot was noted with its backend. These five are counted
+    /// beside the packet itself; see [`crate::tracking`].
+    FlowNoted = 36, "flow_noted", false;
+    /// One that was not seen to go on gave its place to another.
+    FlowForgotten = 37, "flow_forgotten", false;
+    /// No place for one more: it begins at the former backend.
+    FlowNotNoted = 38, "flow_not_noted", false;
+    /// A packet of a connection that is noted, sent to its backend.
+    FlowFound = 39, "flow_found", false;
+    /// A packet of one that is not, sent to the former backend.
+    FlowOfFormer = 40, "flow_of_former", false;
 }
 
 /// Number of outcomes.

@@ -3,6 +3,10 @@
 /// A ring slot without a backend. No backend ever has this number.
 pub const NO_BACKEND: u16 = u16::MAX;
 
+/// In the number of a slot's backend: the slot is [tracked](crate::tracking). No backend's number has
+/// this bit, nor all others.
+pub const TRACKED: u16 = 1 << 15;
+
 /// A ring slot whose flows nobody else can have. No chain ever has this number.
 pub const NO_CHAIN: u16 = u16::MAX;
 
@@ -24,10 +28,11 @@ const SLOTS_PER_BACKEND: usize = 100;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
-    /// The backend that gets new flows, or [`NO_BACKEND`].
+    /// The backend that gets new flows, or [`NO_BACKEND`]; with [`TRACKED`] where it may not get the
+    /// others.
     pub current: u16,
     /// The chain of hosts that may own flows of this slot besides: the second chance.
-    /// [`NO_CHAIN`] in a slot that has settled.
+    /// [`NO_CHAIN`] in a slot that has settled. In a tracked one, the chain of its former backend.
     pub chain: u16,
 }
 
@@ -39,6 +44,26 @@ impl Slot {
     #[must_use]
     pub const fn settled(current: u16) -> Self {
         Self { current, chain: NO_CHAIN }
+    }
+
+    /// A slot that is tracked.
+    #[must_use]
+    pub const fn tracked(current: u16, chain: u16) -> Self {
+        Self { current: current | TRACKED, chain }
+    }
+
+    /// Whether it has a backend, and is tracked.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_tracked(self) -> bool {
+        self.current & TRACKED != 0 && self.current != NO_BACKEND
+    }
+
+    /// The backend that gets new flows, or [`NO_BACKEND`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn backend(self) -> u16 {
+        if self.current == NO_BACKEND { NO_BACKEND } else { self.current & !TRACKED }
     }
 }
 
@@ -153,6 +178,13 @@ mod tests {
         for slots in [0, 2048, 4097, 131_072] {
             assert!(!is_ring_size(slots), "{slots}");
         }
+    }
+
+    #[test]
+    fn slot_says_whether_it_is_tracked_and_whose_it_is() {
+        let slots = [Slot::EMPTY, Slot::settled(5), Slot::tracked(5, 2)];
+        assert_eq!(slots.map(Slot::is_tracked), [false, false, true]);
+        assert_eq!(slots.map(Slot::backend), [NO_BACKEND, 5, 5]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::{
     directory::Address,
     limits::{BLOCKS_PER_CHUNK, MAX_NAME_LEN},
     slot::RING_SLOTS_MIN,
+    tracking::BETWEEN_MAX,
 };
 
 /// What one generation has besides its directory.
@@ -92,7 +93,8 @@ pub const ECHO_V6: u16 = 1;
 pub const FIRST_TARGET: u16 = 2;
 
 /// Hosts that are asked in turn for a flow that a slot's own backend does not know: one cache line.
-/// All have the outer family of that backend.
+/// All have the outer family of that backend. A slot that is [tracked](crate::tracking) has the chain of its
+/// former backend, which may be empty.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
@@ -102,8 +104,13 @@ pub struct Chain {
     pub len: u16,
     /// Target number of the first, for a node that is the slot's own backend.
     pub first: u16,
-    /// Makes it a cache line.
-    pub reserved: [u32; 3],
+    /// In a chain of a tracked slot, target number of the backend whose chain it is: that of flows that
+    /// are not noted. 0 in others, which is no backend's.
+    pub former: u16,
+    /// The era that the slot is tracked since.
+    pub since: u16,
+    /// Other backends that flows of the slot may be noted with; 0 for none.
+    pub between: [u16; BETWEEN_MAX],
 }
 
 /// How many packets one CPU passed on to further hops in a tick of the kernel.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
-    NO_BACKEND, NO_CHAIN, Outcome, RingPlace,
+    NO_BACKEND, NO_CHAIN, Outcome, RingPlace, TRACKED,
     directory::{Address, Value},
     encap::{
         ETHERNET_LEN, FLAG_COOKIE, FLAG_RETURNS, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
@@ -14,6 +14,7 @@ use isocast_dataplane_common::{
 use crate::{
     answers,
     capture::{self, Served},
+    flows,
     header::{self, Outer},
     limits,
     maps::{self, Generation},
@@ -60,9 +61,13 @@ pub fn run<const V6: bool>(
     let by_address = part == Part::Fragment || service.tenant & Value::BY_ADDRESS != 0;
     let flow = ip.flow(if by_address { 0 } else { ports });
     let hash = if V6 { flow.hash_v6(&root.flow_key) } else { flow.hash_v4(&root.flow_key) };
-    let slot = maps::slot(RingPlace::from_code(service.index), hash)?;
-    if slot.current == NO_BACKEND {
-        return Err(Outcome::NoBackend);
+    let mut slot = maps::slot(RingPlace::from_code(service.index), hash)?;
+    // One bit says that there is something about the backend; nothing more is asked of all others.
+    if slot.current & TRACKED != 0 {
+        if slot.current == NO_BACKEND {
+            return Err(Outcome::NoBackend);
+        }
+        slot = flows::owner::<V6>(frame, generation, ip.flow(ports), slot, part)?;
     }
 
     let mut number = slot.current;

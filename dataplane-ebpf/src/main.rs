@@ -11,6 +11,7 @@
 //! of its own, so `read_unaligned` would become one load per byte. The verifier proves each bound.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod answers;
 mod bfd;
@@ -19,6 +20,7 @@ mod decap;
 mod drops;
 mod echo;
 mod edge;
+mod flows;
 mod fragment;
 mod header;
 mod icmp;

@@ -11,6 +11,7 @@ use isocast_dataplane_common::{
     answers::AnsweredFlow,
     bfd,
     directory::{Entry, Key, Value},
+    flow::Flow,
     limits::{
         ANSWERED_FLOWS, CHAIN_POOL, CPUS_MAX, DIRECTORY_BUCKETS, DIRECTORY_PLACES, RING_CHUNKS,
         SERVICE_POOL, TARGET_POOL,
@@ -19,6 +20,7 @@ use isocast_dataplane_common::{
     tables::{
         Chain, Counter, LINES_PER_CHUNK, Name, PassedOn, RingLine, Root, SLOTS_PER_LINE, Target,
     },
+    tracking::{Eras, LINES, Line},
 };
 
 /// The host writes these through its own memory. They also begin at a page, so that a value of a
@@ -59,6 +61,15 @@ static PASSED_ON: PerCpuArray<PassedOn, 1> = PerCpuArray::new();
 /// When this host last answered a UDP flow. On hosts that are no backends it has one place.
 #[btf_map]
 static ANSWERED: LruHashMap<AnsweredFlow, u64, ANSWERED_FLOWS> = LruHashMap::new();
+/// What time it is in the flow table, for each half of the tables.
+#[btf_map]
+static ERAS: Array<Eras, 2> = Array::new();
+/// The flow table. On hosts that balance nothing it has one line, which nobody reads.
+#[btf_map]
+static FLOWS: Array<Line, LINES, MAPPED> = Array::new();
+/// The flow that a function of its own is asked about: too much for the stack.
+#[btf_map]
+static FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
 /// Until when the past has used up the pace of packet-too-big messages, in nanoseconds of the
 /// monotonic clock. Not pinned: a new program starts afresh.
 #[btf_map]
@@ -138,6 +149,32 @@ pub fn own_chain() -> Result<(u16, &'static mut Chain), Outcome> {
     // SAFETY: a live map value that no other CPU touches, and programs do not interrupt each other on
     // a CPU.
     Ok((number as u16, unsafe { &mut *chain }))
+}
+
+#[inline(always)]
+pub fn eras(half: u32) -> Result<&'static Eras, Outcome> {
+    ERAS.get(half).ok_or(Outcome::TablesInconsistent)
+}
+
+/// The words of a line of the flow table.
+#[inline(always)]
+pub fn flow_line(number: u32) -> Option<*mut u64> {
+    Some(FLOWS.get_ptr_mut(number)?.cast())
+}
+
+/// Hands a flow to a function of its own.
+#[inline(always)]
+pub fn set_flow(flow: Flow) -> Result<(), Outcome> {
+    let place = FLOW.get_ptr_mut(0).ok_or(Outcome::TablesInconsistent)?;
+    // SAFETY: this CPU's own value, and programs do not interrupt each other on a CPU.
+    unsafe { *place = flow };
+    Ok(())
+}
+
+/// The flow that was handed over last.
+#[inline(always)]
+pub fn flow() -> Result<&'static Flow, Outcome> {
+    FLOW.get(0).ok_or(Outcome::TablesInconsistent)
 }
 
 #[inline(always)]

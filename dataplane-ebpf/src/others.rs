@@ -4,7 +4,6 @@
 //! likely owner, and so comes first; then the chains, hop by hop in turn, as many as a header holds.
 //! Out of line, and on no packet's way while there is no other key.
 
-use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use isocast_dataplane_common::{
     CHAIN_HOPS, NO_BACKEND, NO_CHAIN, OTHER_FLOW_KEYS, Outcome, RingPlace, Slot,
     directory::Address,
@@ -13,10 +12,6 @@ use isocast_dataplane_common::{
 };
 
 use crate::maps::{self, Generation};
-
-/// The flow that is asked about: too much for the stack.
-#[btf_map]
-static FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
 
 /// The chain of the hosts that have the flow if the backend of its slot does not; one of no hosts if
 /// nobody else can have it. Valid until this CPU asks for the next.
@@ -27,9 +22,7 @@ pub fn chain_of<const V6: bool>(
     ring: u16,
     slot: Slot,
 ) -> Result<u16, Outcome> {
-    let place = FLOW.get_ptr_mut(0).ok_or(Outcome::TablesInconsistent)?;
-    // SAFETY: this CPU's own value, and programs do not interrupt each other on a CPU.
-    unsafe { *place = flow };
+    maps::set_flow(flow)?;
     let slot = u32::from(slot.chain) << 16 | u32::from(slot.current);
     let (half, ring) = (generation.half(), u32::from(ring));
     let composed = if V6 { compose_v6(half, ring, slot) } else { compose_v4(half, ring, slot) };
@@ -58,7 +51,7 @@ pub extern "C" fn compose_v6(half: u32, ring: u32, slot: u32) -> u32 {
 /// verifier need not follow the road of the packet once more for it.
 #[inline(always)]
 fn compose<const V6: bool>(half: u32, ring: u32, slot: u32) -> Result<u16, Outcome> {
-    let flow = FLOW.get(0).ok_or(Outcome::TablesInconsistent)?;
+    let flow = maps::flow()?;
     let root = Generation::of_half(half).root()?;
     let own = maps::target(slot as u16)?;
     let (number, chain) = maps::own_chain()?;
@@ -78,10 +71,10 @@ fn compose<const V6: bool>(half: u32, ring: u32, slot: u32) -> Result<u16, Outco
         let other = maps::slot(RingPlace::from_code(ring as u16), hash)?;
         chains[1 + number] = other.chain;
         if other.current != NO_BACKEND {
-            let target = maps::target(other.current)?;
+            let target = maps::target(other.backend())?;
             // Here is here, whatever it is called; and who has no agent cannot pass anything on.
             if own.flags & target.flags & Target::LOCAL == 0 && target.flags & Target::PLAIN == 0 {
-                hosts.add(&target.address, other.current);
+                hosts.add(&target.address, other.backend());
             }
         }
     }

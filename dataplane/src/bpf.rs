@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use isocast_dataplane_common::{bfd, capture, policy, tables};
+use isocast_dataplane_common::{bfd, capture, policy, tables, tracking};
 
 /// Types of the programs that are made here from a few instructions.
 #[derive(Clone, Copy, Debug)]
@@ -368,6 +368,7 @@ plain_old_data! {
     ChainValue(tables::Chain);
     ControlValue(capture::Control);
     CounterValue(tables::Counter);
+    ErasValue(tracking::Eras);
     LevelsValue(policy::Levels);
     NameValue(tables::Name);
     PolicyValue(policy::Policy);

@@ -1,7 +1,7 @@
 //! Canary packets: a generation is asked for its answers before it is put in force.
 //!
 //! A second instance of the program reads the same tables, but has a generation word of its own, and
-//! counters of its own: what it is asked is not counted as traffic. Its answers are compared with
+//! counters and a flow table of its own: what it is asked is neither counted nor noted as traffic. Its answers are compared with
 //! what this process would decide from the tables that it was told. A generation that answers wrongly is
 //! not flipped in.
 
@@ -28,8 +28,9 @@ use crate::{
 pub(crate) const CANARIES_MAX: usize = 32;
 
 /// Maps that the two instances share: what a generation is, and what no program looks at.
-const SHARED: [&str; 8] = [
+const SHARED: [&str; 9] = [
     "ROOTS",
+    "ERAS",
     "DISPLACEMENTS",
     "ENTRIES",
     "RINGS",

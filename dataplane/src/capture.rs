@@ -10,7 +10,7 @@ use aya::{
     maps::{Array, MapData, PerCpuArray, RingBuf},
 };
 use isocast_dataplane_common::{
-    NO_BACKEND, Outcome,
+    NO_BACKEND, Outcome, Slot,
     capture::{Control, NO_SLOT, Progress, RING_BYTES, Record, SNAP_LEN, UNDECIDED, armed_for},
 };
 use nix::time::{ClockId, clock_gettime};
@@ -69,6 +69,8 @@ pub struct Captured {
     pub current: Option<CapturedMember>,
     /// Who may have flows of the slot besides, in turn.
     pub further: Vec<CapturedMember>,
+    /// The slot is tracked: the flow table says which of them has the flow.
+    pub tracked: bool,
     /// What became of the packet; nothing of a frame as it arrived.
     pub verdict: Option<CapturedVerdict>,
     /// Bytes of the frame.
@@ -220,16 +222,29 @@ impl Dataplane {
         let [current, chain] =
             [hosts, hosts >> 16].map(|number| u16::try_from(number & 0xffff).unwrap_or(NO_BACKEND));
         let member = |it: Member| CapturedMember { key: it.key, address: it.address };
+        let slot = Slot { current, chain };
+        let (current, tracked) = (slot.backend(), slot.is_tracked());
         let current = tables.target(current).map(|_| member(Member::of(&tables, current)));
-        let further = further(&tables, &tables.chain(chain).unwrap_or_default());
-        (current, further.into_iter().map(member).collect())
+        let chain = tables.chain(chain).unwrap_or_default();
+        let noted =
+            [chain.former].into_iter().chain(chain.between).filter(|it| tracked && *it != 0);
+        let noted = noted.map(|it| Member::of(&tables, it));
+        let further = noted.chain(further(&tables, &chain)).map(member).collect();
+        Hosts { current, further, tracked }
     }
 }
 
-type Hosts = (Option<CapturedMember>, Vec<CapturedMember>);
+/// The hosts of a slot.
+#[derive(Clone)]
+struct Hosts {
+    current: Option<CapturedMember>,
+    further: Vec<CapturedMember>,
+    tracked: bool,
+}
 
 /// A record with names in place of numbers.
-fn named(record: &Record, (current, further): Hosts) -> Captured {
+fn named(record: &Record, hosts: Hosts) -> Captured {
+    let Hosts { current, further, tracked } = hosts;
     let Record { at_ns, packet, interface, len, captured, .. } = *record;
     let data: Vec<u8> = record.data.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let captured = (captured as usize).min(SNAP_LEN);
@@ -249,6 +264,7 @@ fn named(record: &Record, (current, further): Hosts) -> Captured {
         slot: Some(record.flow.slot).filter(|slot| *slot != NO_SLOT),
         current,
         further,
+        tracked,
         verdict,
         len,
         data: data.get(..captured).unwrap_or_default().to_vec(),

@@ -17,7 +17,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{ProgramError, Xdp},
 };
-use isocast_dataplane_common::tables::Root;
+use isocast_dataplane_common::{tables::Root, tracking::Eras};
 use tokio::sync::watch;
 
 use self::programs::{ANSWERS_PROGRAM, MSS_PROGRAM, PROBE_PROGRAM, XDP_PROGRAM, xdp};
@@ -32,13 +32,17 @@ use crate::{
     drops::Drops,
     errors::{ApplyError, NotInForce, OpenError},
     explain::InForce,
+    flow_table::{self, FlowTable},
     grace::GracePeriod,
     guards::{self, Guards},
     header::{self, NextHop},
     keys::Keyring,
     links::{LinkError, Links, Uplink},
     loopback::Loopback,
-    maps::{ANSWERED, BFD_MAP_NAMES, MAP_NAMES, MapFailure, Maps, Numbered, Taken, failed},
+    maps::{
+        ANSWERED, BFD_MAP_NAMES, FLOWS, MAP_NAMES, MapFailure, Maps, Numbered, Taken, failed,
+        map_values,
+    },
     next_hops::{NextHopKeeper, NextHops, Wanted},
     pins,
     plan::{self, Content, Known, Ledger, Node, Plan},
@@ -114,6 +118,7 @@ pub struct Dataplane {
     guards: Guards,
     tap: Tap,
     drops: Drops,
+    flows: FlowTable,
     links: Links,
     /// Held, not pinned: probes end with the process that sends them.
     _probe_links: Vec<OwnedFd>,
@@ -125,6 +130,7 @@ pub struct Dataplane {
     generation: Generation,
     /// What the generation in force has besides its directory.
     root: Root,
+    eras: Eras,
     ledger: Ledger,
     /// Tries out what is written; on nodes that balance.
     canary: Option<Canary>,
@@ -173,6 +179,11 @@ impl Dataplane {
         } else {
             loader.map_max_entries(ANSWERED, 1);
         }
+        if config.roles.edge {
+            loader.map_pin_path(FLOWS, dir.join(FLOWS));
+        } else {
+            loader.map_max_entries(FLOWS, 1);
+        }
         for name in BFD_MAP_NAMES {
             loader.map_pin_path(name, bfd_dir.join(name));
         }
@@ -181,8 +192,11 @@ impl Dataplane {
         programs::load(&mut ebpf, config.roles).map_err(OpenError::Program)?;
         let Taken { maps, directories, rings, targets } = Taken::of(&mut ebpf)?;
         let (tap, drops) = (Tap::take(&mut ebpf)?, Drops::take(&mut ebpf)?);
+        let flows = config.roles.edge.then(|| map_values(&mut ebpf, FLOWS, flow_table::WORDS));
+        let flows = FlowTable::of(flows.transpose()?);
         let generation = Generation(maps.generation()?);
         let root = maps.read_root(generation.half())?;
+        let eras = maps.read_eras(generation.half())?;
         let in_force = directories.listed(generation.half());
         let ledger = predecessor::ledger(&maps, &targets, &rings, in_force)?;
         let guards = Guards::open(&mut ebpf, generation.half(), in_force)?;
@@ -229,6 +243,7 @@ impl Dataplane {
             guards,
             tap,
             drops,
+            flows,
             links,
             _probe_links: probe_links,
             _backend_links: backend_links,
@@ -236,6 +251,7 @@ impl Dataplane {
             loopback,
             generation,
             root,
+            eras,
             ledger,
             canary,
             pass_on_max,
@@ -276,6 +292,8 @@ impl Dataplane {
         self.next_hops.want(self.wanted(&plan.ledger, &tables.keys), NEXT_HOP_PATIENCE);
         let root = tables.keys.root(self.pass_on_max);
         self.maps.write_root(next.half(), root)?;
+        let eras = flow_table::eras(&plan.ledger, tables.edge.era);
+        self.maps.write_eras(next.half(), eras)?;
         self.directories.put(next.half(), plan.entries.clone()).map_err(failed("ENTRIES"))?;
         if let Some(canary) = &mut self.canary {
             let questions = Questions {
@@ -297,6 +315,10 @@ impl Dataplane {
         self.grace = GracePeriod::begin();
         self.generation = next;
         self.root = root;
+        if flow_table::goes_back(std::mem::replace(&mut self.eras, eras), eras) {
+            // Whoever counts has begun anew: nothing says what is past.
+            self.flows.clear();
+        }
         self.known = Known::of(&plan.rings);
         let previous = std::mem::replace(&mut self.ledger, plan.ledger);
         self.applied = Some(tables.clone());
@@ -320,6 +342,12 @@ impl Dataplane {
     /// When the kernel refuses.
     pub fn counters(&self) -> Result<Counters, MapFailure> {
         Counters::read(&self.maps, self.guards.ceilings(), &self.ledger)
+    }
+
+    /// How many connections are noted in the flow table that slots may believe; a look at all of it.
+    #[must_use]
+    pub fn noted_flows(&self) -> usize {
+        self.flows.len(self.eras)
     }
 
     /// Follows what is known of the tunnel addresses in the tables.
@@ -359,6 +387,8 @@ impl Dataplane {
             entries: self.directories.listed(half),
             rings: &self.rings,
             guards: &self.guards,
+            flows: &self.flows,
+            eras: self.eras,
             ledger: &self.ledger,
             next_hops: &self.next_hops,
         }
@@ -367,6 +397,11 @@ impl Dataplane {
     /// What is counted of drops.
     pub(crate) const fn drop_counters(&self) -> &Drops {
         &self.drops
+    }
+
+    /// Which connections are noted.
+    pub(crate) const fn flow_table(&self) -> &FlowTable {
+        &self.flows
     }
 
     /// Where captured packets come from.

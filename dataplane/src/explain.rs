@@ -12,6 +12,7 @@ mod others;
 mod outer;
 mod packet;
 mod tables;
+mod tracking;
 
 use std::net::IpAddr;
 
@@ -24,10 +25,14 @@ use isocast_dataplane_common::{
 };
 
 use self::outer::Outer;
-pub(crate) use self::tables::{InForce, Lookup};
 pub use self::{
     guard::{Guard, Level, SourceVerdict},
     packet::{Claim, NotAPacket, PAYLOAD_MAX, Question, Transport},
+    tracking::{Note, Tracking},
+};
+pub(crate) use self::{
+    tables::{InForce, Lookup},
+    tracking::flow_id,
 };
 use crate::{
     Action, BackendKey, ServiceKey,
@@ -98,6 +103,8 @@ pub struct Choice {
     pub further: Vec<Member>,
     /// Whether it matters that this host has a socket for the flow, or answered it lately.
     pub asks_for_socket: bool,
+    /// What the flow table says; absent: the slot is not tracked, or the packet no segment.
+    pub tracking: Option<Tracking>,
 }
 
 /// A backend, as a slot names it.
@@ -207,7 +214,14 @@ fn balance(
     let hash_by = |key: &[u64; 2]| flow_hash(key, question, by_address);
     let root = tables.root();
     let (hash, ring) = (hash_by(&root.flow_key), RingPlace::from_code(index));
-    let Some((place, slot)) = tables.slot(ring, hash) else {
+    let Some((place, own)) = tables.slot(ring, hash) else {
+        return explained(None, End::dropped(Outcome::TablesInconsistent, frame));
+    };
+    let owner = match own.current {
+        NO_BACKEND => Some((own, None)),
+        _ => tracking::owner(tables, question, own),
+    };
+    let Some((slot, tracking)) = owner else {
         return explained(None, End::dropped(Outcome::TablesInconsistent, frame));
     };
     // Datagrams are placed anew when the key changes.
@@ -227,9 +241,10 @@ fn balance(
         ring: ring.first_block(),
         slots: ring.slots(),
         slot: place,
-        current: (slot.current != NO_BACKEND).then(|| Member::of(tables, slot.current)),
+        current: (own.current != NO_BACKEND).then(|| Member::of(tables, own.backend())),
         further: further(tables, &chain),
         asks_for_socket: turn.as_ref().is_some_and(|turn| turn.asks_for_socket),
+        tracking,
     };
     let end = match turn {
         None if slot.current == NO_BACKEND => End::dropped(Outcome::NoBackend, frame),
@@ -385,14 +400,8 @@ fn tunnel(tables: &impl Lookup, question: &Question) -> Outcome {
 
 /// Flows of a service that takes fragments are told apart by addresses alone.
 fn flow_hash(key: &[u64; 2], question: &Question, by_address: bool) -> u64 {
-    let (source_port, port) = if by_address { (0, 0) } else { question.ports() };
-    let ports = u32::from(port.to_be()) << 16 | u32::from(source_port.to_be());
-    let flow = Flow {
-        source: address_words(question.source()),
-        destination: address_words(question.destination()),
-        ports,
-        protocol: question.protocol(),
-    };
+    let flow = question.flow();
+    let flow = Flow { ports: if by_address { 0 } else { flow.ports }, ..flow };
     if question.source().is_ipv4() { flow.hash_v4(key) } else { flow.hash_v6(key) }
 }
 

@@ -165,6 +165,7 @@ pub fn ring(service: &str, backends: usize, up: impl Fn(usize) -> bool) -> Ring 
     Ring {
         backends: (0..backends).collect(),
         chains: Arc::new([]),
+        tracks: Arc::new([]),
         slots: positions.into_iter().map(Slot::settled).collect(),
     }
 }

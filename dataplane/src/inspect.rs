@@ -4,6 +4,8 @@
 //! whole host, so other packets may add to them meanwhile; what the packet itself must have added
 //! is looked for among the differences.
 //!
+//! The flow table notes what opens a connection, and a test run must not: what was noted is taken back.
+//!
 //! How full the buckets of ceilings were is in no table: it is taken from what the program did, and
 //! everything else must follow from it.
 
@@ -15,7 +17,7 @@ use isocast_dataplane_common::{Outcome, encap::FLAG_COOKIE, policy::Refused};
 use crate::{
     counters::Counters,
     dataplane::Dataplane,
-    explain::{Explained, Found, Guard, Level, Question},
+    explain::{Explained, Found, Guard, Level, Note, Question, flow_id},
     maps::MapFailure,
     trace::{Action, Traced},
     tunnel::TunnelHeader,
@@ -98,7 +100,13 @@ impl Dataplane {
         let interface = self.first_uplink().ok_or(InspectError::NoUplink)?;
         let mut explained = self.explain_arrival(question)?;
         let before = self.counters()?;
-        let traced = self.trace(&question.frame(), interface, 1).map_err(InspectError::Run)?;
+        let id = flow_id(question, &self.in_force().root.flow_key);
+        let line = self.flow_table().read(id);
+        let traced = self.trace(&question.frame(), interface, 1);
+        if let Some(line) = line {
+            self.flow_table().restore(id, line);
+        }
+        let traced = traced.map_err(InspectError::Run)?;
         let after = self.counters()?;
         let level = level(&explained, &traced, &before, &after);
         if level != Level::Within {
@@ -180,7 +188,9 @@ fn differences(
     if traced.packet != explained.frame && !is_cookie {
         differences.push(Difference::Bytes);
     }
-    if explained.outcome.is_some_and(|outcome| !counted.contains_key(&outcome)) {
+    let note = explained.choice.as_ref().and_then(|choice| choice.tracking.as_ref());
+    let note = note.and_then(|tracking| Note::outcome(&tracking.note));
+    if explained.outcome.iter().chain(&note).any(|outcome| !counted.contains_key(outcome)) {
         differences.push(Difference::Outcome);
     }
     if let Found::Service { service, .. } = &explained.found

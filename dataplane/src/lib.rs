@@ -18,6 +18,7 @@ mod drops;
 mod errors;
 mod explain;
 pub mod fixture;
+mod flow_table;
 mod grace;
 mod guards;
 mod header;
@@ -53,8 +54,8 @@ pub use self::{
     dataplane::{Config, Dataplane, Generation, Opened, Roles, detach},
     errors::{ApplyError, NotInForce, OpenError},
     explain::{
-        Choice, Claim, Explained, Found, Guard, Level, Member, NotAPacket, OuterHeader,
-        PAYLOAD_MAX, Question, Reach, SourceVerdict, Transport,
+        Choice, Claim, Explained, Found, Guard, Level, Member, NotAPacket, Note, OuterHeader,
+        PAYLOAD_MAX, Question, Reach, SourceVerdict, Tracking, Transport,
     },
     header::{MacAddress, NextHop},
     inspect::{Difference, InspectError, Inspection},
@@ -67,7 +68,7 @@ pub use self::{
     preflight::{Need, preflight},
     tables::{
         Accept, Backend, BackendKey, DecapTables, EdgeTables, Encap, Fragments, PacketRules, Probe,
-        Protocol, Ring, ServiceKey, Tables, Vip,
+        Protocol, Ring, ServiceKey, Tables, Track, Vip,
     },
     trace::{Action, Traced},
     tunnel::TunnelHeader,

@@ -12,6 +12,7 @@ use std::{
     os::fd::AsFd,
     ptr::NonNull,
     slice::{from_raw_parts, from_raw_parts_mut},
+    sync::atomic::AtomicU64,
 };
 
 use isocast_dataplane_common::{Slot, directory::Entry};
@@ -30,6 +31,11 @@ unsafe impl Shared for u64 {}
 unsafe impl Shared for Entry {}
 // SAFETY: as above.
 unsafe impl Shared for Slot {}
+
+/// Values that are one word.
+pub(crate) trait Word: Shared {}
+
+impl Word for u64 {}
 
 /// The values of one array.
 pub(crate) struct Mapped<T> {
@@ -58,6 +64,15 @@ impl<T: Shared> Mapped<T> {
     pub(crate) const fn values(&self) -> &[T] {
         // SAFETY: the mapping is as long as that and lives as long as `self`; any bytes are a value.
         unsafe { from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// The values of an array that programs write to as well, word by word.
+    pub(crate) const fn atomics(&self) -> &[AtomicU64]
+    where
+        T: Word,
+    {
+        // SAFETY: as above; programs replace whole words, and `values` is asked of no such array.
+        unsafe { from_raw_parts(self.start.as_ptr().cast(), self.len) }
     }
 
     /// The values, to be written. Programs read at any time, but not what is written.

@@ -10,19 +10,21 @@ use aya::{
 use isocast_dataplane_common::{
     limits::{DIRECTORY_BUCKETS, DIRECTORY_PLACES, MAX_NAME_LEN},
     tables::{Chain, Counter, Name, Root, Target},
+    tracking::Eras,
 };
 
 use crate::{
-    bpf::{ChainValue, CounterValue, NameValue, RootValue, TargetValue},
+    bpf::{ChainValue, CounterValue, ErasValue, NameValue, RootValue, TargetValue},
     directory::Directories,
     mapped::{Mapped, Shared},
     rings::Rings,
 };
 
 /// Names of all maps: what is pinned.
-pub(crate) const MAP_NAMES: [&str; 12] = [
+pub(crate) const MAP_NAMES: [&str; 13] = [
     "GENERATION",
     "ROOTS",
+    "ERAS",
     "DISPLACEMENTS",
     "ENTRIES",
     "RINGS",
@@ -38,6 +40,9 @@ pub(crate) const MAP_NAMES: [&str; 12] = [
 /// Which UDP flows a backend answers: pinned, so that a restart forgets none.
 pub(crate) const ANSWERED: &str = "ANSWERED";
 
+/// The flow table of a node that balances: pinned, so that a restart forgets no connection.
+pub(crate) const FLOWS: &str = "FLOWS";
+
 /// Names of the maps of BFD, which have a folder of their own: see [`crate::pins`].
 pub(crate) const BFD_MAP_NAMES: [&str; 2] = [BFD_SESSIONS, BFD_SEEN];
 pub(crate) const BFD_SESSIONS: &str = "BFD_SESSIONS";
@@ -47,6 +52,7 @@ pub(crate) const BFD_SEEN: &str = "BFD_SEEN";
 pub(crate) struct Maps {
     generation: Array<MapData, u32>,
     roots: Array<MapData, RootValue>,
+    eras: Array<MapData, ErasValue>,
     chains: Array<MapData, ChainValue>,
     service_names: Array<MapData, NameValue>,
     target_names: Array<MapData, NameValue>,
@@ -92,6 +98,7 @@ impl Taken {
         let maps = Maps {
             generation: take(ebpf, "GENERATION")?,
             roots: take(ebpf, "ROOTS")?,
+            eras: take(ebpf, "ERAS")?,
             chains: take(ebpf, "CHAINS")?,
             service_names: take(ebpf, "SERVICE_NAMES")?,
             target_names: take(ebpf, "TARGET_NAMES")?,
@@ -124,6 +131,14 @@ impl Maps {
 
     pub(crate) fn write_root(&mut self, half: u32, root: Root) -> Result<(), MapFailure> {
         self.roots.set(half, RootValue(root), 0).map_err(failed("ROOTS"))
+    }
+
+    pub(crate) fn read_eras(&self, half: u32) -> Result<Eras, MapFailure> {
+        Ok(self.eras.get(&half, 0).map_err(failed("ERAS"))?.0)
+    }
+
+    pub(crate) fn write_eras(&mut self, half: u32, eras: Eras) -> Result<(), MapFailure> {
+        self.eras.set(half, ErasValue(eras), 0).map_err(failed("ERAS"))
     }
 
     pub(crate) fn read_chain(&self, number: u16) -> Result<Chain, MapFailure> {
@@ -238,7 +253,7 @@ fn take_data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, MapFailure>
     }
 }
 
-fn map_values<T: Shared>(
+pub(crate) fn map_values<T: Shared>(
     ebpf: &mut Ebpf,
     name: &'static str,
     len: usize,

@@ -17,11 +17,12 @@ use isocast_dataplane_common::{
     bfd, directory, limits, policy,
     slot::RING_SLOTS_MIN,
     tables::{Chain, Counter, Name, RingLine, Root, Target},
+    tracking,
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// Changes whenever the meaning of a map changes and no size does.
-const LAYOUT: u32 = 7;
+const LAYOUT: u32 = 8;
 
 /// The same for the maps of BFD.
 const BFD_LAYOUT: u32 = 1;
@@ -37,6 +38,7 @@ pub(crate) fn layout_dir(pin_dir: &Path) -> PathBuf {
         [size_of::<RingLine>(), RING_SLOTS_MIN, limits::RING_BLOCK_POOL, limits::BLOCKS_PER_CHUNK],
         [size_of::<Chain>(), limits::CHAIN_POOL, limits::CPUS_MAX],
         [size_of::<AnsweredFlow>(), limits::ANSWERED_FLOWS],
+        [size_of::<tracking::Line>(), tracking::LINES],
         [size_of::<Name>(), size_of::<Counter>(), limits::SERVICE_POOL],
         [size_of::<policy::Policy>(), size_of::<policy::SourceKey>(), policy::SOURCE_POOL],
         [size_of::<policy::Rates>(), size_of::<policy::Levels>(), size_of::<policy::Refused>()],

@@ -20,13 +20,13 @@ use isocast_dataplane_common::{
     NO_BACKEND, OTHER_FLOW_KEYS, RING_SLOTS_MIN,
     limits::{
         CHAIN_POOL, MAX_CHAINS, MAX_DIRECTORY_ENTRIES, MAX_NAME_LEN, MAX_RING_BLOCKS, MAX_SERVICES,
-        MAX_TARGETS, SERVICE_POOL, TARGET_POOL,
+        MAX_TARGETS, SERVICE_POOL, TARGET_NUMBERS,
     },
     tables::FIRST_TARGET,
 };
 
 pub(crate) use self::{
-    chains::ChainOwner,
+    chains::{ChainOwner, Tracked},
     contents::{Content, Known, RingContent},
     entries::{is_by_address, listener},
     places::Places,
@@ -149,7 +149,7 @@ pub(crate) fn plan(
     let probed = edge.probes.iter().map(TargetOwner::probed);
     let owners: BTreeSet<_> = backends.chain(sources).chain(probed).collect();
     let count = owners.len();
-    let targets = number(owners, &in_force.targets, FIRST_TARGET, TARGET_POOL);
+    let targets = number(owners, &in_force.targets, FIRST_TARGET, TARGET_NUMBERS);
     let targets = targets.ok_or_else(|| too_many("tunnel addresses", count, MAX_TARGETS))?;
 
     let links = chains::resolve(tables, &targets, node)?;

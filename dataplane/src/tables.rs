@@ -40,6 +40,8 @@ pub struct EdgeTables {
     pub policies: BTreeMap<ServiceKey, ServicePolicy>,
     /// Ceilings on all services of a tenant together.
     pub tenants: BTreeMap<u32, Ceilings>,
+    /// What time it is in the flow table: counts the changes of rings with [`Track`]s.
+    pub era: u32,
 }
 
 /// Packets that this host sends with `mark` to a service's address are encapsulated to one
@@ -63,7 +65,8 @@ pub enum Encap {
     #[default]
     Gue,
     /// An IP header and nothing else, for a host without an agent. It is not asked whose a flow is,
-    /// and asks nobody: such a host is left out of chains, and its slots have none.
+    /// and asks nobody: such a host is left out of chains, and its slots have none. What its TCP flows
+    /// need when slots come to it or leave it is a [`Track`].
     Ip,
 }
 
@@ -119,6 +122,8 @@ pub struct BackendKey(pub Arc<str>);
 /// ([`isocast_dataplane_common::NO_BACKEND`] for none) and the chain of those that may have its
 /// flows otherwise ([`isocast_dataplane_common::NO_CHAIN`] for nobody).
 ///
+/// A slot that is [tracked](isocast_dataplane_common::Slot::tracked) has a [`Track`] instead of a chain.
+///
 /// Slots point into the ring's own lists: they stay the same, and need not be written again, when
 /// backends of other rings come and go.
 #[derive(Clone, Debug, Eq)]
@@ -128,9 +133,27 @@ pub struct Ring {
     /// Each a list of positions in `backends`, asked in turn; those that the outer family of the one
     /// before does not reach, and those beyond [`isocast_dataplane_common::CHAIN_HOPS`], are left out.
     pub chains: Arc<[Vec<u16>]>,
-    /// Positions in `backends` and in `chains`; [`isocast_dataplane_common::slot::is_ring_size`] says
+    /// For slots where a chain does not help.
+    pub tracks: Arc<[Track]>,
+    /// Positions in `backends` and in `chains` or `tracks`; [`isocast_dataplane_common::slot::is_ring_size`] says
     /// how many there may be.
     pub slots: Arc<[Slot]>,
+}
+
+/// Whose the TCP flows of a slot are that a host without an agent has or had lately: see
+/// [`isocast_dataplane_common::tracking`]. Datagrams of such a slot are its own backend's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Track {
+    /// Position of the backend that has the flows which are not noted: those from before the slot was
+    /// tracked.
+    pub former: u16,
+    /// Positions of the hosts that may have them besides, as in a chain.
+    pub further: Vec<u16>,
+    /// Positions of other backends that had the slot since, and may have flows that are noted; at most
+    /// [`isocast_dataplane_common::tracking::BETWEEN_MAX`] are believed.
+    pub between: Vec<u16>,
+    /// The era that the slot is tracked since.
+    pub since: u32,
 }
 
 impl Ring {
@@ -143,6 +166,16 @@ impl Ring {
     /// A ring of slots and chains that point into [`EdgeTables::backends`].
     #[must_use]
     pub fn chained(slots: impl IntoIterator<Item = Slot>, chains: &[Vec<u16>]) -> Self {
+        Self::tracked(slots, chains, &[])
+    }
+
+    /// A ring of slots, chains and tracks that point into [`EdgeTables::backends`].
+    #[must_use]
+    pub fn tracked(
+        slots: impl IntoIterator<Item = Slot>,
+        chains: &[Vec<u16>],
+        tracks: &[Track],
+    ) -> Self {
         let mut backends = Vec::new();
         let mut numbers = BTreeMap::new();
         let mut number = |position: u16| match position {
@@ -153,11 +186,21 @@ impl Ring {
                 u16::try_from(backends.len() - 1).unwrap_or(NO_BACKEND)
             }),
         };
+        let with = |backend, slot: Slot| match slot {
+            Slot { chain, .. } if slot.is_tracked() => Slot::tracked(backend, chain),
+            Slot { chain, .. } => Slot { current: backend, chain },
+        };
         let slots = slots.into_iter();
-        let slots = slots.map(|slot| Slot { current: number(slot.current), ..slot }).collect();
-        let chains = chains.iter().map(|chain| chain.iter().map(|it| number(*it)).collect());
-        let chains = chains.collect();
-        Self { backends: backends.into(), chains, slots }
+        let slots = slots.map(|slot| with(number(slot.backend()), slot)).collect();
+        let mut all = |list: &Vec<u16>| list.iter().map(|it| number(*it)).collect::<Vec<_>>();
+        let chains = chains.iter().map(&mut all).collect();
+        let track = |track: &Track| {
+            let Track { former, further, between, since } = track;
+            let former = all(&vec![*former]).into_iter().next().unwrap_or(NO_BACKEND);
+            Track { former, further: all(further), between: all(between), since: *since }
+        };
+        let tracks = tracks.iter().map(track).collect();
+        Self { backends: backends.into(), chains, tracks, slots }
     }
 }
 
@@ -165,6 +208,7 @@ impl PartialEq for Ring {
     fn eq(&self, other: &Self) -> bool {
         self.backends == other.backends
             && self.chains == other.chains
+            && self.tracks == other.tracks
             && (Arc::ptr_eq(&self.slots, &other.slots) || self.slots == other.slots)
     }
 }

@@ -185,6 +185,10 @@ pub struct Run {
     /// Where; without it on the controller's node, where `kubectl` and `isocast` know whom to ask.
     #[serde(default)]
     pub node: Option<String>,
+    /// The account that `kubectl` and `isocast` ask as, by `$FOLDER/NAME.kubeconfig`; without it, the
+    /// administrator.
+    #[serde(default, rename = "as")]
+    pub account: Option<String>,
     /// A line for `sh`.
     pub command: String,
     /// What its output (of either kind) must contain.

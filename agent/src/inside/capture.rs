@@ -176,6 +176,7 @@ fn record(names: &Names<'_>, it: &Captured, generation: u32, offset: u64) -> Rec
         interface: it.interface,
         generation,
         slot: it.slot,
+        tracked: it.tracked,
         backend: taken(it).map(|member| called(names, member)),
         outcome: it.verdict.map(|verdict| outcome(it, verdict).to_owned()),
         tunnel: is_sent(it).then(|| tunnel(&it.data)).flatten(),
@@ -196,8 +197,9 @@ fn taken(it: &Captured) -> Option<&CapturedMember> {
         std::net::IpAddr::V4(address) => it.data.get(30..34) == Some(&address.octets()),
         std::net::IpAddr::V6(address) => it.data.get(38..54) == Some(&address.octets()),
     };
-    // Where the slot's own backend is this node, the first of the others is sent to.
-    if is_sent(it) { current.filter(to).or_else(|| it.further.first().filter(to)) } else { current }
+    // Where the slot's own backend is this node, the first of the others is sent to; where the slot is
+    // tracked, whoever has the flow.
+    if is_sent(it) { current.filter(to).or_else(|| it.further.iter().find(to)) } else { current }
 }
 
 fn called(names: &Names<'_>, member: &CapturedMember) -> String {
@@ -282,6 +284,7 @@ mod tests {
             slot: None,
             current: None,
             further: vec![member],
+            tracked: true,
             verdict: Some(CapturedVerdict::Went(Action::Transmit)),
             len: 54,
             data: vec![0; 54],
@@ -292,6 +295,7 @@ mod tests {
         let record = record(&Names::default(), &it, 1, 0);
         assert_eq!(record.outcome.as_deref(), Some("encapsulated"));
         assert_eq!((record.backend.as_deref(), record.generation), (Some("10.1.0.2"), 0));
+        assert!(record.tracked);
     }
 
     #[test]

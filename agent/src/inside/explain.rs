@@ -7,8 +7,8 @@ use isocast_api::agent::local::dataplane::{
     TraceView, TunnelView,
 };
 use isocast_dataplane::{
-    Action, Choice, Claim, Difference, Explained, Found, Inspection, Member, NotAPacket,
-    OuterHeader, Question, Reach, Transport, TunnelHeader,
+    Action, Choice, Claim, Difference, Explained, Found, Inspection, Member, NotAPacket, Note,
+    OuterHeader, Question, Reach, Tracking, Transport, TunnelHeader,
 };
 
 use super::{About, admission, service_ref};
@@ -65,7 +65,7 @@ pub(super) fn view(about: &About, query: &FlowQuery, explained: &Explained) -> E
         interface,
         frame: hex(&explained.frame),
     };
-    view.stages = stages(query, explained, &view);
+    view.stages = stages(about, query, explained, &view);
     view
 }
 
@@ -89,7 +89,12 @@ pub(super) fn trace(about: &About, query: &FlowQuery, inspection: &Inspection) -
     }
 }
 
-fn stages(query: &FlowQuery, explained: &Explained, view: &ExplainView) -> Vec<StageView> {
+fn stages(
+    about: &About,
+    query: &FlowQuery,
+    explained: &Explained,
+    view: &ExplainView,
+) -> Vec<StageView> {
     let mut stages = vec![("parse", parsed(query)), ("directory", found(query, explained, view))];
     if let Some(guard) = &view.guard {
         stages.push(("admission", admission::says(guard)));
@@ -97,6 +102,10 @@ fn stages(query: &FlowQuery, explained: &Explained, view: &ExplainView) -> Vec<S
     if let (Some(choice), Some(slot)) = (&explained.choice, &view.slot) {
         stages.push(("hash", slot.hash.clone()));
         stages.push(("slot", slot_says(query, slot)));
+        if let Some(tracking) = &choice.tracking {
+            let names = Names::of(&about.status);
+            stages.push(("tracking", tracking_says(tracking, |it| member(&names, it))));
+        }
         stages.push(("backend", backend_says(choice, view)));
     }
     if let Some(outer) = &view.outer {
@@ -156,6 +165,22 @@ fn slot_says(query: &FlowQuery, slot: &SlotView) -> String {
         };
     }
     says
+}
+
+/// Whose the flow is, in a slot that a host without an agent has or had.
+fn tracking_says(tracking: &Tracking, member: impl Fn(&Member) -> MemberView) -> String {
+    let at = |it: &Member| {
+        let view = member(it);
+        format!("{} at {}", called(&view), view.address)
+    };
+    let former = at(&tracking.former);
+    match &tracking.note {
+        Note::Made => format!("opens: noted in the flow table; what is not noted is {former}'s"),
+        Note::NotNeeded => format!("opens at {former}, which has whatever is not noted"),
+        Note::NoPlace => format!("opens, and the flow table has no place: begins at {former}"),
+        Note::Found(backend) => format!("noted in the flow table: {}", at(backend)),
+        Note::Older => format!("not noted in the flow table, so it is older: {former}"),
+    }
 }
 
 fn outer_says(outer: &OuterView) -> String {
@@ -261,4 +286,33 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _infallible = write!(text, "{byte:02x}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tracking_is_said_in_words_and_names_who_has_the_flow() {
+        let it = |name: &str, last| Member {
+            number: 7,
+            key: Some(isocast_dataplane::BackendKey(name.into())),
+            address: std::net::IpAddr::from([10, 1, 0, last]),
+            reach: Reach::Ready,
+        };
+        let says = |note| {
+            let tracking = Tracking { former: it("old", 2), note };
+            tracking_says(&tracking, |it| member(&Names::default(), it))
+        };
+
+        assert_eq!(
+            says(Note::Older),
+            "not noted in the flow table, so it is older: old at 10.1.0.2"
+        );
+        assert_eq!(says(Note::Found(it("new", 3))), "noted in the flow table: new at 10.1.0.3");
+        for note in [Note::Made, Note::NotNeeded, Note::NoPlace] {
+            let says = says(note);
+            assert!(says.starts_with("opens") && says.contains("old at 10.1.0.2"), "{says}");
+        }
+    }
 }

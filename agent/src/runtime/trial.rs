@@ -121,8 +121,8 @@ impl Runtime {
             None => {
                 // Nothing of it is in force any more. But what others announce is still true, and
                 // the flows that come back were placed by the rings that were.
-                let Memory { services, elsewhere, .. } = self.memory_file.load();
-                (Memory { services, elsewhere, ..Memory::default() }, Rings::default())
+                let Memory { services, elsewhere, era, .. } = self.memory_file.load();
+                (Memory { services, elsewhere, era, ..Memory::default() }, Rings::default())
             }
         };
         self.marks.assign(&trial.targets);

@@ -31,6 +31,9 @@ pub struct Memory {
     /// How far drains have come, by the order's uid.
     #[serde(default)]
     pub drains: BTreeMap<Uid, Drain>,
+    /// Counts decisions that changed a ring with hosts without an agent: the time in the flow table.
+    #[serde(default)]
+    pub era: u32,
 }
 
 /// One service's past.
@@ -71,6 +74,23 @@ pub struct Epoch {
     pub size: RingSize,
     /// When its claim on old flows ends.
     pub until: UnixMs,
+    /// The era that its successor was put in force in.
+    #[serde(default)]
+    pub era: u32,
+    /// Members that were found dead since: their flows are given up. Kept where there are hosts without an
+    /// agent; others are asked in vain, which costs nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lost: BTreeSet<Uid>,
+}
+
+/// A ring that the slots in force follow from: one of a [`Succession`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ancestor {
+    pub(super) members: Vec<Member>,
+    pub(super) size: RingSize,
+    /// As in [`Epoch`]; nothing of the ring in force itself.
+    pub(super) era: u32,
+    pub(super) lost: BTreeSet<Uid>,
 }
 
 /// A backend in a ring.
@@ -93,6 +113,11 @@ pub struct Member {
 impl Member {
     /// The whole share.
     pub const WHOLE: u8 = 5;
+
+    /// Whether it can be asked whose a flow is.
+    pub(super) fn is_agentless(&self) -> bool {
+        self.encap == Encap::Ip
+    }
 }
 
 const fn gue() -> Encap {
@@ -185,23 +210,65 @@ impl Succession {
         self.past.iter().map(|epoch| epoch.until).min()
     }
 
-    /// Puts `members` in force and remembers those that were; says when their claim ends.
-    fn succeed(&mut self, members: Vec<Member>, size: RingSize, now: UnixMs) -> UnixMs {
+    /// Puts `members` in force in this era and remembers those that were; says when their claim ends.
+    ///
+    /// A ring is remembered once. With hosts without an agent it is as often as it was in force, for what
+    /// came before what says whose the flows are that are not noted; the oldest stays, whatever comes between.
+    fn succeed(&mut self, members: Vec<Member>, size: RingSize, now: UnixMs, era: u32) -> UnixMs {
         let (retired, retired_size) = (std::mem::replace(&mut self.members, members), self.size);
         let until = now.after(TRANSITION);
         self.size = size;
-        if !retired.is_empty() {
-            self.past.retain(|epoch| epoch.members != retired || epoch.size != retired_size);
-            self.past.insert(0, Epoch { members: retired, size: retired_size, until });
-            self.past.truncate(EPOCHS_MAX);
+        if retired.is_empty() {
+            return until;
         }
+        let is_same = |epoch: &Epoch| epoch.members == retired && epoch.size == retired_size;
+        let tracks = self.has_agentless() || retired.iter().any(Member::is_agentless);
+        let mut oldest = None;
+        if tracks {
+            oldest = self.past.pop();
+        } else {
+            self.past.retain(|epoch| !is_same(epoch));
+        }
+        if let Some(oldest) = oldest.as_mut().filter(|oldest| is_same(oldest)) {
+            oldest.until = until;
+        }
+        let lost = BTreeSet::new();
+        self.past.insert(0, Epoch { members: retired, size: retired_size, until, era, lost });
+        self.past.truncate(EPOCHS_MAX.saturating_sub(usize::from(oldest.is_some())));
+        self.past.extend(oldest);
         until
     }
 
+    /// Whether a host without an agent has slots, or may have flows.
+    fn has_agentless(&self) -> bool {
+        let past = self.past.iter().flat_map(|epoch| &epoch.members);
+        self.members.iter().chain(past).any(Member::is_agentless)
+    }
+
+    /// Gives up the flows of members that are dead now, for good: what begins from now on in slots that they
+    /// had is not noted.
+    pub(super) fn lose(&mut self, is_dead: impl Fn(&Uid) -> bool) {
+        if !self.has_agentless() {
+            return;
+        }
+        for epoch in &mut self.past {
+            let members = epoch.members.iter().map(|member| &member.uid);
+            let dead: Vec<_> = members.filter(|uid| is_dead(uid)).cloned().collect();
+            epoch.lost.extend(dead);
+        }
+    }
+
     /// The ring in force and those before it.
-    pub(super) fn rings(&self) -> impl Iterator<Item = (Vec<Member>, RingSize)> {
-        let past = self.past.iter().map(|epoch| (epoch.members.clone(), epoch.size));
-        std::iter::once((self.members.clone(), self.size)).chain(past)
+    pub(super) fn rings(&self) -> impl Iterator<Item = Ancestor> {
+        let in_force =
+            Ancestor { members: self.members.clone(), size: self.size, ..Ancestor::default() };
+        let past = self.past.iter().map(|Epoch { members, size, era, lost, .. }| Ancestor {
+            members: members.clone(),
+            size: *size,
+            era: *era,
+            lost: lost.clone(),
+        });
+        std::iter::once(in_force).chain(past)
     }
 }
 
@@ -212,21 +279,26 @@ impl ServiceMemory {
     ///
     /// Urgent members leave at once; any other change waits until the same members have
     /// been wanted for [`SETTLE`], unless there is nothing to lose. A change of the size alone moves
-    /// next to nothing and need not wait.
+    /// next to nothing and need not wait. A change of a ring with hosts without an agent begins the
+    /// era after `era`.
     pub(super) fn follow(
         mut self,
         selection: &Selection,
         size: RingSize,
         now: UnixMs,
+        era: u32,
     ) -> (Self, Option<UnixMs>) {
         let Selection { members: wanted, urgent, drained, .. } = selection;
+        // The time in the flow table passes for rings that have to do with it.
+        let tracks = self.own.has_agentless() || wanted.iter().any(Member::is_agentless);
+        let era = if tracks { era.wrapping_add(1) } else { era };
         let expiry = self.own.expire(drained, now);
         let members = &self.own.members;
         if wanted == members {
             self.pending = None;
             let same = size == self.own.size;
             let wake =
-                if same { expiry } else { Some(self.own.succeed(wanted.clone(), size, now)) };
+                if same { expiry } else { Some(self.own.succeed(wanted.clone(), size, now, era)) };
             return (self, wake);
         }
         let dead = |member: &Member| urgent.contains(&member.uid);
@@ -238,7 +310,7 @@ impl ServiceMemory {
         };
         let settled = since.after(SETTLE);
         if at_once || settled <= now {
-            let wake = self.own.succeed(wanted.clone(), size, now);
+            let wake = self.own.succeed(wanted.clone(), size, now, era);
             return (self, Some(wake));
         }
         self.pending = Some((wanted.clone(), since));
@@ -254,6 +326,7 @@ impl ServiceMemory {
         drained: &BTreeSet<Uid>,
         size: RingSize,
         now: UnixMs,
+        era: u32,
     ) -> Option<UnixMs> {
         let Some(others) = others else {
             self.others.clear();
@@ -268,7 +341,8 @@ impl ServiceMemory {
             let members = wanted.map_or(&[][..], |(_, members)| members);
             let expiry = rings.expire(drained, now);
             let same = rings.members == members && (rings.size == size || members.is_empty());
-            let next = if same { expiry } else { Some(rings.succeed(members.to_vec(), size, now)) };
+            let next =
+                if same { expiry } else { Some(rings.succeed(members.to_vec(), size, now, era)) };
             wake = [wake, next].into_iter().flatten().min();
         }
         self.others.retain(|_, rings| !rings.members.is_empty() || !rings.past.is_empty());

@@ -16,6 +16,12 @@
 //! packet goes on to a host that is dead; a datagram may begin a flow. So its chain has only hosts that
 //! are healthy, and none of another datacenter: the first packet of each flow would go there and back.
 //!
+//! **Hosts without an agent** cannot be asked, and ask nobody. A slot that one has, or had in an earlier
+//! ring, is *tracked* instead: connections that open are noted with the backend that the slot has then, and
+//! what is not noted belongs to the *former* backend, the one that had the slot when noting began. That is
+//! the one before the oldest host without an agent, or that host itself if it is the oldest there is. The
+//! dead are no former backends: what they had is lost, and noting new flows would help nobody.
+//!
 //! Filling a ring costs some hundred microseconds and an edge has thousands of them, so rings of
 //! services to which nothing happened are taken from the plan before ([`Rings`]). That is a matter
 //! of time only: with and without it the slots are the same.
@@ -26,10 +32,12 @@ use std::{
     sync::Arc,
 };
 
-use isocast_dataplane::{Ring, ring_key};
-use isocast_dataplane_common::{CHAIN_HOPS, NO_BACKEND, NO_CHAIN, Slot, maglev};
+use isocast_dataplane::{Ring, Track, ring_key};
+use isocast_dataplane_common::{
+    CHAIN_HOPS, NO_BACKEND, NO_CHAIN, Slot, TRACKED, maglev, tracking::BETWEEN_MAX,
+};
 
-use super::{Member, RingSize, ServiceMemory, Succession};
+use super::{Member, ServiceMemory, Succession, memory::Ancestor};
 use crate::model::{Service, Uid};
 
 /// The rings of a plan, by service.
@@ -53,11 +61,12 @@ struct Filled {
     datagrams: Linked,
 }
 
-/// Slots with their chains.
+/// Slots with their chains and tracks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Linked {
     slots: Arc<[Slot]>,
     chains: Arc<[Vec<u16>]>,
+    tracks: Arc<[Track]>,
 }
 
 /// The rings of one service: they differ in their chains alone.
@@ -71,9 +80,9 @@ pub(super) struct ServiceRings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lineage {
     /// The ring in force, and those before it.
-    own: Vec<(Vec<Member>, RingSize)>,
+    own: Vec<Ancestor>,
     /// Rings of other datacenters, in order of preference, each before those that it followed.
-    others: Vec<(Vec<Member>, RingSize)>,
+    others: Vec<Ancestor>,
     /// Members of earlier rings that may be given datagrams, if the service has any.
     healthy: Option<BTreeSet<Uid>>,
 }
@@ -99,8 +108,10 @@ impl Rings {
         });
         let Filled { connections, datagrams } = made.filled.clone();
         self.made.insert(service.uid.clone(), made);
-        let ring =
-            |Linked { slots, chains }| Ring { backends: Arc::clone(&backends), chains, slots };
+        let ring = |Linked { slots, chains, tracks }| {
+            let backends = Arc::clone(&backends);
+            Ring { backends, chains, tracks, slots }
+        };
         ServiceRings { connections: ring(connections), datagrams: ring(datagrams) }
     }
 }
@@ -127,14 +138,19 @@ impl Lineage {
         }
     }
 
-    fn lists(&self) -> impl Iterator<Item = &(Vec<Member>, RingSize)> {
+    fn lists(&self) -> impl Iterator<Item = &Ancestor> {
         self.own.iter().chain(&self.others)
+    }
+
+    /// Whether slots may have to be tracked.
+    fn has_agentless(&self) -> bool {
+        self.own.iter().flat_map(|ring| &ring.members).any(Member::is_agentless)
     }
 
     /// The backends that slots and chains point at, in the order of their positions: each uid once.
     fn backends(&self) -> Vec<&Member> {
         let mut seen = BTreeSet::new();
-        let members = self.lists().flat_map(|(members, _)| members);
+        let members = self.lists().flat_map(|ring| &ring.members);
         members.filter(|member| seen.insert(&member.uid)).collect()
     }
 }
@@ -149,6 +165,24 @@ struct Claims {
     healthy: Vec<Claim>,
     /// From other datacenters, in order of preference.
     others: Vec<Claim>,
+    /// Who has and had the slot here, the latest first, none twice in a row, without the dead; empty where
+    /// all of them can be asked.
+    owners: Vec<Owner>,
+}
+
+/// Who has or had a slot.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    claim: Claim,
+    is_agentless: bool,
+    /// When the next one came.
+    until: u32,
+}
+
+/// What a slot has besides its own backend.
+enum Wanted {
+    Chain(Vec<u16>),
+    Track(Track),
 }
 
 /// A host, and the position of the backend that it is.
@@ -163,6 +197,43 @@ impl Claims {
             (&self.others, CHAIN_HOPS),
             (&self.former, CHAIN_HOPS),
         ])
+    }
+
+    /// What connections need.
+    fn wanted(&self) -> Wanted {
+        self.track().map_or_else(|| Wanted::Chain(self.of_connections()), Wanted::Track)
+    }
+
+    /// Whose the connections of the slot are, if one of its hosts has no agent and it was another's.
+    fn track(&self) -> Option<Track> {
+        let oldest_agentless = self.owners.iter().rposition(|owner| owner.is_agentless)?;
+        // It came after this one, which is asked, and asks those before it.
+        let last = self.owners.len().checked_sub(1)?;
+        let at = oldest_agentless.saturating_add(1).min(last);
+        let (since, before) = self.owners.split_at_checked(at)?;
+        let (former, before) = before.split_first()?;
+        let own = since.first()?;
+        let older: Vec<Claim> = before.iter().map(|owner| owner.claim).collect();
+        let further = Self { own: Some(former.claim.0), ..Self::default() };
+        let further = further.chain([(&older, CHAIN_HOPS), (&self.others, CHAIN_HOPS)]);
+        let mut between = Vec::new();
+        for Owner { claim: (_, position), .. } in since {
+            let is_new = ![own.claim.1, former.claim.1].contains(position);
+            if is_new && !between.contains(position) && between.len() < BETWEEN_MAX {
+                between.push(*position);
+            }
+        }
+        Some(Track { former: former.claim.1, further, between, since: former.until })
+    }
+
+    /// Takes note of who had the slot before those that are known.
+    fn had(&mut self, owner: Owner) {
+        match self.owners.last_mut() {
+            // The same host, under another name or not. Of many rings not all are remembered, so there may
+            // have been others between: what was noted with them since counts.
+            Some(last) if last.claim.0 == owner.claim.0 => last.until = owner.until,
+            _ => self.owners.push(owner),
+        }
     }
 
     /// Those that a chain of datagrams has room for.
@@ -186,32 +257,37 @@ impl Claims {
 }
 
 fn fill(key: &[u64; 2], lineage: &Lineage) -> Filled {
-    let positions: BTreeMap<_, _> =
-        lineage.backends().into_iter().map(|member| &member.uid).zip(0..NO_BACKEND).collect();
-    let size = lineage.lists().map(|(_, size)| size.slots()).max().unwrap_or(0);
+    let positions: BTreeMap<_, _> = lineage
+        .backends()
+        .into_iter()
+        .map(|member| &member.uid)
+        .zip(0..NO_BACKEND & !TRACKED)
+        .collect();
+    let size = lineage.lists().map(|ring| ring.size.slots()).max().unwrap_or(0);
+    let tracks = lineage.has_agentless();
+    let mut fillings = Fillings { key, known: Vec::new() };
     let mut slots = vec![Slot::EMPTY; size];
     let mut claims = vec![Claims::default(); size];
-    for (age, (members, size)) in lineage.lists().enumerate() {
-        let candidates: Vec<_> = members
-            .iter()
-            .map(|member| maglev::Member {
-                id: identity(member.tunnel_address),
-                weight: member.weight.saturating_mul(member.share.into()),
-            })
-            .collect();
-        let mut ring = vec![NO_BACKEND; size.slots()];
-        maglev::fill(key, &candidates, &mut ring);
+    for (age, ancestor) in lineage.lists().enumerate() {
+        let Ancestor { members, era, lost, .. } = ancestor;
+        let ring = fillings.of(ancestor);
         // Found once a member, not once a slot.
         let of_member = |member: &Member| {
             let position = positions.get(&member.uid).copied()?;
             let healthy = lineage.healthy.as_ref();
             let may_have_datagrams = healthy.is_some_and(|them| them.contains(&member.uid));
-            Some(((member.tunnel_address, position), may_have_datagrams))
+            let claim = (member.tunnel_address, position);
+            let owner = Owner { claim, is_agentless: member.is_agentless(), until: *era };
+            let is_tracked = tracks && age < lineage.own.len() && !lost.contains(&member.uid);
+            Some((claim, may_have_datagrams, is_tracked.then_some(owner)))
         };
-        let found: Vec<Option<(Claim, bool)>> = members.iter().map(of_member).collect();
+        let found: Vec<Option<_>> = members.iter().map(of_member).collect();
         for ((slot, claims), taken) in slots.iter_mut().zip(&mut claims).zip(ring.iter().cycle()) {
             let found = found.get(usize::from(*taken)).copied().flatten();
-            let Some((claim, may_have_datagrams)) = found else { continue };
+            let Some((claim, may_have_datagrams, owner)) = found else { continue };
+            if let Some(owner) = owner {
+                claims.had(owner);
+            }
             if age == 0 {
                 (claims.own, slot.current) = (Some(claim.0), claim.1);
             } else if age < lineage.own.len() {
@@ -225,29 +301,86 @@ fn fill(key: &[u64; 2], lineage: &Lineage) -> Filled {
         }
     }
     let datagrams = lineage.healthy.is_some();
-    let datagrams = datagrams.then(|| link(slots.clone(), claims.iter().map(Claims::of_datagrams)));
-    let connections = link(slots, claims.iter().map(Claims::of_connections));
+    let chains = claims.iter().map(|claims| Wanted::Chain(claims.of_datagrams()));
+    let datagrams = datagrams.then(|| link(slots.clone(), chains));
+    let connections = link(slots, claims.iter().map(Claims::wanted));
     // What is the same is kept once.
     let datagrams = datagrams.filter(|it| *it != connections);
     let datagrams = datagrams.unwrap_or_else(|| connections.clone());
     Filled { connections, datagrams }
 }
 
-/// Gives every slot its chain, if there is anybody in it; equal ones share one.
-fn link(mut slots: Vec<Slot>, wanted: impl Iterator<Item = Vec<u16>>) -> Linked {
-    let mut numbers = BTreeMap::new();
-    let mut chains = Vec::new();
-    for (slot, chain) in slots.iter_mut().zip(wanted) {
+/// Rings by position of their members, filled once where rings take turns.
+struct Fillings<'a> {
+    key: &'a [u64; 2],
+    known: Vec<(&'a Ancestor, Arc<[u16]>)>,
+}
+
+impl<'a> Fillings<'a> {
+    fn of(&mut self, ring: &'a Ancestor) -> Arc<[u16]> {
+        let is_same = |it: &Ancestor| it.members == ring.members && it.size == ring.size;
+        if let Some((_, filled)) = self.known.iter().find(|(known, _)| is_same(known)) {
+            return Arc::clone(filled);
+        }
+        let candidate = |member: &Member| maglev::Member {
+            id: identity(member.tunnel_address),
+            weight: member.weight.saturating_mul(member.share.into()),
+        };
+        let candidates: Vec<_> = ring.members.iter().map(candidate).collect();
+        let mut filled = vec![NO_BACKEND; ring.size.slots()];
+        maglev::fill(self.key, &candidates, &mut filled);
+        let filled: Arc<[u16]> = filled.into();
+        self.known.push((ring, Arc::clone(&filled)));
+        filled
+    }
+}
+
+/// Gives every slot its chain, if there is anybody in it, or its track; equal ones share one.
+fn link(mut slots: Vec<Slot>, wanted: impl Iterator<Item = Wanted>) -> Linked {
+    let (mut chains, mut tracks) = (Numbered::default(), Numbered::default());
+    for (slot, wanted) in slots.iter_mut().zip(wanted) {
         // Flows of a slot that nobody serves are nobody's.
-        if slot.current == NO_BACKEND || chain.is_empty() {
+        if slot.current == NO_BACKEND {
             continue;
         }
-        slot.chain = *numbers.entry(chain).or_insert_with_key(|positions| {
-            chains.push(positions.clone());
-            u16::try_from(chains.len().saturating_sub(1)).unwrap_or(NO_CHAIN)
-        });
+        slot.chain = match wanted {
+            Wanted::Chain(chain) if chain.is_empty() => NO_CHAIN,
+            Wanted::Chain(chain) => chains.number(chain).unwrap_or(NO_CHAIN),
+            Wanted::Track(track) => match tracks.number(track) {
+                Some(number) => {
+                    slot.current |= TRACKED;
+                    number
+                }
+                None => NO_CHAIN,
+            },
+        };
     }
-    Linked { slots: slots.into(), chains: chains.into() }
+    Linked { slots: slots.into(), chains: chains.all.into(), tracks: tracks.all.into() }
+}
+
+/// Different things, by the order in which they came.
+struct Numbered<T> {
+    numbers: BTreeMap<T, u16>,
+    all: Vec<T>,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self { numbers: BTreeMap::new(), all: Vec::new() }
+    }
+}
+
+impl<T: Clone + Ord> Numbered<T> {
+    /// The number of one of them; nothing if there are too many.
+    fn number(&mut self, it: T) -> Option<u16> {
+        if let Some(number) = self.numbers.get(&it) {
+            return Some(*number);
+        }
+        let number = u16::try_from(self.all.len()).ok()?;
+        self.all.push(it.clone());
+        self.numbers.insert(it, number);
+        Some(number)
+    }
 }
 
 fn identity(host: IpAddr) -> [u8; 16] {

@@ -75,7 +75,9 @@ impl<'a> Builder<'a> {
         }
     }
 
-    pub(super) fn finish(mut self) -> (Tables, Rings) {
+    /// The tables, where this is the time in the flow table.
+    pub(super) fn finish(mut self, era: u32) -> (Tables, Rings) {
+        self.edge.era = era;
         if self.inputs.model.roles.edge {
             self.edge.probes = probes(self.inputs);
         }

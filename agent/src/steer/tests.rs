@@ -16,6 +16,7 @@ use crate::{
     model::{DrainOrder, DrainTarget, MidFlowMove, OnNoLocalBackend, Port, testing},
 };
 
+mod agentless;
 mod keys;
 mod routes;
 mod sizes;
@@ -110,6 +111,7 @@ fn chains(plan: &Plan) -> Vec<Vec<String>> {
     let ring = &plan.tables.edge.rings[0];
     let name = |position: &u16| backend_at(plan, *position).unwrap().key.0.to_string();
     let chain = |slot: &Slot| {
+        assert!(!slot.is_tracked());
         let positions = ring.chains.get(usize::from(slot.chain));
         positions.into_iter().flatten().map(name).collect()
     };

@@ -393,6 +393,8 @@ fn options(data: &Path) -> RunOptions {
         advertise: None,
         san: Vec::new(),
         metrics: None,
+        history_revisions: 1_000_000,
+        history_age: Duration::from_secs(30 * 86_400).into(),
         audit_retention: None,
         log_format: LogFormat::Text,
     }

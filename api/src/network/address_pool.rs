@@ -56,12 +56,21 @@ pub struct Grant {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AddressPoolStatus {
-    /// Latest observations: `Ready`, whether addresses can be claimed.
+    /// Latest observations: `Ready`, whether addresses can be claimed; `Granted`, whether every grant
+    /// is some organization's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Number of addresses that claims hold.
     pub allocated: u32,
+    /// Whose each grant is: the organization that had the name when it was granted. One that comes
+    /// later under the same name has no grant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 1024),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["organization"])
+    )]
+    pub grants: Vec<GrantHolder>,
     /// Addresses whose claims were deleted, and when they may be given out again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -69,6 +78,16 @@ pub struct AddressPoolStatus {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["address"])
     )]
     pub released: Vec<ReleasedAddress>,
+}
+
+/// Whose a grant is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantHolder {
+    /// Name of the organization.
+    pub organization: Label,
+    /// Its identity.
+    pub uid: String,
 }
 
 /// An address at rest.
@@ -83,6 +102,31 @@ pub struct ReleasedAddress {
 
 /// Most addresses of a pool that may be at rest at the same time.
 pub const RELEASED_MAX: usize = 1024;
+
+impl AddressPool {
+    /// The grant that is the organization's with this name and uid, if there is one.
+    #[must_use]
+    pub fn grant_of(&self, organization: &str, uid: &str) -> Option<&Grant> {
+        self.status.holder(organization).filter(|holder| holder.uid == uid)?;
+        self.spec.grant_to(organization)
+    }
+}
+
+impl AddressPoolSpec {
+    /// The grant to the organization of that name, whoever has the name.
+    #[must_use]
+    pub fn grant_to(&self, organization: &str) -> Option<&Grant> {
+        self.grants.iter().find(|grant| grant.organization.as_str() == organization)
+    }
+}
+
+impl AddressPoolStatus {
+    /// Whose the grant to the organization of that name is.
+    #[must_use]
+    pub fn holder(&self, organization: &str) -> Option<&GrantHolder> {
+        self.grants.iter().find(|holder| holder.organization.as_str() == organization)
+    }
+}
 
 const REUSE_AFTER_MAX: Duration = Duration::from_secs(30 * 86_400);
 

@@ -42,8 +42,8 @@ pub struct Backend {
     /// Name of a node with the role Backend. Either this or `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Name>,
-    /// Address of a host without an agent, which takes packets out of IP in IP by itself. Its flows move
-    /// when the ring changes, drained or not. Either this or `node`.
+    /// Address of a host without an agent, which takes packets out of IP in IP by itself. Its TCP
+    /// connections stay when the ring changes, its UDP flows move. Either this or `node`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<HostAddress>,
     /// Name of the datacenter that `address` is in.

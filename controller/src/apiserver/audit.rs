@@ -50,6 +50,9 @@ pub(super) struct Answered<'a> {
 /// Subresources that give secrets out when they are posted to.
 const SECRET_SUBRESOURCES: &[&str] = &["certificate", "token"];
 
+/// Where everything is given out, the secrets with it.
+const BACKUP: &str = "/backup";
+
 impl AuditRoute {
     pub(super) fn of(group: &str, version: &str, plural: &str) -> Option<Self> {
         match (group, version, plural) {
@@ -68,11 +71,12 @@ impl Service {
         mut response: Response<Body>,
     ) -> Response<Body> {
         let code = response.status();
-        let reads = code.is_success().then(|| secret_read(&answered)).flatten();
+        let is_backup = code.is_success() && answered.path == BACKUP;
+        let secret = code.is_success().then(|| secret_read(&answered)).flatten();
         // Who shows nothing is nobody, and was not denied anything.
         let is_nobody = matches!(answered.identity, Ok(None));
-        if let Some(path) = reads {
-            if let Err(error) = self.record(&answered, Some(&path), Outcome::Read, code).await {
+        if is_backup || secret.is_some() {
+            if let Err(error) = self.record(&answered, secret.as_ref(), Outcome::Read, code).await {
                 response = respond::refusal(&error);
             }
         } else if answered.is_denied && !is_nobody {

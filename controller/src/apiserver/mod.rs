@@ -6,6 +6,7 @@
 
 mod audit;
 mod authenticate;
+mod backup;
 mod compress;
 mod discovery;
 mod flows;
@@ -25,6 +26,7 @@ mod watch;
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -51,7 +53,9 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::metrics::Metrics;
-use self::{discovery::Discovery, flows::Flows, openapi::OpenApi, service::Service};
+use self::{
+    backup::Backups, discovery::Discovery, flows::Flows, openapi::OpenApi, service::Service,
+};
 use crate::{
     audit::{Call, Limiter, of_call},
     authz::Identity,
@@ -67,7 +71,7 @@ use crate::{
 pub struct ApiServer {
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    service: Arc<Service>,
+    service: Service,
 }
 
 /// A subresource that another part of the controller serves, `nodes/{name}/token` for one. It is
@@ -146,7 +150,7 @@ impl ApiServer {
             .await
             .map_err(|source| ServerError::Listen { address, source })?;
         let tls = Arc::new(tls(pki, credential).map_err(ServerError::Tls)?);
-        let service = Arc::new(Service {
+        let service = Service {
             openapi: OpenApi::new(&registry),
             flows: Flows::default(),
             discovery: Discovery::new(&registry, &extensions, &relayed),
@@ -154,10 +158,19 @@ impl ApiServer {
             extensions,
             relayed,
             metrics,
+            backups: Backups::default(),
+            data: None,
             limiter: Mutex::new(Limiter::new(Timestamp::now())),
             shutdown: CancellationToken::new(),
-        });
+        };
         Ok(Self { listener, tls, service })
+    }
+
+    /// The same, whose backups have what a controller needs of the folder `data` besides its store.
+    #[must_use]
+    pub fn backing_up(mut self, data: PathBuf) -> Self {
+        self.service.data = Some(data);
+        self
     }
 
     /// Where it listens.
@@ -171,6 +184,7 @@ impl ApiServer {
     /// Serves until `shutdown`, then lets requests finish.
     pub async fn run(self, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
+        let service = Arc::new(self.service);
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -185,12 +199,12 @@ impl ApiServer {
                     continue;
                 }
             };
-            let Some(under_way) = self.service.metrics.begin_connection() else {
+            let Some(under_way) = service.metrics.begin_connection() else {
                 tracing::warn!(%peer, "too many connections");
                 continue;
             };
             let tls = TlsAcceptor::from(Arc::clone(&self.tls));
-            let service = Arc::clone(&self.service);
+            let service = Arc::clone(&service);
             connections.spawn(async move {
                 if let Err(error) = serve(tls, service, stream, peer.ip()).await {
                     tracing::debug!(%peer, error = &*error, "connection failed");
@@ -199,7 +213,7 @@ impl ApiServer {
             });
         }
         drop(self.listener);
-        self.service.shutdown.cancel();
+        service.shutdown.cancel();
         connections.close();
         if timeout(limits::SHUTDOWN_GRACE, connections.wait()).await.is_err() {
             tracing::warn!("requests were still under way when the server stopped");

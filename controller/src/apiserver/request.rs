@@ -26,6 +26,8 @@ use crate::{
 pub(super) enum Route {
     /// A question about records.
     Audit(AuditRoute),
+    /// `/backup`
+    Backup,
     /// `/api`
     CoreVersions,
     /// `/api/v1`
@@ -114,6 +116,7 @@ impl Route {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let owned = |part: &&str| (*part).to_owned();
         Some(match &*parts {
+            ["backup"] => Self::Backup,
             ["healthz" | "livez" | "readyz"] => Self::Health,
             ["version"] => Self::Version,
             ["api"] => Self::CoreVersions,

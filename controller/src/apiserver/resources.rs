@@ -102,6 +102,11 @@ impl Call<'_> {
         } else {
             list.sight().cloned()
         };
+        let options = self.query.list_options()?;
+        let (view, after) = match self.query.is_watch() {
+            true => (view, None),
+            false => registry.begin_page(&whole, &options)?,
+        };
         let claims = Arc::new(Claims::new(&view, access, sight));
         let collection = Collection::Claims(Arc::clone(kind), Arc::clone(&claims));
         let fields = match namespace {
@@ -113,27 +118,27 @@ impl Call<'_> {
         let labels = self.query.text("labelSelector");
         let selector = Selector::parse(labels, &fields, collection.selectable())?;
         let form = self.query.form(self.headers)?;
-        let all = |view: &View| {
-            let selects = |claim: &Value| selector.matches(claim);
-            let items = claims.list(view, namespace, limits::LIST_ITEMS + 1, selects);
-            if items.len() > limits::LIST_ITEMS {
-                let most = limits::LIST_ITEMS;
-                let message = format!("there are more than {most} claims: list fewer namespaces");
-                return Err(ApiError::bad_request(message));
-            }
-            Ok(items)
-        };
+        let selects = |claim: &Value| selector.matches(claim);
         if !self.query.is_watch() {
-            self.expect_reached()?;
-            let items = all(&view)?;
-            let revision = view.revision();
-            let listing = Listing { revision, items, next: None, remaining: None };
+            let page = (after.as_ref(), options.page_size());
+            let (items, last) = claims.list(&view, namespace, page, selects);
+            let next = last.map(|last| registry.end_page(&view, &last));
+            let listing = Listing { revision: view.revision(), items, next, remaining: None };
             let rendered = render_list(&collection, form, &listing, Timestamp::now());
             return Ok(respond::json(StatusCode::OK, &rendered));
         }
         let watch = Authorizer.authorize::<verb::Watch, _>(&CLAIMANT, Range::Everything)?;
         let watched = registry.watch(&whole, &watch, self.query.watch_options(self.headers)?)?;
-        let items = watched.existing.as_ref().map(all).transpose()?.unwrap_or_default();
+        let mut items = Vec::new();
+        if let Some(existing) = &watched.existing {
+            let most = limits::LIST_ITEMS;
+            let (all, more) = claims.list(existing, namespace, (None, most), selects);
+            if more.is_some() {
+                let message = format!("there are more than {most} claims: watch fewer namespaces");
+                return Err(ApiError::bad_request(message));
+            }
+            items = all;
+        }
         self.stream(collection, selector, form, watched, items)
     }
 
@@ -162,7 +167,10 @@ impl Call<'_> {
             kind.key(namespace, "")?;
         }
         match *self.method {
-            Method::GET => self.read(Collection::Objects(Arc::clone(kind)), namespace, None),
+            Method::GET => {
+                self.recall(kind, namespace).await?;
+                self.read(Collection::Objects(Arc::clone(kind)), namespace, None)
+            }
             Method::POST => {
                 let options = self.write_options()?;
                 let body = self.whole_object(kind)?;
@@ -346,6 +354,16 @@ impl Call<'_> {
         let answer = tokio::task::spawn_blocking(serve).await;
         let answer = answer.map_err(|_panic| ApiError::internal("the subresource failed"))??;
         Ok(respond::json(StatusCode::CREATED, &answer))
+    }
+
+    /// Brings back the past state that a listing shows.
+    async fn recall(&self, kind: &Arc<Kind>, namespace: Option<&str>) -> Result<(), ApiError> {
+        if self.query.is_watch() {
+            return Ok(());
+        }
+        let range = Collection::Objects(Arc::clone(kind)).range(namespace);
+        let list = self.registry.authorize::<verb::List, _>(self.identity, range)?;
+        self.registry.recall(&self.within(list), &self.query.list_options()?).await
     }
 
     /// Lists or watches, also one object alone.
@@ -649,7 +667,9 @@ const CLAIMANT: Identity = Identity::Component { name: "quota" };
 /// Everything of a collection at one moment.
 fn existing(collection: &Collection, view: &View) -> Vec<Arc<Value>> {
     match collection {
-        Collection::Claims(_, claims) => claims.list(view, None, limits::LIST_ITEMS, |_| true),
+        Collection::Claims(_, claims) => {
+            claims.list(view, None, (None, limits::LIST_ITEMS), |_| true).0
+        }
         Collection::Namespaces => namespaces::list(view).into_iter().map(Arc::new).collect(),
         Collection::Objects(_) => view.iter().map(|object| Arc::clone(&object.value)).collect(),
     }

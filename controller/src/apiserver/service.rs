@@ -1,6 +1,7 @@
 //! [`Service`]: from a request to its answer: who asks, within which limits, and what was said.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,6 +24,7 @@ use super::{
     Extension, Metrics, Relayed,
     audit::Answered,
     authenticate::{identify, unauthorized},
+    backup::Backups,
     compress::compressed,
     discovery::Discovery,
     flows::{Flows, Weight},
@@ -51,6 +53,9 @@ pub(super) struct Service {
     pub(super) extensions: Vec<Extension>,
     pub(super) relayed: Vec<Relayed>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) backups: Backups,
+    /// Where the controller's own files are.
+    pub(super) data: Option<PathBuf>,
     /// How much is recorded of what changes nothing.
     pub(super) limiter: Mutex<Limiter>,
     pub(super) shutdown: CancellationToken,
@@ -152,6 +157,10 @@ impl Service {
             self.enter(identity, prefix)?;
         }
         let route = route.ok_or_else(unknown_resource)?;
+        if matches!(route, Route::Backup) && prefix.is_none() {
+            let (store, data) = (self.registry.store(), self.data.as_deref());
+            return self.backups.serve(store, data, identity, &head.method);
+        }
         let _turn =
             self.flows.enter(self.registry.access(), identity, Weight::of(&head.method, &route))?;
         let call = Call {
@@ -194,7 +203,7 @@ impl Service {
             Route::OpenApiGroup { path } => {
                 self.document(path, call.query.text("hash"), &head.headers)
             }
-            Route::Health | Route::Version => Err(unknown_resource()),
+            Route::Backup | Route::Health | Route::Version => Err(unknown_resource()),
         };
         answered.map(|response| compressed(&head.method, &head.headers, response))
     }

@@ -10,6 +10,7 @@ mod bucket;
 pub mod compile;
 mod connection;
 mod enroll;
+mod key_metrics;
 mod keys;
 mod limits;
 mod metrics;

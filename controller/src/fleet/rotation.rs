@@ -89,6 +89,21 @@ pub(super) struct Order {
     pub(super) is_complete: bool,
 }
 
+/// How far the keys have come, in figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Of the key that nodes send by.
+    pub(super) epoch: u64,
+    /// Of the rotation under way.
+    pub(super) phase: Option<KeyRotationPhase>,
+    /// How many nodes have yet to take its keyring.
+    pub(super) waiting_for: usize,
+    /// Orders that have yet to begin.
+    pub(super) pending: usize,
+    /// Former secrets that flows are looked for by.
+    pub(super) formers: usize,
+}
+
 /// What every node holds that has ever held a keyring: the id of the one in force, if it is known.
 pub(super) type Held = BTreeMap<String, Option<String>>;
 
@@ -173,6 +188,18 @@ impl Keys {
     /// Uid of the order that is being carried out.
     pub(super) fn order_under_way(&self) -> Option<&str> {
         self.under_way.as_ref().map(|rotation| rotation.order.as_str())
+    }
+
+    /// How far all of it has come.
+    pub(super) fn progress(&self, orders: &[Order], held: &Held) -> Progress {
+        let phases = orders.iter().filter(|it| !it.is_complete).map(|it| self.phase(&it.uid));
+        Progress {
+            epoch: self.current.epoch(),
+            phase: self.order_under_way().map(|order| self.phase(order)),
+            waiting_for: self.waiting_for(orders, held).len(),
+            pending: phases.filter(|phase| *phase == KeyRotationPhase::Pending).count(),
+            formers: self.formers.len(),
+        }
     }
 
     /// How far an order has come.

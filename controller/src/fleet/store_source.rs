@@ -21,16 +21,18 @@ use isocast_api::{
 };
 use isocast_bgp::origination::Moment;
 use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::{
     compile::{Compilation, World},
+    key_metrics,
     keys::{KeyError, at},
     limits::{COMPILE_DELAY, KEYS_INTERVAL},
     nodes::{Nodes, Progress},
     removals::{Carried, Grave, Present, Removals},
-    rotation::{Held, Keys},
+    rotation::{self, Held, Keys},
     rotations,
     source::{Desired, Source},
 };
@@ -321,6 +323,22 @@ impl StoreSource {
         };
         world.keyring = keys.keyring();
         wake_at
+    }
+
+    /// How far the keys have come, for an operator.
+    fn key_progress(&self) -> rotation::Progress {
+        let edition = Arc::clone(&self.compiled.borrow());
+        let world = edition.compilation.world();
+        let (orders, held) = (rotations::orders(world), self.held(world));
+        self.keys.lock().progress(&orders, &held)
+    }
+
+    /// Adds the figures of the keys to `registry`.
+    pub(crate) fn register(self: &Arc<Self>, registry: &mut Registry) {
+        let source = Arc::downgrade(self);
+        let rest = rotation::Progress::default();
+        let look = move || source.upgrade().map_or(rest, |source| source.key_progress());
+        key_metrics::register(registry, look);
     }
 
     /// Waits until a rotation may move on because of what nodes have `said`.

@@ -39,6 +39,10 @@ pub(super) fn node(name: &str, datacenter: &str, roles: &[&str], addresses: &[&s
 pub(super) fn objects() -> Vec<Value> {
     let mut organization = object("resourcemanager", "Organization", "acme", json!({}));
     organization["status"] = json!({"tenantID": 0x00a1_b2c3});
+    let grants = json!([{"organization": "acme"}]);
+    let spec = json!({"prefixes": ["203.0.113.0/24"], "grants": grants});
+    let mut vips = object("network", "AddressPool", "vips", spec);
+    vips["status"] = json!({"grants": [{"organization": "acme", "uid": uid("acme")}]});
     let mut claim =
         object("network", "AddressClaim", "www-v4", json!({"pool": "vips", "family": "IPv4"}));
     claim["metadata"]["namespace"] = json!("web");
@@ -89,14 +93,7 @@ pub(super) fn objects() -> Vec<Value> {
                 "nodes": ["edge-ams"], "address": "10.1.0.254", "peerASN": 65001,
             }),
         ),
-        object(
-            "network",
-            "AddressPool",
-            "vips",
-            json!({
-                "prefixes": ["203.0.113.0/24"], "grants": [{"organization": "acme"}],
-            }),
-        ),
+        vips,
         claim,
         pool,
         service,

@@ -92,8 +92,7 @@ impl<'a> Asked<'a> {
         Facts {
             now,
             verb: self.verb,
-            group: self.resource.group(),
-            resource: self.resource.plural(),
+            resource: self.resource.as_str(),
             subresource: self.subresource,
             namespace: self.place(),
             name: self.name,
@@ -301,7 +300,7 @@ impl Access {
         let subject = SubjectName::of_username(username);
         let index = self.index.read();
         let number = index.principals.find(subject.borrowed())?;
-        let uid = Arc::clone(&index.principals.get(number)?.account.as_ref()?.uid);
+        let uid = Arc::clone(&index.principals.get(number)?.account()?.uid);
         Some(Identity::Subject(Arc::new(Bearer::numbered(subject, number, uid))))
     }
 
@@ -324,7 +323,8 @@ impl Access {
     }
 }
 
-fn decide(index: &Index, who: &Bearer, asked: &Asked<'_>, now: Timestamp) -> Decision {
+/// Whether `who` may do what is asked, and why.
+pub(super) fn decide(index: &Index, who: &Bearer, asked: &Asked<'_>, now: Timestamp) -> Decision {
     let Some(permission) = asked.permission() else { return Decision::NotGranted };
     index.decide(who, permission, asked.place(), &asked.facts(who, now))
 }

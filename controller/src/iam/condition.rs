@@ -38,9 +38,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) now: Timestamp,
     /// `request.verb`
     pub(crate) verb: &'a str,
-    /// `request.group`
-    pub(crate) group: &'a str,
-    /// `request.resource`
+    /// `request.resource` and `request.group`, as the qualified name: few conditions ask for them.
     pub(crate) resource: &'a str,
     /// `request.subresource`
     pub(crate) subresource: &'a str,
@@ -155,8 +153,7 @@ impl Facts<'_> {
     const SAMPLE: Facts<'static> = Facts {
         now: Timestamp::UNIX_EPOCH,
         verb: "get",
-        group: "network.isocast.dev",
-        resource: "anycastservices",
+        resource: "anycastservices.network.isocast.dev",
         subresource: "",
         namespace: "web-prod",
         name: "www",
@@ -175,8 +172,8 @@ impl VariableResolver for Facts<'_> {
                 return Some(CowVal::owned(CelTimestamp::from(time.fixed_offset())));
             }
             "verb" => self.verb,
-            "group" => self.group,
-            "resource" => self.resource,
+            "group" => self.resource.split_once('.').map_or("", |(_, group)| group),
+            "resource" => self.resource.split_once('.').map_or(self.resource, |(plural, _)| plural),
             "subresource" => self.subresource,
             "namespace" => self.namespace,
             "name" => self.name,
@@ -260,6 +257,7 @@ mod tests {
             "request.time.getHours() == 14",
             "request.time.getHours('Europe/Amsterdam') == 15",
             "request.user != 'bob' || request.resource == 'nodes'",
+            "request.resource == 'anycastservices' && request.group == 'network.isocast.dev'",
         ] {
             assert_eq!(holds(yes), Ok(true), "{yes}");
         }

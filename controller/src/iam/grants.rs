@@ -1,14 +1,16 @@
 //! [`Grants`]: what somebody was given or denied, by container.
 //!
-//! Most have a few dozen: the containers' numbers lie next to each other, so that finding those of a
-//! chain costs a cache line or two and no hash. Whoever has more is looked up by hash. Which of the
-//! two it is makes no difference to what is found.
+//! Most have a few dozen: the containers' numbers lie next to each other, the first of them in the
+//! principal's own cache lines, so that finding out that none is in a chain reads nothing else, and
+//! no hash. Whoever has more is looked up by hash. Which of the two it is makes no difference to what
+//! is found.
 
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use isocast_api::iam::Effect;
+use smallvec::SmallVec;
 
 use super::{condition::Condition, tree::Chain};
 
@@ -27,60 +29,64 @@ pub(super) struct Grant {
 #[derive(Debug, Default)]
 pub(super) struct Grants {
     /// Containers of the few, in their order; empty when there are many.
-    containers: Box<[u32]>,
-    /// Boxed, for whoever has none, and so that a principal fits a cache line.
-    store: Option<Box<Store>>,
+    containers: SmallVec<[u32; INLINE]>,
+    store: Store,
 }
 
 #[derive(Debug)]
 enum Store {
-    Few(Vec<Grant>),
-    Many(HashMap<u32, Vec<Grant>, RandomState>),
+    /// In the order of their containers.
+    Few(Box<[Grant]>),
+    Many(Box<HashMap<u32, Vec<Grant>, RandomState>>),
 }
+
+/// Containers that a principal itself has room for: as many as fit its cache lines.
+const INLINE: usize = 16;
 
 /// Beyond so many, hashes are faster.
 const FEW_MAX: usize = 32;
 
+impl Default for Store {
+    fn default() -> Self {
+        Self::Few(Box::default())
+    }
+}
+
 impl Grants {
     pub(super) fn push(&mut self, container: u32, grant: Grant) {
-        match self.store.as_deref_mut() {
-            None => {
-                self.containers = Box::new([container]);
-                self.store = Some(Box::new(Store::Few(vec![grant])));
+        match &mut self.store {
+            Store::Few(few) if few.len() < FEW_MAX => {
+                let mut grants = std::mem::take(few).into_vec();
+                grants.push(grant);
+                *few = grants.into_boxed_slice();
+                self.containers.push(container);
             }
-            Some(Store::Few(few)) if few.len() < FEW_MAX => {
-                let mut containers = std::mem::take(&mut self.containers).into_vec();
-                containers.push(container);
-                self.containers = containers.into_boxed_slice();
-                few.push(grant);
-            }
-            Some(Store::Few(few)) => {
-                let containers = std::mem::take(&mut self.containers);
+            Store::Few(few) => {
+                let grants = std::mem::take(few).into_iter();
+                let known = std::mem::take(&mut self.containers).into_iter().zip(grants);
                 let mut many: HashMap<u32, Vec<Grant>, RandomState> = HashMap::default();
-                let known = containers.into_iter().zip(few.drain(..));
                 for (container, grant) in known.chain([(container, grant)]) {
                     many.entry(container).or_default().push(grant);
                 }
-                self.store = Some(Box::new(Store::Many(many)));
+                self.store = Store::Many(Box::new(many));
             }
-            Some(Store::Many(many)) => many.entry(container).or_default().push(grant),
+            Store::Many(many) => many.entry(container).or_default().push(grant),
         }
     }
 
     /// Takes a binding away.
     pub(super) fn remove(&mut self, container: u32, binding: u32) {
-        let is_empty = match self.store.as_deref_mut() {
-            None => return,
-            Some(Store::Few(few)) => {
-                let mut containers = std::mem::take(&mut self.containers).into_vec();
-                while let Some(place) = few.iter().position(|it| it.binding == binding) {
-                    few.swap_remove(place);
-                    containers.swap_remove(place);
+        let is_empty = match &mut self.store {
+            Store::Few(few) => {
+                let mut grants = std::mem::take(few).into_vec();
+                while let Some(place) = grants.iter().position(|it| it.binding == binding) {
+                    grants.swap_remove(place);
+                    self.containers.swap_remove(place);
                 }
-                self.containers = containers.into_boxed_slice();
+                *few = grants.into_boxed_slice();
                 few.is_empty()
             }
-            Some(Store::Many(many)) => {
+            Store::Many(many) => {
                 if let Some(grants) = many.get_mut(&container) {
                     grants.retain(|grant| grant.binding != binding);
                     if grants.is_empty() {
@@ -101,7 +107,7 @@ impl Grants {
         chain: &Chain,
         mut visit: impl FnMut(u32, &'a Grant) -> Option<B>,
     ) -> Option<B> {
-        match self.store.as_deref()? {
+        match &self.store {
             Store::Few(few) => {
                 for (place, &container) in self.containers.iter().enumerate() {
                     if chain.contains(container)
@@ -121,10 +127,9 @@ impl Grants {
 
     /// All of them, with their containers.
     pub(super) fn iter(&self) -> Box<dyn Iterator<Item = (u32, &Grant)> + '_> {
-        match self.store.as_deref() {
-            None => Box::new(std::iter::empty()),
-            Some(Store::Few(few)) => Box::new(self.containers.iter().copied().zip(few)),
-            Some(Store::Many(many)) => {
+        match &self.store {
+            Store::Few(few) => Box::new(self.containers.iter().copied().zip(few)),
+            Store::Many(many) => {
                 Box::new(many.iter().flat_map(|(at, all)| all.iter().map(move |it| (*at, it))))
             }
         }
@@ -179,7 +184,8 @@ mod tests {
             for binding in &others {
                 grants.remove(elsewhere + binding % 7, *binding);
             }
-            assert!(grants.store.is_none() && grants.containers.is_empty());
+            assert!(matches!(&grants.store, Store::Few(few) if few.is_empty()));
+            assert!(grants.containers.is_empty() && !grants.containers.spilled());
         }
     }
 }

@@ -17,9 +17,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    access::Asked,
+    access::{Asked, decide},
     bootstrap,
-    condition::{Condition, Facts},
+    condition::Condition,
     index::{Index, placed},
     permission::{BIND, Catalog, ESCALATE, Permission, PermissionSet},
     principals::{GROUP_DEPTH_MAX, PRINCIPALS_MAX, SubjectName, SubjectRef},
@@ -79,26 +79,11 @@ fn still_allowed(index: &Index, change: &ProposedChange) -> Result<(), ApiError>
         name: change.key.name(),
         parent,
     };
-    if may(index, who, &asked, change.now) {
+    if decide(index, who, &asked, change.now).is_allowed() {
         return Ok(());
     }
     let why = format!("{} may not {verb} it any more", change.actor);
     Err(ApiError::forbidden(&change.key, &why))
-}
-
-fn may(index: &Index, who: &Bearer, asked: &Asked<'_>, now: Timestamp) -> bool {
-    let permission = Catalog::get().find(asked.resource.as_str(), asked.subresource, asked.verb);
-    let facts = Facts {
-        now,
-        verb: asked.verb,
-        group: asked.resource.group(),
-        resource: asked.resource.plural(),
-        subresource: asked.subresource,
-        namespace: asked.place(),
-        name: asked.name,
-        user: Some(&who.subject),
-    };
-    permission.is_some_and(|it| index.decide(who, it, asked.place(), &facts).is_allowed())
 }
 
 /// The container above a container, by its object; that of one without is the platform.
@@ -131,7 +116,7 @@ fn container_move(index: &Index, change: &ProposedChange) -> Result<(), ApiError
             name: change.key.name(),
             parent: Some(parent),
         };
-        if !may(index, who, &asked, change.now) {
+        if !decide(index, who, &asked, change.now).is_allowed() {
             let why = format!(
                 "{} cannot move it: that takes the right to delete {} in the container above it, \
                  and to create them in the one that it goes to",

@@ -4,7 +4,7 @@
 //! what its removal takes away. Nothing here is refused (that is the guard's part); what does not
 //! make sense has no effect, or denies.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -19,7 +19,7 @@ use super::{
     condition::Condition,
     grants::Grant,
     permission::Catalog,
-    principals::{Account, Principals, SubjectRef},
+    principals::{Account, Memberships, Principals, SubjectRef},
     roles::{PlacedName, PlacedRef, Roles},
     slots::Slots,
     tokens::{HASH_BYTES, KnownToken},
@@ -172,7 +172,7 @@ impl Index {
         let subject = SubjectRef::Group(key.container().unwrap_or_default(), key.name());
         let number = self.principals.acquire(subject);
         if let Some(group) = self.principals.get_mut(number) {
-            group.is_group = is;
+            group.set_group(is);
             group.change(self.revision);
         }
         // One reference for as long as the object exists.
@@ -200,7 +200,7 @@ impl Index {
             principals.find(subject).unwrap_or(u32::MAX)
         };
         let (group, member) = self.ends(it, find);
-        let forget = |list: &mut Vec<u32>, number| {
+        let forget = |list: &mut Memberships, number| {
             if let Some(place) = list.iter().position(|it| *it == number) {
                 list.swap_remove(place);
             }
@@ -318,7 +318,7 @@ impl Index {
         let uid: Arc<str> = uid.into();
         let account = Account { uid: Arc::clone(&uid), active: state == AccountState::Active };
         if let Some(principal) = self.principals.get_mut(number) {
-            principal.account = Some(account);
+            principal.set_account(Some(account));
         }
         let Some(name) = self.principals.name(number).cloned() else { return };
         for token in tokens {
@@ -336,7 +336,7 @@ impl Index {
         }
         let Some(number) = self.principals.find(subject) else { return };
         if let Some(principal) = self.principals.get_mut(number) {
-            drop(mem::take(&mut principal.account));
+            principal.set_account(None);
         }
         self.principals.release(number);
     }

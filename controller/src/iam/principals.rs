@@ -7,6 +7,7 @@ use std::{
 
 use hashbrown::Equivalent;
 use isocast_api::iam::{self, AUTHENTICATED, SERVICE_ACCOUNTS, SubjectKind};
+use smallvec::SmallVec;
 
 use super::{grants::Grants, slots::Slots, tokens::Bearer};
 
@@ -49,29 +50,37 @@ pub(super) struct Principals {
     service_accounts: u32,
 }
 
-/// One of them. What a decision reads of a group is one cache line: decisions are as fast as memory.
+/// One of them. What a decision reads of somebody is here, in two cache lines next to each other:
+/// decisions are as fast as memory.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(C, align(128))]
 pub(super) struct Principal {
-    /// Groups it belongs to, one entry for each membership.
-    pub(super) groups: Vec<u32>,
-    /// What it was given or denied.
-    pub(super) grants: Grants,
-    /// Whether a group exists; members of one that does not are members of nothing.
-    pub(super) is_group: bool,
+    standing: Standing,
     /// What decisions seldom ask for.
     rest: Box<Rest>,
+    /// Groups it belongs to, one entry for each membership.
+    pub(super) groups: Memberships,
+    /// What it was given or denied.
+    pub(super) grants: Grants,
 }
+
+/// What somebody is, as a decision asks: nobody who counts, a group that exists, or the account whose
+/// uid lies at this address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Standing(usize);
 
 #[derive(Debug, Default)]
 pub(super) struct Rest {
     /// Of users and service accounts that exist.
-    pub(super) account: Option<Account>,
+    account: Option<Account>,
     /// Groups that belong to it, one entry for each membership.
-    pub(super) subgroups: Vec<u32>,
+    pub(super) subgroups: Memberships,
     /// Revision of the last change of what it was given, or belongs to.
     changed: u64,
 }
+
+/// Numbers of groups or members; a few have room in a principal itself.
+pub(super) type Memberships = SmallVec<[u32; 4]>;
 
 /// Somebody and every group they belong to, directly or not: numbers, and how each was reached.
 #[derive(Clone, Debug)]
@@ -96,7 +105,7 @@ impl Default for Principals {
             let number =
                 slots.acquire(&SubjectRef::System(name), || SubjectName::System(Arc::from(name)));
             if let Some(principal) = slots.get_mut(number) {
-                principal.is_group = true;
+                principal.set_group(true);
             }
             number
         };
@@ -132,14 +141,13 @@ impl Principals {
 
     /// The number of the account that the bearer is, if it exists and can be used.
     pub(super) fn usable(&self, who: &Bearer) -> Option<u32> {
-        let account = |number| self.get(number)?.account.as_ref();
         // The very same text, not an equal one: it is the account that the bearer was made from.
-        let hinted = account(who.number).filter(|it| Arc::ptr_eq(&it.uid, &who.uid));
-        if let Some(account) = hinted {
-            return account.active.then_some(who.number);
+        let is_it = |principal: &Principal| principal.standing == Standing::account(&who.uid);
+        if self.get(who.number).is_some_and(is_it) {
+            return Some(who.number);
         }
         let number = self.find(who.subject.borrowed())?;
-        let account = account(number)?;
+        let account = self.get(number)?.account()?;
         (account.active && account.uid == who.uid).then_some(number)
     }
 
@@ -170,8 +178,8 @@ impl Principals {
         let mut next = 0;
         while let Some((number, _)) = closure.get(next) {
             let via = u8::try_from(next).ok()?;
-            for &group in self.get(number).map_or(&[][..], |principal| &principal.groups) {
-                if self.get(group).is_some_and(|group| group.is_group) && !closure.contains(group) {
+            for &group in self.get(number).map_or(&[][..], |principal| &principal.groups[..]) {
+                if self.get(group).is_some_and(Principal::is_group) && !closure.contains(group) {
                     closure.push(group, via)?;
                 }
             }
@@ -207,7 +215,38 @@ impl Principals {
     }
 }
 
+impl Standing {
+    const NOBODY: Self = Self(0);
+    /// No text lies there.
+    const GROUP: Self = Self(1);
+
+    /// Of whoever keeps this very text: none lies at its address while anybody has it.
+    fn account(uid: &Arc<str>) -> Self {
+        Self(Arc::as_ptr(uid).cast::<u8>().addr())
+    }
+}
+
 impl Principal {
+    /// Whether a group exists; members of one that does not are members of nothing.
+    pub(super) fn is_group(&self) -> bool {
+        self.standing == Standing::GROUP
+    }
+
+    pub(super) fn set_group(&mut self, exists: bool) {
+        self.standing = if exists { Standing::GROUP } else { Standing::NOBODY };
+    }
+
+    pub(super) fn account(&self) -> Option<&Account> {
+        self.rest.account.as_ref()
+    }
+
+    /// Its account comes to be, changes, or goes.
+    pub(super) fn set_account(&mut self, account: Option<Account>) {
+        let usable = account.as_ref().filter(|account| account.active);
+        self.standing = usable.map_or(Standing::NOBODY, |it| Standing::account(&it.uid));
+        self.rest.account = account;
+    }
+
     /// What it was given, or belongs to, is another from a revision on.
     pub(super) fn change(&mut self, at: u64) {
         self.rest.changed = at;
@@ -353,5 +392,41 @@ impl<'a> SubjectRef<'a> {
 impl Equivalent<SubjectName> for SubjectRef<'_> {
     fn equivalent(&self, key: &SubjectName) -> bool {
         *self == key.borrowed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_decision_reads_of_somebody_is_two_cache_lines() {
+        assert_eq!(size_of::<Option<Principal>>(), 2 * 64);
+    }
+
+    #[test]
+    fn an_account_is_told_by_the_text_of_its_uid_and_only_while_it_can_be_used() {
+        let mut principals = Principals::default();
+        let subject = SubjectName::User("alice".into());
+        let number = principals.acquire(subject.borrowed());
+        let uid: Arc<str> = "uid".into();
+        let set = |principals: &mut Principals, uid: &Arc<str>, active| {
+            let account = Account { uid: Arc::clone(uid), active };
+            principals.get_mut(number).unwrap().set_account(Some(account));
+        };
+        set(&mut principals, &uid, true);
+        let hinted = Bearer::numbered(subject.clone(), number, Arc::clone(&uid));
+        let by_name = Bearer::of_account(subject.clone(), "uid");
+        let other = Bearer::numbered(subject, number, "other".into());
+
+        let usable =
+            |principals: &Principals| [&hinted, &by_name, &other].map(|who| principals.usable(who));
+        assert_eq!(usable(&principals), [Some(number), Some(number), None]);
+        set(&mut principals, &"uid".into(), true);
+        assert_eq!(usable(&principals), [Some(number), Some(number), None], "a new text");
+        set(&mut principals, &uid, false);
+        assert_eq!(usable(&principals), [None; 3], "suspended");
+        principals.get_mut(number).unwrap().set_account(None);
+        assert_eq!(usable(&principals), [None; 3], "gone");
     }
 }

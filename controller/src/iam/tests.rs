@@ -59,8 +59,7 @@ fn facts<'a>(name: &'a str, namespace: &'a str, verb: &'a str) -> Facts<'a> {
     Facts {
         now: Timestamp::from_second(NOW).unwrap(),
         verb,
-        group: "network.isocast.dev",
-        resource: "anycastservices",
+        resource: "anycastservices.network.isocast.dev",
         subresource: "",
         namespace,
         name,

@@ -66,6 +66,7 @@ impl Admission for Events {
     }
 
     fn open(&self, view: &View) {
+        self.counts.lock().clear();
         let range = Range::Resource(Resource::new("events", ""));
         for object in view.range(&range) {
             self.count(&object.key, 1);

@@ -5,6 +5,7 @@
 //! rests for its pool's `reuseAfter`; a pool does not shrink under its claims. That neither goes while
 //! it is in use is [`super::Protection`]'s.
 
+mod grants;
 mod space;
 
 use isocast_api::{
@@ -13,6 +14,7 @@ use isocast_api::{
         AddressClaim, AddressClaimSpec, AddressPool, AddressPoolSpec, Family, RELEASED_MAX,
         ReleasedAddress,
     },
+    resourcemanager::OrganizationSpec,
     text::HostAddress,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -38,6 +40,9 @@ impl Admission for Ipam {
         let resource = change.key.resource();
         if *resource == lookup::resource::<AddressPoolSpec>() {
             return admit_pool(view, change);
+        }
+        if *resource == lookup::resource::<OrganizationSpec>() {
+            return grants::follow(view, change);
         }
         if *resource != lookup::resource::<AddressClaimSpec>() {
             return Ok(());
@@ -67,14 +72,19 @@ fn admit_pool(view: &View, change: &mut ProposedChange) -> Result<(), ApiError> 
         pool.spec.prefixes.iter().any(|prefix| prefix.contains(address.get()))
     };
     expect_no_claims(view, &key, |address| !inside(address))?;
-    // What is held and what rests is known here alone, whatever a writer of the status says.
-    if let Some(old) = change.old_value() {
-        let old: AddressPool = lookup::decode(old)?;
+    // What is held, what rests, and who has grants is known here alone, whatever a writer of the
+    // status says.
+    let old: Option<AddressPool> = change.old_value().map(|old| lookup::decode(old)).transpose()?;
+    if let Some(old) = &old {
         pool.status.allocated = old.status.allocated;
-        pool.status.released = old.status.released;
+        pool.status.released.clone_from(&old.status.released);
     } else {
         pool.status = <_>::default();
     }
+    let find = |name: &str| {
+        view.get(&lookup::key::<OrganizationSpec>(name)).map(|organization| &*organization.value)
+    };
+    grants::settle(&mut pool, old.as_ref(), find, change.now);
     write_pool(view, change, key, pool)
 }
 
@@ -233,7 +243,7 @@ fn granted_pool(
         return Err(ApiError::about(Reason::Invalid, key, message).with_causes(vec![cause]));
     };
     match organization_of(view, claim.namespace()) {
-        Some(organization) if is_granted(&pool, &organization) => Ok((pool_key, pool)),
+        Some(organization) if grants::holds(view, &pool, &organization) => Ok((pool_key, pool)),
         Some(organization) => Err(ApiError::forbidden(
             key,
             &format!("addresspool {name:?} is not granted to organization {organization:?}"),
@@ -243,10 +253,6 @@ fn granted_pool(
             Err(ApiError::forbidden(key, &message))
         }
     }
-}
-
-fn is_granted(pool: &AddressPool, organization: &str) -> bool {
-    pool.spec.grants.iter().any(|grant| grant.organization.as_str() == organization)
 }
 
 /// A claim's request for an address of a pool.
@@ -316,7 +322,7 @@ impl Request<'_> {
             let space =
                 Space::of(self.view, other.name()).resting(&other.status.released, Timestamp::MIN);
             if other.name() != self.pool.name()
-                && is_granted(&other, &organization)
+                && grants::holds(self.view, &other, &organization)
                 && space.lowest_free(&other.spec.prefixes, family).is_some()
             {
                 others.push(format!("{:?}", other.name()));

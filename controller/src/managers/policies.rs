@@ -119,7 +119,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::managers::testing::{State, organization, project};
+    use crate::managers::testing::{State, granted, organization, project};
 
     fn network(kind: &str, name: &str, spec: &Value) -> Value {
         json!({
@@ -155,6 +155,8 @@ mod tests {
         let vips = json!({
             "prefixes": ["192.0.2.0/24"], "grants": [{"organization": "acme"}], "reuseAfter": "1d",
         });
+        let mut vips = network("AddressPool", "vips", &vips);
+        vips["status"] = granted(&["acme"]);
         let edge = json!({
             "datacenter": "ams", "roles": ["Edge"], "tunnelAddresses": ["10.0.0.1"],
             "uplinks": [{"interface": "eth1"}], "asn": 65010,
@@ -164,7 +166,7 @@ mod tests {
             .with(project("web", "acme"))
             .with(network("Datacenter", "ams", &json!({"state": "Active"})))
             .with(network("Node", "edge", &edge))
-            .with(network("AddressPool", "vips", &vips))
+            .with(vips)
             .with(policy(&["192.0.2.0/24"]))
             .with(peer(Some("to-transit")));
         for n in 0..services {

@@ -86,6 +86,8 @@ impl Admission for Quota {
             };
             index.follow(event.revision, &event.key, event.old.as_deref(), new, view);
         }
+        // Also where the batch ends with what is only recorded.
+        index.revision = view.revision();
     }
 
     fn settles(&self, change: &ProposedChange) -> bool {

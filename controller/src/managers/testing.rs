@@ -103,8 +103,14 @@ pub(crate) fn key_of(value: &Value) -> Key {
 pub(crate) fn organization(name: &str) -> Value {
     json!({
         "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Organization",
-        "metadata": {"name": name}, "spec": {},
+        "metadata": {"name": name, "uid": format!("uid-{name}")}, "spec": {},
     })
+}
+
+/// Status of a pool whose grants are these organizations'.
+pub(crate) fn granted(organizations: &[&str]) -> Value {
+    let holder = |name: &&str| json!({"organization": name, "uid": format!("uid-{name}")});
+    json!({"grants": organizations.iter().map(holder).collect::<Vec<_>>()})
 }
 
 pub(crate) fn project(name: &str, organization: &str) -> Value {

@@ -83,7 +83,14 @@ pub(crate) struct Watched {
 
 /// States of listings that are read page by page.
 #[derive(Debug, Default)]
-pub(super) struct Pages(Mutex<VecDeque<View>>);
+pub(super) struct Pages(Mutex<VecDeque<Page>>);
+
+/// A past state, as far as it is known.
+#[derive(Debug)]
+struct Page {
+    range: Range,
+    view: View,
+}
 
 /// A position in a listing; opaque to clients.
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,6 +103,39 @@ struct Token {
 }
 
 impl Registry {
+    /// Makes sure that a listing finds the past state it shows: that of its first page, or the one at
+    /// an exact revision. What the log no longer has, [`Self::list`] refuses.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or too much has changed since.
+    pub(crate) async fn recall(
+        &self,
+        proof: &Authorized<verb::List, Range>,
+        options: &ListOptions,
+    ) -> Result<(), ApiError> {
+        let token = options.token.as_deref().map(Token::parse).transpose()?;
+        let wanted = match &token {
+            Some(token) => Some(token.revision),
+            None => options.revision.filter(|_| options.version_match == VersionMatch::Exact),
+        };
+        let Some(revision) = wanted.filter(|revision| *revision != Revision(0)) else {
+            return Ok(());
+        };
+        let range = proof.resource();
+        let newest = self.store().view(proof).revision();
+        if revision >= newest || self.pages.find(range, revision).is_some() {
+            return Ok(());
+        }
+        match self.store().view_at(proof, revision).await {
+            Ok(view) => {
+                self.pages.keep_part(range, &view);
+                Ok(())
+            }
+            Err(error) if error.reason() == Reason::Expired => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lists the objects of the proof's range.
     ///
     /// # Errors
@@ -107,18 +147,11 @@ impl Registry {
         selector: &Selector,
         options: &ListOptions,
     ) -> Result<Listing, ApiError> {
-        let newest = self.store().view(proof);
-        let token = options.token.as_deref().map(Token::parse).transpose()?;
-        let view = match &token {
-            Some(token) if token.revision != Revision(0) => self.page(token, &newest)?,
-            Some(_) => newest,
-            None => self.at(options, newest)?,
-        };
+        let (view, after) = self.begin_page(proof, options)?;
         // A kept state shows everything: to this caller, what the proof says.
         let view = view.seen_by(proof.sight().cloned());
         let range = proof.resource();
-        let limit = options.limit.filter(|limit| *limit > 0).unwrap_or(limits::LIST_ITEMS);
-        let after = token.as_ref().map(Token::key);
+        let limit = options.page_size();
         let mut matching: Box<dyn Iterator<Item = _>> = match &after {
             Some(key) => Box::new(view.range_after(range, key)),
             None => Box::new(view.range(range)),
@@ -129,7 +162,7 @@ impl Registry {
         let mut remaining = None;
         for object in matching.by_ref().filter(|object| selector.matches(&object.value)) {
             if items.len() == limit {
-                next = last.map(|key| Token::at(view.revision(), key).encode());
+                next = last.map(|key| self.end_page(&view, key));
                 // As Kubernetes does: a selected listing does not say how much follows.
                 remaining = selector.is_everything().then(|| matching.count() + 1);
                 break;
@@ -137,11 +170,34 @@ impl Registry {
             last = Some(&object.key);
             items.push(Arc::clone(&object.value));
         }
-        let revision = view.revision();
-        if next.is_some() {
-            self.pages.keep(&view);
-        }
-        Ok(Listing { revision, items, next, remaining })
+        Ok(Listing { revision: view.revision(), items, next, remaining })
+    }
+
+    /// The state that a page shows, and the object that the page before ended with.
+    ///
+    /// # Errors
+    /// Those of [`Self::list`].
+    pub(crate) fn begin_page(
+        &self,
+        proof: &Authorized<verb::List, Range>,
+        options: &ListOptions,
+    ) -> Result<(View, Option<Key>), ApiError> {
+        let newest = self.store().view(proof);
+        let token = options.token.as_deref().map(Token::parse).transpose()?;
+        let view = match &token {
+            Some(token) if token.revision != Revision(0) => {
+                self.page(token, proof.resource(), &newest)?
+            }
+            Some(_) => newest,
+            None => self.at(options, proof.resource(), newest)?,
+        };
+        Ok((view, token.as_ref().map(Token::key)))
+    }
+
+    /// Keeps the state for the pages after the one that ends with `last`; says where they begin.
+    pub(crate) fn end_page(&self, view: &View, last: &Key) -> String {
+        self.pages.keep(view);
+        Token::at(view.revision(), last).encode()
     }
 
     /// Begins to watch the proof's range.
@@ -172,7 +228,7 @@ impl Registry {
         }
     }
 
-    fn at(&self, options: &ListOptions, newest: View) -> Result<View, ApiError> {
+    fn at(&self, options: &ListOptions, range: &Range, newest: View) -> Result<View, ApiError> {
         let head = newest.revision();
         let Some(revision) = options.revision.filter(|revision| *revision != Revision(0)) else {
             return Ok(newest);
@@ -182,16 +238,16 @@ impl Registry {
             VersionMatch::NotOlderThan => Ok(newest),
             VersionMatch::Exact if revision == head => Ok(newest),
             VersionMatch::Exact => {
-                self.pages.find(revision).ok_or_else(|| ApiError::expired(revision, head))
+                self.pages.find(range, revision).ok_or_else(|| ApiError::expired(revision, head))
             }
         }
     }
 
-    fn page(&self, token: &Token, newest: &View) -> Result<View, ApiError> {
+    fn page(&self, token: &Token, range: &Range, newest: &View) -> Result<View, ApiError> {
         if token.revision == newest.revision() {
             return Ok(newest.clone());
         }
-        self.pages.find(token.revision).ok_or_else(|| {
+        self.pages.find(range, token.revision).ok_or_else(|| {
             let newer = Token::at(Revision(0), &token.key());
             let message = "The provided continue parameter is too old to display a consistent list \
                            result. You can start a new list without the continue parameter, or use \
@@ -208,22 +264,37 @@ pub(crate) fn expect_reached(revision: Revision, head: Revision) -> Result<(), A
     if revision <= head { Ok(()) } else { Err(ApiError::too_large(revision, head)) }
 }
 
+impl ListOptions {
+    /// Objects of a page.
+    pub(crate) fn page_size(&self) -> usize {
+        self.limit.filter(|limit| *limit > 0).unwrap_or(limits::LIST_ITEMS)
+    }
+}
+
 // === impl Pages ===
 
 impl Pages {
     fn keep(&self, view: &View) {
-        let mut views = self.0.lock();
-        if views.iter().any(|kept| kept.revision() == view.revision()) {
-            return;
-        }
-        if views.len() >= limits::LIST_PAGES {
-            views.pop_front();
-        }
-        views.push_back(view.everything());
+        self.keep_part(&Range::Everything, &view.everything());
     }
 
-    fn find(&self, revision: Revision) -> Option<View> {
-        self.0.lock().iter().find(|view| view.revision() == revision).cloned()
+    /// Keeps a state of which `range` is right, and nothing else.
+    fn keep_part(&self, range: &Range, view: &View) {
+        let mut pages = self.0.lock();
+        let revision = view.revision();
+        if pages.iter().any(|page| page.view.revision() == revision && page.range.covers(range)) {
+            return;
+        }
+        if pages.len() >= limits::LIST_PAGES {
+            pages.pop_front();
+        }
+        pages.push_back(Page { range: range.clone(), view: view.everything() });
+    }
+
+    fn find(&self, range: &Range, revision: Revision) -> Option<View> {
+        let pages = self.0.lock();
+        let fits = |page: &&Page| page.view.revision() == revision && page.range.covers(range);
+        pages.iter().find(fits).map(|page| page.view.clone())
     }
 }
 

@@ -1,61 +1,144 @@
-//! [`Backend`]: what keeps the log, so that one set of tests holds for all of them.
+//! [`Backend`]: what keeps the log's tables, so that one set of tests holds for all of them.
 //!
-//! A backend is told revisions, it never invents one; it is driven by the sequencer's thread alone.
-//! [`Backend::append`] returns only once the batch survives a power cut.
+//! A backend knows five tables of bytes and one way to change them: a [`Commit`], all of it or
+//! nothing, and only while the head is what its writer took it to be. So two controllers can never
+//! interleave, whatever their leases say. What the tables mean is `log`'s affair.
+//! [`Backend::commit`] returns only once the commit survives a power cut.
 
-use std::sync::Arc;
+use std::{fmt, io, ops::ControlFlow};
 
 use thiserror::Error;
 
-use super::{ChangeSet, LogReader, Object, Revision};
+use super::{Keyring, Revision};
+use crate::error::{ApiError, Reason};
 
-/// Keeps objects and the log durably.
-pub trait Backend: Send {
-    /// Reads what is stored beside the sequencer.
-    fn reader(&self) -> Arc<dyn LogReader>;
+/// A table of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// One row, the head: where the log stands.
+    Meta,
+    /// Key of an object → revision of its last change.
+    Objects,
+    /// Revision → the row of its change-set.
+    Log,
+    /// Revision below the floor → how many of its row's values can still be read.
+    Kept,
+    /// Revision that has left the log → its record, see `kept`; the empty key → the first one, and the
+    /// link before it.
+    Records,
+}
 
-    /// Where the log stands.
+/// Keeps the log's tables durably.
+pub trait Backend: Send + Sync {
+    /// One state of all tables, to read from.
     ///
     /// # Errors
     /// When the storage cannot be read.
-    fn extent(&self) -> Result<Extent, BackendError>;
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, BackendError>;
 
-    /// Every live object, in order of keys.
+    /// Applies all of `commit`, or nothing.
     ///
     /// # Errors
-    /// When the storage cannot be read, or a row does not make sense.
-    fn objects(&self) -> Result<Vec<Object>, BackendError>;
+    /// [`BackendError::Moved`] when the head is not as expected. After any other error it is not
+    /// known whether the commit was applied; the next snapshot says.
+    fn commit(&self, commit: &Commit) -> Result<(), BackendError>;
 
-    /// At most `limit` change-sets from `from` on, in order.
+    /// What one commit can hold.
+    fn capacity(&self) -> Capacity {
+        Capacity { rows: usize::MAX, bytes: usize::MAX }
+    }
+
+    /// Puts rows where there is no head yet; they count once a commit makes one.
     ///
     /// # Errors
-    /// [`BackendError::Truncated`] when the log no longer reaches back to `from`.
-    fn read(
-        &self,
-        from: Revision,
-        limit: usize,
-    ) -> Result<Vec<(Revision, ChangeSet)>, BackendError>;
+    /// [`BackendError::Moved`] when there is a head.
+    fn fill(&self, rows: &[Row]) -> Result<(), BackendError>;
 
-    /// Appends change-sets under consecutive revisions, the first of which is `first`.
-    ///
-    /// # Errors
-    /// Nothing of the batch is stored then; [`BackendError::Gap`] when `first` does not follow the
-    /// head of the log.
-    fn append(&mut self, first: Revision, batch: &[ChangeSet]) -> Result<(), BackendError>;
+    /// What values that must not be read from disk are sealed with; none: they are not.
+    fn keyring(&self) -> Option<&Keyring> {
+        None
+    }
 
-    /// Forgets the log before `before`, except what live objects still need.
-    ///
-    /// # Errors
-    /// When the storage cannot be written; nothing is forgotten then.
-    fn truncate(&mut self, before: Revision) -> Result<(), BackendError>;
+    /// Whether others write to the same tables.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Whether others may have written what this process has not read, as far as is known.
+    fn has_news(&self) -> bool {
+        true
+    }
+
+    /// Calls `wake` whenever others may have written, until it returns `Break`. Needed where
+    /// [`Self::is_shared`].
+    fn follow(&self, _wake: Wake) {}
 }
+
+/// Told that the log may have grown.
+pub type Wake = Box<dyn Fn() -> ControlFlow<()> + Send + Sync>;
+
+/// One state of all tables.
+pub trait Snapshot {
+    /// The row at `key`.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError>;
+
+    /// The rows at `keys`, in their order.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    fn get_many(
+        &self,
+        table: Table,
+        keys: &[[u8; 8]],
+    ) -> Result<Vec<Option<Vec<u8>>>, BackendError> {
+        keys.iter().map(|key| self.get(table, key)).collect()
+    }
+
+    /// Shows the rows from `from` on in order, until `each` breaks.
+    ///
+    /// # Errors
+    /// When the storage cannot be read, or what `each` breaks with.
+    fn scan(&self, table: Table, from: &[u8], each: &mut Each<'_>) -> Result<(), BackendError>;
+}
+
+/// Takes a row, and says whether to go on.
+pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, BackendError> + 'a;
+
+/// A change of the tables.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// The head as it must be; none where there is none yet.
+    pub expected: Option<Vec<u8>>,
+    /// The head as it shall be.
+    pub head: Vec<u8>,
+    /// Rows to put, or to remove. A later one of the same key wins.
+    pub rows: Vec<Row>,
+}
+
+/// A table, a key in it, and what shall be there.
+pub type Row = (Table, Vec<u8>, Option<Vec<u8>>);
+
+/// What one [`Commit`] can hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Rows, the head apart.
+    pub rows: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// Key of the head in [`Table::Meta`].
+pub const HEAD: &[u8] = b"head";
 
 /// From where to where the log reaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
     /// The last revision, 0 when empty.
     pub head: Revision,
-    /// The first revision that [`Backend::read`] can give.
+    /// The first revision that can be read.
     pub floor: Revision,
 }
 
@@ -63,11 +146,14 @@ pub struct Extent {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// A row does not read as what it should be.
-    #[error("the log row of revision {revision} is corrupt")]
+    /// What is stored is not what was written.
+    #[error(
+        "the store is corrupt: {what}. Nothing is served from it; move it away and restore a \
+         backup (isocast-controller restore)"
+    )]
     Corrupt {
-        /// Which.
-        revision: Revision,
+        /// What is wrong.
+        what: String,
     },
     /// A change-set cannot be written as JSON.
     #[error("cannot encode a change-set")]
@@ -76,26 +162,34 @@ pub enum BackendError {
         #[source]
         source: serde_json::Error,
     },
-    /// The caller appends elsewhere than at the end.
-    #[error("revision {given} does not follow {head}")]
-    Gap {
-        /// What was given.
-        given: Revision,
-        /// The last one there is.
-        head: Revision,
-    },
+    /// Somebody else has written since.
+    #[error("another controller has written meanwhile")]
+    Moved,
+    /// The disk is full.
+    #[error("no space is left for the store; what is there can be read")]
+    NoSpace,
     /// A sealed value does not open.
     #[error("a value sealed with key {key:?} does not open: the key is missing, or it was altered")]
     Sealed {
         /// The key's name.
         key: String,
     },
-    /// The storage failed.
-    #[error("the database failed")]
+    /// The storage cannot be read or written.
+    #[error("the store cannot be read or written: {source}")]
     Storage {
         /// Why.
         #[source]
-        source: Box<redb::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The change-set is larger than the backend takes.
+    #[error(
+        "a change of {rows} objects and {bytes} bytes is larger than the store's backend takes"
+    )]
+    TooLarge {
+        /// Rows it has.
+        rows: usize,
+        /// Bytes they have.
+        bytes: usize,
     },
     /// The log does not reach back so far.
     #[error("the log begins at revision {floor}")]
@@ -103,4 +197,34 @@ pub enum BackendError {
         /// The first revision there is.
         floor: Revision,
     },
+}
+
+impl BackendError {
+    pub(super) fn corrupt(what: impl fmt::Display) -> Self {
+        Self::Corrupt { what: what.to_string() }
+    }
+
+    pub(super) fn of_io(source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::corrupt(source),
+            _ => Self::Storage { source: Box::new(source) },
+        }
+    }
+
+    /// How a client is told.
+    pub(super) fn refusal(&self) -> ApiError {
+        match self {
+            Self::NoSpace => {
+                ApiError::new(Reason::InsufficientStorage, self.to_string()).with_retry_after(5)
+            }
+            Self::TooLarge { .. } => ApiError::new(Reason::RequestEntityTooLarge, self.to_string()),
+            Self::Corrupt { .. } | Self::Encode { .. } | Self::Sealed { .. } => {
+                ApiError::internal(self.to_string())
+            }
+            Self::Moved | Self::Storage { .. } | Self::Truncated { .. } => {
+                ApiError::new(Reason::ServiceUnavailable, self.to_string()).with_retry_after(1)
+            }
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! Log rows: one [`ChangeSet`] each, chained by BLAKE3 so that no row can be altered, dropped or
-//! reordered without the next one showing it.
+//! reordered without the next one showing it. A row names what it is chained to, so that it can
+//! also be checked alone.
 //!
 //! ```text
-//! byte 0        format, 1
-//! bytes 1..33   BLAKE3 of the previous row's hash and of the JSON that follows
-//! bytes 33..    JSON {audit, changes: [{key, op, previous, value}]}
+//! byte 0        format, 2
+//! bytes 1..33   link of the row before
+//! bytes 33..65  its own link: BLAKE3 of the former, its revision, and the JSON that follows
+//! bytes 65..    JSON {audit, changes: [{key, op, previous, value}]}
 //! ```
 
 use std::sync::Arc;
@@ -20,8 +22,8 @@ pub(super) type Link = [u8; 32];
 /// What the first row is chained to.
 pub(super) const GENESIS: Link = [0; 32];
 
-const FORMAT: u8 = 1;
-const HEADER_BYTES: usize = 33;
+const FORMAT: u8 = 2;
+const HEADER_BYTES: usize = 65;
 
 #[derive(Serialize)]
 struct RowRef<'a> {
@@ -51,8 +53,47 @@ struct RowChange {
     value: Value,
 }
 
-/// Writes a change-set as the row that follows `previous`.
-pub(super) fn encode(previous: &Link, set: &ChangeSet) -> Result<(Link, Vec<u8>), BackendError> {
+/// What a row does to one object; its value is not looked at.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) key: Key,
+    pub(super) operation: Operation,
+    pub(super) previous: Revision,
+}
+
+/// What a row says, without the values.
+#[derive(Debug)]
+pub(super) struct Outline {
+    /// What the next row is chained to.
+    pub(super) own: Link,
+    pub(super) audit: Audit,
+    pub(super) steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct RowOutline {
+    audit: Audit,
+    changes: Vec<RowStep>,
+}
+
+#[derive(Deserialize)]
+struct RowSteps {
+    changes: Vec<RowStep>,
+}
+
+#[derive(Deserialize)]
+struct RowStep {
+    key: String,
+    op: Operation,
+    previous: Revision,
+}
+
+/// Writes a change-set as the row of `revision`, which follows `previous`.
+pub(super) fn encode(
+    previous: &Link,
+    revision: Revision,
+    set: &ChangeSet,
+) -> Result<(Link, Vec<u8>), BackendError> {
     let changes = set
         .changes
         .iter()
@@ -67,20 +108,21 @@ pub(super) fn encode(previous: &Link, set: &ChangeSet) -> Result<(Link, Vec<u8>)
     serde_json::to_writer(&mut row, &RowRef { audit: &set.audit, changes })
         .map_err(|source| BackendError::Encode { source })?;
     let body = row.get(HEADER_BYTES..).unwrap_or_default();
-    let link = chain(previous, body);
+    let link = chain(previous, revision, body);
     if let Some(header) = row.first_chunk_mut::<HEADER_BYTES>() {
-        let (format, hash) = header.split_at_mut(1);
+        let (format, links) = header.split_at_mut(1);
+        let (before, own) = links.split_at_mut(previous.len());
         format.fill(FORMAT);
-        hash.copy_from_slice(&link);
+        before.copy_from_slice(previous);
+        own.copy_from_slice(&link);
     }
     Ok((link, row))
 }
 
 /// Reads the row of `revision` back.
 pub(super) fn decode(revision: Revision, row: &[u8]) -> Result<ChangeSet, BackendError> {
-    let corrupt = || BackendError::Corrupt { revision };
-    let (_, body) = split(row).ok_or_else(corrupt)?;
-    let row: Row = serde_json::from_slice(body).map_err(|_source| corrupt())?;
+    let (_, body) = checked(revision, row)?;
+    let row: Row = serde_json::from_slice(body).map_err(|_source| corrupt(revision))?;
     let changes = row
         .changes
         .into_iter()
@@ -93,31 +135,76 @@ pub(super) fn decode(revision: Revision, row: &[u8]) -> Result<ChangeSet, Backen
             })
         })
         .collect::<Option<Vec<_>>>()
-        .ok_or_else(corrupt)?;
+        .ok_or_else(|| corrupt(revision))?;
     Ok(ChangeSet { audit: row.audit, changes })
 }
 
-/// The hash a row carries.
-pub(super) fn link(revision: Revision, row: &[u8]) -> Result<Link, BackendError> {
-    split(row).map(|(link, _)| link).ok_or(BackendError::Corrupt { revision })
+/// Reads what the row of `revision` does, and to which objects.
+pub(super) fn steps(revision: Revision, row: &[u8]) -> Result<Vec<Step>, BackendError> {
+    let (_, body) = checked(revision, row)?;
+    let row: RowSteps = serde_json::from_slice(body).map_err(|_source| corrupt(revision))?;
+    steps_of(revision, row.changes)
 }
 
-/// Whether a row is what followed `previous`.
-pub(super) fn follows(previous: &Link, row: &[u8]) -> bool {
-    split(row).is_some_and(|(link, body)| chain(previous, body) == link)
+/// Reads the row of `revision`, except its values.
+pub(super) fn outline(revision: Revision, row: &[u8]) -> Result<Outline, BackendError> {
+    let (links, body) = checked(revision, row)?;
+    let row: RowOutline = serde_json::from_slice(body).map_err(|_source| corrupt(revision))?;
+    let steps = steps_of(revision, row.changes)?;
+    Ok(Outline { own: links.own, audit: row.audit, steps })
 }
 
-fn chain(previous: &Link, body: &[u8]) -> Link {
+fn steps_of(revision: Revision, changes: Vec<RowStep>) -> Result<Vec<Step>, BackendError> {
+    changes
+        .into_iter()
+        .map(|step| {
+            let RowStep { key, op: operation, previous } = step;
+            Some(Step { key: Key::from_row(&key)?, operation, previous })
+        })
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| corrupt(revision))
+}
+
+/// What the row is chained to, and what the next one will be.
+pub(super) fn links(revision: Revision, row: &[u8]) -> Result<Links, BackendError> {
+    checked(revision, row).map(|(links, _)| links)
+}
+
+/// The row of `revision` is not what was written.
+pub(super) fn corrupt(revision: Revision) -> BackendError {
+    BackendError::corrupt(format_args!(
+        "the log's row of revision {revision} is not what was written"
+    ))
+}
+
+/// How a row is chained.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
+    pub(super) previous: Link,
+    pub(super) own: Link,
+}
+
+fn checked(revision: Revision, row: &[u8]) -> Result<(Links, &[u8]), BackendError> {
+    let (links, body) = split(row).ok_or_else(|| corrupt(revision))?;
+    if chain(&links.previous, revision, body) != links.own {
+        return Err(corrupt(revision));
+    }
+    Ok((links, body))
+}
+
+fn chain(previous: &Link, revision: Revision, body: &[u8]) -> Link {
     let mut hasher = blake3::Hasher::new();
     hasher.update(previous);
+    hasher.update(&revision.0.to_be_bytes());
     hasher.update(body);
     *hasher.finalize().as_bytes()
 }
 
-fn split(row: &[u8]) -> Option<(Link, &[u8])> {
+fn split(row: &[u8]) -> Option<(Links, &[u8])> {
     let (format, rest) = row.split_first()?;
-    let (link, body) = rest.split_first_chunk::<32>()?;
-    (*format == FORMAT).then_some((*link, body))
+    let (previous, rest) = rest.split_first_chunk::<32>()?;
+    let (own, body) = rest.split_first_chunk::<32>()?;
+    (*format == FORMAT).then_some((Links { previous: *previous, own: *own }, body))
 }
 
 #[cfg(test)]
@@ -147,35 +234,37 @@ mod tests {
 
     #[test]
     fn a_row_reads_back() {
-        let (_, row) = encode(&GENESIS, &set()).expect("serialisable");
+        let (link, row) = encode(&GENESIS, Revision(1), &set()).expect("serialisable");
 
         let read = decode(Revision(1), &row).expect("readable");
 
         assert_eq!(read.audit, set().audit);
         assert_eq!(read.changes[0].key, set().changes[0].key);
         assert_eq!(read.changes[0].value, set().changes[0].value);
+        let links = links(Revision(1), &row).expect("whole");
+        assert_eq!((links.previous, links.own), (GENESIS, link));
+        let steps = steps(Revision(1), &row).expect("readable");
+        assert_eq!((&steps[0].key, steps[0].operation), (&set().changes[0].key, Operation::Put));
     }
 
     #[test]
-    fn any_altered_byte_breaks_the_chain_or_the_format() {
-        let (_, row) = encode(&GENESIS, &set()).expect("serialisable");
-        assert!(follows(&GENESIS, &row));
-        assert!(!follows(&[1; 32], &row));
+    fn any_altered_byte_is_seen_and_so_is_a_row_in_the_place_of_another() {
+        let (_, row) = encode(&GENESIS, Revision(1), &set()).expect("serialisable");
+        assert!(decode(Revision(1), &row).is_ok());
+        assert!(decode(Revision(2), &row).is_err());
 
         for at in 0..row.len() {
             let mut altered = row.clone();
             altered[at] ^= 1;
-            assert!(!follows(&GENESIS, &altered), "byte {at}");
+            assert!(decode(Revision(1), &altered).is_err(), "byte {at}");
         }
     }
 
     #[test]
     fn a_short_row_is_corrupt() {
-        for row in [&[][..], &[1; 20], &[9; 64]] {
-            assert!(matches!(
-                decode(Revision(7), row),
-                Err(BackendError::Corrupt { revision: Revision(7) })
-            ));
+        for row in [&[][..], &[1; 20], &[2; 96]] {
+            let read = decode(Revision(7), row);
+            assert!(matches!(read, Err(BackendError::Corrupt { .. })));
         }
     }
 }

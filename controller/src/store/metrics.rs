@@ -14,6 +14,7 @@ use super::Revision;
 pub struct StoreMetrics {
     revision: Gauge<u64, AtomicU64>,
     change_sets: Counter,
+    failures: Counter,
     commit_seconds: Histogram,
 }
 
@@ -22,6 +23,7 @@ impl Default for StoreMetrics {
         Self {
             revision: Gauge::default(),
             change_sets: Counter::default(),
+            failures: Counter::default(),
             commit_seconds: Histogram::new([
                 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.25, 1.0,
             ]),
@@ -43,6 +45,11 @@ impl StoreMetrics {
             self.change_sets.clone(),
         );
         registry.register(
+            "isocast_controller_store_failures",
+            "Commits that the storage failed",
+            self.failures.clone(),
+        );
+        registry.register(
             "isocast_controller_store_commit_seconds",
             "Time from a batch's last decision until it is durable",
             self.commit_seconds.clone(),
@@ -55,7 +62,11 @@ impl StoreMetrics {
         self.commit_seconds.observe(elapsed.as_secs_f64());
     }
 
-    pub(super) fn opened(&self, head: Revision) {
+    pub(super) fn failed(&self) {
+        self.failures.inc();
+    }
+
+    pub(super) fn reached(&self, head: Revision) {
         self.revision.set(head.0);
     }
 }

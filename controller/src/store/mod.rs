@@ -5,13 +5,20 @@
 //! store knows keys and JSON, never a kind's meaning; rules come in as [`Admission`]s.
 
 mod backend;
+mod backup;
 mod change;
 mod codec;
+mod head;
+mod history;
 mod kept;
 mod key;
+mod log;
+mod memory;
 mod metrics;
+mod reading;
 mod records;
 mod redb;
+mod retention;
 mod sealed;
 mod sequencer;
 mod size;
@@ -22,30 +29,41 @@ mod view;
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
+    ops::ControlFlow,
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub(crate) use self::size::of as size_of;
 pub use self::{
-    backend::{Backend, BackendError, Extent},
+    backend::{
+        Backend, BackendError, Capacity, Commit, Each, Extent, HEAD, Row, Snapshot, Table, Wake,
+    },
+    backup::{BackupError, NamedFile, Restored, restore},
     change::{Audit, Change, ChangeSet, Object, Operation, Revision},
     key::{Key, Range, Resource},
+    memory::MemoryBackend,
     metrics::StoreMetrics,
     records::{Chain, Checked, LogReader, Record, RecordReader},
     redb::RedbBackend,
+    retention::Retention,
     sealed::{Keyring, KeyringError, Sealed},
     tail::{Cursor, Event},
     view::View,
 };
 use self::{
-    sequencer::{Request, Sequencer},
-    tail::{Commit, Recent, Tail},
+    history::Past,
+    log::Log,
+    reading::Reading,
+    records::TablesReader,
+    sequencer::{Order, Request, Sequencer},
+    tail::{Recent, Tail},
 };
 use crate::{
     admission::Admission,
@@ -59,8 +77,10 @@ use crate::{
 pub struct Store {
     published: Arc<ArcSwap<View>>,
     tail: Arc<Tail>,
-    reader: Arc<dyn LogReader>,
-    queue: Option<mpsc::Sender<Request>>,
+    backend: Arc<dyn Backend>,
+    /// Reads of the past under way.
+    past: Arc<Semaphore>,
+    queue: Option<mpsc::Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -107,31 +127,59 @@ impl Store {
         admissions: Vec<Arc<dyn Admission>>,
         metrics: Arc<StoreMetrics>,
     ) -> Result<Self, OpenError> {
-        let reader = backend.reader();
-        let extent = backend.extent()?;
-        let mut view = View::new(extent.head, backend.objects()?);
+        Self::open_retaining(Retention::default(), Arc::new(backend), admissions, metrics)
+    }
+
+    /// The same, with a history of its own length.
+    ///
+    /// # Errors
+    /// When the backend cannot be read, or no thread can be started.
+    pub fn open_retaining(
+        retention: Retention,
+        backend: Arc<dyn Backend>,
+        admissions: Vec<Arc<dyn Admission>>,
+        metrics: Arc<StoreMetrics>,
+    ) -> Result<Self, OpenError> {
+        let log = Log::open(Arc::clone(&backend))?.with_records_for(retention.records_age());
+        let reading = log.reading()?;
+        let head = reading.head.extent.head;
+        let mut view = View::new(head, reading.objects()?);
         for admission in &admissions {
             admission.open(&view);
         }
         sequencer::derived(&admissions, &mut view);
         let derived = admissions.iter().flat_map(|admission| admission.derives()).collect();
-        let tail = Tail::new(extent.head, recent(&backend, extent)?).deriving(derived);
-        let tail = Arc::new(tail);
-        metrics.opened(extent.head);
+        let tail = Arc::new(Tail::new(head, recent(&reading)?).deriving(derived));
+        // Others may have written between the two.
+        let is_behind = reading.head.extent.head != log.extent().head;
+        drop(reading);
+        metrics.reached(head);
         let published = Arc::new(ArcSwap::from_pointee(view));
         let (sender, queue) = mpsc::channel(limits::WRITE_QUEUE);
         let sequencer = Sequencer {
-            backend: Box::new(backend),
+            log,
+            retention,
             admissions,
             published: Arc::clone(&published),
             tail: Arc::clone(&tail),
             metrics,
+            is_behind,
         };
+        let others = sender.downgrade();
+        backend.follow(Box::new(move || match others.upgrade() {
+            // A full queue means that the sequencer is about to look anyway.
+            Some(queue) => {
+                drop(queue.try_send(Order::Follow));
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        }));
         let thread = thread::Builder::new()
             .name("sequencer".into())
             .spawn(move || sequencer.run(queue))
             .map_err(OpenError::Thread)?;
-        Ok(Self { published, tail, reader, queue: Some(sender), thread: Some(thread) })
+        let past = Arc::new(Semaphore::new(limits::PAST_READS));
+        Ok(Self { published, tail, backend, past, queue: Some(sender), thread: Some(thread) })
     }
 
     /// The newest object of the proof's key.
@@ -148,6 +196,67 @@ impl Store {
     pub fn view(&self, proof: &Authorized<verb::List, Range>) -> View {
         let range = proof.resource().clone();
         self.published.load().within(range).seen_by(proof.sight().cloned())
+    }
+
+    /// The state of the proof's range at `revision`, which may be long past. What its holder may see
+    /// of it is said by the rights of today.
+    ///
+    /// # Errors
+    /// `Expired` when the log no longer reaches back to it, `Timeout` when it lies in the future.
+    pub async fn view_at(
+        &self,
+        proof: &Authorized<verb::List, Range>,
+        revision: Revision,
+    ) -> Result<View, ApiError> {
+        let range = proof.resource().clone();
+        let now = self.published.load().within(range.clone());
+        if revision > now.revision() {
+            return Err(ApiError::too_large(revision, now.revision()));
+        }
+        if revision < now.revision() && self.tail.derives(&range) {
+            // What is derived is in no log.
+            return Err(ApiError::expired(revision, now.revision()));
+        }
+        let view = if revision == now.revision() {
+            now
+        } else {
+            let closed = |_closed| ApiError::new(Reason::ServiceUnavailable, "the store is closed");
+            let turn = Arc::clone(&self.past).acquire_owned().await.map_err(closed)?;
+            let backend = Arc::clone(&self.backend);
+            let read = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                history::past(&*backend, &now, &range, revision)
+            });
+            let past = read.await.map_err(|_panic| ApiError::internal("cannot read the log"))?;
+            match past.map_err(|error| error.refusal())? {
+                Past::View(view) => view,
+                Past::Forgotten { floor } => return Err(ApiError::expired(revision, floor)),
+                Past::TooMany => {
+                    let message = format!(
+                        "more than {} objects have changed since revision {revision}; ask for \
+                         fewer, such as those of one namespace",
+                        limits::PAST_OBJECTS
+                    );
+                    return Err(ApiError::new(Reason::RequestEntityTooLarge, message));
+                }
+            }
+        };
+        Ok(view.seen_by(proof.sight().cloned()))
+    }
+
+    /// Writes everything there is at the newest revision, and `files` with it, as a backup; gives the
+    /// revision. Blocks on the disk and on whoever takes it.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or `out` takes no more.
+    pub fn back_up(
+        &self,
+        _proof: &Authorized<verb::Backup, Range>,
+        files: &[NamedFile],
+        now: Timestamp,
+        out: &mut dyn io::Write,
+    ) -> Result<Revision, BackupError> {
+        backup::back_up(&*self.backend, files, now, out)
     }
 
     /// Follows the proof's range: what happens after `from`.
@@ -176,12 +285,16 @@ impl Store {
 
     /// The records that the proof's bearer may read.
     pub fn records(&self, _proof: &Authorized<verb::List, Range>) -> RecordReader {
-        RecordReader::new(Arc::clone(&self.reader))
+        RecordReader::new(self.reader())
     }
 
     /// The chain of records, which the proof's bearer may check.
     pub fn chain(&self, _proof: &Authorized<verb::Get, Key>) -> Chain {
-        Chain::new(Arc::clone(&self.reader))
+        Chain::new(self.reader())
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::new(TablesReader(Arc::clone(&self.backend)))
     }
 
     /// Records, about what is at `key`, something that changes nothing; returns once it is durable.
@@ -192,7 +305,8 @@ impl Store {
         let closed = || ApiError::new(Reason::ServiceUnavailable, "the store is closed");
         let (reply, answer) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(closed)?;
-        queue.send(Request::record(key, audit, reply)).await.map_err(|_closed| closed())?;
+        let order = Order::Write(Box::new(Request::record(key, audit, reply)));
+        queue.send(order).await.map_err(|_closed| closed())?;
         answer.await.map_err(|_closed| closed())?.map(drop)
     }
 
@@ -204,7 +318,8 @@ impl Store {
         let full = || ApiError::new(Reason::ServiceUnavailable, "too many writes wait");
         let (reply, _nobody) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(full)?;
-        queue.try_send(Request::record(key, audit, reply)).map_err(|_full| full())
+        let order = Order::Write(Box::new(Request::record(key, audit, reply)));
+        queue.try_send(order).map_err(|_full| full())
     }
 
     /// Writes the object of the proof's key, and returns it once it is durable.
@@ -228,7 +343,7 @@ impl Store {
             reply,
         };
         let queue = self.queue.as_ref().ok_or_else(closed)?;
-        queue.send(request).await.map_err(|_closed| closed())?;
+        queue.send(Order::Write(Box::new(request))).await.map_err(|_closed| closed())?;
         answer.await.map_err(|_closed| closed())?
     }
 }
@@ -258,29 +373,24 @@ pub enum OpenError {
     Backend(#[from] BackendError),
     /// The sequencer's thread cannot be started.
     #[error("cannot start the sequencer")]
-    Thread(#[source] std::io::Error),
+    Thread(#[source] io::Error),
 }
 
 /// The log's last commits, as watchers want them, so that a restart does not expire their position.
-fn recent(backend: &impl Backend, extent: Extent) -> Result<Recent, BackendError> {
+fn recent(reading: &Reading<'_>) -> Result<Recent, BackendError> {
+    let extent = reading.head.extent;
     let reach = limits::WATCH_TAIL_COMMITS as u64;
     let from = extent.floor.max(Revision(extent.head.next().0.saturating_sub(reach)));
     let mut last: HashMap<Key, Arc<Value>> = HashMap::new();
     let mut recent = Recent::default();
-    for (revision, set) in backend.read(from, limits::WATCH_TAIL_COMMITS)? {
+    for (revision, set) in reading.read(from, limits::WATCH_TAIL_COMMITS)? {
         let events = set.changes.into_iter().map(|change| {
             let known = last.insert(change.key.clone(), Arc::clone(&change.value));
-            // Before the tail the past is in the log, as far as it reaches.
             let old = match known {
                 _ if change.previous == Revision(0) => None,
                 Some(value) => Some(value),
-                None if change.previous < extent.floor => None,
-                None => backend
-                    .read(change.previous, 1)?
-                    .into_iter()
-                    .flat_map(|(_, set)| set.changes)
-                    .find(|past| past.key == change.key)
-                    .map(|past| past.value),
+                // What a change above the floor supersedes is kept.
+                None => Some(reading.object(&change.key, change.previous)?.value),
             };
             Ok(Event {
                 key: change.key,
@@ -292,7 +402,7 @@ fn recent(backend: &impl Backend, extent: Extent) -> Result<Recent, BackendError
         });
         let events = events.collect::<Result<Vec<_>, BackendError>>()?;
         let bytes = events.iter().map(|event| size::of(&event.value)).sum();
-        recent.push(Commit { revision, events, bytes });
+        recent.push(tail::Commit { revision, events, bytes });
     }
     Ok(recent)
 }

@@ -4,11 +4,16 @@
 //! Read from the disk beside the sequencer, never through it. Below the log's floor only records are
 //! left, without the objects; they are chained among themselves, and each names the row it is from.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::ControlFlow, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Audit, BackendError, Change, Extent, Revision};
+use super::{
+    Audit, Backend, BackendError, Change, Extent, Revision, Table,
+    codec::{self, GENESIS, Link},
+    kept,
+    reading::{Reading, revision_key, revision_of},
+};
 use crate::{
     audit::Records,
     error::{ApiError, Reason},
@@ -138,11 +143,7 @@ impl Chain {
                     left -= count;
                     next = checked.reached.next();
                 }
-                Err(BackendError::Corrupt { revision }) => {
-                    let fault =
-                        format!("the record of revision {revision} is not what was written");
-                    checked.fault = Some(fault);
-                }
+                Err(BackendError::Corrupt { what }) => checked.fault = Some(what),
                 Err(error) => return Err(refusal(&error)),
             }
         }
@@ -158,6 +159,105 @@ impl Chain {
         }
         Ok(checked)
     }
+}
+
+/// Reads the tables beside whoever writes them.
+pub(super) struct TablesReader(pub(super) Arc<dyn Backend>);
+
+impl LogReader for TablesReader {
+    fn extent(&self) -> Result<(Extent, Revision), BackendError> {
+        let reading = Reading::of(&*self.0)?;
+        let extent = reading.head.extent;
+        Ok((extent, kept::first(&reading)?.map_or(extent.floor, |(first, _)| first)))
+    }
+
+    fn records(&self, from: Revision, limit: usize) -> Result<Vec<(Record, String)>, BackendError> {
+        let reading = Reading::of(&*self.0)?;
+        let floor = reading.head.extent.floor;
+        let mut found = Vec::new();
+        if from < floor {
+            found = kept_records(&reading, from, limit)?;
+        }
+        let next = Revision(from.0.saturating_add(found.len() as u64));
+        if next < floor || found.len() >= limit {
+            return Ok(found);
+        }
+        let mut expected = link_before(&reading, next)?;
+        reading.each(next, &mut |revision, links, row| {
+            if expected.take().is_some_and(|expected| expected != links.previous) {
+                return Err(codec::corrupt(revision));
+            }
+            let set = reading.decode(revision, row)?;
+            let (audit, changes) = (set.audit, set.changes);
+            found.push((Record { revision, audit, changes, is_whole: true }, hex(&links.own)));
+            let is_full = found.len() >= limit;
+            Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(found)
+    }
+
+    fn check_head(&self) -> Result<(), BackendError> {
+        let reading = Reading::of(&*self.0)?;
+        let head = reading.head.extent.head;
+        if head == Revision(0) {
+            return Ok(());
+        }
+        // Whoever reads the last row compares it with the head.
+        reading.each(head, &mut |_, _, _| Ok(ControlFlow::Break(())))
+    }
+}
+
+/// At most `limit` of the records that have left the log, from `from` on.
+fn kept_records(
+    reading: &Reading<'_>,
+    from: Revision,
+    limit: usize,
+) -> Result<Vec<(Record, String)>, BackendError> {
+    let snapshot = reading.snapshot();
+    let before = Revision(from.0.saturating_sub(1));
+    let mut previous = match kept::first(reading)? {
+        Some((first, link)) if first == from => Some(link),
+        _ => {
+            let row = snapshot.get(Table::Records, &revision_key(before))?;
+            row.map(|row| kept::links(before, &row)).transpose()?.map(|(own, _)| own)
+        }
+    };
+    let mut next = from;
+    let mut found = Vec::new();
+    snapshot.scan(Table::Records, &revision_key(from), &mut |key, row| {
+        if revision_of(key) != Some(next) || found.len() >= limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        let (own, audit) = kept::decode(previous.as_ref(), next, row)?;
+        previous = Some(own);
+        let record = Record { revision: next, audit, changes: Vec::new(), is_whole: false };
+        found.push((record, hex(&own)));
+        next = next.next();
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
+/// What the row of `next` must be chained to, as far as it is known: the row before may have left only
+/// a record that names it.
+fn link_before(reading: &Reading<'_>, next: Revision) -> Result<Option<Link>, BackendError> {
+    let before = Revision(next.0.saturating_sub(1));
+    if before == Revision(0) {
+        return Ok(Some(GENESIS));
+    }
+    let extent = reading.head.extent;
+    if next > extent.head {
+        return Ok(None);
+    }
+    if next > extent.floor {
+        return Ok(Some(codec::links(before, &reading.row(before)?)?.own));
+    }
+    let row = reading.snapshot().get(Table::Records, &revision_key(before))?;
+    Ok(row.map(|row| kept::links(before, &row)).transpose()?.map(|(_, from)| from))
+}
+
+fn hex(link: &Link) -> String {
+    blake3::Hash::from(*link).to_hex().to_string()
 }
 
 /// Records checked at once.
@@ -178,9 +278,9 @@ impl fmt::Debug for Chain {
 fn refusal(error: &BackendError) -> ApiError {
     tracing::error!(error = error as &dyn std::error::Error, "the log cannot be read");
     match error {
-        BackendError::Corrupt { revision } => ApiError::internal(format!(
-            "the record of revision {revision} is not what was written; isocast audit verify says more",
-        )),
+        BackendError::Corrupt { what } => {
+            ApiError::internal(format!("{what}; isocast audit verify says more"))
+        }
         _ => {
             ApiError::new(Reason::ServiceUnavailable, "the log cannot be read").with_retry_after(5)
         }
@@ -189,21 +289,19 @@ fn refusal(error: &BackendError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, time::Duration};
+    use std::time::Duration;
 
-    use redb::{Database, TableDefinition};
     use serde_json::json;
 
     use super::*;
-    use crate::store::{Backend, ChangeSet, Key, Operation, RedbBackend, Resource};
-
-    const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-    const KEPT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("kept");
+    use crate::store::{
+        ChangeSet, Commit, HEAD, Key, MemoryBackend, Operation, RedbBackend, Resource, log::Log,
+    };
 
     /// Ten changes of one object a day apart, the first four of which have left the log.
-    fn filled(path: &Path, records_days: u64) {
-        let backend = RedbBackend::open(path).unwrap();
-        let mut backend = backend.with_records_for(Duration::from_secs(86_400 * records_days));
+    fn fill(backend: &Arc<dyn Backend>, records_days: u64) {
+        let log = Log::open(Arc::clone(backend)).unwrap();
+        let mut log = log.with_records_for(Duration::from_secs(86_400 * records_days));
         for revision in 1..=10_u64 {
             let change = Change {
                 key: Key::new(Resource::new("pools", "x"), None, "a"),
@@ -218,61 +316,64 @@ mod tests {
                 time_ms: i64::try_from(revision).unwrap() * 86_400_000,
                 details: <_>::default(),
             };
-            backend
-                .append(Revision(revision), &[ChangeSet { audit, changes: vec![change] }])
-                .unwrap();
+            let sets = [ChangeSet { audit, changes: vec![change] }];
+            log.append(log.draft(&sets).unwrap(), &sets).unwrap();
         }
-        backend.truncate(Revision(5)).unwrap();
+        log.truncate(Revision(4)).unwrap();
+        // Records expire when later ones leave the log.
+        log.truncate(Revision(5)).unwrap();
     }
 
-    fn checked(path: &Path) -> Checked {
-        let backend = RedbBackend::open(path).unwrap();
-        Chain::new(backend.reader()).check(Revision(0), None, 1000).unwrap()
+    fn filled(records_days: u64) -> Arc<dyn Backend> {
+        let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
+        fill(&backend, records_days);
+        backend
+    }
+
+    fn reader(backend: &Arc<dyn Backend>) -> Arc<dyn LogReader> {
+        Arc::new(TablesReader(Arc::clone(backend)))
+    }
+
+    fn checked(backend: &Arc<dyn Backend>) -> Checked {
+        Chain::new(reader(backend)).check(Revision(0), None, 1000).unwrap()
     }
 
     /// Does something to a row behind the store's back.
-    fn tamper(path: &Path, table: TableDefinition<'_, u64, &[u8]>, at: u64, with: Option<usize>) {
-        let database = Database::open(path).unwrap();
-        let write = database.begin_write().unwrap();
-        {
-            let mut rows = write.open_table(table).unwrap();
-            let row = rows.remove(at).unwrap().unwrap().value().to_vec();
-            if let Some(byte) = with {
-                let mut row = row;
-                let place = byte % row.len();
-                row[place] ^= 1;
-                rows.insert(at, row.as_slice()).unwrap();
-            }
-        }
-        write.commit().unwrap();
+    fn tamper(backend: &Arc<dyn Backend>, table: Table, at: u64, with: Option<usize>) {
+        let (key, snapshot) = (at.to_be_bytes().to_vec(), backend.snapshot().unwrap());
+        let mut row = snapshot.get(table, &key).unwrap().unwrap();
+        let head = snapshot.get(Table::Meta, HEAD).unwrap();
+        drop(snapshot);
+        let altered = with.map(|byte| {
+            let place = byte % row.len();
+            row[place] ^= 1;
+            row
+        });
+        let rows = vec![(table, key, altered)];
+        let commit = Commit { expected: head.clone(), head: head.unwrap(), rows };
+        backend.commit(&commit).unwrap();
     }
 
-    /// What is found wrong after something was done to the file.
-    fn fault(what: impl Fn(&Path)) -> Option<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        filled(&path, 1000);
-        what(&path);
-        match RedbBackend::open(&path) {
-            Ok(backend) => {
-                Chain::new(backend.reader()).check(Revision(0), None, 1000).unwrap().fault
-            }
-            // Nothing is even served from it.
-            Err(error) => Some(error.to_string()),
-        }
+    /// What is found wrong after something was done to a row.
+    fn fault(table: Table, at: u64, with: Option<usize>) -> Option<String> {
+        let backend = filled(1000);
+        tamper(&backend, table, at, with);
+        checked(&backend).fault
     }
 
     #[test]
     fn what_was_written_is_intact_also_after_it_has_left_the_log() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        filled(&path, 1000);
-        let all = checked(&path);
+        let open = || -> Arc<dyn Backend> {
+            Arc::new(RedbBackend::open(&folder.path().join("db")).unwrap())
+        };
+        fill(&open(), 1000);
+        let backend = open();
+        let all = checked(&backend);
         assert_eq!((all.first, all.head, all.reached), (Revision(1), Revision(10), Revision(10)));
         assert_eq!(all.fault, None);
 
-        let backend = RedbBackend::open(&path).unwrap();
-        let chain = Chain::new(backend.reader());
+        let chain = Chain::new(reader(&backend));
         let mut after = Revision(0);
         let mut steps = 0;
         while after < Revision(10) {
@@ -284,7 +385,7 @@ mod tests {
         assert_eq!(steps, 4);
         let some = chain.check(Revision(0), Some(Revision(7)), 1000).unwrap();
         assert_eq!(some.reached, Revision(7));
-        let past = RecordReader::new(backend.reader());
+        let past = RecordReader::new(reader(&backend));
         let read = past.read(Revision(1), 100).unwrap();
         assert_eq!(read.len(), 10);
         assert!(read.iter().all(|past| past.audit.verb == "update"));
@@ -293,38 +394,34 @@ mod tests {
 
     #[test]
     fn one_flipped_byte_or_a_missing_record_is_found() {
+        let (log, kept) = (Table::Log, Table::Records);
         for byte in [0, 1, 40, 70, 90, 200] {
-            for (table, at) in [(LOG, 5), (LOG, 7), (LOG, 10), (KEPT, 1), (KEPT, 2), (KEPT, 4)] {
-                let found = fault(|path| tamper(path, table, at, Some(byte)));
-                assert!(found.is_some(), "byte {byte} of {at}");
+            for (table, at) in [(log, 5), (log, 7), (log, 10), (kept, 1), (kept, 2), (kept, 4)] {
+                assert!(fault(table, at, Some(byte)).is_some(), "byte {byte} of {at}");
             }
         }
-        for (table, at) in [(LOG, 5), (LOG, 7), (KEPT, 1), (KEPT, 2), (KEPT, 4)] {
-            let found = fault(|path| tamper(path, table, at, None));
-            assert!(found.is_some(), "{at} is missing");
+        for (table, at) in [(log, 5), (log, 7), (kept, 1), (kept, 2), (kept, 4)] {
+            assert!(fault(table, at, None).is_some(), "{at} is missing");
         }
     }
 
     #[test]
     fn the_last_record_is_missed() {
-        let found = fault(|path| tamper(path, LOG, 10, None));
+        let found = fault(Table::Log, 10, None);
 
-        assert_eq!(found.as_deref(), Some("the last record is not the last one that was written"));
+        assert_eq!(found.as_deref(), Some("the log's row of revision 10 is missing"));
     }
 
     #[test]
     fn records_are_forgotten_after_their_time_and_the_rest_stays_intact() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        filled(&path, 1);
+        let backend = filled(1);
 
-        let left = checked(&path);
+        let left = checked(&backend);
 
         assert_eq!((left.first, left.fault), (Revision(3), None));
-        let past = RecordReader::new(RedbBackend::open(&path).unwrap().reader());
+        let past = RecordReader::new(reader(&backend));
         assert_eq!(past.read(left.first, 100).unwrap().len(), 8);
-        drop(past);
-        tamper(&path, KEPT, 3, Some(80));
-        assert!(checked(&path).fault.is_some());
+        tamper(&backend, Table::Records, 3, Some(80));
+        assert!(checked(&backend).fault.is_some());
     }
 }

@@ -13,9 +13,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{
-    Backend, BackendError, Change, ChangeSet, Extent, Key, LogReader, Object, Record, Revision,
-};
+use super::{Backend, BackendError, Capacity, ChangeSet, Commit, Key, Row, Snapshot, Wake};
 use crate::files;
 
 /// A backend, with what must not be read from disk sealed.
@@ -148,6 +146,26 @@ impl Keyring {
         serde_json::from_slice(opened).map(Arc::new).map_err(|_source| fault())
     }
 
+    /// The change-set with its secret values sealed, if it has any.
+    pub(super) fn sealed_set(&self, set: &ChangeSet) -> Result<Option<ChangeSet>, BackendError> {
+        if !set.changes.iter().any(|change| is_sealed(&change.key)) {
+            return Ok(None);
+        }
+        let mut set = set.clone();
+        for change in set.changes.iter_mut().filter(|change| is_sealed(&change.key)) {
+            change.value = Arc::new(self.seal(&change.key, &change.value)?);
+        }
+        Ok(Some(set))
+    }
+
+    /// Opens what is sealed in a change-set.
+    pub(super) fn open_set(&self, set: &mut ChangeSet) -> Result<(), BackendError> {
+        for change in set.changes.iter_mut().filter(|change| is_sealed(&change.key)) {
+            change.value = self.open_value(&change.key, &change.value)?;
+        }
+        Ok(())
+    }
+
     fn derive(&self, name: &str, salt: &[u8]) -> Option<LessSafeKey> {
         let key = blake3::keyed_hash(self.keys.get(name)?, salt);
         UnboundKey::new(&AES_256_GCM, key.as_bytes()).ok().map(LessSafeKey::new)
@@ -170,94 +188,42 @@ impl<B: Backend> Sealed<B> {
     pub fn new(below: B, keyring: Keyring) -> Self {
         Self { below, keyring }
     }
-
-    fn seal(&self, set: &ChangeSet) -> Result<ChangeSet, BackendError> {
-        let changes = set.changes.iter().map(|change| {
-            let value = match is_sealed(&change.key) {
-                true => Arc::new(self.keyring.seal(&change.key, &change.value)?),
-                false => Arc::clone(&change.value),
-            };
-            Ok(Change { value, ..change.clone() })
-        });
-        let changes = changes.collect::<Result<_, BackendError>>()?;
-        Ok(ChangeSet { changes, ..set.clone() })
-    }
-}
-
-/// Reads what is stored, in the clear.
-struct SealedReader {
-    below: Arc<dyn LogReader>,
-    keyring: Keyring,
-}
-
-impl LogReader for SealedReader {
-    fn extent(&self) -> Result<(Extent, Revision), BackendError> {
-        self.below.extent()
-    }
-
-    fn records(&self, from: Revision, limit: usize) -> Result<Vec<(Record, String)>, BackendError> {
-        let mut records = self.below.records(from, limit)?;
-        let changes = records.iter_mut().flat_map(|(record, _)| &mut record.changes);
-        for change in changes.filter(|change| is_sealed(&change.key)) {
-            change.value = self.keyring.open_value(&change.key, &change.value)?;
-        }
-        Ok(records)
-    }
-
-    fn check_head(&self) -> Result<(), BackendError> {
-        self.below.check_head()
-    }
 }
 
 impl<B: Backend> Backend for Sealed<B> {
-    fn reader(&self) -> Arc<dyn LogReader> {
-        Arc::new(SealedReader { below: self.below.reader(), keyring: self.keyring.clone() })
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, BackendError> {
+        self.below.snapshot()
     }
 
-    fn extent(&self) -> Result<Extent, BackendError> {
-        self.below.extent()
+    fn commit(&self, commit: &Commit) -> Result<(), BackendError> {
+        self.below.commit(commit)
     }
 
-    fn objects(&self) -> Result<Vec<Object>, BackendError> {
-        let mut objects = self.below.objects()?;
-        for object in objects.iter_mut().filter(|object| is_sealed(&object.key)) {
-            object.value = self.keyring.open_value(&object.key, &object.value)?;
-        }
-        Ok(objects)
+    fn fill(&self, rows: &[Row]) -> Result<(), BackendError> {
+        self.below.fill(rows)
     }
 
-    fn read(
-        &self,
-        from: Revision,
-        limit: usize,
-    ) -> Result<Vec<(Revision, ChangeSet)>, BackendError> {
-        let mut sets = self.below.read(from, limit)?;
-        let changes = sets.iter_mut().flat_map(|(_, set)| &mut set.changes);
-        for change in changes.filter(|change| is_sealed(&change.key)) {
-            change.value = self.keyring.open_value(&change.key, &change.value)?;
-        }
-        Ok(sets)
+    fn capacity(&self) -> Capacity {
+        self.below.capacity()
     }
 
-    fn append(&mut self, first: Revision, batch: &[ChangeSet]) -> Result<(), BackendError> {
-        let has_secrets = |set: &ChangeSet| set.changes.iter().any(|it| is_sealed(&it.key));
-        if !batch.iter().any(has_secrets) {
-            return self.below.append(first, batch);
-        }
-        let batch: Vec<ChangeSet> =
-            batch.iter().map(|set| self.seal(set)).collect::<Result<_, _>>()?;
-        self.below.append(first, &batch)
+    fn keyring(&self) -> Option<&Keyring> {
+        Some(&self.keyring)
     }
 
-    fn truncate(&mut self, before: Revision) -> Result<(), BackendError> {
-        self.below.truncate(before)
+    fn is_shared(&self) -> bool {
+        self.below.is_shared()
+    }
+
+    fn follow(&self, wake: Wake) {
+        self.below.follow(wake);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Audit, Operation, RedbBackend, Resource};
+    use crate::store::{Audit, Change, Operation, RedbBackend, Resource, Revision, log::Log};
 
     fn place(name: &str) -> Key {
         Key::new(Resource::new("secrets", ""), Some("web"), name)
@@ -294,12 +260,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("db");
         let value = json!({"metadata": {"name": "s"}, "data": {"password": "aHVudGVyMg=="}});
-        let mut backend = Sealed::new(RedbBackend::open(&path).expect("opens"), keyring(&["1"]));
-        backend.append(Revision(1), &[set(&place("s"), value.clone())]).expect("durable");
+        let open = |names: &[&str]| {
+            let below = RedbBackend::open(&path).expect("opens");
+            Log::open(Arc::new(Sealed::new(below, keyring(names)))).expect("opens")
+        };
+        let mut log = open(&["1"]);
         let plain = json!({"metadata": {"name": "m"}, "data": {"visible": "yes"}});
         let map = Key::new(Resource::new("configmaps", ""), Some("web"), "m");
-        backend.append(Revision(2), &[set(&map, plain)]).expect("durable");
-        drop(backend);
+        for set in [set(&place("s"), value.clone()), set(&map, plain)] {
+            let sets = [set];
+            log.append(log.draft(&sets).expect("JSON"), &sets).expect("durable");
+        }
+        drop(log);
 
         let disk = fs::read(&path).expect("readable");
         let holds = |text: &str| disk.windows(text.len()).any(|part| part == text.as_bytes());
@@ -307,10 +279,11 @@ mod tests {
         assert!(holds("visible"));
 
         // Another key is active by now; the old one still opens.
-        let backend = Sealed::new(RedbBackend::open(&path).expect("opens"), keyring(&["1", "new"]));
-        let objects = backend.objects().expect("readable");
+        let log = open(&["1", "new"]);
+        let reading = log.reading().expect("readable");
+        let objects = reading.objects().expect("readable");
         assert!(objects.iter().any(|object| *object.value == value));
-        let read = backend.read(Revision(1), 1).expect("readable");
+        let read = reading.read(Revision(1), 1).expect("readable");
         assert_eq!(*read[0].1.changes[0].value, value);
     }
 

@@ -3,9 +3,14 @@
 //! It drains its queue, judges each write against the state that the writes before it leave, and
 //! appends what remains as one durable batch (group commit). Only then are views and watchers moved
 //! on and writers answered, so nobody sees or is promised what a power cut could take back.
-//! It must never wait for anything but its queue and the disk.
+//! It must never wait for anything but its queue and the backend.
+//!
+//! Where other controllers write to the same backend, a batch is committed on the condition that
+//! nobody was faster. If somebody was, their change-sets are followed and the batch is judged again;
+//! what is refused is refused only once it is certain that the state it was judged by is the newest.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
@@ -17,8 +22,10 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Audit, Backend, Change, ChangeSet, Expect, Object, Operation, Persistence, Revision,
-    StoreMetrics, View, Write, size,
+    Audit, BackendError, Change, ChangeSet, Expect, Object, Operation, Persistence, Range,
+    Retention, Revision, StoreMetrics, View, Write,
+    log::{Log, News},
+    size,
     tail::{Commit, Event, Tail},
 };
 use crate::{
@@ -31,11 +38,22 @@ use crate::{
 };
 
 pub(super) struct Sequencer {
-    pub(super) backend: Box<dyn Backend>,
+    pub(super) log: Log,
+    pub(super) retention: Retention,
     pub(super) admissions: Vec<Arc<dyn Admission>>,
     pub(super) published: Arc<ArcSwap<View>>,
     pub(super) tail: Arc<Tail>,
     pub(super) metrics: Arc<StoreMetrics>,
+    /// What a failed commit left behind is not known yet.
+    pub(super) is_behind: bool,
+}
+
+/// What the sequencer is asked to do.
+pub(super) enum Order {
+    /// To write.
+    Write(Box<Request>),
+    /// To look what other controllers have written.
+    Follow,
 }
 
 /// An authorised write, waiting for its place in the order.
@@ -58,7 +76,15 @@ struct Batch {
     view: View,
     sets: Vec<ChangeSet>,
     commits: Vec<Commit>,
-    replies: Vec<(Reply, Object)>,
+    verdicts: Vec<Verdict>,
+}
+
+/// What became of one write.
+struct Verdict {
+    request: Request,
+    result: Result<Object, ApiError>,
+    /// The change-set of the batch that it is, if it is one.
+    set: Option<usize>,
 }
 
 impl Request {
@@ -81,59 +107,107 @@ const RECORDER: Identity = Identity::Component { name: "audit" };
 
 impl Sequencer {
     /// Serves the queue until its last sender is gone.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Order>) {
         while let Some(first) = queue.blocking_recv() {
-            let mut batch = Batch {
-                view: self.published.load().within(super::Range::Everything),
-                sets: Vec::new(),
-                commits: Vec::new(),
-                replies: Vec::new(),
-            };
-            let mut next = Some(first);
-            let mut drained = 0;
-            while let Some(request) = next {
-                let goes_on = self.judge(&mut batch, request);
-                drained += 1;
-                let has_room = goes_on && drained < limits::WRITE_BATCH;
-                next = if has_room { queue.try_recv().ok() } else { None };
+            let mut pending = VecDeque::new();
+            match first {
+                Order::Write(request) => pending.push_back(*request),
+                Order::Follow => self.follow(),
             }
-            self.commit(batch);
+            // Batches in a row that others were faster than.
+            let mut beaten = 0;
+            while !pending.is_empty() {
+                if beaten == limits::COMMIT_ATTEMPTS {
+                    let busy = ApiError::new(
+                        Reason::ServiceUnavailable,
+                        "other controllers write faster than this one",
+                    );
+                    refuse(pending.drain(..), &busy.with_retry_after(1));
+                    break;
+                }
+                if self.is_behind
+                    && let Err(error) = self.catch_up()
+                {
+                    refuse(pending.drain(..), &error.refusal());
+                    break;
+                }
+                let batch = self.judge_all(&mut pending, &mut queue);
+                let waiting = pending.len();
+                self.settle(batch, &mut pending);
+                beaten = if pending.len() > waiting { beaten + 1 } else { 0 };
+            }
         }
     }
 
+    /// Judges what is pending, and then what is queued, up to what becomes durable together.
+    fn judge_all(
+        &self,
+        pending: &mut VecDeque<Request>,
+        queue: &mut mpsc::Receiver<Order>,
+    ) -> Batch {
+        let mut batch = Batch {
+            view: self.published.load().within(Range::Everything),
+            sets: Vec::new(),
+            commits: Vec::new(),
+            verdicts: Vec::new(),
+        };
+        for _ in 0..limits::WRITE_BATCH {
+            let next = pending.pop_front().or_else(|| match queue.try_recv().ok()? {
+                Order::Write(request) => Some(*request),
+                // The commit finds out by itself.
+                Order::Follow => None,
+            });
+            let Some(request) = next else { break };
+            if !self.judge(&mut batch, request) {
+                break;
+            }
+        }
+        batch
+    }
+
     /// Decides one write against the state the batch has reached; false when the batch ends with it.
-    fn judge(&self, batch: &mut Batch, request: Request) -> bool {
-        let Request { actor, verb, key, write, call, record, reply } = request;
-        if let Some(audit) = record {
-            batch.record(key, *audit, reply);
+    fn judge(&self, batch: &mut Batch, mut request: Request) -> bool {
+        if let Some(audit) = request.record.clone() {
+            batch.record(*audit, request);
             return true;
         }
         let now = Timestamp::now();
-        let persistence = write.persistence;
         let audit = Audit {
-            actor: actor.to_string(),
-            verb: verb.to_owned(),
-            agent: write.agent.clone(),
+            actor: request.actor.to_string(),
+            verb: request.verb.to_owned(),
+            agent: request.write.agent.clone(),
             time_ms: now.as_millisecond(),
             details: Details::default(),
         };
-        let judged = expected(&batch.view, &key, write.expect).and_then(|old| {
-            let pair = (old, write.value);
-            let change = ProposedChange::new(actor, verb, write.subresource, now, key, pair);
+        // Only where it may have to be judged again.
+        let value = if self.log.is_shared() {
+            request.write.value.clone()
+        } else {
+            request.write.value.take()
+        };
+        let judged = expected(&batch.view, &request.key, request.write.expect).and_then(|old| {
+            let change = ProposedChange::new(
+                request.actor.clone(),
+                request.verb,
+                request.write.subresource,
+                now,
+                request.key.clone(),
+                (old, value),
+            );
             let change = self.admit(&batch.view, change)?;
             let size = measure(&change)?;
+            self.log.takes(change.writes().count(), size).map_err(|error| error.refusal())?;
             Ok((change, size))
         });
-        let settles = match &judged {
-            Ok((change, _)) => self.admissions.iter().any(|admission| admission.settles(change)),
-            Err(_) => false,
-        };
-        match (judged, persistence) {
-            (Err(refusal), _) => answer(reply, Err(refusal)),
-            (Ok((change, _)), Persistence::DryRun) => answer(reply, rehearse(change)),
+        match (judged, request.write.persistence) {
+            (Err(refusal), _) => batch.add_verdict(request, Err(refusal), None),
+            (Ok((change, _)), Persistence::DryRun) => {
+                batch.add_verdict(request, rehearse(change), None);
+            }
             (Ok((change, size)), Persistence::Durable) => {
-                let details = Details::of_change(call.as_deref(), &change);
-                batch.add(change, size, Audit { details, ..audit }, reply);
+                let settles = self.admissions.iter().any(|admission| admission.settles(&change));
+                let details = Details::of_change(request.call.as_deref(), &change);
+                batch.add(change, size, Audit { details, ..audit }, request);
                 return !settles;
             }
         }
@@ -153,24 +227,128 @@ impl Sequencer {
         Ok(change)
     }
 
-    /// Makes the batch durable, then visible, then answers.
-    fn commit(&mut self, batch: Batch) {
-        let Batch { mut view, sets, mut commits, replies } = batch;
-        if sets.is_empty() {
-            return;
+    /// Makes the batch durable, then visible, then answers; what must be judged again is pending.
+    fn settle(&mut self, batch: Batch, pending: &mut VecDeque<Request>) {
+        if batch.sets.is_empty() {
+            return self.answer_unchanged(batch, pending);
         }
+        let draft = match self.log.draft(&batch.sets) {
+            Ok(draft) => draft,
+            Err(error) => return batch.refuse(&error.refusal()),
+        };
+        let links = draft.links();
         let started = Instant::now();
-        let head = view.revision();
-        let first = self.published.load().revision().next();
-        if let Err(error) = self.backend.append(first, &sets) {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot append to the log");
-            for (reply, _) in replies {
-                let message = "the change could not be made durable";
-                answer(reply, Err(ApiError::new(Reason::ServiceUnavailable, message)));
+        if let Err(error) = self.log.append(draft, &batch.sets) {
+            return self.sort_out(batch, &links, &error, pending);
+        }
+        let Batch { view, sets, commits, verdicts } = batch;
+        self.metrics.committed(sets.len(), view.revision(), started.elapsed());
+        self.publish(view, commits);
+        for Verdict { request, result, .. } in verdicts {
+            answer(request.reply, result);
+        }
+        self.forget();
+    }
+
+    /// Answers a batch that changes nothing.
+    fn answer_unchanged(&mut self, batch: Batch, pending: &mut VecDeque<Request>) {
+        if self.log.is_shared() {
+            let judged_by = batch.view.revision();
+            if let Err(error) = self.catch_up() {
+                return batch.refuse(&error.refusal());
             }
+            if self.published.load().revision() != judged_by {
+                return batch.again(pending);
+            }
+        }
+        for Verdict { request, result, .. } in batch.verdicts {
+            answer(request.reply, result);
+        }
+    }
+
+    /// After a commit that failed: finds out what of the batch is durable after all.
+    fn sort_out(
+        &mut self,
+        batch: Batch,
+        links: &[[u8; 32]],
+        error: &BackendError,
+        pending: &mut VecDeque<Request>,
+    ) {
+        let has_moved = self.log.is_shared() && matches!(error, BackendError::Moved);
+        if !has_moved {
+            self.metrics.failed();
+            tracing::error!(error = error as &dyn std::error::Error, "cannot append to the log");
+        }
+        let first = batch.first();
+        self.is_behind = true;
+        if let Err(second) = self.catch_up() {
+            // Nobody knows. Whoever asks again later is judged by what is found then.
+            let told = error.refusal();
+            tracing::error!(error = &second as &dyn std::error::Error, "cannot read the log");
+            return batch.refuse(&told);
+        }
+        for verdict in batch.verdicts {
+            let is_durable = verdict.set.is_some_and(|set| {
+                let revision = Revision(first.0.saturating_add(set as u64));
+                let link = links.get(set);
+                link.is_some_and(|link| self.log.holds(revision, link).unwrap_or(false))
+            });
+            if is_durable {
+                answer(verdict.request.reply, verdict.result);
+            } else if has_moved {
+                pending.push_back(verdict.request);
+            } else {
+                answer(verdict.request.reply, Err(error.refusal()));
+            }
+        }
+    }
+
+    /// Follows what others have written.
+    fn follow(&mut self) {
+        if !self.is_behind && !self.log.has_news() {
             return;
         }
-        self.metrics.committed(sets.len(), head, started.elapsed());
+        self.is_behind = true;
+        if let Err(error) = self.catch_up() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot follow the log");
+        }
+    }
+
+    /// Publishes what the log has and this controller has not seen.
+    fn catch_up(&mut self) -> Result<(), BackendError> {
+        match self.log.news()? {
+            News::Sets(sets) => {
+                let mut view = self.published.load().within(Range::Everything);
+                let mut commits = Vec::new();
+                for (revision, set) in sets {
+                    commits.push(commit_of(&view, revision, &set.changes));
+                    view.advance(revision, &set.changes);
+                }
+                if !commits.is_empty() {
+                    self.publish(view, commits);
+                }
+            }
+            News::Reload => {
+                let reading = self.log.reading()?;
+                let mut view = View::new(reading.head.extent.head, reading.objects()?);
+                drop(reading);
+                for admission in &self.admissions {
+                    admission.open(&view);
+                }
+                derived(&self.admissions, &mut view);
+                let head = view.revision();
+                self.published.store(Arc::new(view));
+                self.tail.restart();
+                self.tail.announce(head);
+            }
+        }
+        self.is_behind = false;
+        self.metrics.reached(self.published.load().revision());
+        Ok(())
+    }
+
+    /// Moves readers and watchers on to what is durable.
+    fn publish(&self, mut view: View, mut commits: Vec<Commit>) {
         for commit in &commits {
             for admission in &self.admissions {
                 let followed = || admission.follow(&commit.events, &view);
@@ -184,26 +362,27 @@ impl Sequencer {
             last.bytes += derived.iter().map(|event| size::of(&event.value)).sum::<usize>();
             last.events.extend(derived);
         }
+        let head = view.revision();
         self.published.store(Arc::new(view));
         self.tail.extend(commits);
         self.tail.announce(head);
-        for (reply, object) in replies {
-            answer(reply, Ok(object));
-        }
-        self.forget(head);
     }
 
     /// Keeps the log within its retention, a slice at a time.
-    fn forget(&mut self, head: Revision) {
-        let result = self.backend.extent().and_then(|extent| {
-            let kept = head.0.saturating_sub(extent.floor.0);
-            if kept < limits::LOG_REVISIONS + limits::LOG_TRUNCATE_SLICE {
-                return Ok(());
-            }
-            self.backend.truncate(Revision(extent.floor.0 + limits::LOG_TRUNCATE_SLICE))
+    fn forget(&mut self) {
+        let due = self.retention.due(&self.log, Timestamp::now());
+        let result = due.and_then(|due| match due {
+            Some(before) => self.log.truncate(before),
+            None => Ok(()),
         });
-        if let Err(error) = result {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot truncate the log");
+        match result {
+            Ok(()) => {}
+            // Somebody else may have done it; there is a next time.
+            Err(BackendError::Moved) => self.is_behind = true,
+            Err(error) => {
+                self.is_behind = true;
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot truncate the log");
+            }
         }
     }
 }
@@ -211,7 +390,7 @@ impl Sequencer {
 // === impl Batch ===
 
 impl Batch {
-    fn add(&mut self, change: ProposedChange, bytes: usize, audit: Audit, reply: Reply) {
+    fn add(&mut self, change: ProposedChange, bytes: usize, audit: Audit, request: Request) {
         let revision = self.view.revision().next();
         let mut changes = Vec::new();
         let mut events = Vec::new();
@@ -221,23 +400,62 @@ impl Batch {
             events.push(event);
         }
         let Some(main) = changes.first() else {
-            return answer(reply, Err(ApiError::internal("a write without effect")));
+            let refusal = ApiError::internal("a write without effect");
+            return self.add_verdict(request, Err(refusal), None);
         };
         let object = Object { key: main.key.clone(), revision, value: Arc::clone(&main.value) };
         self.view.advance(revision, &changes);
+        self.add_verdict(request, Ok(object), Some(self.sets.len()));
         self.sets.push(ChangeSet { audit, changes });
         self.commits.push(Commit { revision, events, bytes });
-        self.replies.push((reply, object));
     }
 
     /// Adds a change-set without changes.
-    fn record(&mut self, key: Key, audit: Audit, reply: Reply) {
+    fn record(&mut self, audit: Audit, request: Request) {
         let revision = self.view.revision().next();
         self.view.advance(revision, &[]);
+        let nothing = Object { key: request.key.clone(), revision, value: Arc::new(Value::Null) };
+        self.add_verdict(request, Ok(nothing), Some(self.sets.len()));
         self.sets.push(ChangeSet { audit, changes: Vec::new() });
         self.commits.push(Commit { revision, events: Vec::new(), bytes: 0 });
-        self.replies.push((reply, Object { key, revision, value: Arc::new(Value::Null) }));
     }
+
+    fn add_verdict(
+        &mut self,
+        request: Request,
+        result: Result<Object, ApiError>,
+        set: Option<usize>,
+    ) {
+        self.verdicts.push(Verdict { request, result, set });
+    }
+
+    /// The revision of its first change-set.
+    fn first(&self) -> Revision {
+        Revision(self.view.revision().next().0.saturating_sub(self.sets.len() as u64))
+    }
+
+    fn refuse(self, why: &ApiError) {
+        refuse(self.verdicts.into_iter().map(|verdict| verdict.request), why);
+    }
+
+    fn again(self, pending: &mut VecDeque<Request>) {
+        for verdict in self.verdicts.into_iter().rev() {
+            pending.push_front(verdict.request);
+        }
+    }
+}
+
+/// A change-set of somebody else, as watchers see it; `view` is the state before.
+fn commit_of(view: &View, revision: Revision, changes: &[Change]) -> Commit {
+    let events = changes.iter().map(|change| Event {
+        key: change.key.clone(),
+        revision,
+        operation: change.operation,
+        old: view.get(&change.key).map(|object| Arc::clone(&object.value)),
+        value: Arc::clone(&change.value),
+    });
+    let bytes = changes.iter().map(|change| size::of(&change.value)).sum();
+    Commit { revision, events: events.collect(), bytes }
 }
 
 /// What a write of `new` to `key` comes to at `revision`; none if there is nothing to delete.
@@ -326,6 +544,12 @@ fn rehearse(change: ProposedChange) -> Result<Object, ApiError> {
     let value = change.new.map(Arc::new).or(last);
     let value = value.ok_or_else(|| ApiError::not_found(&change.key))?;
     Ok(Object { key: change.key, revision, value })
+}
+
+fn refuse(requests: impl Iterator<Item = Request>, why: &ApiError) {
+    for request in requests {
+        answer(request.reply, Err(why.clone()));
+    }
 }
 
 fn stamp(value: &mut Value, revision: Revision) {

@@ -82,12 +82,22 @@ impl Tail {
         self
     }
 
+    /// Whether what is in `range` is in no log.
+    pub(super) fn derives(&self, range: &Range) -> bool {
+        range.resource().is_some_and(|resource| self.derived.0.contains(resource))
+    }
+
     /// Adds commits, without telling anybody yet.
     pub(super) fn extend(&self, new: impl IntoIterator<Item = Commit>) {
         let mut recent = self.recent.write();
         for commit in new {
             recent.push(commit);
         }
+    }
+
+    /// Forgets everything: what came between is not known.
+    pub(super) fn restart(&self) {
+        *self.recent.write() = Recent::default();
     }
 
     /// Wakes the cursors up.
@@ -111,9 +121,9 @@ impl Tail {
         if position > newest {
             return Err(ApiError::too_large(position, newest));
         }
-        let (derived, since) = &self.derived;
-        if position < *since && range.resource().is_some_and(|it| derived.contains(it)) {
-            return Err(ApiError::expired(position, *since));
+        let (_, since) = self.derived;
+        if position < since && self.derives(&range) {
+            return Err(ApiError::expired(position, since));
         }
         let cursor =
             Cursor { tail: Arc::clone(self), head, since: position, position, range, sight };

@@ -1,8 +1,7 @@
 //! The store against a model: whatever happens, in whatever order, with reopening and truncation.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -10,6 +9,10 @@ use crate::{
     admission::ProposedChange,
     authz::{Authorizer, Identity},
 };
+
+mod disk;
+mod model;
+mod shared;
 
 const WHO: Identity = Identity::Component { name: "test" };
 
@@ -197,100 +200,4 @@ async fn an_admission_sees_every_write_before_its_own() {
     let counter = store.get(&proof("counter")).expect("written along");
     assert_eq!(counter.value["spec"]["size"], 100);
     assert_eq!(counter.revision, Revision(100));
-}
-
-/// What can happen to a log.
-#[derive(Clone, Debug)]
-enum Step {
-    Put(u8, u64),
-    Delete(u8),
-    Truncate(u8),
-    Reopen,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => (0..6_u8, any::<u64>()).prop_map(|(name, size)| Step::Put(name, size)),
-        2 => (0..6_u8).prop_map(Step::Delete),
-        1 => (0..100_u8).prop_map(Step::Truncate),
-        1 => Just(Step::Reopen),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    #[test]
-    fn the_backend_agrees_with_a_model(steps in prop::collection::vec(step(), 1..60)) {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("db");
-        let mut backend = RedbBackend::open(&path).expect("opens");
-        let mut live: BTreeMap<Key, (Revision, Value)> = BTreeMap::new();
-        let mut log: BTreeMap<Revision, Key> = BTreeMap::new();
-        let mut floor = Revision(1);
-        let mut head = Revision(0);
-
-        for step in steps {
-            let (name, value) = match step {
-                Step::Put(name, size) => (name, Some(size)),
-                Step::Delete(name) => (name, None),
-                Step::Truncate(percent) => {
-                    let before = Revision(head.0 * u64::from(percent) / 100);
-                    backend.truncate(before).expect("truncates");
-                    floor = floor.max(before);
-                    log.retain(|revision, _| *revision >= floor);
-                    continue;
-                }
-                Step::Reopen => {
-                    drop(backend);
-                    backend = RedbBackend::open(&path).expect("opens again");
-                    continue;
-                }
-            };
-            let key = key(&format!("n{name}"));
-            let previous = live.get(&key).map_or(Revision(0), |(revision, _)| *revision);
-            let (operation, object) = match value {
-                Some(size) => (Operation::Put, object(key.name(), size)),
-                None if previous == Revision(0) => continue,
-                None => (Operation::Delete, object(key.name(), 0)),
-            };
-            head = head.next();
-            let value = Arc::new(object.clone());
-            let change = Change { key: key.clone(), operation, previous, value };
-            let audit = Audit {
-                actor: "test".into(),
-                verb: "update".into(),
-                agent: "test".into(),
-                time_ms: 0,
-                details: <_>::default(),
-            };
-            backend.append(head, &[ChangeSet { audit, changes: vec![change] }]).expect("appends");
-            log.insert(head, key.clone());
-            match operation {
-                Operation::Put => live.insert(key, (head, object)),
-                Operation::Delete => live.remove(&key),
-            };
-        }
-
-        let stored: BTreeMap<Key, (Revision, Value)> = backend
-            .objects()
-            .expect("readable")
-            .into_iter()
-            .map(|object| (object.key, (object.revision, Value::clone(&object.value))))
-            .collect();
-        prop_assert_eq!(stored, live);
-        prop_assert_eq!(backend.extent().expect("readable"), Extent { head, floor });
-        let read: BTreeMap<Revision, Key> = backend
-            .read(floor, usize::MAX)
-            .expect("readable")
-            .into_iter()
-            .map(|(revision, mut set)| (revision, set.changes.remove(0).key))
-            .collect();
-        prop_assert_eq!(read, log);
-        if floor > Revision(1) {
-            let before = backend.read(Revision(floor.0 - 1), 1);
-            let truncated = matches!(before, Err(BackendError::Truncated { .. }));
-            prop_assert!(truncated);
-        }
-    }
 }

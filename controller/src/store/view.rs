@@ -98,6 +98,24 @@ impl View {
         }
     }
 
+    /// The state at `revision`, which differs in `objects`.
+    pub(super) fn with(
+        &self,
+        revision: Revision,
+        objects: impl IntoIterator<Item = (Key, Option<Object>)>,
+    ) -> Self {
+        let mut view = Self { revision, ..self.clone() };
+        for (key, object) in objects {
+            match object {
+                Some(object) => view.objects.insert_mut(key, object),
+                None => {
+                    view.objects.remove_mut(&key);
+                }
+            }
+        }
+        view
+    }
+
     fn scan<'a>(&'a self, start: Bound<Key>, range: &'a Range) -> impl Iterator<Item = &'a Object> {
         self.objects
             .range((start, Bound::Unbounded))

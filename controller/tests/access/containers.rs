@@ -57,6 +57,57 @@ async fn an_organization_goes_with_all_that_it_holds_and_nothing_else_does() {
 }
 
 #[tokio::test]
+async fn an_organization_that_comes_back_was_granted_nothing() {
+    const NETWORK: &str = "/apis/network.isocast.dev/v1alpha1";
+    let mut platform = Platform::start().await;
+    let mut pool = json!({
+        "apiVersion": "network.isocast.dev/v1alpha1", "kind": "AddressPool",
+        "metadata": {"name": "vips"},
+        "spec": {"prefixes": ["192.0.2.0/24"], "grants": [{"organization": "globex"}]},
+    });
+    let claim = json!({
+        "apiVersion": "network.isocast.dev/v1alpha1", "kind": "AddressClaim",
+        "metadata": {"name": "a"}, "spec": {"pool": "vips", "family": "IPv4"},
+    });
+    let claims = format!("{NETWORK}/namespaces/secret/addressclaims");
+    platform.create(&format!("{NETWORK}/addresspools"), &pool).await;
+    platform.create(&claims, &claim).await;
+    platform.api.kubectl(&["delete", "organization", "globex", "--timeout", "60s"]).expect_ok();
+    // Whoever may make parts of their own organization may call them as they like.
+    let mut alice = platform.user("alice").await;
+    platform.bind("acme", "alice", "admin", &user("alice")).await;
+    let container = |kind: &str, name: &str, parent: &Value| {
+        json!({
+            "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name}, "spec": {"parent": parent},
+        })
+    };
+    let part = container("Organization", "globex", &json!("acme"));
+    alice.create(&format!("{RESOURCES}/organizations"), &part).await;
+    let parent = json!({"kind": "Organization", "name": "globex"});
+    alice.create(&format!("{RESOURCES}/projects"), &container("Project", "secret", &parent)).await;
+
+    let refusal = alice.post(&claims, &claim).await;
+
+    assert_eq!(refusal.code, StatusCode::FORBIDDEN, "{refusal:?}");
+    let told = refusal.body["message"].as_str().expect("a text");
+    assert!(told.contains("\"vips\" is not granted to organization \"globex\""), "{told}");
+    let path = format!("{NETWORK}/addresspools/vips");
+    let stored = platform.admin.get(&path).await.body;
+    assert_eq!(condition(&stored, "Granted")["status"], "False", "{stored}");
+    // Until it is granted anew.
+    for grants in [json!([]), json!([{"organization": "globex"}])] {
+        pool["spec"]["grants"] = grants;
+        let written = platform.admin.merge(&path, &json!({"spec": pool["spec"]})).await;
+        assert_eq!(written.code, StatusCode::OK, "{written:?}");
+    }
+    alice.create(&claims, &claim).await;
+    platform.restart().await;
+    let stored = platform.admin.get(&path).await.body;
+    assert_eq!(condition(&stored, "Granted")["status"], "True", "{stored}");
+}
+
+#[tokio::test]
 async fn what_holds_a_deletion_up_is_named_and_the_rest_goes_on_after_a_restart() {
     let mut platform = Platform::start().await;
     let mut held = pool("shop", "held");

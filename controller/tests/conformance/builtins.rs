@@ -4,7 +4,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{connect, next, with_project};
-use crate::support::{Api, client::Credentials};
+use crate::support::Api;
 
 const CORE: &str = "/api/v1/namespaces/web";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/web/leases";
@@ -203,19 +203,7 @@ async fn a_lease_has_one_holder_however_many_want_it() {
 async fn who_may_see_a_project_does_not_see_its_secrets() {
     let api = Api::start();
     let mut admin = with_project(&api).await;
-    let iam = "/apis/iam.isocast.dev/v1alpha1";
-    let user = json!({"apiVersion": "iam.isocast.dev/v1alpha1", "kind": "User",
-        "metadata": {"name": "alice"}, "spec": {}});
-    admin.post(&format!("{iam}/users"), &user).await;
-    let binding = json!({"apiVersion": "iam.isocast.dev/v1alpha1", "kind": "PolicyBinding",
-        "metadata": {"name": "alice"}, "spec": {
-            "role": {"name": "viewer", "namespace": "isocast-system"},
-            "subjects": [{"kind": "User", "name": "alice"}]}});
-    let bound = admin.post(&format!("{iam}/namespaces/web/policybindings"), &binding).await;
-    assert_eq!(bound.code, StatusCode::CREATED, "{:?}", bound.body);
-    let token = admin.post(&format!("{iam}/users/alice/token"), &json!({"spec": {}})).await;
-    let mut alice = Credentials::load(api.kubeconfig()).anonymous().connect().await.expect("TLS");
-    alice.bearer = token.body["status"]["token"].as_str().map(str::to_owned);
+    let mut alice = api.user_with(&mut admin, "alice", "viewer", "web").await;
 
     for (path, code) in [
         (format!("{CORE}/configmaps"), StatusCode::OK),

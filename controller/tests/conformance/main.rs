@@ -17,6 +17,7 @@ mod compress;
 mod limits;
 mod openapi;
 mod reads;
+mod watches;
 mod writes;
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// One connection.
 pub struct Client {
@@ -106,6 +106,15 @@ impl Credentials {
     }
 
     pub async fn connect(&self) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+        let (sender, connection) = http1::handshake(TokioIo::new(self.tls().await?)).await?;
+        tokio::spawn(connection);
+        Ok(Client { sender, bearer: None, extra: Vec::new() })
+    }
+
+    /// The connection, without a word said.
+    pub async fn tls(
+        &self,
+    ) -> Result<TlsStream<TcpStream>, Box<dyn std::error::Error + Send + Sync>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[self.version])?
@@ -117,10 +126,7 @@ impl Credentials {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::IpAddress(self.address.ip().into());
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Client { sender, bearer: None, extra: Vec::new() })
+        Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
     }
 }
 
@@ -196,19 +202,38 @@ impl Client {
     pub async fn watch(mut self, path: &str) -> Lines {
         let response = self.try_send(Method::GET, path, "", "").await.expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
-        Lines { body: response.into_body(), buffer: Vec::new() }
+        Lines::of(response)
     }
 }
 
 impl Lines {
+    pub fn of(body: Incoming) -> Self {
+        Self { body, buffer: Vec::new() }
+    }
+
+    /// The lines of an answer.
+    pub fn of(response: hyper::Response<Incoming>) -> Self {
+        Self { body: response.into_body(), buffer: Vec::new() }
+    }
+
     /// The next event; none at the end.
     pub async fn next(&mut self) -> Option<Value> {
+        self.read().await.expect("a frame")
+    }
+
+    /// The same, where an answer that breaks off has ended too.
+    pub async fn try_next(&mut self) -> Option<Value> {
+        self.read().await.ok().flatten()
+    }
+
+    async fn read(&mut self) -> Result<Option<Value>, hyper::Error> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return Some(serde_json::from_slice(&line).expect("an event"));
+                return Ok(Some(serde_json::from_slice(&line).expect("an event")));
             }
-            let frame = self.body.frame().await?.expect("a frame");
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let frame = frame?;
             if let Ok(data) = frame.into_data() {
                 self.buffer.extend_from_slice(&data);
             }

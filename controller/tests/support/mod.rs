@@ -10,21 +10,24 @@
     reason = "test support: each test uses its part, and fails where it stands"
 )]
 
+pub mod accounts;
 pub mod client;
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::Write,
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
 
+use clap::Parser;
 use isocast_controller::{
     controller::Controller,
-    options::{LogFormat, RunOptions},
+    options::{Options, RunOptions},
     registry::Registry,
 };
 use tokio::runtime::Runtime;
@@ -49,7 +52,12 @@ pub struct Said {
 
 impl Api {
     pub fn start() -> Self {
-        Self::start_in(tempfile::tempdir().expect("a temporary folder"))
+        Self::start_with(|_| {})
+    }
+
+    /// With options of its own.
+    pub fn start_with(change: impl FnOnce(&mut RunOptions)) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), change)
     }
 
     /// Ends, and starts again with the same data.
@@ -57,12 +65,13 @@ impl Api {
         let elsewhere = tempfile::tempdir().expect("a temporary folder");
         let folder = std::mem::replace(&mut self.folder, elsewhere);
         drop(self);
-        Self::start_in(folder)
+        Self::start_in(folder, |_| {})
     }
 
-    fn start_in(folder: tempfile::TempDir) -> Self {
+    fn start_in(folder: tempfile::TempDir, change: impl FnOnce(&mut RunOptions)) -> Self {
         let shutdown = CancellationToken::new();
-        let options = options(&folder.path().join("data"));
+        let mut options = options(&folder.path().join("data"));
+        change(&mut options);
         let stop = shutdown.clone();
         let (tell, told) = mpsc::channel();
         // A thread of its own, so that tests may have a runtime or not.
@@ -169,17 +178,9 @@ impl Said {
 }
 
 pub fn options(data: &Path) -> RunOptions {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    RunOptions {
-        data: data.to_owned(),
-        listen: any,
-        agent_listen: any,
-        advertise: None,
-        san: Vec::new(),
-        metrics: None,
-        audit_retention: None,
-        log_format: LogFormat::Text,
-    }
+    let words = ["isocast-controller", "--listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"];
+    let words = words.map(OsString::from).into_iter().chain(["--data".into(), data.into()]);
+    Options::try_parse_from(words).expect("a command line").run.expect("to run")
 }
 
 /// Where `./dev setup` puts what tests need.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use isocast_dataplane::{
-    Accept, FlowKey, PacketRules, Protocol, Ring, Roles, Tables,
+    Accept, FlowKey, PacketRules, Protocol, Ring, Roles, Tables, Track,
     fixture::{self, DNS, EDGE, Fixture, HTTP, TENANT, VIP_V4, VIP_V6, backend_address},
 };
 use isocast_dataplane_common::{
@@ -76,9 +76,11 @@ pub(crate) fn measure(pins: &Pins) -> Result<(f64, Vec<Case>), Failure> {
     let transition = transition(pins)?;
     let backend = backend(pins)?;
     let rekeyed = rekeyed(pins)?;
+    let handed_over = handed_over(pins)?;
 
     let mut planned = to_edge(&few, "");
     planned.push(looked_for(&rekeyed));
+    planned.extend(tracked(&handed_over)?);
     planned.extend(to_backend(&transition, &backend)?);
     planned.extend(to_edge(&many, "_10k_services"));
     run(&planned)
@@ -134,6 +136,41 @@ fn looked_for(edge: &Fixture) -> Planned {
         feed: Feed { packet: client(VIP_V4.into(), TCP, HTTP, ACK), words: 2, flow_mask: ONE_FLOW },
         made: Made::Encapsulated { outer: edge.outer_header_len + HOP_V4_LEN },
     }
+}
+
+/// An edge all of whose slots are tracked, from the second backend to the first. The header of hosts with
+/// an agent, so that nothing but the flow table differs.
+fn handed_over(pins: &Pins) -> Result<Fixture, Failure> {
+    let mut tables = fixture::services(1, 2);
+    let slot = Slot::tracked(0, 0);
+    let track = Track { former: 1, further: Vec::new(), between: Vec::new(), since: 1 };
+    tables.edge.rings = vec![Ring::tracked([slot; RING_SLOTS_MIN], &[], &[track])];
+    tables.edge.era = 1;
+    let roles = Roles { edge: true, backend: false };
+    Ok(fixture::load(&pins.dir("handed_over"), EDGE, roles, &tables)?)
+}
+
+/// Flows that are noted, one that is not, and new ones.
+fn tracked(edge: &Fixture) -> Result<[Planned; 4], Failure> {
+    let feed = |flags, flow_mask| {
+        let packet = client(VIP_V4.into(), TCP, HTTP, flags);
+        Feed { packet, words: 2, flow_mask }
+    };
+    // One packet each, and more: all flows that the third case is about, and that of the first.
+    Driver::new(feed(SYN, MANY_FLOWS), UnderTest::Pinned(&edge.program))?.time(REPEAT)?;
+    let planned = |name: &str, gate_ns, feed| Planned {
+        name: name.to_owned(),
+        gate_ns,
+        program: edge.program.clone(),
+        feed,
+        made: Made::Encapsulated { outer: edge.outer_header_len },
+    };
+    Ok([
+        planned("tcp4_1_noted", 60.0, feed(ACK, ONE_FLOW)),
+        planned("tcp4_64k_noted", 90.0, feed(ACK, MANY_FLOWS)),
+        planned("tcp4_not_noted", 90.0, feed(ACK, NEW_FLOWS)),
+        planned("new_flow_noted", 110.0, feed(SYN, NEW_FLOWS)),
+    ])
 }
 
 /// The first backend of that edge.

@@ -35,10 +35,10 @@ pub(super) fn chain(
     let is_here = |target: &Target| target.flags & Target::LOCAL != 0;
     let mut candidates = Vec::new();
     for other in others.iter().filter(|slot| slot.current != NO_BACKEND) {
-        let target = tables.target(other.current)?;
+        let target = tables.target(other.backend())?;
         let has_agent = target.flags & Target::PLAIN == 0;
         if has_agent && !(is_here(&own) && is_here(&target)) {
-            candidates.push((target.address, other.current));
+            candidates.push((target.address, other.backend()));
         }
     }
     for hop in 0..CHAIN_HOPS {

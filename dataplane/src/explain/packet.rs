@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use isocast_dataplane_common::{encap::ETHERNET_LEN, tables::Target};
+use isocast_dataplane_common::{encap::ETHERNET_LEN, flow::Flow, tables::Target};
+
+use crate::header::address_words;
 
 /// Most bytes after the transport header: the packet fits an Ethernet frame.
 pub const PAYLOAD_MAX: u16 = 1440;
@@ -110,6 +112,15 @@ impl Question {
         self
     }
 
+    /// The packet that would open its connection, if it is a segment.
+    #[must_use]
+    pub const fn opening(mut self) -> Self {
+        if let Transport::Tcp { source_port, port, .. } = self.transport {
+            self.transport = Transport::Tcp { source_port, port, syn: true };
+        }
+        self
+    }
+
     pub(super) const fn source(&self) -> IpAddr {
         self.source
     }
@@ -151,6 +162,17 @@ impl Question {
                 (source_port, port)
             }
             Transport::Echo => (0, 0),
+        }
+    }
+
+    /// The flow that it is of.
+    pub(super) fn flow(&self) -> Flow {
+        let (source_port, port) = self.ports();
+        Flow {
+            source: address_words(self.source),
+            destination: address_words(self.destination),
+            ports: u32::from(port.to_be()) << 16 | u32::from(source_port.to_be()),
+            protocol: self.protocol(),
         }
     }
 

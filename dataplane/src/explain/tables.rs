@@ -7,11 +7,12 @@ use isocast_dataplane_common::{
     directory::{Key, Value},
     policy::Policy,
     tables::{Chain, Root, Target},
+    tracking::{Eras, FlowId, WAYS},
 };
 
 use crate::{
     BackendKey, Ceilings, ServiceKey, SourceRule, dataplane::Generation, directory::Entries,
-    guards::Guards, next_hops::NextHopKeeper, plan::Ledger, rings::Rings,
+    flow_table::FlowTable, guards::Guards, next_hops::NextHopKeeper, plan::Ledger, rings::Rings,
 };
 
 /// The questions, in the words of the program.
@@ -28,6 +29,10 @@ pub(crate) trait Lookup {
     /// The slot of a ring for a flow, and its place.
     fn slot(&self, ring: RingPlace, hash: u64) -> Option<(usize, Slot)>;
     fn chain(&self, number: u16) -> Option<Chain>;
+    /// What time it is in the flow table.
+    fn eras(&self) -> Eras;
+    /// The line of the flow table that a flow may be noted in.
+    fn flow_line(&self, flow: FlowId) -> Option<[u64; WAYS]>;
     fn target(&self, number: u16) -> Option<Target>;
     /// Whose counters these are.
     fn service(&self, number: u16) -> ServiceKey;
@@ -44,6 +49,8 @@ pub(crate) struct InForce<'a> {
     pub(crate) entries: &'a Entries,
     pub(crate) rings: &'a Rings,
     pub(crate) guards: &'a Guards,
+    pub(crate) flows: &'a FlowTable,
+    pub(crate) eras: Eras,
     pub(crate) ledger: &'a Ledger,
     pub(crate) next_hops: &'a NextHopKeeper,
 }
@@ -83,6 +90,14 @@ impl Lookup for InForce<'_> {
     fn chain(&self, number: u16) -> Option<Chain> {
         let mut chains = self.ledger.chains.iter();
         chains.find(|(_, it)| **it == number).map(|(owner, _)| owner.to_kernel())
+    }
+
+    fn eras(&self) -> Eras {
+        self.eras
+    }
+
+    fn flow_line(&self, flow: FlowId) -> Option<[u64; WAYS]> {
+        self.flows.read(flow)
     }
 
     fn target(&self, number: u16) -> Option<Target> {

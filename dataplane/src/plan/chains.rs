@@ -3,7 +3,8 @@
 //! A slot says who may have its flows besides its own backend; a chain is what of that can travel in
 //! one header: hops of one outer family, none twice, at most [`CHAIN_HOPS`], and not this node where
 //! the slot's own backend is this node. A host without an agent is in none, and its slots have none: its
-//! header has no place for hops. Many slots share few chains. If there are more than there may be, every chain is cut to its first hop: the host that
+//! header has no place for hops. A [`Track`] is the chain of its former backend, and says more. Many slots share
+//! few chains. If there are more than there may be, every chain is cut to its first hop: the host that
 //! had the slot last is the one that most likely has the flow.
 //!
 //! Slots are not read here: the cost is that of backends and chains.
@@ -14,22 +15,36 @@ use std::{
 };
 
 use isocast_dataplane_common::{
-    CHAIN_HOPS, NO_BACKEND, NO_CHAIN, limits::MAX_CHAINS, tables::Chain,
+    CHAIN_HOPS, NO_BACKEND, NO_CHAIN, limits::MAX_CHAINS, tables::Chain, tracking::BETWEEN_MAX,
 };
 
 use super::{Node, TablesError, TargetOwner, contents::Meaning};
 use crate::{
+    flow_table,
     header::{address_of, address_words},
-    tables::{Encap, Ring, Tables},
+    tables::{Encap, Ring, Tables, Track},
 };
 
 /// What a chain number stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ChainOwner {
-    /// Target number of the first hop.
+    /// Target number of the first hop; 0 if there is none.
     first: u16,
     /// Tunnel addresses of one family, the first included.
     hops: Vec<IpAddr>,
+    /// Of a tracked slot.
+    tracked: Option<Tracked>,
+}
+
+/// What the flow table is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Tracked {
+    /// Target number of the backend that has the flows which are not noted.
+    pub(crate) former: u16,
+    /// As the kernel's table holds it.
+    pub(crate) since: u16,
+    /// Target numbers; 0 for none.
+    pub(crate) between: [u16; BETWEEN_MAX],
 }
 
 /// How a slot's own backend is reached.
@@ -57,6 +72,8 @@ struct RingLinks {
     /// Target number of each backend, and how it is reached.
     targets: Vec<(u16, Way)>,
     chains: Vec<ByWay<Option<ChainOwner>>>,
+    /// The same however the slot's own backend is reached.
+    tracks: Vec<ChainOwner>,
 }
 
 /// Finds backends and chains of all rings.
@@ -106,7 +123,33 @@ impl Resolving<'_> {
             Ok(chains)
         };
         let chains = ring.chains.iter().map(by_way).collect::<Result<_, TablesError>>()?;
-        Ok(RingLinks { targets, chains })
+        let tracks = ring.tracks.iter().map(|track| self.track(&members, track));
+        let tracks = tracks.collect::<Result<_, _>>()?;
+        Ok(RingLinks { targets, chains, tracks })
+    }
+
+    /// The chain of a track's former backend.
+    fn track(&self, members: &[Member], track: &Track) -> Result<ChainOwner, TablesError> {
+        let member = |position: u16| {
+            let position = usize::from(position);
+            let dangling = TablesError::Dangling { what: "backend of a track", position };
+            members.get(position).ok_or(dangling)
+        };
+        let former = member(track.former)?;
+        let mut tracked = Tracked {
+            former: former.number,
+            since: flow_table::since(track.since, self.tables.edge.era),
+            between: [0; BETWEEN_MAX],
+        };
+        for (to, position) in tracked.between.iter_mut().zip(&track.between) {
+            *to = member(*position)?.number;
+        }
+        let chain = match former.way {
+            Way::Plain => None,
+            way => self.chain(members, &track.further, way)?,
+        };
+        let none = ChainOwner { first: 0, hops: Vec::new(), tracked: None };
+        Ok(ChainOwner { tracked: Some(tracked), ..chain.unwrap_or(none) })
     }
 
     fn member(&self, position: usize) -> Result<Member, TablesError> {
@@ -142,7 +185,8 @@ impl Resolving<'_> {
             match &mut chain {
                 // From here the first hop is reached as a target of its own.
                 None if way == Way::Here || way == Way::to(address) => {
-                    chain = Some((ChainOwner { first, hops: vec![address] }, Way::to(address)));
+                    let owner = ChainOwner { first, hops: vec![address], tracked: None };
+                    chain = Some((owner, Way::to(address)));
                 }
                 Some((owner, way))
                     if *way == Way::to(address)
@@ -164,7 +208,8 @@ impl Links {
     /// Every chain.
     pub(super) fn owners(&self) -> BTreeSet<ChainOwner> {
         let chains = self.rings.iter().flat_map(|ring| &ring.chains);
-        chains.flatten().flatten().cloned().collect()
+        let tracks = self.rings.iter().flat_map(|ring| &ring.tracks);
+        chains.flatten().flatten().chain(tracks).cloned().collect()
     }
 
     /// What the positions of each ring stand for, once the chains have numbers.
@@ -175,9 +220,10 @@ impl Links {
         let number = |owner: Option<ChainOwner>| {
             owner.and_then(|owner| numbers.get(&owner).copied()).unwrap_or(NO_CHAIN)
         };
-        self.rings.into_iter().map(move |RingLinks { targets, chains }| {
+        self.rings.into_iter().map(move |RingLinks { targets, chains, tracks }| {
             let chains = chains.into_iter().map(|by_way| by_way.map(number)).collect();
-            Meaning { targets, chains }
+            let tracks = tracks.into_iter().map(|owner| number(Some(owner))).collect();
+            Meaning { targets, chains, tracks }
         })
     }
 }
@@ -192,13 +238,23 @@ impl ChainOwner {
             *hop = address_words(*address);
             chain.len = chain.len.saturating_add(1);
         }
+        if let Some(Tracked { former, since, between }) = self.tracked {
+            (chain.former, chain.since, chain.between) = (former, since, between);
+        }
         chain
+    }
+
+    /// What the flow table is asked about, if this is the chain of a tracked slot.
+    pub(crate) const fn tracked(&self) -> Option<Tracked> {
+        self.tracked
     }
 
     /// What a predecessor put in force.
     pub(crate) fn of_kernel(chain: &Chain) -> Self {
         let hops = chain.hops.iter().take(chain.len.into()).map(address_of).collect();
-        Self { first: chain.first, hops }
+        let Chain { first, former, since, between, .. } = *chain;
+        let tracked = (former != 0).then_some(Tracked { former, since, between });
+        Self { first, hops, tracked }
     }
 }
 

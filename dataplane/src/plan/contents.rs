@@ -39,15 +39,24 @@ pub(crate) struct Meaning {
     pub(super) targets: Vec<(u16, Way)>,
     /// Number of each chain.
     pub(super) chains: Vec<ByWay<u16>>,
+    /// Number of each track's chain.
+    pub(super) tracks: Vec<u16>,
 }
 
 impl Meaning {
     /// A slot with target and chain numbers.
     fn slot(&self, slot: Slot) -> Slot {
-        let target = self.targets.get(usize::from(slot.current));
+        let target = self.targets.get(usize::from(slot.backend()));
         let (current, way) = target.copied().unwrap_or((NO_BACKEND, Way::Here));
-        let chain = self.chains.get(usize::from(slot.chain));
-        Slot { current, chain: chain.map_or(NO_CHAIN, |by_way| *way.of(by_way)) }
+        let position = usize::from(slot.chain);
+        if slot.is_tracked() {
+            return match self.tracks.get(position) {
+                Some(track) if current != NO_BACKEND => Slot::tracked(current, *track),
+                _ => Slot::settled(current),
+            };
+        }
+        let chain = self.chains.get(position).map(|by_way| *way.of(by_way));
+        Slot { current, chain: chain.unwrap_or(NO_CHAIN) }
     }
 
     /// What a slot points at and is not there.
@@ -57,8 +66,13 @@ impl Meaning {
             let is_there = position == none || position_of < len;
             (!is_there).then_some(TablesError::Dangling { what, position: position_of })
         };
-        dangling("backend of a ring", slot.current, NO_BACKEND, self.targets.len())
-            .or_else(|| dangling("chain of a ring", slot.chain, NO_CHAIN, self.chains.len()))
+        let (what, chains) = if slot.is_tracked() {
+            ("track of a ring", self.tracks.len())
+        } else {
+            ("chain of a ring", self.chains.len())
+        };
+        dangling("backend of a ring", slot.backend(), NO_BACKEND, self.targets.len())
+            .or_else(|| dangling(what, slot.chain, NO_CHAIN, chains))
     }
 }
 
@@ -84,7 +98,7 @@ impl RingContent {
     /// The target that new flows of a hash get, or [`NO_BACKEND`].
     pub(crate) fn current(&self, hash: u64) -> u16 {
         let slot = usize::try_from(hash % self.len().max(1) as u64).unwrap_or(0);
-        self.slots.get(slot).map_or(NO_BACKEND, |slot| self.meaning.slot(*slot).current)
+        self.slots.get(slot).map_or(NO_BACKEND, |slot| self.meaning.slot(*slot).backend())
     }
 
     /// Writes the slots with target and chain numbers.

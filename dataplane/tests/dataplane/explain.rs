@@ -6,7 +6,7 @@ use isocast_dataplane::{
     Action, Backend, BackendKey, Ceilings, Claim, Dataplane, DecapTables, EdgeTables, Encap,
     FlowKey, Found, Fragments, Inspection, Keyring, Level, Member, Outcome, PAYLOAD_MAX,
     PacketRules, Protocol, Question, Ring, ServiceKey, ServicePolicy, SourceList, SourceRule,
-    Tables, Transport, TunnelHeader, Vip,
+    Tables, Track, Transport, TunnelHeader, Vip,
 };
 use isocast_dataplane_common::{
     NO_BACKEND, NO_CHAIN, OTHER_FLOW_KEYS, RING_SLOTS_MIN, Slot, encap::FLAG_COOKIE,
@@ -18,7 +18,7 @@ use proptest::{
 };
 
 use crate::support::node::{
-    Bench, Node, OWN_V4, OWN_V6, address, backend, bare, keys, one_service, ring,
+    Bench, Node, OWN_V4, OWN_V6, UPLINK, address, backend, bare, keys, one_service, ring,
 };
 
 /// This node itself, beyond the router by either family, and a neighbour that nobody is.
@@ -55,20 +55,29 @@ fn vips() -> impl Strategy<Value = Vec<Vip>> {
     })
 }
 
-/// Slots at rest, with chains of any hosts, of nobody, in any mixture and of any size.
+/// Slots at rest, with chains of any hosts, of nobody, tracked, in any mixture and of any size.
 fn any_ring() -> impl Strategy<Value = Ring> {
     let backend = || 0..u16::try_from(BACKENDS.len()).unwrap_or(0);
+    let some = |most| prop::collection::vec(backend(), 0..most);
     let current = prop_oneof![5 => backend(), 1 => Just(NO_BACKEND)];
     let chain = prop_oneof![2 => Just(NO_CHAIN), 3 => 0_u16..4];
-    let chains = prop::collection::vec(prop::collection::vec(backend(), 0..5), 4);
-    let slots = prop::collection::vec((current, chain), 1..32);
-    (slots, chains, 0..5_u32).prop_map(|(slots, chains, doublings)| {
-        let slots = slots.iter().map(|&(current, chain)| Slot { current, chain });
+    let track = (backend(), some(5), some(6), 0..=ERA)
+        .prop_map(|(former, further, between, since)| Track { former, further, between, since });
+    let (chains, tracks) = (prop::collection::vec(some(5), 4), prop::collection::vec(track, 4));
+    let slots = prop::collection::vec((current, chain, 0_u16..4, any::<bool>()), 1..32);
+    (slots, chains, tracks, 0..5_u32).prop_map(|(slots, chains, tracks, doublings)| {
+        let slots = slots.iter().map(|&(current, chain, track, is_tracked)| {
+            if is_tracked { Slot::tracked(current, track) } else { Slot { current, chain } }
+        });
         let slots: Vec<_> = slots.collect();
         let len = RING_SLOTS_MIN << doublings;
-        Ring::chained(slots.into_iter().cycle().take(len).collect::<Vec<_>>(), &chains)
+        let slots = slots.into_iter().cycle().take(len).collect::<Vec<_>>();
+        Ring::tracked(slots, &chains, &tracks)
     })
 }
+
+/// What time it is in the flow table.
+const ERA: u32 = 3;
 
 /// Prefixes that cover some of the sources, and each other.
 const PREFIXES: [&str; 6] =
@@ -116,7 +125,7 @@ fn tables() -> impl Strategy<Value = Tables> {
             encap: if PLAIN.contains(text) { Encap::Ip } else { Encap::Gue },
         };
         let backends = BACKENDS.iter().enumerate().map(backend).collect();
-        guarded(EdgeTables { vips, rings, backends, ..EdgeTables::default() })
+        guarded(EdgeTables { vips, rings, backends, era: ERA, ..EdgeTables::default() })
     });
     let tables = (edge, any::<bool>()).prop_map(|(edge, believes)| {
         let sources = if believes { vec![address("198.51.100.7")] } else { Vec::new() };
@@ -164,10 +173,15 @@ fn any_packet_under_any_tables_is_explained_as_the_program_treats_it() {
     // Some packets do not fit with a header on.
     node.namespace.run("ip link set up0 mtu 1400");
     let mut runner = TestRunner::new(ProptestConfig { cases: 24, ..ProptestConfig::default() });
-    let cases = (tables(), prop::collection::vec(question(), 400));
+    let cases = (tables(), prop::collection::vec((question(), any::<bool>()), 400));
     let outcome = runner.run(&cases, |(tables, questions)| {
         node.with_tables(&tables, |bench| {
-            for question in questions {
+            for (question, preceded) in questions {
+                // What opens a connection may be noted, and found again.
+                if preceded {
+                    let frame = question.clone().opening().frame();
+                    bench.dataplane.trace(&frame, UPLINK, 1).expect("test run");
+                }
                 let inspection = bench.dataplane.inspect(&question).expect("test run");
                 prop_assert!(
                     inspection.differences.is_empty(),

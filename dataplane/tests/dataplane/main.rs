@@ -49,4 +49,6 @@ mod support;
 #[cfg(test)]
 mod syncookie;
 #[cfg(test)]
+mod tracking;
+#[cfg(test)]
 mod vlan;

@@ -7,9 +7,10 @@ use std::{
 };
 
 use isocast_dataplane::{
-    Action, Backend, Ceilings, Dataplane, Encap, Outcome, Probe, Question, ServiceKey,
-    ServicePolicy, Tables, Transport,
+    Action, Backend, Ceilings, Dataplane, Encap, Outcome, Probe, Question, Ring, ServiceKey,
+    ServicePolicy, Tables, Track, Transport,
 };
+use isocast_dataplane_common::{RING_SLOTS_MIN, Slot};
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 
 use crate::{
@@ -17,8 +18,8 @@ use crate::{
     support::{
         Namespace,
         network::{
-            BACKEND, CLIENT, Connection, EDGE, NOBODY, Network, VIPS, edge_tables, host_addresses,
-            serve,
+            BACKEND, CLIENT, Connection, EDGE, NOBODY, Network, VIPS, backend_tables, edge_tables,
+            host_addresses, serve,
         },
         node::{Bench, Node, OWN_V4, OWN_V6, TENANT, address, backend, one_service, ring},
         packet::{ACK, Flow, SYN, flow, ip, tcp, udp},
@@ -252,4 +253,75 @@ fn clients_and_probes_reach_a_host_that_knows_nothing_but_ip() {
     }
     let outcomes = edge.counters().expect("counters").outcomes;
     assert!(outcomes[&Outcome::ProbeSent] >= 12 && outcomes[&Outcome::Encapsulated] >= 12);
+}
+
+/// One service whose slots are all one host's, and another's before.
+fn handed_over(hosts: &[Backend], current: u16, former: Option<u16>, era: u32) -> Tables {
+    let mut tables = edge_tables(&[], 0, NOBODY);
+    tables.edge.backends = hosts.to_vec();
+    let (further, between) = (Vec::new(), Vec::new());
+    let tracks = former.map(|former| Track { former, further, between, since: era });
+    let slot = former.map_or_else(|| Slot::settled(current), |_| Slot::tracked(current, 0));
+    tables.edge.rings = vec![Ring::tracked([slot; RING_SLOTS_MIN], &[], tracks.as_slice())];
+    tables.edge.era = era;
+    tables
+}
+
+#[test]
+fn connections_live_on_while_slots_come_to_a_host_that_knows_nothing_but_ip_and_leave_it() {
+    const NAMES: [&str; 3] = ["one", "two", "three"];
+    let network = Network::new("plaindrain", 5);
+    let mut hosts = Vec::new();
+    let mut opened = Vec::new();
+    for (n, name) in NAMES.into_iter().enumerate() {
+        let (number, host) = (BACKEND + n, &network.hosts[BACKEND + n]);
+        let [outer, _] = host_addresses(number);
+        // The last one has an agent.
+        if name == "three" {
+            let mut data_plane =
+                host.enter(|| Dataplane::open(network.config(number)).expect("open").0);
+            data_plane.apply(&backend_tables(&host_addresses(EDGE))).expect("backend");
+            opened.push(data_plane);
+            hosts.push(backend(name, &outer));
+        } else {
+            for (vip, family) in VIPS.into_iter().zip(["-4", "-6"]) {
+                host.run(&format!("ip {family} addr add {vip} dev lo"));
+            }
+            decapsulate(host);
+            hosts.push(plain(name, &outer));
+        }
+        serve(host, name);
+    }
+    let mut edge =
+        network.hosts[EDGE].enter(|| Dataplane::open(network.config(EDGE)).expect("open").0);
+    // Who has the slots, and who had them: to a host without an agent, on to another, away, and back.
+    let changes = [(0, None), (1, Some(0)), (2, Some(1)), (0, Some(2)), (2, Some(0))];
+    let mut connections: Vec<(&str, Connection)> = Vec::new();
+    for (era, (current, former)) in (1..).zip(changes) {
+        // Only connections that the last two have live through the next change.
+        connections
+            .retain(|(name, _)| former.is_none_or(|former| NAMES[usize::from(former)] == *name));
+        edge.apply(&handed_over(&hosts, current, former, era)).expect("edge");
+        for (name, connection) in &mut connections {
+            assert_eq!(connection.ask().expect("no reset"), *name, "{era}");
+        }
+        for vip in VIPS {
+            for _ in 0..8 {
+                let mut connection =
+                    Connection::open(&network.hosts[CLIENT], vip).expect("connect");
+                let name = NAMES[usize::from(current)];
+                assert_eq!(connection.ask().expect("answer"), name, "new flows are the slot's own");
+                connections.push((name, connection));
+            }
+        }
+        for (name, connection) in &mut connections {
+            assert_eq!(connection.ask().expect("no reset"), *name, "{era}");
+        }
+    }
+    for (name, connection) in connections {
+        connection.close().unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let outcomes = edge.counters().expect("counters").outcomes;
+    assert!(outcomes[&Outcome::FlowNoted] >= 64 && outcomes[&Outcome::FlowOfFormer] >= 64);
+    assert_eq!(outcomes[&Outcome::FlowNotNoted] + outcomes[&Outcome::FlowForgotten], 0);
 }

@@ -1,8 +1,8 @@
 //! Runs a scenario's own commands on a node, and compares what they print.
 //!
 //! Commands are lines for `sh`. They find the product's programs, kubectl and the controller
-//! (`KUBECONFIG`) as an operator's shell would, the scenario's manifests by `$MANIFESTS`, and by
-//! `$VTYSH`, `$BIRDC`, `$AGENT_SOCKET` the node's own daemons.
+//! (`KUBECONFIG`) as an operator's shell would, the scenario's manifests by `$MANIFESTS`, the node's
+//! folder by `$FOLDER`, and by `$VTYSH`, `$BIRDC`, `$AGENT_SOCKET` the node's own daemons.
 
 use std::{
     env,
@@ -47,15 +47,18 @@ fn output(scene: &Scene, run: &Run) -> Result<Output, DemoError> {
     if let Ok(path) = env::join_paths(folders) {
         command.env("PATH", path);
     }
+    let folder = lab.topology.node_folder(node);
     if let Some(kube) = &scene.kube {
-        command.env("KUBECONFIG", kube.kubeconfig());
+        let own = run.account.as_ref().map(|name| folder.join(format!("{name}.kubeconfig")));
+        command.env("KUBECONFIG", own.as_deref().unwrap_or_else(|| kube.kubeconfig()));
         command.env("MANIFESTS", kube.manifests());
     }
     let socket = lab.topology.frr_folder(node);
     command.env("VTYSH", format!("vtysh --vty_socket {}", socket.display()));
     let control = programs::bird_control(&lab.topology, node);
     command.env("BIRDC", format!("birdc -s {}", control.display()));
-    command.env("AGENT_SOCKET", lab.topology.node_folder(node).join(programs::ADMIN_SOCKET));
+    command.env("AGENT_SOCKET", folder.join(programs::ADMIN_SOCKET));
+    command.env("FOLDER", folder);
     let start = |source| CommandError::Start { command: run.command.clone(), source };
     Ok(command.output().map_err(start)?)
 }

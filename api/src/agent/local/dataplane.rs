@@ -113,7 +113,7 @@ pub struct ExplainView {
 /// One step on a packet's road.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageView {
-    /// parse, directory, admission, hash, slot, backend, encapsulation or action.
+    /// parse, directory, admission, hash, slot, tracking, backend, encapsulation or action.
     pub stage: String,
     /// What happens there.
     pub says: String,
@@ -373,6 +373,9 @@ pub struct RecordView {
     pub generation: u32,
     /// Slot of the flow; absent: there is no such ring.
     pub slot: Option<u32>,
+    /// The slot is tracked: the flow table says who has the flow.
+    #[serde(default)]
+    pub tracked: bool,
     /// The slot's backend, by name, or else by uid or tunnel address.
     pub backend: Option<String>,
     /// What became of the packet; absent in a frame as it arrived.

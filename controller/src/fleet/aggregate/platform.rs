@@ -203,7 +203,7 @@ fn of_agentless(backends: &[wire::Backend]) -> String {
     match backends.iter().filter(|backend| backend.node.is_empty()).count() {
         0 => String::new(),
         count => format!(
-            "{count} of {} hosts have no agent: their flows move when the ring changes",
+            "{count} of {} hosts have no agent: their UDP flows move when the ring changes",
             backends.len(),
         ),
     }

@@ -396,7 +396,10 @@ fn a_pool_says_which_backend_does_not_exist() {
         (3, "True BackendsExist")
     );
     let ready = whole.conditions.iter().find(|it| it.kind == "Ready").unwrap();
-    assert_eq!(ready.message, "1 of 3 hosts have no agent: their flows move when the ring changes",);
+    assert_eq!(
+        ready.message,
+        "1 of 3 hosts have no agent: their UDP flows move when the ring changes",
+    );
 
     let objects: Vec<_> =
         objects().into_iter().filter(|it| it["metadata"]["name"] != "be-ams-2").collect();

@@ -104,11 +104,10 @@ fn tenant(world: &World, service: &AnycastService, problems: &mut Vec<Finding>) 
 /// Ceilings on all services of an organization: of those that its grants name, the lowest.
 fn tenant_limits(world: &World, namespace: &str) -> Option<wire::Ceilings> {
     let organization = world.organization_of(namespace)?;
-    let grants = world.address_pools.values().flat_map(|pool| &pool.spec.grants);
-    let limits: Vec<_> = grants
-        .filter(|grant| grant.organization.as_str() == organization.name())
-        .filter_map(|grant| grant.limits.as_ref())
-        .collect();
+    let uid = &organization.metadata.uid;
+    let grants =
+        world.address_pools.values().filter_map(|pool| pool.grant_of(organization.name(), uid));
+    let limits: Vec<_> = grants.filter_map(|grant| grant.limits.as_ref()).collect();
     let packets = limits.iter().filter_map(|it| it.packets_per_second).min();
     let new_flows = limits.iter().filter_map(|it| it.new_flows_per_second).min();
     entries::ceilings(packets, new_flows)
@@ -141,8 +140,7 @@ fn claimed(world: &World, namespace: &str, name: &str) -> Result<HostAddress, Fi
     let pool = world.address_pools.get(claim.spec.pool.as_str());
     let organization = world.organization_of(namespace);
     let is_granted = pool.zip(organization).is_some_and(|(pool, organization)| {
-        let mut grants = pool.spec.grants.iter();
-        grants.any(|grant| grant.organization.as_str() == organization.name())
+        pool.grant_of(organization.name(), &organization.metadata.uid).is_some()
     });
     if is_granted {
         Ok(address)

@@ -207,6 +207,12 @@ fn what_does_not_resolve_is_said_and_the_rest_goes_on() {
             false,
         ),
         (
+            with("vips", |pool| pool["status"]["grants"][0]["uid"] = json!("another")),
+            "AddressPoolNotGranted",
+            "addresspool \"vips\" of addressclaim \"www-v4\" is not granted to the organization",
+            false,
+        ),
+        (
             without("be-ams-2"),
             "NodeNotFound",
             "backendpool \"backends\": there is no node \"be-ams-2\"",

@@ -373,3 +373,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn figures_follow_a_rotation_from_its_order_to_its_end() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let figures = |cluster: &Cluster| {
+        let held = cluster.nodes.iter().map(|(name, (_, said))| (name.clone(), said.clone()));
+        let it = cluster.keys.progress(&cluster.orders, &held.collect());
+        (it.phase, it.waiting_for, it.pending, it.epoch, it.formers)
+    };
+    assert_eq!(figures(&cluster), (None, 0, 0, 0, 0));
+
+    cluster.orders = vec![order("tag", TAG), order("secret", SECRET)];
+    assert_eq!(figures(&cluster), (None, 0, 2, 0, 0));
+    cluster.step();
+    assert_eq!(figures(&cluster), (Some(KeyRotationPhase::Distributing), 2, 1, 0, 0));
+    cluster.take("a");
+    cluster.say("a");
+    assert_eq!(figures(&cluster).1, 1, "the one that has yet to");
+    cluster.all_take();
+    cluster.step();
+    let (phase, waiting_for, pending, epoch, _) = figures(&cluster);
+    assert_eq!((phase, waiting_for, pending), (Some(KeyRotationPhase::Switching), 2, 1));
+    assert!(epoch > 0, "the new key is sent by");
+
+    while figures(&cluster).0.is_some() || figures(&cluster).2 > 0 {
+        cluster.step();
+        cluster.all_take();
+        cluster.wait(SETTLING);
+    }
+    assert_eq!((figures(&cluster).1, figures(&cluster).4), (0, 1), "the former secret counts");
+    cluster.settle();
+    assert_eq!(figures(&cluster).4, 0, "its time is over");
+}

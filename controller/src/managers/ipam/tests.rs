@@ -2,7 +2,7 @@ use isocast_api::registry;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::managers::testing::{State, organization, project};
+use crate::managers::testing::{State, granted, organization, project};
 
 fn pool(name: &str, prefixes: &[&str], organizations: &[&str]) -> Value {
     let grants: Vec<_> = organizations.iter().map(|it| json!({"organization": it})).collect();
@@ -10,6 +10,7 @@ fn pool(name: &str, prefixes: &[&str], organizations: &[&str]) -> Value {
         "apiVersion": "network.isocast.dev/v1alpha1", "kind": "AddressPool",
         "metadata": {"name": name, "uid": format!("uid-{name}"), "labels": {"kept": "yes"}},
         "spec": {"prefixes": prefixes, "grants": grants, "reuseAfter": "10m"},
+        "status": granted(organizations),
     })
 }
 
@@ -184,6 +185,89 @@ fn a_pool_remembers_released_addresses_to_a_limit() {
     let refusal = state.with(full).delete(&claim_key("web", "a")).unwrap_err();
 
     assert_eq!((refusal.code(), refusal.retry_after()), (429, Some(3600)));
+}
+
+fn pool_key() -> Key {
+    lookup::key::<AddressPoolSpec>("vips")
+}
+
+/// Somebody may claim, or is told that the pool is not granted to them.
+fn may_claim(state: &State, namespace: &str) -> bool {
+    match state.create(claim(namespace, "a", any("vips"))) {
+        Ok(_) => true,
+        Err(refusal) => {
+            let message = refusal.message();
+            assert!(refusal.code() == 403 && message.contains("not granted"), "{refusal}");
+            false
+        }
+    }
+}
+
+fn granted_condition(state: &State) -> (Value, Value) {
+    let status = pool_status(state, "vips");
+    let conditions = status["conditions"].as_array().unwrap();
+    let condition = conditions.iter().find(|it| it["type"] == "Granted").unwrap();
+    (condition["status"].clone(), condition["message"].clone())
+}
+
+/// The organization with another identity.
+fn another(name: &str) -> Value {
+    let mut another = organization(name);
+    another["metadata"]["uid"] = json!("another");
+    another
+}
+
+#[test]
+fn an_organization_that_comes_back_under_its_name_has_none_of_the_former_ones_grants() {
+    let granting = |organizations: &[&str]| {
+        let mut pool = pool("vips", &["203.0.113.0/30"], organizations);
+        // What a writer says of whom it is for counts for nothing.
+        pool["status"] = json!({"grants": [{"organization": "acme", "uid": "another"}]});
+        pool
+    };
+    let update = |state: State, value: Value| {
+        let change = state.update(value).unwrap();
+        state.after(change)
+    };
+    let state = State::default().with(organization("acme")).with(project("web", "acme"));
+    let state = create(state, granting(&["acme"]));
+    assert!(may_claim(&state, "web"));
+
+    let mut going = organization("acme");
+    going["metadata"]["deletionTimestamp"] = json!("2026-11-22T00:00:00Z");
+    let empty = State::default().with(going).with(state.get(&pool_key()).unwrap().clone());
+    let gone = empty.delete(&lookup::key::<OrganizationSpec>("acme")).unwrap();
+    let state = empty.after(gone);
+    let (status, message) = granted_condition(&state);
+    assert_eq!(status, "False");
+    assert!(message.as_str().unwrap().contains("acme (there is none)"), "{message}");
+
+    let state = create(create(state, another("acme")), project("web", "acme"));
+    assert!(!may_claim(&state, "web"));
+    assert!(granted_condition(&state).1.as_str().unwrap().contains("acme (it is another one)"));
+    let state = update(state, granting(&["acme"]));
+    assert!(!may_claim(&state, "web"), "nothing was granted anew");
+
+    let state = update(update(state, granting(&[])), granting(&["acme"]));
+    assert!(may_claim(&state, "web"));
+    assert_eq!(granted_condition(&state).0, "True");
+}
+
+#[test]
+fn a_grant_ahead_of_its_organization_is_for_the_platforms_and_for_no_part_of_another() {
+    let ahead = || {
+        let state = State::default().with(organization("globex"));
+        create(state, pool("vips", &["203.0.113.0/30"], &["acme"]))
+    };
+    let state = create(create(ahead(), another("acme")), project("web", "acme"));
+    assert!(may_claim(&state, "web"));
+
+    let mut part = another("acme");
+    part["spec"]["parent"] = json!("globex");
+    let state = create(create(ahead(), part), project("web", "acme"));
+    assert!(!may_claim(&state, "web"));
+    let change = state.update(pool("vips", &["203.0.113.0/29"], &["acme"])).unwrap();
+    assert!(!may_claim(&state.after(change), "web"));
 }
 
 #[test]

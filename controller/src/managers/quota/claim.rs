@@ -20,7 +20,7 @@ use crate::{
         SYSTEM_NAMESPACE,
         lookup::{self, text},
     },
-    store::{Event, Key, Range, Resource, View},
+    store::{Event, Key, Object, Range, Resource, View},
 };
 
 /// The claims of some time's registrations.
@@ -38,36 +38,49 @@ impl Claims {
         Self { meters, access: Arc::clone(access), sight }
     }
 
-    /// The visible claims of one namespace or of all that are `wanted`, `limit` at most.
+    /// The visible claims of one namespace or of all that are `wanted`, `limit` at most, in order of
+    /// what they are about; only those behind the object `after`. If there are more, also the object
+    /// that the last one is about.
     pub(crate) fn list(
         &self,
         view: &View,
         namespace: Option<&str>,
-        limit: usize,
+        (after, limit): (Option<&Key>, usize),
         wanted: impl Fn(&Value) -> bool,
-    ) -> Vec<Arc<Value>> {
-        let mut resources: Vec<&Resource> = self.meters.kinds().collect();
+    ) -> (Vec<Arc<Value>>, Option<Key>) {
+        let is_ahead = |it: &&Resource| after.is_none_or(|after| *it >= after.resource());
+        let mut resources: Vec<&Resource> = self.meters.kinds().filter(is_ahead).collect();
         resources.sort();
         let mut claims = Vec::new();
+        let mut last = None;
         for resource in resources {
             let is_spread = declared(resource).is_some_and(|it| it.scope == Scope::Namespaced);
             let range = match namespace.filter(|_| is_spread) {
                 Some(namespace) => Range::Container(resource.clone(), namespace.into()),
                 None => Range::Resource(resource.clone()),
             };
-            for object in view.range(&range) {
+            let after = after.filter(|after| after.resource() == resource);
+            let objects: Box<dyn Iterator<Item = &Object>> = match after {
+                Some(after) => Box::new(view.range_after(&range, after)),
+                None => Box::new(view.range(&range)),
+            };
+            for object in objects {
                 let place = tree::place_of(&object.key, &object.value);
                 if namespace.is_some_and(|namespace| namespace != place) {
                     continue;
                 }
                 let claim = self.of(&object.value);
-                claims.extend(claim.filter(|claim| self.shows(claim) && wanted(claim)));
-                if claims.len() >= limit {
-                    return claims;
+                let Some(claim) = claim.filter(|claim| self.shows(claim) && wanted(claim)) else {
+                    continue;
+                };
+                if claims.len() == limit {
+                    return (claims, last);
                 }
+                last = Some(object.key.clone());
+                claims.push(claim);
             }
         }
-        claims
+        (claims, None)
     }
 
     /// The object that the claim called `name` in a namespace is about.

@@ -1,0 +1,173 @@
+//! [`Reading`]: the log and the objects at one moment, checked as they are read.
+//!
+//! Whatever is given out hashes to what its writer said: a row alone by its own link, rows in a
+//! sequence by their chain up to the head, the objects all together by the head's digest. What does
+//! not is an error, never data.
+
+use std::ops::ControlFlow;
+
+use super::{
+    Backend, BackendError, ChangeSet, Key, Keyring, Object, Operation, Revision, Snapshot,
+    backend::{HEAD, Table},
+    codec::{self, Link, Links},
+    head::{Digest, Head},
+};
+
+/// Rows asked for at once.
+const ROWS_AT_ONCE: usize = 100;
+
+/// Takes a row of the log, and says whether to go on.
+pub(super) type Show<'a> =
+    dyn FnMut(Revision, Links, &[u8]) -> Result<ControlFlow<()>, BackendError> + 'a;
+
+/// One moment of the log.
+pub(super) struct Reading<'a> {
+    snapshot: Box<dyn Snapshot + 'a>,
+    keyring: Option<&'a Keyring>,
+    pub(super) head: Head,
+    /// The head as it is stored; none where nothing is.
+    pub(super) stored_head: Option<Vec<u8>>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn of(backend: &'a (dyn Backend + 'a)) -> Result<Self, BackendError> {
+        let snapshot = backend.snapshot()?;
+        let stored_head = snapshot.get(Table::Meta, HEAD)?;
+        let head = match &stored_head {
+            Some(row) => Head::decode(row)?,
+            None => Head::EMPTY,
+        };
+        if stored_head.is_none() {
+            for table in [Table::Log, Table::Objects] {
+                snapshot.scan(table, &[], &mut |_, _| {
+                    Err(BackendError::corrupt("it has rows, and no head"))
+                })?;
+            }
+        }
+        Ok(Self { snapshot, keyring: backend.keyring(), head, stored_head })
+    }
+
+    pub(super) fn snapshot(&self) -> &dyn Snapshot {
+        &*self.snapshot
+    }
+
+    /// Every live object, in order of keys.
+    pub(super) fn objects(&self) -> Result<Vec<Object>, BackendError> {
+        let mut digest = Digest::default();
+        let mut rows: Vec<(Key, Revision)> = Vec::new();
+        self.snapshot.scan(Table::Objects, &[], &mut |key, revision| {
+            let text = std::str::from_utf8(key).ok();
+            let (text, revision) = text.zip(revision_of(revision)).ok_or_else(unreadable)?;
+            digest.add(text, revision);
+            rows.push((Key::from_row(text).ok_or_else(unreadable)?, revision));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if digest != self.head.digest {
+            return Err(BackendError::corrupt("objects are missing, or are not the newest ones"));
+        }
+        let mut objects = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(ROWS_AT_ONCE) {
+            let wanted: Vec<_> = rows.iter().map(|(_, revision)| revision_key(*revision)).collect();
+            let found = self.snapshot.get_many(Table::Log, &wanted)?;
+            for ((key, revision), row) in rows.iter().zip(found) {
+                let row = row.ok_or_else(|| missing(*revision))?;
+                objects.push(self.object_in(*revision, &row, key)?);
+            }
+        }
+        Ok(objects)
+    }
+
+    /// The object that the row of `revision` holds at `key`.
+    pub(super) fn object(&self, key: &Key, revision: Revision) -> Result<Object, BackendError> {
+        self.object_in(revision, &self.row(revision)?, key)
+    }
+
+    /// The row of `revision`, which must be there.
+    pub(super) fn row(&self, revision: Revision) -> Result<Vec<u8>, BackendError> {
+        let row = self.snapshot.get(Table::Log, &revision_key(revision))?;
+        row.ok_or_else(|| missing(revision))
+    }
+
+    /// What the row of `revision` says, its values opened.
+    pub(super) fn decode(&self, revision: Revision, row: &[u8]) -> Result<ChangeSet, BackendError> {
+        let mut set = codec::decode(revision, row)?;
+        if let Some(keyring) = self.keyring {
+            keyring.open_set(&mut set)?;
+        }
+        Ok(set)
+    }
+
+    fn object_in(&self, revision: Revision, row: &[u8], key: &Key) -> Result<Object, BackendError> {
+        let mut set = codec::decode(revision, row)?;
+        set.changes.retain(|it| it.key == *key && it.operation == Operation::Put);
+        if let Some(keyring) = self.keyring {
+            keyring.open_set(&mut set)?;
+        }
+        let change = set.changes.pop().ok_or_else(|| codec::corrupt(revision))?;
+        Ok(Object { key: change.key, revision, value: change.value })
+    }
+
+    /// At most `limit` change-sets from `from` on, in order.
+    pub(super) fn read(
+        &self,
+        from: Revision,
+        limit: usize,
+    ) -> Result<Vec<(Revision, ChangeSet)>, BackendError> {
+        let mut sets = Vec::new();
+        if limit > 0 {
+            self.each(from, &mut |revision, _, row| {
+                sets.push((revision, self.decode(revision, row)?));
+                let is_full = sets.len() == limit;
+                Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+        }
+        Ok(sets)
+    }
+
+    /// Shows the rows from `from` to the head, each chained to the one before.
+    pub(super) fn each(&self, from: Revision, show: &mut Show<'_>) -> Result<(), BackendError> {
+        let extent = self.head.extent;
+        if from < extent.floor {
+            return Err(BackendError::Truncated { floor: extent.floor });
+        }
+        let mut next = from;
+        let mut before: Option<Link> = None;
+        let mut is_over = next > extent.head;
+        if is_over {
+            return Ok(());
+        }
+        self.snapshot.scan(Table::Log, &revision_key(from), &mut |revision, row| {
+            if revision != revision_key(next) {
+                return Err(missing(next));
+            }
+            let links = codec::links(next, row)?;
+            let is_last = next == extent.head;
+            let follows = before.is_none_or(|before| before == links.previous);
+            if !follows || (is_last && links.own != self.head.link) {
+                return Err(codec::corrupt(next));
+            }
+            let go_on = show(next, links, row)?;
+            before = Some(links.own);
+            next = next.next();
+            is_over = is_last || go_on.is_break();
+            Ok(if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        if is_over { Ok(()) } else { Err(missing(next)) }
+    }
+}
+
+pub(super) fn revision_key(revision: Revision) -> [u8; 8] {
+    revision.0.to_be_bytes()
+}
+
+pub(super) fn revision_of(bytes: &[u8]) -> Option<Revision> {
+    Some(Revision(u64::from_be_bytes(bytes.try_into().ok()?)))
+}
+
+fn missing(revision: Revision) -> BackendError {
+    BackendError::corrupt(format_args!("the log's row of revision {revision} is missing"))
+}
+
+fn unreadable() -> BackendError {
+    BackendError::corrupt("a row of an object does not read")
+}
