@@ -496,7 +496,7 @@ mod tests {
         ] {
             let query = Query::parse(query);
             let refusal = match query.is_watch() {
-                true => query.watch_options().map(drop),
+                true => query.watch_options(&HeaderMap::new()).map(drop),
                 false => query.list_options().map(drop),
             };
             assert_eq!(refusal.map_err(|error| error.code()), Err(422), "{query:?}");
@@ -517,9 +517,27 @@ mod tests {
             (format!("{of}=false"), Now),
             (format!("{of}=false&resourceVersion=7"), After(Revision(7))),
         ] {
-            let options = Query::parse(&format!("watch=1&{query}")).watch_options();
+            let query = format!("watch=1&{query}");
+            let options = Query::parse(&query).watch_options(&HeaderMap::new());
             assert_eq!(options.map(|options| options.start), Ok(start), "{query}");
         }
+    }
+
+    #[test]
+    fn a_browser_that_comes_back_goes_on_where_it_was_and_others_where_they_say() {
+        let asked = |accept: &'static str, id: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, header::HeaderValue::from_static(accept));
+            headers.insert(LAST_EVENT_ID, header::HeaderValue::from_static(id));
+            let options = Query::parse("watch=1&resourceVersion=7").watch_options(&headers);
+            options.map(|options| options.start).map_err(|error| error.code())
+        };
+        let at = |revision| Ok(WatchStart::After(Revision(revision)));
+
+        assert_eq!(asked("text/event-stream", "9"), at(9));
+        assert_eq!(asked("text/event-stream", ""), at(7), "it was told to begin anew");
+        assert_eq!(asked("text/event-stream", "-1"), Err(400));
+        assert_eq!(asked("application/json", "9"), at(7));
     }
 
     #[test]

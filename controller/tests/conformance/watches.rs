@@ -61,7 +61,7 @@ async fn five_thousand_watchers_see_every_change_once_and_in_order() {
     let api = Api::start();
     let mut client = with_project(&api).await;
     client.post(CONFIG_MAPS, &config_map("a", &json!({"round": "0"}))).await;
-    let mut watching = JoinSet::new();
+    let mut open = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut sender = multiplexed(&api).await;
         for _ in 0..STREAMS {
@@ -70,16 +70,7 @@ async fn five_thousand_watchers_see_every_change_once_and_in_order() {
             soon(sender.ready()).await.expect("it is ready");
             let answer = soon(sender.send_request(request)).await.expect("an answer");
             assert_eq!(answer.status(), StatusCode::OK);
-            let mut lines = Lines::of(answer.into_body());
-            let sender = sender.clone();
-            watching.spawn(async move {
-                let mut seen = Vec::new();
-                while seen.last() != Some(&CHANGES) {
-                    seen.push(round(&soon(lines.next()).await.expect("it goes on")));
-                }
-                drop(sender);
-                seen
-            });
+            open.push((sender.clone(), Lines::of(answer)));
         }
     }
 
@@ -87,6 +78,17 @@ async fn five_thousand_watchers_see_every_change_once_and_in_order() {
         write(&mut client, change, "").await;
     }
 
+    let mut watching = JoinSet::new();
+    for (connection, mut lines) in open {
+        watching.spawn(async move {
+            let mut seen = Vec::new();
+            while seen.last() != Some(&CHANGES) {
+                seen.push(round(&soon(lines.next()).await.expect("it goes on")));
+            }
+            drop(connection);
+            seen
+        });
+    }
     let all: Vec<Vec<usize>> = watching.join_all().await;
     assert_eq!(all.len(), CONNECTIONS * STREAMS);
     let whole: Vec<usize> = (0..=CHANGES).collect();

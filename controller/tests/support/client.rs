@@ -207,10 +207,6 @@ impl Client {
 }
 
 impl Lines {
-    pub fn of(body: Incoming) -> Self {
-        Self { body, buffer: Vec::new() }
-    }
-
     /// The lines of an answer.
     pub fn of(response: hyper::Response<Incoming>) -> Self {
         Self { body: response.into_body(), buffer: Vec::new() }
