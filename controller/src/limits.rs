@@ -96,7 +96,7 @@ pub(crate) const RESTORE_SKIPS: u64 = 1_000_000_000;
 /// Size of a request's body.
 pub(crate) const BODY_BYTES: usize = 1 << 20;
 /// Size from which an answer is compressed for those who take it so.
-pub(crate) const GZIP_FROM: u64 = 128 << 10;
+pub(crate) const GZIP_FROM: usize = 128 << 10;
 /// Size of a request's head.
 pub(crate) const HEADER_BYTES: usize = 16 << 10;
 /// Time in which a request is answered, watches apart.

@@ -30,8 +30,8 @@ pub(super) fn compressed(
     response: Response<Body>,
 ) -> Response<Body> {
     // What is streamed has no size, and so is never compressed.
-    let is_large =
-        response.body().size_hint().exact().is_some_and(|size| size >= limits::GZIP_FROM);
+    let size = response.body().size_hint().exact();
+    let is_large = size.is_some_and(|size| usize::try_from(size).is_ok_and(is_worth_it));
     let is_whole = *method == Method::GET && response.status() == StatusCode::OK;
     if !is_large || !is_whole || response.headers().contains_key(header::CONTENT_ENCODING) {
         return response;
@@ -51,6 +51,10 @@ pub(super) fn compressed(
         head.headers.insert(header::ETAG, weak);
     }
     Response::from_parts(head, Gzip::new(body).boxed())
+}
+
+fn is_worth_it(size: usize) -> bool {
+    size >= limits::GZIP_FROM
 }
 
 /// RFC 9110 §12.5.3: what is named counts before `*`, and a weight of 0 is a refusal.
@@ -163,7 +167,7 @@ mod tests {
         b"isocast ".iter().copied().cycle().take(size).collect()
     }
 
-    const LIMIT: usize = limits::GZIP_FROM as usize;
+    const LIMIT: usize = limits::GZIP_FROM;
 
     #[tokio::test]
     async fn an_answer_of_the_limit_comes_out_of_the_compressor_as_it_went_in() {
