@@ -24,6 +24,8 @@ pub(crate) const EVENT_SWEEP: Duration = Duration::from_secs(30);
 pub(crate) const PARSED_BYTES: usize = 1 << 20;
 /// Commits a watcher reads at once.
 pub(crate) const WATCH_BATCH_COMMITS: usize = 256;
+/// Size of the objects in them, as JSON, above which it reads no more: what a slow watcher holds on to.
+pub(crate) const WATCH_BATCH_BYTES: usize = 1 << 20;
 /// Times a batch is judged again because another controller was faster.
 pub(crate) const COMMIT_ATTEMPTS: usize = 16;
 /// Revisions of others that are followed one by one; what is further behind loads all objects.
@@ -93,6 +95,8 @@ pub(crate) const BACKUP_FRAME_BYTES: usize = 256 << 20;
 pub(crate) const RESTORE_SKIPS: u64 = 1_000_000_000;
 /// Size of a request's body.
 pub(crate) const BODY_BYTES: usize = 1 << 20;
+/// Size from which an answer is compressed for those who take it so.
+pub(crate) const GZIP_FROM: usize = 128 << 10;
 /// Size of a request's head.
 pub(crate) const HEADER_BYTES: usize = 16 << 10;
 /// Time in which a request is answered, watches apart.

@@ -7,6 +7,7 @@
 mod audit;
 mod authenticate;
 mod backup;
+mod compress;
 mod discovery;
 mod flows;
 mod impersonate;

@@ -7,7 +7,11 @@ use std::{borrow::Cow, collections::HashMap, time::Duration};
 use hyper::{HeaderMap, header};
 use jiff::Timestamp;
 
-use super::{audit::AuditRoute, reviews::Review};
+use super::{
+    audit::AuditRoute,
+    reviews::Review,
+    watch::{EVENT_STREAM, Framing},
+};
 use crate::{
     error::{ApiError, Reason},
     registry::{
@@ -275,8 +279,16 @@ impl<'a> Query<'a> {
         })
     }
 
-    pub(super) fn watch_options(&self) -> Result<WatchOptions, ApiError> {
+    pub(super) fn watch_options(&self, headers: &HeaderMap) -> Result<WatchOptions, ApiError> {
         self.check_list()?;
+        // A browser that comes back asks for the same address, and says in a header where it was.
+        if self.framing(headers) == Framing::EventStream
+            && let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty())
+        {
+            let id = id.to_str().unwrap_or_default();
+            let revision = id.parse().map_err(|_not_a_number| malformed(LAST_EVENT_ID, id))?;
+            return Ok(WatchOptions { start: WatchStart::After(Revision(revision)) });
+        }
         let known = self.revision()?.filter(|revision| *revision != Revision(0));
         let start = match (self.sends_initial_events(), known) {
             (Some(true), known) => WatchStart::Existing(known.unwrap_or_default()),
@@ -318,13 +330,28 @@ impl<'a> Query<'a> {
 
     /// The form to answer in: the first one the client accepts that there is.
     pub(super) fn form(&self, headers: &HeaderMap) -> Result<Form, ApiError> {
+        self.accepted(headers).map(|(form, _)| form).ok_or_else(|| {
+            let message = "only the following media types are accepted: application/json";
+            ApiError::new(Reason::NotAcceptable, message)
+        })
+    }
+
+    /// How the events of a watch are told apart.
+    pub(super) fn framing(&self, headers: &HeaderMap) -> Framing {
+        self.accepted(headers).map_or(Framing::Lines, |(_, framing)| framing)
+    }
+
+    fn accepted(&self, headers: &HeaderMap) -> Option<(Form, Framing)> {
         let accepted = headers.get(header::ACCEPT).map_or("", |value| value.to_str().unwrap_or(""));
         if accepted.is_empty() {
-            return Ok(Form::Object);
+            return Some((Form::Object, Framing::Lines));
         }
-        let form = accepted.split(',').find_map(|range| {
+        accepted.split(',').find_map(|range| {
             let mut parameters = range.split(';').map(str::trim);
             let media = parameters.next()?;
+            if media == EVENT_STREAM && self.is_watch() {
+                return Some((Form::Object, Framing::EventStream));
+            }
             if !["application/json", "application/*", "*/*"].contains(&media) {
                 return None;
             }
@@ -332,18 +359,15 @@ impl<'a> Query<'a> {
                 parameters.filter_map(|parameter| parameter.split_once('=')).collect();
             let is_meta_v1 =
                 parameters.get("g") == Some(&"meta.k8s.io") && parameters.get("v") == Some(&"v1");
-            match parameters.get("as").copied() {
+            let form = match parameters.get("as").copied() {
                 None => Some(Form::Object),
                 Some("Table") if is_meta_v1 => Some(Form::Table(self.include_object())),
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList") if is_meta_v1 => {
                     Some(Form::Partial)
                 }
                 Some(_) => None,
-            }
-        });
-        form.ok_or_else(|| {
-            let message = "only the following media types are accepted: application/json";
-            ApiError::new(Reason::NotAcceptable, message)
+            };
+            form.map(|form| (form, Framing::Lines))
         })
     }
 
@@ -387,6 +411,8 @@ fn malformed(name: &str, value: &str) -> ApiError {
     ApiError::bad_request(format!("invalid value of {name}: {value:?}"))
 }
 
+/// Says which event somebody saw last (WHATWG HTML §9.2.4).
+const LAST_EVENT_ID: &str = "last-event-id";
 /// Length of a field manager's name.
 const MANAGER_BYTES: usize = 128;
 
@@ -470,7 +496,7 @@ mod tests {
         ] {
             let query = Query::parse(query);
             let refusal = match query.is_watch() {
-                true => query.watch_options().map(drop),
+                true => query.watch_options(&HeaderMap::new()).map(drop),
                 false => query.list_options().map(drop),
             };
             assert_eq!(refusal.map_err(|error| error.code()), Err(422), "{query:?}");
@@ -491,9 +517,27 @@ mod tests {
             (format!("{of}=false"), Now),
             (format!("{of}=false&resourceVersion=7"), After(Revision(7))),
         ] {
-            let options = Query::parse(&format!("watch=1&{query}")).watch_options();
+            let query = format!("watch=1&{query}");
+            let options = Query::parse(&query).watch_options(&HeaderMap::new());
             assert_eq!(options.map(|options| options.start), Ok(start), "{query}");
         }
+    }
+
+    #[test]
+    fn a_browser_that_comes_back_goes_on_where_it_was_and_others_where_they_say() {
+        let asked = |accept: &'static str, id: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, header::HeaderValue::from_static(accept));
+            headers.insert(LAST_EVENT_ID, header::HeaderValue::from_static(id));
+            let options = Query::parse("watch=1&resourceVersion=7").watch_options(&headers);
+            options.map(|options| options.start).map_err(|error| error.code())
+        };
+        let at = |revision| Ok(WatchStart::After(Revision(revision)));
+
+        assert_eq!(asked("text/event-stream", "9"), at(9));
+        assert_eq!(asked("text/event-stream", ""), at(7), "it was told to begin anew");
+        assert_eq!(asked("text/event-stream", "-1"), Err(400));
+        assert_eq!(asked("application/json", "9"), at(7));
     }
 
     #[test]

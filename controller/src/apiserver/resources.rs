@@ -16,7 +16,7 @@ use super::{
     request::{Form, ObjectPath, Prefix, Query, default_watch_timeout},
     respond::{self, Body, JSON},
     view::{Collection, render_list, render_one},
-    watch::WatchStream,
+    watch::{Framing, WatchStream, failed},
 };
 use crate::{
     audit,
@@ -128,7 +128,7 @@ impl Call<'_> {
             return Ok(respond::bytes(StatusCode::OK, JSON, rendered?));
         }
         let watch = Authorizer.authorize::<verb::Watch, _>(&CLAIMANT, Range::Everything)?;
-        let watched = registry.watch(&whole, &watch, self.query.watch_options()?)?;
+        let watched = registry.watch(&whole, &watch, self.query.watch_options(self.headers)?)?;
         let mut items = Vec::new();
         if let Some(existing) = &watched.existing {
             let most = limits::LIST_ITEMS;
@@ -418,7 +418,7 @@ impl Call<'_> {
         let range = list.resource().clone();
         let proof = self.registry.authorize::<verb::Watch, _>(self.identity, range)?;
         let proof = self.within(proof);
-        let watched = self.registry.watch(list, &proof, self.query.watch_options()?)?;
+        let watched = self.registry.watch(list, &proof, self.query.watch_options(self.headers)?)?;
         let items = match &watched.existing {
             Some(view) => match &collection {
                 Collection::Objects(_) => view
@@ -448,7 +448,10 @@ impl Call<'_> {
         let guard = self.metrics.begin_watch().ok_or_else(|| {
             ApiError::new(Reason::TooManyRequests, "too many watches").with_retry_after(5)
         })?;
-        let marks = self.query.marks_initial_events();
+        let framing = self.query.framing(self.headers);
+        // A browser goes on from a mark, and has no other.
+        let is_marked = framing == Framing::EventStream;
+        let marks = is_marked || self.query.marks_initial_events();
         let mark = watched.existing.filter(|_| marks).map(|view| view.revision());
         let asked = self.query.timeout()?.filter(|timeout| !timeout.is_zero());
         let lasts = asked.unwrap_or_else(|| default_watch_timeout(Timestamp::now()));
@@ -456,15 +459,26 @@ impl Call<'_> {
             collection,
             selector,
             form,
+            framing,
             existing,
             mark,
-            bookmarks: self.query.bookmarks(),
+            bookmarks: is_marked || self.query.bookmarks(),
             cursor: watched.cursor,
             lasts: lasts.min(limits::WATCH_LASTS),
             shutdown: self.shutdown.clone(),
             under_way: guard,
         };
         Ok(watch.into_response())
+    }
+
+    /// To browsers, a stream that cannot go on says so as a stream: they come back by themselves, and
+    /// from any other answer they would not.
+    pub(super) fn told(&self, error: ApiError) -> Result<Response<Body>, ApiError> {
+        let framing = self.query.framing(self.headers);
+        if framing == Framing::EventStream && error.reason() == Reason::Expired {
+            return Ok(failed(framing, &error));
+        }
+        Err(error)
     }
 
     /// A stored object, as it shows.

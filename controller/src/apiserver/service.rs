@@ -25,6 +25,7 @@ use super::{
     audit::Answered,
     authenticate::{identify, unauthorized},
     backup::Backups,
+    compress::compressed,
     discovery::Discovery,
     flows::{Flows, Weight},
     impersonate::impersonated,
@@ -180,8 +181,8 @@ impl Service {
             },
         };
         let in_view = call.prefix.is_some();
-        match &route {
-            Route::Objects(path) => call.objects(path).await,
+        let answered = match &route {
+            Route::Objects(path) => call.objects(path).await.or_else(|error| call.told(error)),
             Route::Review { review, namespace } => call.review(*review, namespace.as_deref()),
             Route::Audit(route) => {
                 self.audit(identity, *route, prefix.as_ref(), (&head.method, &call.query)).await
@@ -203,7 +204,8 @@ impl Service {
                 self.document(path, call.query.text("hash"), &head.headers)
             }
             Route::Backup | Route::Health | Route::Version => Err(unknown_resource()),
-        }
+        };
+        answered.map(|response| compressed(&head.method, &head.headers, response))
     }
 
     /// A view of a container that one may not know of does not exist.

@@ -1,23 +1,27 @@
-//! Watches on the wire: a stream of JSON lines that goes on as fast as its reader reads.
+//! Watches on the wire: a stream of events that goes on as fast as its reader reads.
 //!
 //! A watch has no buffer: the stream asks its cursor for more only when what it gave is on its way.
 //! Objects that enter or leave a selection appear as ADDED and DELETED.
+
+mod framing;
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{
     Response, StatusCode,
     body::Frame,
     header::{self, HeaderValue},
 };
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::framing::Resume;
+pub(super) use self::framing::{EVENT_STREAM, Framing};
 use super::{
     metrics::UnderWay,
     request::Form,
@@ -36,6 +40,7 @@ pub(super) struct WatchStream {
     pub(super) collection: Collection,
     pub(super) selector: Selector,
     pub(super) form: Form,
+    pub(super) framing: Framing,
     /// What exists, sent first.
     pub(super) existing: Vec<Arc<Document>>,
     /// Whether the end of what exists is marked, and at which revision.
@@ -61,19 +66,19 @@ struct Running {
 enum Pending {
     Event(Event),
     Existing(Arc<Document>),
-    Line(Bytes),
+    Framed(Bytes),
 }
 
 impl WatchStream {
     /// The answer that streams it.
     pub(super) fn into_response(mut self) -> Response<Body> {
-        let deadline = Instant::now() + self.lasts;
+        let (deadline, framing) = (Instant::now() + self.lasts, self.framing);
         let mut pending = VecDeque::new();
         for object in std::mem::take(&mut self.existing) {
             pending.push_back(Pending::Existing(object));
         }
         if let Some(revision) = self.mark {
-            pending.push_back(Pending::Line(self.bookmark(revision, true)));
+            pending.push_back(Pending::Framed(self.bookmark(revision, true)));
         }
         let mut bookmark = interval(limits::BOOKMARK_EVERY);
         bookmark.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,15 +88,11 @@ impl WatchStream {
             let bytes = running.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(bytes)), running))
         });
-        let mut response = Response::new(StreamBody::new(frames).boxed());
-        *response.status_mut() = StatusCode::OK;
-        let content_type = HeaderValue::from_static("application/json;stream=watch");
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        response
+        response(framing, StreamBody::new(frames).boxed())
     }
 
     /// What an event means to somebody who sees the selection only.
-    fn translate(&self, event: &Event) -> Option<Bytes> {
+    fn translate(&self, event: &Event, resume: Resume) -> Option<Bytes> {
         if !self.collection.covers(&event.key) {
             return None;
         }
@@ -109,16 +110,16 @@ impl WatchStream {
             (None, false) if event.operation == Operation::Delete && selected => "DELETED",
             (_, false) => return None,
         };
-        Some(self.line(kind, &self.collection.project(&event.document)))
+        Some(self.framed(kind, &self.collection.project(&event.document), resume))
     }
 
-    fn line(&self, kind: &str, object: &Document) -> Bytes {
+    fn framed(&self, kind: &str, object: &Document, resume: Resume) -> Bytes {
         if self.form == Form::Object {
-            return line(kind, object.json().get().as_bytes());
+            return self.framing.event(kind, object.json().get().as_bytes(), resume);
         }
         match render_one(&self.collection, self.form, object, Timestamp::now()) {
-            Ok(text) => line(kind, &text),
-            Err(error) => failure(&error),
+            Ok(text) => self.framing.event(kind, &text, resume),
+            Err(error) => failure(self.framing, &error),
         }
     }
 
@@ -130,7 +131,7 @@ impl WatchStream {
         let object = match self.form {
             Form::Table(include) => self.collection.columns().table(
                 &metadata,
-                std::iter::empty::<&serde_json::Value>(),
+                std::iter::empty::<&Value>(),
                 include,
                 Timestamp::now(),
             ),
@@ -140,7 +141,7 @@ impl WatchStream {
                 "metadata": metadata,
             }),
         };
-        line("BOOKMARK", object.to_string().as_bytes())
+        self.framing.event("BOOKMARK", object.to_string().as_bytes(), Resume::After(revision))
     }
 }
 
@@ -168,7 +169,8 @@ impl Running {
                     Ok(events) => self.pending.extend(events.into_iter().map(Pending::Event)),
                     Err(error) => {
                         self.ended = true;
-                        self.pending.push_back(Pending::Line(failure(&error)));
+                        let failure = failure(self.watch.framing, &error);
+                        self.pending.push_back(Pending::Framed(failure));
                     }
                 },
                 _ = self.bookmark.tick(), if self.watch.bookmarks => self.mark(),
@@ -179,10 +181,10 @@ impl Running {
     /// Says how far the watch has come.
     fn mark(&mut self) {
         let bookmark = self.watch.bookmark(self.watch.cursor.position(), false);
-        self.pending.push_back(Pending::Line(bookmark));
+        self.pending.push_back(Pending::Framed(bookmark));
     }
 
-    /// As many lines as make a reasonable frame; nothing when nothing of it is selected.
+    /// As many events as make a reasonable frame; nothing when nothing of it is selected.
     fn take(&mut self) -> Bytes {
         let mut frame = BytesMut::new();
         while frame.len() < limits::WATCH_FRAME_BYTES
@@ -192,11 +194,21 @@ impl Running {
                 Pending::Event(event) if self.watch.collection.ends_with(&event) => {
                     self.ended = true;
                     self.pending.clear();
-                    Some(failure(&ApiError::expired(event.revision, event.revision)))
+                    let expired = ApiError::expired(event.revision, event.revision);
+                    Some(failure(self.watch.framing, &expired))
                 }
-                Pending::Event(event) => self.watch.translate(&event),
-                Pending::Existing(object) => Some(self.watch.line("ADDED", &object)),
-                Pending::Line(line) => Some(line),
+                Pending::Event(event) => {
+                    let goes_on = matches!(self.pending.front(),
+                        Some(Pending::Event(next)) if next.revision == event.revision);
+                    let resume =
+                        if goes_on { Resume::Unchanged } else { Resume::After(event.revision) };
+                    self.watch.translate(&event, resume)
+                }
+                // Of what exists, part is as good as nothing.
+                Pending::Existing(object) => {
+                    Some(self.watch.framed("ADDED", &object, Resume::Unchanged))
+                }
+                Pending::Framed(line) => Some(line),
             };
             frame.extend_from_slice(&line.unwrap_or_default());
         }
@@ -210,17 +222,21 @@ impl std::fmt::Debug for WatchStream {
     }
 }
 
-fn failure(error: &ApiError) -> Bytes {
-    line("ERROR", error.to_status().to_string().as_bytes())
+/// A stream that only says that it cannot go on from where it was told to.
+pub(super) fn failed(framing: Framing, error: &ApiError) -> Response<Body> {
+    response(framing, Full::new(failure(framing, error)).boxed())
 }
 
-/// One event: `{"type":"ADDED","object":{…}}` and a line feed.
-fn line(kind: &str, object: &[u8]) -> Bytes {
-    let mut line = BytesMut::with_capacity(object.len() + kind.len() + 32);
-    line.extend_from_slice(b"{\"type\":\"");
-    line.extend_from_slice(kind.as_bytes());
-    line.extend_from_slice(b"\",\"object\":");
-    line.extend_from_slice(object);
-    line.extend_from_slice(b"}\n");
-    line.freeze()
+/// Whoever follows a stream that failed must look at everything again.
+fn failure(framing: Framing, error: &ApiError) -> Bytes {
+    framing.event("ERROR", error.to_status().to_string().as_bytes(), Resume::Anew)
+}
+
+fn response(framing: Framing, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, framing.content_type());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
 }

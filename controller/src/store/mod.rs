@@ -6,6 +6,7 @@
 
 mod backend;
 mod backup;
+mod batch;
 mod change;
 mod codec;
 mod document;

@@ -18,12 +18,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Audit, BackendError, Change, ChangeSet, Document, Expect, Object, Operation, Persistence,
-    Range, Retention, Revision, StoreMetrics, View, Write,
+    Audit, BackendError, Change, Expect, Object, Persistence, Range, Retention, Revision,
+    StoreMetrics, View, Write,
+    batch::{Batch, Draft, Verdict, effect, rehearse},
     log::{Log, News},
     tail::{Commit, Event, Tail},
 };
@@ -69,32 +69,6 @@ pub(super) struct Request {
 }
 
 type Reply = oneshot::Sender<Result<Object, ApiError>>;
-
-/// The writes judged so far, not yet durable.
-struct Batch {
-    view: View,
-    sets: Vec<ChangeSet>,
-    commits: Vec<Commit>,
-    verdicts: Vec<Verdict>,
-}
-
-/// What a write comes to, before it has its place.
-struct Draft {
-    /// What it is about, after it.
-    object: Object,
-    changes: Vec<Change>,
-    events: Vec<Event>,
-    /// Size of the events' objects as JSON.
-    bytes: usize,
-}
-
-/// What became of one write.
-struct Verdict {
-    request: Request,
-    result: Result<Object, ApiError>,
-    /// The change-set of the batch that it is, if it is one.
-    set: Option<usize>,
-}
 
 impl Request {
     /// A request that changes nothing, but is recorded.
@@ -400,83 +374,6 @@ impl Sequencer {
     }
 }
 
-// === impl Draft ===
-
-impl Draft {
-    /// What `change` comes to after `view`; refuses objects that are too large.
-    fn of(view: &View, change: ProposedChange) -> Result<Self, ApiError> {
-        let revision = view.revision().next();
-        let (mut changes, mut events, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for (key, new) in change.into_writes() {
-            let Some((change, event)) = effect(view, revision, key, new) else { continue };
-            let size = change.document.size();
-            if size > limits::OBJECT_BYTES && change.operation == Operation::Put {
-                let message = format!(
-                    "{} {:?} would have {size} bytes; {} are allowed",
-                    change.key.resource(),
-                    change.key.name(),
-                    limits::OBJECT_BYTES
-                );
-                return Err(ApiError::about(Reason::RequestEntityTooLarge, &change.key, message));
-            }
-            bytes += size;
-            changes.push(change);
-            events.push(event);
-        }
-        let first = changes.first().ok_or_else(|| ApiError::internal("a write without effect"))?;
-        let document = Arc::clone(&first.document);
-        let object = Object { key: first.key.clone(), revision, document };
-        Ok(Self { object, changes, events, bytes })
-    }
-}
-
-// === impl Batch ===
-
-impl Batch {
-    fn add(&mut self, draft: Draft, audit: Audit, request: Request) {
-        let Draft { object, changes, events, bytes } = draft;
-        self.view.advance(object.revision, &changes);
-        self.commits.push(Commit { revision: object.revision, events, bytes });
-        self.add_verdict(request, Ok(object), Some(self.sets.len()));
-        self.sets.push(ChangeSet { audit, changes });
-    }
-
-    /// Adds a change-set without changes.
-    fn record(&mut self, audit: Audit, request: Request) {
-        let revision = self.view.revision().next();
-        self.view.advance(revision, &[]);
-        let nothing =
-            Object { key: request.key.clone(), revision, document: Arc::new(Value::Null.into()) };
-        self.add_verdict(request, Ok(nothing), Some(self.sets.len()));
-        self.sets.push(ChangeSet { audit, changes: Vec::new() });
-        self.commits.push(Commit { revision, events: Vec::new(), bytes: 0 });
-    }
-
-    fn add_verdict(
-        &mut self,
-        request: Request,
-        result: Result<Object, ApiError>,
-        set: Option<usize>,
-    ) {
-        self.verdicts.push(Verdict { request, result, set });
-    }
-
-    /// The revision of its first change-set.
-    fn first(&self) -> Revision {
-        Revision(self.view.revision().next().0.saturating_sub(self.sets.len() as u64))
-    }
-
-    fn refuse(self, why: &ApiError) {
-        refuse(self.verdicts.into_iter().map(|verdict| verdict.request), why);
-    }
-
-    fn again(self, pending: &mut VecDeque<Request>) {
-        for verdict in self.verdicts.into_iter().rev() {
-            pending.push_front(verdict.request);
-        }
-    }
-}
-
 /// A change-set of somebody else, as watchers see it; `view` is the state before.
 fn commit_of(view: &View, revision: Revision, changes: &[Change]) -> Commit {
     let events = changes.iter().map(|change| Event {
@@ -488,27 +385,6 @@ fn commit_of(view: &View, revision: Revision, changes: &[Change]) -> Commit {
     });
     let bytes = changes.iter().map(|change| change.document.size()).sum();
     Commit { revision, events: events.collect(), bytes }
-}
-
-/// What a write of `new` to `key` comes to at `revision`; none if there is nothing to delete.
-fn effect(
-    view: &View,
-    revision: Revision,
-    key: Key,
-    new: Option<Value>,
-) -> Option<(Change, Event)> {
-    let old = view.get(&key);
-    let previous = old.map_or(Revision(0), |object| object.revision);
-    let old = old.map(|object| Arc::clone(&object.document));
-    let (operation, mut value) = match (new, &old) {
-        (Some(value), _) => (Operation::Put, value),
-        (None, Some(last)) => (Operation::Delete, Value::clone(&last.value())),
-        (None, None) => return None,
-    };
-    stamp(&mut value, revision);
-    let document = Arc::new(Document::of(value));
-    let change = Change { key: key.clone(), operation, previous, document: Arc::clone(&document) };
-    Some((change, Event { key, revision, operation, old, document }))
 }
 
 /// Brings what is derived up to `view`, in it.
@@ -549,24 +425,9 @@ fn is_leaving(object: &Object) -> bool {
     object.value().pointer("/metadata/deletionTimestamp").is_some()
 }
 
-/// What a dry run answers: the object as it would be.
-fn rehearse(change: &ProposedChange) -> Result<Object, ApiError> {
-    let revision = change.old.as_ref().map_or(Revision(0), |object| object.revision);
-    let last = change.old.as_ref().map(|object| Arc::clone(&object.document));
-    let new = change.new.as_ref().map(|value| Arc::new(Document::of(value.clone())));
-    let document = new.or(last).ok_or_else(|| ApiError::not_found(&change.key))?;
-    Ok(Object { key: change.key.clone(), revision, document })
-}
-
-fn refuse(requests: impl Iterator<Item = Request>, why: &ApiError) {
+pub(super) fn refuse(requests: impl Iterator<Item = Request>, why: &ApiError) {
     for request in requests {
         answer(request.reply, Err(why.clone()));
-    }
-}
-
-fn stamp(value: &mut Value, revision: Revision) {
-    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("resourceVersion".into(), json!(revision.to_string()));
     }
 }
 

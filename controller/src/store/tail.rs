@@ -150,7 +150,7 @@ impl Tail {
         Ok(cursor)
     }
 
-    /// At most `limit` commits after `position`.
+    /// At most `limit` commits after `position`, and no more of them than make a batch.
     fn after(&self, position: Revision, limit: usize) -> Result<Vec<Arc<Commit>>, ApiError> {
         let commits = &self.recent.read().commits;
         let wanted = position.next();
@@ -166,7 +166,13 @@ impl Tail {
             return Err(ApiError::expired(position, first.revision));
         }
         let skip = usize::try_from(wanted.0 - first.revision.0).unwrap_or(usize::MAX);
-        Ok(commits.iter().skip(skip).take(limit).map(Arc::clone).collect())
+        let mut bytes = 0;
+        let batch = commits.iter().skip(skip).take(limit).take_while(|commit| {
+            let has_room = bytes < limits::WATCH_BATCH_BYTES;
+            bytes += commit.bytes;
+            has_room
+        });
+        Ok(batch.map(Arc::clone).collect())
     }
 }
 
@@ -256,6 +262,8 @@ impl Cursor {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -337,6 +345,109 @@ mod tests {
 
         assert!(tail.cursor(Range::Everything, None, Revision(0)).is_err());
         assert!(tail.cursor(Range::Everything, None, Revision(1)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_batch_ends_with_the_commit_that_fills_it() {
+        let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
+        let half =
+            |revision| Commit { bytes: limits::WATCH_BATCH_BYTES / 2, ..commit(revision, "a") };
+        tail.extend([half(1), half(2), half(3)]);
+        tail.announce(Revision(3));
+        let mut cursor = tail.cursor(Range::Everything, None, Revision(0)).expect("in the tail");
+
+        let sizes = [cursor.next().await, cursor.next().await];
+
+        assert_eq!(sizes.map(|events| events.map(|events| events.len())), [Ok(2), Ok(1)]);
+    }
+
+    /// What has gone wrong with watches elsewhere: events left out when a reader was slow or the log
+    /// was shortened under it, given twice or out of order after a batch, given from the past to
+    /// somebody who asked for the future.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// Commits of so many events each, published together.
+        Commit(u8, u8),
+        /// A reader reads.
+        Read,
+        /// A reader breaks off, and comes back where it was.
+        Resume,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (1_u8..4, 0_u8..4).prop_map(|(commits, events)| Step::Commit(commits, events)),
+            Just(Step::Read),
+            Just(Step::Resume),
+        ];
+        proptest::collection::vec(step, 1..64)
+    }
+
+    proptest! {
+        #[test]
+        fn a_reader_gets_every_event_once_and_in_order_or_is_told_to_list_again(steps in steps()) {
+            let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
+            let (mut head, mut seen) = (0_u64, Revision(0));
+            let mut cursor = tail.cursor(Range::Everything, None, seen).expect("at the head");
+            // What was committed after what the reader saw last: name and revision.
+            let mut due: VecDeque<(String, u64)> = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Commit(commits, events) => {
+                        let mut made = Vec::new();
+                        for _ in 0..commits {
+                            head += 1;
+                            let mut one = commit(head, "");
+                            let event = one.events.pop().expect("one");
+                            for number in 0..events {
+                                let name = format!("{head}-{number}");
+                                due.push_back((name.clone(), head));
+                                let key = Key::new(Resource::new("nodes", "x"), None, &name);
+                                one.events.push(Event { key, ..event.clone() });
+                            }
+                            // The tail holds four of them.
+                            one.bytes = limits::WATCH_TAIL_BYTES / 4;
+                            made.push(one);
+                        }
+                        tail.extend(made);
+                        tail.announce(Revision(head));
+                    }
+                    Step::Read => {
+                        let read = cursor.next().now_or_never();
+                        let Some(read) = read else {
+                            prop_assert!(due.is_empty(), "{due:?} is not told");
+                            continue;
+                        };
+                        match read {
+                            Ok(events) => for event in events {
+                                let told = (event.key.name().to_owned(), event.revision.0);
+                                prop_assert_eq!(Some(told), due.pop_front());
+                                seen = cursor.position();
+                            },
+                            Err(error) => {
+                                prop_assert_eq!(error.reason(), Reason::Expired);
+                                prop_assert!(head - seen.0 > 4, "{} of {head} is kept", seen.0);
+                                // It lists, and goes on from there.
+                                due.clear();
+                                seen = Revision(head);
+                                cursor = tail.cursor(Range::Everything, None, seen).expect("head");
+                            }
+                        }
+                    }
+                    Step::Resume => match tail.cursor(Range::Everything, None, cursor.position()) {
+                        Ok(again) => cursor = again,
+                        Err(error) => {
+                            prop_assert_eq!(error.reason(), Reason::Expired);
+                            due.clear();
+                            seen = Revision(head);
+                            cursor = tail.cursor(Range::Everything, None, seen).expect("head");
+                        }
+                    },
+                }
+                let future = tail.cursor(Range::Everything, None, Revision(head + 1));
+                prop_assert_eq!(future.err().map(|error| error.reason()), Some(Reason::Timeout));
+            }
+        }
     }
 
     #[test]

@@ -13,9 +13,11 @@ mod support;
 
 mod apply;
 mod builtins;
+mod compress;
 mod limits;
 mod openapi;
 mod reads;
+mod watches;
 mod writes;
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// One connection.
 pub struct Client {
@@ -106,6 +106,15 @@ impl Credentials {
     }
 
     pub async fn connect(&self) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+        let (sender, connection) = http1::handshake(TokioIo::new(self.tls().await?)).await?;
+        tokio::spawn(connection);
+        Ok(Client { sender, bearer: None, extra: Vec::new() })
+    }
+
+    /// The connection, without a word said.
+    pub async fn tls(
+        &self,
+    ) -> Result<TlsStream<TcpStream>, Box<dyn std::error::Error + Send + Sync>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[self.version])?
@@ -117,10 +126,7 @@ impl Credentials {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::IpAddress(self.address.ip().into());
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Client { sender, bearer: None, extra: Vec::new() })
+        Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
     }
 }
 

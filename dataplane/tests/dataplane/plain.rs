@@ -229,8 +229,8 @@ fn clients_and_probes_reach_a_host_that_knows_nothing_but_ip() {
     const MARK: u32 = 0x1001;
     let network = Network::new("plain", 3);
     let host = &network.hosts[BACKEND];
-    for (vip, family) in VIPS.into_iter().zip(["-4", "-6"]) {
-        host.run(&format!("ip {family} addr add {vip} dev lo"));
+    for (vip, nodad) in VIPS.into_iter().zip(["", " nodad"]) {
+        host.run(&format!("ip addr add {vip} dev lo{nodad}"));
     }
     serve(host, "one");
     decapsulate(host);
@@ -284,8 +284,8 @@ fn connections_live_on_while_slots_come_to_a_host_that_knows_nothing_but_ip_and_
             opened.push(data_plane);
             hosts.push(backend(name, &outer));
         } else {
-            for (vip, family) in VIPS.into_iter().zip(["-4", "-6"]) {
-                host.run(&format!("ip {family} addr add {vip} dev lo"));
+            for (vip, nodad) in VIPS.into_iter().zip(["", " nodad"]) {
+                host.run(&format!("ip addr add {vip} dev lo{nodad}"));
             }
             decapsulate(host);
             hosts.push(plain(name, &outer));

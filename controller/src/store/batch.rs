@@ -1,0 +1,159 @@
+//! [`Batch`]: the writes that become durable together, judged one after the other.
+//!
+//! Each is judged by the state that the ones before it leave. What it comes to is worked out here, once:
+//! the text of its objects is what the log, watchers and the answer get.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{
+    Audit, Change, ChangeSet, Document, Object, Operation, Revision, View,
+    sequencer::{Request, refuse},
+    tail::{Commit, Event},
+};
+use crate::{
+    admission::ProposedChange,
+    error::{ApiError, Reason},
+    limits,
+    store::Key,
+};
+
+/// The writes judged so far, not yet durable.
+pub(super) struct Batch {
+    pub(super) view: View,
+    pub(super) sets: Vec<ChangeSet>,
+    pub(super) commits: Vec<Commit>,
+    pub(super) verdicts: Vec<Verdict>,
+}
+
+/// What a write comes to, before it has its place.
+pub(super) struct Draft {
+    /// What it is about, after it.
+    pub(super) object: Object,
+    pub(super) changes: Vec<Change>,
+    pub(super) events: Vec<Event>,
+    /// Size of the events' objects as JSON.
+    pub(super) bytes: usize,
+}
+
+/// What became of one write.
+pub(super) struct Verdict {
+    pub(super) request: Request,
+    pub(super) result: Result<Object, ApiError>,
+    /// The change-set of the batch that it is, if it is one.
+    pub(super) set: Option<usize>,
+}
+
+// === impl Draft ===
+
+impl Draft {
+    /// What `change` comes to after `view`; refuses objects that are too large.
+    pub(super) fn of(view: &View, change: ProposedChange) -> Result<Self, ApiError> {
+        let revision = view.revision().next();
+        let (mut changes, mut events, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for (key, new) in change.into_writes() {
+            let Some((change, event)) = effect(view, revision, key, new) else { continue };
+            let size = change.document.size();
+            if size > limits::OBJECT_BYTES && change.operation == Operation::Put {
+                let message = format!(
+                    "{} {:?} would have {size} bytes; {} are allowed",
+                    change.key.resource(),
+                    change.key.name(),
+                    limits::OBJECT_BYTES
+                );
+                return Err(ApiError::about(Reason::RequestEntityTooLarge, &change.key, message));
+            }
+            bytes += size;
+            changes.push(change);
+            events.push(event);
+        }
+        let first = changes.first().ok_or_else(|| ApiError::internal("a write without effect"))?;
+        let document = Arc::clone(&first.document);
+        let object = Object { key: first.key.clone(), revision, document };
+        Ok(Self { object, changes, events, bytes })
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    pub(super) fn add(&mut self, draft: Draft, audit: Audit, request: Request) {
+        let Draft { object, changes, events, bytes } = draft;
+        self.view.advance(object.revision, &changes);
+        self.commits.push(Commit { revision: object.revision, events, bytes });
+        self.add_verdict(request, Ok(object), Some(self.sets.len()));
+        self.sets.push(ChangeSet { audit, changes });
+    }
+
+    /// Adds a change-set without changes.
+    pub(super) fn record(&mut self, audit: Audit, request: Request) {
+        let revision = self.view.revision().next();
+        self.view.advance(revision, &[]);
+        let nothing =
+            Object { key: request.key.clone(), revision, document: Arc::new(Value::Null.into()) };
+        self.add_verdict(request, Ok(nothing), Some(self.sets.len()));
+        self.sets.push(ChangeSet { audit, changes: Vec::new() });
+        self.commits.push(Commit { revision, events: Vec::new(), bytes: 0 });
+    }
+
+    pub(super) fn add_verdict(
+        &mut self,
+        request: Request,
+        result: Result<Object, ApiError>,
+        set: Option<usize>,
+    ) {
+        self.verdicts.push(Verdict { request, result, set });
+    }
+
+    /// The revision of its first change-set.
+    pub(super) fn first(&self) -> Revision {
+        Revision(self.view.revision().next().0.saturating_sub(self.sets.len() as u64))
+    }
+
+    pub(super) fn refuse(self, why: &ApiError) {
+        refuse(self.verdicts.into_iter().map(|verdict| verdict.request), why);
+    }
+
+    pub(super) fn again(self, pending: &mut VecDeque<Request>) {
+        for verdict in self.verdicts.into_iter().rev() {
+            pending.push_front(verdict.request);
+        }
+    }
+}
+
+/// What a write of `new` to `key` comes to at `revision`; none if there is nothing to delete.
+pub(super) fn effect(
+    view: &View,
+    revision: Revision,
+    key: Key,
+    new: Option<Value>,
+) -> Option<(Change, Event)> {
+    let old = view.get(&key);
+    let previous = old.map_or(Revision(0), |object| object.revision);
+    let old = old.map(|object| Arc::clone(&object.document));
+    let (operation, mut value) = match (new, &old) {
+        (Some(value), _) => (Operation::Put, value),
+        (None, Some(last)) => (Operation::Delete, Value::clone(&last.value())),
+        (None, None) => return None,
+    };
+    stamp(&mut value, revision);
+    let document = Arc::new(Document::of(value));
+    let change = Change { key: key.clone(), operation, previous, document: Arc::clone(&document) };
+    Some((change, Event { key, revision, operation, old, document }))
+}
+
+/// What a dry run answers: the object as it would be.
+pub(super) fn rehearse(change: &ProposedChange) -> Result<Object, ApiError> {
+    let revision = change.old.as_ref().map_or(Revision(0), |object| object.revision);
+    let last = change.old.as_ref().map(|object| Arc::clone(&object.document));
+    let new = change.new.as_ref().map(|value| Arc::new(Document::of(value.clone())));
+    let document = new.or(last).ok_or_else(|| ApiError::not_found(&change.key))?;
+    Ok(Object { key: change.key.clone(), revision, document })
+}
+
+fn stamp(value: &mut Value, revision: Revision) {
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".into(), json!(revision.to_string()));
+    }
+}
