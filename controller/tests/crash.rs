@@ -346,7 +346,19 @@ async fn a_backup_of_a_running_controller_becomes_a_platform_of_the_same_objects
     for name in ["a", "b", "c"] {
         assert_eq!(client.post(DATACENTERS, &datacenter(name)).await.code, StatusCode::CREATED);
     }
-    let before = client.get(DATACENTERS).await.body;
+    // What the platform says of them by itself is in the backup as well, and not news after it.
+    let before = timeout(Duration::from_secs(30), async {
+        loop {
+            let before = client.get(DATACENTERS).await.body;
+            let items = before["items"].as_array().expect("a list");
+            if items.iter().all(|it| it["status"]["conditions"].is_array()) {
+                break before;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("they are judged");
     let anonymous = credentials.clone().anonymous().connect().await.expect("TLS lets it in");
     let refused = { anonymous }.get("/backup").await;
     assert_eq!(refused.code, StatusCode::UNAUTHORIZED);

@@ -1,9 +1,12 @@
 //! Objects over HTTP: which verb a request is, and what it is answered.
 
-use std::{borrow::Cow, sync::Arc};
+mod claims;
+mod options;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::{HeaderMap, Method, Response, StatusCode, header};
+use hyper::{HeaderMap, Method, Response, StatusCode};
 use isocast_api::{ResourceKind, registry::KindDescriptor};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Extension, Metrics, Relayed,
     discovery::is_in_views,
-    protobuf::{self, PROTOBUF},
     request::{Form, ObjectPath, Prefix, Query, default_watch_timeout},
     respond::{self, Body, JSON},
     view::{Collection, render_list, render_one},
@@ -20,13 +22,12 @@ use super::{
 };
 use crate::{
     audit,
-    authz::{Authorized, Authorizer, Identity, Verb, verb},
+    authz::{Authorized, Identity, Verb, verb},
     error::{ApiError, Reason},
     limits,
-    managers::{Claims, foresee},
     registry::{
-        DeleteOptions, Kind, Listing, Patch, Propagation, Registry, Selector, Subresource, Watched,
-        WriteOptions, Written, expect_reached, namespaces,
+        DeleteOptions, Kind, Listing, Propagation, Registry, Selector, Subresource, Watched,
+        Written, expect_reached, namespaces,
     },
     store::{Document, Key, Persistence, Range, Resource, View},
 };
@@ -72,74 +73,6 @@ impl Call<'_> {
             Some(other) => return self.extension(kind, namespace, name, other).await,
         };
         self.object(kind, namespace, name, subresource).await
-    }
-
-    /// Serves the claims of what is counted.
-    fn claims(&self, kind: &Arc<Kind>, path: &ObjectPath) -> Result<Response<Body>, ApiError> {
-        self.expect_writable(kind)?;
-        let part = match path.subresource.as_deref() {
-            None => "",
-            Some("status") => "status",
-            Some(_) => return Err(unknown_resource()),
-        };
-        let namespace = path.namespace.as_deref();
-        let (registry, who, access) = (self.registry, self.identity, self.registry.access());
-        let whole = Authorizer.authorize::<verb::List, _>(&CLAIMANT, Range::Everything)?;
-        let view = registry.store().view(&whole);
-        if let Some(name) = &path.name {
-            let key = kind.key(namespace, name)?;
-            let proof = registry.authorize_about::<verb::Get, _>(who, key, part)?;
-            let claims = Arc::new(Claims::new(&view, access, None));
-            let object = claims.get(&view, namespace.unwrap_or_default(), name);
-            let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
-            return self.one(&Collection::Claims(Arc::clone(kind), claims), &object);
-        }
-        let range = kind.range(namespace);
-        let list = self.within(registry.authorize::<verb::List, _>(who, range.clone())?);
-        let sight = if self.query.is_watch() {
-            let watch = registry.authorize::<verb::Watch, _>(who, range)?;
-            self.within(watch).sight().cloned()
-        } else {
-            list.sight().cloned()
-        };
-        let options = self.query.list_options()?;
-        let (view, after) = match self.query.is_watch() {
-            true => (view, None),
-            false => registry.begin_page(&whole, &options)?,
-        };
-        let claims = Arc::new(Claims::new(&view, access, sight));
-        let collection = Collection::Claims(Arc::clone(kind), Arc::clone(&claims));
-        let fields = match namespace {
-            Some(namespace) => {
-                format!("{},metadata.namespace={namespace}", self.query.text("fieldSelector"))
-            }
-            None => self.query.text("fieldSelector").to_owned(),
-        };
-        let labels = self.query.text("labelSelector");
-        let selector = Selector::parse(labels, &fields, collection.selectable())?;
-        let form = self.query.form(self.headers)?;
-        let selects = |claim: &Value| selector.matches(claim);
-        if !self.query.is_watch() {
-            let page = (after.as_ref(), options.page_size());
-            let (items, last) = claims.list(&view, namespace, page, selects);
-            let next = last.map(|last| registry.end_page(&view, &last));
-            let listing = Listing { revision: view.revision(), items, next, remaining: None };
-            let rendered = render_list(&collection, form, &listing, Timestamp::now());
-            return Ok(respond::bytes(StatusCode::OK, JSON, rendered?));
-        }
-        let watch = Authorizer.authorize::<verb::Watch, _>(&CLAIMANT, Range::Everything)?;
-        let watched = registry.watch(&whole, &watch, self.query.watch_options(self.headers)?)?;
-        let mut items = Vec::new();
-        if let Some(existing) = &watched.existing {
-            let most = limits::LIST_ITEMS;
-            let (all, more) = claims.list(existing, namespace, (None, most), selects);
-            if more.is_some() {
-                let message = format!("there are more than {most} claims: watch fewer namespaces");
-                return Err(ApiError::bad_request(message));
-            }
-            items = all;
-        }
-        self.stream(collection, selector, form, watched, items)
     }
 
     /// Serves the namespaces.
@@ -399,8 +332,7 @@ impl Call<'_> {
             Collection::Claims(..) | Collection::Namespaces => {
                 self.expect_reached()?;
                 let view = self.registry.store().view(&list);
-                let mut items = existing(&collection, &view);
-                items.retain(|item| selector.matches(&item.glance()));
+                let items = existing(&collection, &view, &selector);
                 Listing { revision: view.revision(), items, next: None, remaining: None }
             }
         };
@@ -420,18 +352,7 @@ impl Call<'_> {
         let proof = self.within(proof);
         let watched = self.registry.watch(list, &proof, self.query.watch_options(self.headers)?)?;
         let items = match &watched.existing {
-            Some(view) => match &collection {
-                Collection::Objects(_) => view
-                    .iter()
-                    .filter(|object| selector.selects(&object.key, &object.document))
-                    .map(|object| collection.project(&object.document))
-                    .collect(),
-                Collection::Claims(..) | Collection::Namespaces => {
-                    let mut items = existing(&collection, view);
-                    items.retain(|item| selector.matches(&item.glance()));
-                    items
-                }
-            },
+            Some(view) => existing(&collection, view, &selector),
             None => Vec::new(),
         };
         self.stream(collection, selector, form, watched, items)
@@ -521,21 +442,6 @@ impl Call<'_> {
         Ok(response)
     }
 
-    /// What a write that is only rehearsed would take of what is counted.
-    fn foresee(&self, kind: &Kind, object: &Value) -> Result<Vec<String>, ApiError> {
-        let whole = Authorizer.authorize::<verb::List, _>(&CLAIMANT, Range::Everything)?;
-        let view = self.registry.store().view(&whole);
-        let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
-        let name = text("/metadata/name").unwrap_or_default();
-        let key = kind.key(text("/metadata/namespace"), name)?;
-        let access = self.registry.access();
-        let may_see = |bucket: &Key| match self.identity {
-            who @ Identity::Subject(_) => access.allows(who, "get", bucket, Timestamp::now()),
-            _ => true,
-        };
-        Ok(foresee(&view, &key, object, may_see))
-    }
-
     /// An object that is marked is returned; of one that is gone, who it was.
     fn deleted(
         &self,
@@ -585,104 +491,28 @@ impl Call<'_> {
         expect_reached(self.query.revision()?.unwrap_or_default(), head)
     }
 
-    fn write_options(&self) -> Result<WriteOptions, ApiError> {
-        let agent = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        self.query.write_options(agent.unwrap_or("unknown"))
-    }
-
-    fn delete_options(&self) -> Result<(DeleteOptions, WriteOptions), ApiError> {
-        let mut options = self.write_options()?;
-        let text = |name| Some(self.query.text(name)).filter(|text: &&str| !text.is_empty());
-        let read = |body: &[u8]| -> Result<DeleteOptions, ApiError> {
-            serde_json::from_slice(body).map_err(|error| {
-                ApiError::bad_request(format!("the body is not DeleteOptions: {error}"))
-            })
-        };
-        let delete = match self.content_type() {
-            _ if self.body.is_empty() => DeleteOptions {
-                propagation_policy: text("propagationPolicy").map(str::to_owned),
-                orphan_dependents: text("orphanDependents")
-                    .map(|_| self.query.flag("orphanDependents")),
-                ..DeleteOptions::default()
-            },
-            PROTOBUF => read(&protobuf::delete_options(&self.body)?)?,
-            _ => read(&self.body)?,
-        };
-        delete.propagation()?;
-        match delete.dry_run.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            [] => {}
-            ["All"] => options.persistence = Persistence::DryRun,
-            _ => return Err(ApiError::bad_request("dryRun: only \"All\" is supported")),
-        }
-        Ok((delete, options))
-    }
-
-    /// The body of a create or an update.
-    fn whole_object(&self, kind: &Kind) -> Result<Cow<'_, [u8]>, ApiError> {
-        let content_type = self.content_type();
-        match content_type {
-            "" | "application/json" | "application/yaml" => return Ok(Cow::Borrowed(&self.body)),
-            PROTOBUF => {
-                if let Some(decoded) = protobuf::object(kind, &self.body) {
-                    return decoded.map(Cow::Owned);
-                }
-            }
-            _ => {}
-        }
-        Err(unsupported(content_type, "application/json, application/yaml"))
-    }
-
-    fn patch(&self, kind: &Kind) -> Result<(Patch<'_>, WriteOptions), ApiError> {
-        const STRATEGIC: &str = "application/strategic-merge-patch+json";
-        let options = self.write_options()?;
-        let content_type = self.content_type();
-        let applies = content_type == "application/apply-patch+yaml";
-        // An apply says who applies; a guess would own fields nobody can give up.
-        if applies && self.query.text("fieldManager").is_empty() {
-            let why = "is required for apply patch";
-            return Err(ApiError::option("PatchOptions", "fieldManager", "Required value", why));
-        }
-        if !applies && !self.query.text("force").is_empty() {
-            let why = "may not be specified for non-apply patch";
-            return Err(ApiError::option("PatchOptions", "force", "Forbidden", why));
-        }
-        let patch = match content_type {
-            "application/apply-patch+yaml" => Patch::Apply(&self.body),
-            STRATEGIC if kind.descriptor().built_in => Patch::Strategic(&self.body),
-            "application/json-patch+json" => Patch::Json(&self.body),
-            "application/merge-patch+json" => Patch::Merge(&self.body),
-            other => {
-                let known = "application/json-patch+json, application/merge-patch+json, \
-                             application/apply-patch+yaml";
-                return Err(unsupported(other, known));
-            }
-        };
-        Ok((patch, options))
-    }
-
-    pub(super) fn content_type(&self) -> &str {
-        let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        value.and_then(|value| value.split(';').next()).unwrap_or_default().trim()
-    }
-
     fn read_only(&self) -> Result<(), ApiError> {
         if *self.method == Method::GET { Ok(()) } else { Err(not_allowed()) }
     }
 }
 
-/// Who looks at everything that claims are made of, for somebody who may see the claims.
-const CLAIMANT: Identity = Identity::Component { name: "quota" };
-
-/// Everything of a collection at one moment.
-fn existing(collection: &Collection, view: &View) -> Vec<Arc<Document>> {
+/// What is selected of a collection at one moment, as it shows.
+fn existing(collection: &Collection, view: &View, selector: &Selector) -> Vec<Arc<Document>> {
     match collection {
         Collection::Claims(_, claims) => {
-            claims.list(view, None, (None, limits::LIST_ITEMS), |_| true).0
+            let page = (None, limits::LIST_ITEMS);
+            claims.list(view, None, page, |claim| selector.matches(claim)).0
         }
         Collection::Namespaces => {
-            namespaces::list(view).into_iter().map(|it| Arc::new(it.into())).collect()
+            let all = namespaces::list(view).into_iter();
+            let selected = all.filter(|namespace| selector.matches(namespace));
+            selected.map(|namespace| Arc::new(namespace.into())).collect()
         }
-        Collection::Objects(_) => view.iter().map(|object| Arc::clone(&object.document)).collect(),
+        Collection::Objects(_) => view
+            .iter()
+            .filter(|object| selector.selects(&object.key, &object.document))
+            .map(|object| collection.project(&object.document))
+            .collect(),
     }
 }
 
@@ -693,12 +523,4 @@ pub(super) fn unknown_resource() -> ApiError {
 pub(super) fn not_allowed() -> ApiError {
     let message = "the server does not allow this method on the requested resource";
     ApiError::new(Reason::MethodNotAllowed, message)
-}
-
-fn unsupported(given: &str, known: &str) -> ApiError {
-    let message = format!(
-        "the body of the request was in an unknown format - accepted media types include: {known}; \
-         given: {given:?}"
-    );
-    ApiError::new(Reason::UnsupportedMediaType, message)
 }

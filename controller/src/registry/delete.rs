@@ -128,16 +128,17 @@ impl Registry {
         let key = proof.resource();
         self.modify(proof, Subresource::None, options, |old| {
             delete.preconditions.check(key, old)?;
-            let finalizers = delete.finalizers(&old.value())?;
+            let last = old.value();
+            let finalizers = delete.finalizers(&last)?;
             if finalizers.is_empty() {
                 return Ok(Outcome::Remove);
             }
-            let mut marked = Value::clone(&old.value());
+            let mut marked = Value::clone(&last);
             metadata::of(&mut marked)?.insert("finalizers".into(), json!(finalizers));
-            if metadata::is_terminating(&old.value()) {
+            if metadata::is_terminating(&last) {
                 return Ok(outcome(old, marked));
             }
-            let generation = old.value().pointer("/metadata/generation").and_then(Value::as_i64);
+            let generation = last.pointer("/metadata/generation").and_then(Value::as_i64);
             let metadata = metadata::of(&mut marked)?;
             let now = seconds(jiff::Timestamp::now());
             metadata.insert("deletionTimestamp".into(), json!(now));
@@ -155,15 +156,15 @@ impl Registry {
 impl Preconditions {
     fn check(&self, key: &Key, object: &Object) -> Result<(), ApiError> {
         let revision = object.revision;
-        if let Some(uid) = &self.uid
-            && metadata::text(&object.value(), "uid") != uid
-        {
+        if let Some(uid) = &self.uid {
             let value = object.value();
             let actual = metadata::text(&value, "uid");
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
-            );
-            return Err(ApiError::conflict(key, &why));
+            if actual != uid {
+                let why = format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
+                );
+                return Err(ApiError::conflict(key, &why));
+            }
         }
         if let Some(wanted) = &self.resource_version
             && wanted.parse().map(Revision) != Ok(revision)

@@ -59,7 +59,7 @@ pub(crate) fn list(view: &View) -> Vec<Value> {
     }
     for resource in containers() {
         let range = crate::store::Range::Resource(resource);
-        namespaces.extend(view.range(&range).map(|object| of(&object.value())));
+        namespaces.extend(view.range(&range).map(|object| of(&object.glance())));
     }
     namespaces.sort_by(|a, b| metadata::text(a, "name").cmp(metadata::text(b, "name")));
     namespaces

@@ -25,10 +25,9 @@ pub struct Document {
 }
 
 impl Document {
-    /// The document of `value`.
+    /// The document of `value`, which whoever follows the write gets without parsing it.
     pub fn of(value: Value) -> Self {
-        // A value's keys are text and its numbers finite, so it has a text.
-        let json = serde_json::value::to_raw_value(&value).unwrap_or_default();
+        let json = text(&value);
         let value = Arc::new(value);
         let parsed = Mutex::new(Arc::downgrade(&value));
         RECENT.lock().push(value, json.get().len());
@@ -102,8 +101,9 @@ impl Deref for Glance<'_> {
 }
 
 impl From<Value> for Document {
+    /// The document of a value that nobody asks for again.
     fn from(value: Value) -> Self {
-        Self::of(value)
+        Self::from(text(&value))
     }
 }
 
@@ -111,6 +111,11 @@ impl From<Box<RawValue>> for Document {
     fn from(json: Box<RawValue>) -> Self {
         Self { json, parsed: Mutex::new(Weak::new()) }
     }
+}
+
+/// A value's keys are text and its numbers finite, so it has a text.
+fn text(value: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).unwrap_or_default()
 }
 
 impl fmt::Debug for Document {

@@ -1,0 +1,103 @@
+//! What a request says besides its address: the options of a write, and what its body is.
+
+use std::borrow::Cow;
+
+use hyper::header;
+
+use super::Call;
+use crate::{
+    apiserver::protobuf::{self, PROTOBUF},
+    error::{ApiError, Reason},
+    registry::{DeleteOptions, Kind, Patch, WriteOptions},
+    store::Persistence,
+};
+
+impl Call<'_> {
+    pub(super) fn write_options(&self) -> Result<WriteOptions, ApiError> {
+        let agent = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        self.query.write_options(agent.unwrap_or("unknown"))
+    }
+
+    pub(super) fn delete_options(&self) -> Result<(DeleteOptions, WriteOptions), ApiError> {
+        let mut options = self.write_options()?;
+        let text = |name| Some(self.query.text(name)).filter(|text: &&str| !text.is_empty());
+        let read = |body: &[u8]| -> Result<DeleteOptions, ApiError> {
+            serde_json::from_slice(body).map_err(|error| {
+                ApiError::bad_request(format!("the body is not DeleteOptions: {error}"))
+            })
+        };
+        let delete = match self.content_type() {
+            _ if self.body.is_empty() => DeleteOptions {
+                propagation_policy: text("propagationPolicy").map(str::to_owned),
+                orphan_dependents: text("orphanDependents")
+                    .map(|_| self.query.flag("orphanDependents")),
+                ..DeleteOptions::default()
+            },
+            PROTOBUF => read(&protobuf::delete_options(&self.body)?)?,
+            _ => read(&self.body)?,
+        };
+        delete.propagation()?;
+        match delete.dry_run.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => {}
+            ["All"] => options.persistence = Persistence::DryRun,
+            _ => return Err(ApiError::bad_request("dryRun: only \"All\" is supported")),
+        }
+        Ok((delete, options))
+    }
+
+    /// The body of a create or an update.
+    pub(super) fn whole_object(&self, kind: &Kind) -> Result<Cow<'_, [u8]>, ApiError> {
+        let content_type = self.content_type();
+        match content_type {
+            "" | "application/json" | "application/yaml" => return Ok(Cow::Borrowed(&self.body)),
+            PROTOBUF => {
+                if let Some(decoded) = protobuf::object(kind, &self.body) {
+                    return decoded.map(Cow::Owned);
+                }
+            }
+            _ => {}
+        }
+        Err(unsupported(content_type, "application/json, application/yaml"))
+    }
+
+    pub(super) fn patch(&self, kind: &Kind) -> Result<(Patch<'_>, WriteOptions), ApiError> {
+        const STRATEGIC: &str = "application/strategic-merge-patch+json";
+        let options = self.write_options()?;
+        let content_type = self.content_type();
+        let applies = content_type == "application/apply-patch+yaml";
+        // An apply says who applies; a guess would own fields nobody can give up.
+        if applies && self.query.text("fieldManager").is_empty() {
+            let why = "is required for apply patch";
+            return Err(ApiError::option("PatchOptions", "fieldManager", "Required value", why));
+        }
+        if !applies && !self.query.text("force").is_empty() {
+            let why = "may not be specified for non-apply patch";
+            return Err(ApiError::option("PatchOptions", "force", "Forbidden", why));
+        }
+        let patch = match content_type {
+            "application/apply-patch+yaml" => Patch::Apply(&self.body),
+            STRATEGIC if kind.descriptor().built_in => Patch::Strategic(&self.body),
+            "application/json-patch+json" => Patch::Json(&self.body),
+            "application/merge-patch+json" => Patch::Merge(&self.body),
+            other => {
+                let known = "application/json-patch+json, application/merge-patch+json, \
+                             application/apply-patch+yaml";
+                return Err(unsupported(other, known));
+            }
+        };
+        Ok((patch, options))
+    }
+
+    pub(in crate::apiserver) fn content_type(&self) -> &str {
+        let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        value.and_then(|value| value.split(';').next()).unwrap_or_default().trim()
+    }
+}
+
+fn unsupported(given: &str, known: &str) -> ApiError {
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: {known}; \
+         given: {given:?}"
+    );
+    ApiError::new(Reason::UnsupportedMediaType, message)
+}
