@@ -127,8 +127,25 @@ impl Value {
     pub const CLAMP: u32 = 1 << 25;
     /// Flag, above the tenant's 24 bits: the service has a [`crate::policy::Policy`].
     pub const GUARDED: u32 = 1 << 26;
+    /// The flags of services that ask something of their packets.
+    pub const UNUSUAL: u32 = Self::CLAMP | Self::GUARDED;
     /// The bits of a tenant.
     pub const TENANT: u32 = (1 << 24) - 1;
+
+    /// In one number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        pair(self.index as u32 | (self.service as u32) << 16, self.tenant)
+    }
+
+    /// The value that [`Value::to_bits`] was taken of.
+    #[expect(clippy::cast_possible_truncation, reason = "the fields in turn")]
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { index: bits as u16, service: (bits >> 16) as u16, tenant: (bits >> 32) as u32 }
+    }
 }
 
 /// One place of the directory. An all-zero key is an empty place: no space is 0.

@@ -65,6 +65,8 @@ impl Target {
     pub const IPV6: u32 = 4;
     /// The outer header is nothing but IP: the host has no agent, and its kernel takes it off.
     pub const PLAIN: u32 = 8;
+    /// The bits that say how packets get there: [`Target::READY`] alone, through the tunnel.
+    pub const WAY: u32 = Self::READY | Self::LOCAL | Self::PLAIN;
     /// Packets leave with an 802.1Q tag, which is in the upper half of the flags.
     pub const TAGGED: u32 = 1 << 9;
     /// All bits that say with what tag.

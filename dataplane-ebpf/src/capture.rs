@@ -53,9 +53,15 @@ pub fn arrives<const V6: bool>(
     ports: u32,
     service: Value,
 ) {
-    if armed() == armed_for(service.service) {
+    if is_armed_for(service.service) {
         take::<V6>(ctx.ctx, generation, &ip.flow(ports), service.index, service.service);
     }
+}
+
+/// Whether packets of the service are captured.
+#[inline(always)]
+pub fn is_armed_for(service: u16) -> bool {
+    armed() == armed_for(service)
 }
 
 /// Whose packet it is, once that is known. Lives in a register of the road that it is known on.

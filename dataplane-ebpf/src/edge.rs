@@ -1,27 +1,26 @@
 //! Balancing: flow hash, ring slot, backend.
+//!
+//! Nearly every packet goes the short way: its service asks nothing of it, its slot is at rest, or
+//! tracked and somebody has the flow for sure, and that is another host with an agent. Everything else is in
+//! [`crate::longer`], a function of its own: what it needs in registers and on the stack is no burden here.
 
-use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
+use core::mem::MaybeUninit;
+
+use aya_ebpf::programs::XdpContext;
 use isocast_dataplane_common::{
-    NO_BACKEND, NO_CHAIN, Outcome, RingPlace, TRACKED,
-    directory::{Address, Value},
-    encap::{
-        ETHERNET_LEN, FLAG_COOKIE, FLAG_RETURNS, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN,
-        OUTER_V6_LEN, PLAIN_V4_LEN, PLAIN_V6_LEN, entropy_port, tenant_word,
-    },
-    tables::{Chain, Target},
+    Outcome, RingPlace, Slot,
+    directory::Value,
+    encap::{ETHERNET_LEN, OUTER_V4_LEN, OUTER_V6_LEN, tenant_word},
+    tables::{Root, Target},
 };
 
 use crate::{
-    answers,
     capture::{self, Served},
     flows,
     header::{self, Outer},
-    limits,
     maps::{self, Generation},
-    mss, mtu, others,
-    packet::{Frame, IPIP, IPV6, Ip, TCP, UDP, ip_len, opens_connection},
-    socket::{self, Claim},
-    task::Task,
+    packet::{Frame, Ip},
+    task::{Met, Task},
 };
 
 /// What of a flow a packet is.
@@ -35,207 +34,81 @@ pub enum Part {
     Quote,
 }
 
-/// Sends a packet of the flow `ip` and `ports` to the backend that has the flow. `ip` says who
-/// belongs to the flow, and the length and class of the packet at hand. `served` is whose it is.
+/// Sends a packet of a service to the backend that has its flow. `ports` are the packet's. Where the
+/// answer is not final yet, `served` is whose packet it is.
 #[inline(always)]
 pub fn run<const V6: bool>(
     ctx: &XdpContext,
     frame: Frame,
     generation: Generation,
-    ip: &Ip,
     ports: u32,
     service: Value,
-    part: Part,
     served: &mut Served,
+    met: &mut MaybeUninit<Met>,
 ) -> Result<u32, Outcome> {
-    capture::arrives::<V6>(ctx, generation, ip, ports, service);
-    *served = Served::of(service.service);
-    maps::count_service(service.service, ip.len);
-    let challenged = service.tenant & Value::GUARDED != 0 && {
-        let transport = ETHERNET_LEN + ip_len::<V6>();
-        let is_whole = part == Part::Whole;
-        let begins = is_whole && ip.protocol == TCP && limits::begins_connection(frame, transport);
-        limits::admit::<V6>(generation, ip, service, begins)? && is_whole
-    };
     let root = generation.root()?;
-    let by_address = part == Part::Fragment || service.tenant & Value::BY_ADDRESS != 0;
-    let flow = ip.flow(if by_address { 0 } else { ports });
-    let hash = if V6 { flow.hash_v6(&root.flow_key) } else { flow.hash_v4(&root.flow_key) };
-    let mut slot = maps::slot(RingPlace::from_code(service.index), hash)?;
-    // One bit says that there is something about the backend; nothing more is asked of all others.
-    if slot.current & TRACKED != 0 {
-        if slot.current == NO_BACKEND {
-            return Err(Outcome::NoBackend);
-        }
-        slot = flows::owner::<V6>(frame, generation, ip.flow(ports), slot, part)?;
-    }
-
-    let mut number = slot.current;
-    let mut target = maps::target(number)?;
-    // What opens a TCP connection is nobody else's, and a piece does not say whose it is.
-    let mut further = Further::NOBODY;
-    let asks_by_other_keys = root.others != 0 && ip.protocol == TCP;
-    if (slot.chain != NO_CHAIN || asks_by_other_keys)
-        && match part {
-            Part::Whole if ip.protocol == UDP => true,
-            Part::Whole => !opens_connection(frame, ETHERNET_LEN + ip_len::<V6>()),
-            Part::Fragment => false,
-            Part::Quote => true,
-        }
-    {
-        further = Further::of(maps::chain(if asks_by_other_keys {
-            others::chain_of::<V6>(generation, flow, service.index, slot)?
-        } else {
-            slot.chain
-        })?);
-    }
-    if target.flags & Target::LOCAL != 0 {
-        let claim = match part {
-            _ if further.len == 0 => Claim::Open,
-            _ if ip.protocol == UDP => answers::claim(ip, ports),
-            Part::Quote => socket::claim_of_quoted::<V6>(ctx, ip, ports),
-            _ => socket::claim::<V6>(ctx, frame, ETHERNET_LEN, ip, ports),
-        };
-        // What is left of a closed connection is enough where nobody else can be asked.
-        let next = match claim {
-            Claim::Open => None,
-            Claim::Closed => maps::ready_target(further.first).ok(),
-            Claim::None => Some(maps::target(further.first)?),
-        };
-        let Some(next) = next else {
-            maps::count_target(number, ip.len);
-            maps::count(Outcome::DeliveredHere);
-            return Ok(if challenged { Task::Cookie.of::<V6>(generation) } else { XDP_PASS });
-        };
-        number = further.first;
-        target = next;
-        further.begin(claim == Claim::Closed);
-    }
-    if target.flags & Target::READY == 0 {
-        return Err(Outcome::NextHopUnresolved);
-    }
-    if u32::from(ip.len) > target.room {
-        return match part {
-            // RFC 1122 §3.2.2: no error about an error.
-            Part::Quote => Err(Outcome::TooBig),
-            _ if V6 => Ok(mtu::too_big_v6(ctx.ctx, target.room, service.service)),
-            _ => Ok(mtu::too_big_v4(ctx.ctx, target.room, service.service)),
-        };
-    }
-    if part == Part::Whole && service.tenant & Value::CLAMP != 0 && ip.protocol == TCP {
-        mss::clamp::<V6>(ctx, generation, target.room);
-    }
-    let mut flags = if challenged { FLAG_COOKIE } else { 0 };
-    if further.returns {
-        flags |= FLAG_RETURNS;
-    }
-    let outer = Outer {
-        entropy: entropy_port(hash),
-        flow_label: hash as u32 & 0xf_ffff,
-        traffic_class: ip.traffic_class,
-        inner_protocol: if V6 { IPV6 } else { IPIP },
-        inner_len: ip.len,
-        tenant: tenant_word(service.tenant, flags),
-    };
-    let action = match (target.flags & Target::IPV6 != 0, further.len) {
-        // Nobody there would answer by a cookie.
-        _ if target.flags & Target::PLAIN != 0 && challenged => Err(Outcome::OverFlowRate),
-        _ if target.flags & Target::PLAIN != 0 => over_ip(ctx, target, &outer),
-        (false, 0) => over_v4::<0>(ctx, target, &outer, &further),
-        (false, 1) => over_v4::<1>(ctx, target, &outer, &further),
-        (false, 2) => over_v4::<2>(ctx, target, &outer, &further),
-        (false, _) => over_v4::<3>(ctx, target, &outer, &further),
-        (true, 0) => over_v6::<0>(ctx, target, &outer, &further),
-        (true, 1) => over_v6::<1>(ctx, target, &outer, &further),
-        (true, 2) => over_v6::<2>(ctx, target, &outer, &further),
-        (true, _) => over_v6::<3>(ctx, target, &outer, &further),
-    }?;
-    maps::count_target(number, ip.len);
-    maps::count(if part == Part::Quote { Outcome::ErrorForwarded } else { Outcome::Encapsulated });
-    Ok(action)
-}
-
-/// What is left of a chain.
-struct Further {
-    hops: *const Address,
-    len: u16,
-    first: u16,
-    /// The last one is this node, in place of what is read.
-    returns: bool,
-}
-
-impl Further {
-    const NOBODY: Self = Self { hops: core::ptr::null(), len: 0, first: 0, returns: false };
-
-    #[inline(always)]
-    fn of(chain: &Chain) -> Self {
-        let (hops, len) = (chain.hops.as_ptr(), chain.len);
-        Self { hops, len, first: chain.first, returns: false }
-    }
-
-    /// The first is where the packet goes. A chain is longer than its hops, so the last is read
-    /// within bounds.
-    #[inline(always)]
-    fn begin(&mut self, returns: bool) {
-        // SAFETY: within the chain.
-        self.hops = unsafe { self.hops.add(1) };
-        self.returns = returns;
-        if !returns {
-            self.len -= 1;
-        }
-    }
-}
-
-#[inline(always)]
-fn over_v4<const HOPS: usize>(
-    ctx: &XdpContext,
-    target: &Target,
-    outer: &Outer,
-    further: &Further,
-) -> Result<u32, Outcome> {
-    let frame = room(ctx, OUTER_V4_LEN + HOPS * HOP_V4_LEN)?;
-    // SAFETY: room was made, and the caller counted the hops.
-    unsafe { header::push_hops_v4::<HOPS>(frame, further.hops) };
-    let action = header::push_v4(ctx, frame, target, outer, HOPS);
-    if HOPS > 0 && further.returns {
+    // SAFETY: whoever found the service asked for the fixed header.
+    let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
+    let mut place = Place::of::<V6>(root, &ip, ports, service, Part::Whole)?;
+    let is_usual = service.tenant & Value::UNUSUAL == 0
+        && root.others == 0
+        && !capture::is_armed_for(service.service);
+    if is_usual && place.slot.is_tracked() {
         // SAFETY: as above.
-        unsafe { header::end_at_sender_v4(frame, HOPS) };
+        let flow = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) }.flow(ports);
+        place.slot = flows::owner::<V6>(frame, generation, flow, place.slot, Part::Whole)
+            .unwrap_or(place.slot);
     }
-    Ok(action)
-}
-
-#[inline(always)]
-fn over_v6<const HOPS: usize>(
-    ctx: &XdpContext,
-    target: &Target,
-    outer: &Outer,
-    further: &Further,
-) -> Result<u32, Outcome> {
-    let frame = room(ctx, OUTER_V6_LEN + HOPS * HOP_V6_LEN)?;
-    // SAFETY: room was made, and the caller counted the hops.
-    unsafe { header::push_hops_v6::<HOPS>(frame, further.hops) };
-    let action = header::push_v6(ctx, frame, target, outer, HOPS);
-    if HOPS > 0 && further.returns {
+    if is_usual && place.slot.is_at_rest() {
+        let target = maps::target(place.slot.current)?;
+        // Anew: registers are few, and the packet is as near as the stack.
         // SAFETY: as above.
-        unsafe { header::end_at_sender_v6(frame, HOPS) };
+        let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
+        if target.flags & Target::WAY == Target::READY && u32::from(ip.len) <= target.room {
+            *served = Served::of(service.service);
+            maps::count_service(service.service, ip.len);
+            let outer = Outer::of::<V6>(&ip, place.hash, tenant_word(service.tenant, 0));
+            let action = if target.flags & Target::IPV6 == 0 {
+                header::push_v4(ctx, room(ctx, OUTER_V4_LEN)?, target, &outer, 0)
+            } else {
+                header::push_v6(ctx, room(ctx, OUTER_V6_LEN)?, target, &outer, 0)
+            };
+            maps::count_target(place.slot.current, ip.len);
+            maps::count(Outcome::Encapsulated);
+            return Ok(action);
+        }
     }
-    Ok(action)
+    met.write(Met { service: service.to_bits(), hash: place.hash, slot: place.slot.to_bits() });
+    Ok(Task::Longer.of::<V6>(generation))
 }
 
-/// To a host without an agent, which is told of nobody else: the host side gives its slots no chain.
-#[inline(always)]
-fn over_ip(ctx: &XdpContext, target: &Target, outer: &Outer) -> Result<u32, Outcome> {
-    if target.flags & Target::IPV6 != 0 {
-        header::write_plain_v6(room(ctx, PLAIN_V6_LEN)?, target, outer);
-    } else {
-        header::write_plain_v4(room(ctx, PLAIN_V4_LEN)?, target, outer);
+/// Where a flow is.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub hash: u64,
+    pub slot: Slot,
+}
+
+impl Place {
+    /// The place of the flow `ip` and `ports`.
+    #[inline(always)]
+    pub fn of<const V6: bool>(
+        root: &Root,
+        ip: &Ip,
+        ports: u32,
+        service: Value,
+        part: Part,
+    ) -> Result<Self, Outcome> {
+        let by_address = part == Part::Fragment || service.tenant & Value::BY_ADDRESS != 0;
+        let flow = ip.flow(if by_address { 0 } else { ports });
+        let hash = if V6 { flow.hash_v6(&root.flow_key) } else { flow.hash_v4(&root.flow_key) };
+        Ok(Self { hash, slot: maps::slot(RingPlace::from_code(service.index), hash)? })
     }
-    Ok(header::transmit(ctx, target))
 }
 
 /// Makes room for `len` bytes between the Ethernet header and the packet.
 #[inline(always)]
-fn room(ctx: &XdpContext, len: usize) -> Result<Frame, Outcome> {
+pub fn room(ctx: &XdpContext, len: usize) -> Result<Frame, Outcome> {
     header::adjust(ctx, -(len as i32))?;
     let frame = Frame::of(ctx);
     if !frame.has(ETHERNET_LEN + len) {

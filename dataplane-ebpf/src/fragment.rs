@@ -13,7 +13,8 @@ use isocast_dataplane_common::{
 
 use crate::{
     capture::Served,
-    edge::{self, Part},
+    edge::Part,
+    longer,
     maps::Generation,
     packet::{Frame, Ip, TCP, destination_port, ip_len},
     task,
@@ -103,7 +104,7 @@ fn forward<const V6: bool>(
     }
     let flow = Ip { protocol: piece.protocol, ..*ip };
     let ctx = XdpContext::new(ctx);
-    edge::run::<V6>(&ctx, frame, generation, &flow, 0, service, Part::Fragment, served)
+    longer::send_part::<V6>(&ctx, frame, generation, &flow, 0, service, Part::Fragment, served)
 }
 
 /// Whether a fragment may leave the tunnel here.

@@ -10,12 +10,12 @@ use isocast_dataplane_common::{
     directory::Address,
     encap::{
         ETHERNET_LEN, GUE_LEN, HOP_V4_LEN, HOP_V6_LEN, OUTER_V4_LEN, OUTER_V6_LEN, PLAIN_V4_LEN,
-        PLAIN_V6_LEN, UDP_LEN, hlen,
+        PLAIN_V6_LEN, UDP_LEN, entropy_port, hlen,
     },
     tables::Target,
 };
 
-use crate::packet::Frame;
+use crate::packet::{Frame, IPIP, IPV6, Ip};
 
 /// What the packet decides of its outer header.
 pub struct Outer {
@@ -27,6 +27,21 @@ pub struct Outer {
     pub inner_len: u16,
     /// Second word of the tunnel header, in network order.
     pub tenant: u32,
+}
+
+impl Outer {
+    /// Of the packet `ip`, whose flow has that hash.
+    #[inline(always)]
+    pub fn of<const V6: bool>(ip: &Ip, hash: u64, tenant: u32) -> Self {
+        Self {
+            entropy: entropy_port(hash),
+            flow_label: hash as u32 & 0xf_ffff,
+            traffic_class: ip.traffic_class,
+            inner_protocol: if V6 { IPV6 } else { IPIP },
+            inner_len: ip.len,
+            tenant,
+        }
+    }
 }
 
 /// Moves the start of the packet by `delta` bytes.

@@ -14,7 +14,8 @@ use isocast_dataplane_common::{
 
 use crate::{
     capture::Served,
-    edge::{self, Part},
+    edge::Part,
+    longer,
     maps::Generation,
     packet::{Frame, Ip, TCP, UDP, destination_port, ip_len, same},
     task,
@@ -124,5 +125,5 @@ fn forward<const V6: bool>(
     let listener = generation.find(&key).filter(|it| it.tenant != Value::TUNNEL);
     let service = listener.ok_or(Outcome::UnlistedPort)?;
     let ctx = XdpContext::new(ctx);
-    edge::run::<V6>(&ctx, frame, generation, &flow, ports, service, Part::Quote, served)
+    longer::send_part::<V6>(&ctx, frame, generation, &flow, ports, service, Part::Quote, served)
 }

@@ -1,6 +1,8 @@
 //! What arrives: is it for a service, for the tunnel's end, for a VIP in a way that is not
 //! served, or none of our business?
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, programs::XdpContext};
 use isocast_dataplane_common::{
     Outcome,
@@ -12,26 +14,28 @@ use isocast_dataplane_common::{
 use crate::{
     bfd,
     capture::Served,
-    decap, echo,
-    edge::{self, Part},
-    icmp,
+    decap, echo, edge, icmp,
     maps::Generation,
     packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, ICMP, ICMPV6, Ip, TCP, UDP, ip_len},
-    task::Task,
+    task::{Met, Task},
     vlan,
 };
 
 #[inline(always)]
-pub fn run(ctx: &XdpContext, served: &mut Served) -> Result<u32, Outcome> {
+pub fn run(
+    ctx: &XdpContext,
+    served: &mut Served,
+    met: &mut MaybeUninit<Met>,
+) -> Result<u32, Outcome> {
     let frame = Frame::of(ctx);
     if !frame.has(ETHERNET_LEN + ip_len::<false>()) {
         return Ok(XDP_PASS);
     }
     // SAFETY: within the 34 bytes.
     match unsafe { frame.read::<u16>(12) } {
-        ETHERTYPE_IPV4 => family::<false>(ctx, frame, served),
+        ETHERTYPE_IPV4 => family::<false>(ctx, frame, served, met),
         ETHERTYPE_IPV6 if frame.has(ETHERNET_LEN + ip_len::<true>()) => {
-            family::<true>(ctx, frame, served)
+            family::<true>(ctx, frame, served, met)
         }
         vlan::ETHERTYPE_TAGGED => Ok(vlan::MET),
         _ => Ok(XDP_PASS),
@@ -43,6 +47,7 @@ fn family<const V6: bool>(
     ctx: &XdpContext,
     frame: Frame,
     served: &mut Served,
+    met: &mut MaybeUninit<Met>,
 ) -> Result<u32, Outcome> {
     // SAFETY: `run` asked for the fixed header.
     let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
@@ -56,13 +61,16 @@ fn family<const V6: bool>(
         let port = crate::packet::destination_port(ports);
         let key = Key::new(Space::Listener, &ip.destination, 0, ip.protocol, port);
         if let Some(listener) = generation.find(&key) {
+            // Anew: registers are few, and the packet is as near as the stack.
+            // SAFETY: `run` asked for the fixed header.
+            let ip = unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) };
             if !ip.fits(frame, ETHERNET_LEN) {
                 return Err(Outcome::Malformed);
             }
             return if listener.tenant == Value::TUNNEL {
                 decap::run::<V6>(ctx, frame, generation, &ip)
             } else {
-                edge::run::<V6>(ctx, frame, generation, &ip, ports, listener, Part::Whole, served)
+                edge::run::<V6>(ctx, frame, generation, ports, listener, served, met)
             };
         }
     }
@@ -94,7 +102,8 @@ fn host<const V6: bool>(ctx: &XdpContext, frame: Frame, ip: &Ip) -> u32 {
     }
     // SAFETY: asked for right here.
     match unsafe { frame.read::<u16>(transport + 2) } {
-        BFD_PORT => bfd::run::<V6>(ctx, frame, ip),
+        // SAFETY: `run` asked for the fixed header.
+        BFD_PORT => bfd::run::<V6>(ctx, frame, &unsafe { Ip::read::<V6>(frame, ETHERNET_LEN) }),
         _ => XDP_PASS,
     }
 }

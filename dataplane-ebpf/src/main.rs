@@ -26,6 +26,7 @@ mod header;
 mod icmp;
 mod ingress;
 mod limits;
+mod longer;
 mod maps;
 mod mss;
 mod mtu;
@@ -38,6 +39,8 @@ mod syncookie;
 mod task;
 mod vlan;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
     macros::{classifier, xdp},
@@ -45,13 +48,14 @@ use aya_ebpf::{
 };
 use isocast_dataplane_common::{Outcome, capture::UNDECIDED};
 
-use crate::capture::Served;
+use crate::{capture::Served, task::Met};
 
 /// Balances and decapsulates.
 #[xdp]
 #[inline(always)]
 pub fn isocast(ctx: XdpContext) -> u32 {
-    let mut verdict = arrive(ctx.ctx);
+    let mut met = MaybeUninit::uninit();
+    let mut verdict = arrive(ctx.ctx, &mut met);
     // Nearly every packet's way ends here.
     if verdict <= vlan::ACTION {
         return verdict;
@@ -62,16 +66,16 @@ pub fn isocast(ctx: XdpContext) -> u32 {
         if tag == vlan::NONE {
             return xdp_action::XDP_PASS;
         }
-        verdict = arrive(ctx.ctx);
+        verdict = arrive(ctx.ctx, &mut met);
     }
-    vlan::put_on(ctx.ctx, task::finish(ctx.ctx, verdict), tag)
+    vlan::put_on(ctx.ctx, task::finish(ctx.ctx, verdict, &met), tag)
 }
 
 /// The verdict, or what is left to do. The stack that it needs is free again afterwards.
 #[inline(never)]
-fn arrive(ctx: *mut xdp_md) -> u32 {
+fn arrive(ctx: *mut xdp_md, met: &mut MaybeUninit<Met>) -> u32 {
     let mut served = Served::NOBODY;
-    let verdict = ingress::run(&XdpContext::new(ctx), &mut served);
+    let verdict = ingress::run(&XdpContext::new(ctx), &mut served, met);
     match verdict {
         Ok(task) if task::is_left(task) => task::of_service(task, served),
         verdict => settle(ctx, served, verdict),

@@ -132,7 +132,8 @@ pub fn slot(ring: RingPlace, hash: u64) -> Result<Slot, Outcome> {
     let (chunk, line) = (line / LINES_PER_CHUNK as u32, line % LINES_PER_CHUNK as u32);
     let line = RINGS.get_value_ptr_mut(chunk, &line).ok_or(Outcome::TablesInconsistent)?;
     // SAFETY: the offset is masked to the line's sixteen slots; the host replaces whole words.
-    Ok(unsafe { *line.cast::<Slot>().add(slot as usize & (SLOTS_PER_LINE - 1)) })
+    let bits = unsafe { *line.cast::<u32>().add(slot as usize & (SLOTS_PER_LINE - 1)) };
+    Ok(Slot::from_bits(bits))
 }
 
 #[inline(always)]

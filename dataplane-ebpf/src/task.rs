@@ -5,6 +5,8 @@
 //! returns a task in place of a verdict. A task keeps the generation that the packet was met in, and
 //! whose it is if that is known.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::xdp_md;
 
 use isocast_dataplane_common::{
@@ -13,7 +15,7 @@ use isocast_dataplane_common::{
 
 use crate::{
     capture::{self, Served},
-    fragment, icmp,
+    fragment, icmp, longer,
     maps::Generation,
     packet::{Frame, Ip, ip_len},
     settle, syncookie, vlan,
@@ -29,6 +31,8 @@ pub enum Task {
     Quote = TASK | 1 << 2,
     /// Send a piece of a packet where the whole would go.
     Fragment = TASK | 2 << 2,
+    /// Send a packet of a service, which was [`Met`], the longer way.
+    Longer = TASK | 3 << 2,
 }
 
 /// No verdict has this bit.
@@ -39,6 +43,16 @@ const HALF: u32 = 1;
 /// Above it is whose packet it is.
 const SERVED: u32 = 16;
 const _: () = assert!(SERVICE_POOL < u16::MAX as usize);
+
+/// What was found of a packet that has to go the longer way. Written for those alone.
+#[derive(Clone, Copy)]
+pub struct Met {
+    /// Bits of its service.
+    pub service: u64,
+    pub hash: u64,
+    /// Bits of its slot.
+    pub slot: u32,
+}
 
 impl Task {
     /// In place of a verdict.
@@ -60,9 +74,17 @@ pub const fn of_service(task: u32, served: Served) -> u32 {
     task | served.to_code() << SERVED
 }
 
+/// Which task, and of which family.
+#[inline(always)]
+const fn kind(task: u32) -> u32 {
+    task & (1 << SERVED) - 1 & !HALF
+}
+
 /// The verdict, after whatever is left to do.
 #[inline(always)]
-pub fn finish(ctx: *mut xdp_md, verdict: u32) -> u32 {
+pub fn finish(ctx: *mut xdp_md, verdict: u32, met: &MaybeUninit<Met>) -> u32 {
+    const LONGER_V4: u32 = Task::Longer as u32;
+    const LONGER_V6: u32 = LONGER_V4 | V6;
     const COOKIE_V4: u32 = Task::Cookie as u32;
     const COOKIE_V6: u32 = COOKIE_V4 | V6;
     const QUOTE_V4: u32 = Task::Quote as u32;
@@ -73,8 +95,21 @@ pub fn finish(ctx: *mut xdp_md, verdict: u32) -> u32 {
         return verdict;
     }
     let generation = Generation::of_half(verdict & HALF);
+    let verdict = match kind(verdict) {
+        way @ (LONGER_V4 | LONGER_V6) => {
+            // SAFETY: written before such a task is returned. The verifier lets the privileged read
+            // what it cannot tell.
+            let Met { service, hash, slot } = unsafe { met.assume_init() };
+            if way == LONGER_V4 {
+                longer::run_v4(ctx, generation, service, hash, slot)
+            } else {
+                longer::run_v6(ctx, generation, service, hash, slot)
+            }
+        }
+        _ => verdict,
+    };
     let served = Served::from_code(verdict >> SERVED);
-    match verdict & (1 << SERVED) - 1 & !HALF {
+    match kind(verdict) {
         COOKIE_V4 => answered(ctx, served, syncookie::answer_v4(ctx, generation)),
         COOKIE_V6 => answered(ctx, served, syncookie::answer_v6(ctx, generation)),
         QUOTE_V4 => icmp::run_v4(ctx, generation),

@@ -22,6 +22,7 @@ use crate::{
     maps::{ANSWERED, MapFailure, failed, take},
     plan::{Plan, is_by_address, listener, number_of},
     tables::{Protocol, Tables, Vip},
+    verified::load_verified,
 };
 
 /// Canary packets for one generation.
@@ -119,7 +120,7 @@ impl Canary {
         let mut ebpf = loader.load(object).map_err(OpenError::Load)?;
         let xdp = ebpf.program_mut(program).ok_or(ProgramError::NotLoaded);
         let xdp: &mut Xdp = xdp.and_then(TryInto::try_into).map_err(OpenError::Program)?;
-        xdp.load().map_err(OpenError::Program)?;
+        load_verified(program, || xdp.load()).map_err(OpenError::Program)?;
         let generation = take(&mut ebpf, "GENERATION")?;
         let outcomes = take(&mut ebpf, "OUTCOME_COUNTERS")?;
         Ok(Self { ebpf, generation, outcomes })

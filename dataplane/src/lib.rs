@@ -42,6 +42,7 @@ mod tables;
 mod tenants;
 mod trace;
 mod tunnel;
+mod verified;
 
 pub use isocast_dataplane_common::{
     Outcome, limits::PASS_ON_PER_SECOND, policy::Refused, tables::Counter,

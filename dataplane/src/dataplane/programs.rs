@@ -14,6 +14,7 @@ use crate::{
     errors::OpenError,
     links::Uplink,
     netlink::interface_index,
+    verified::load_verified,
 };
 
 pub(super) const XDP_PROGRAM: &str = "isocast";
@@ -33,13 +34,13 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
 
 /// Loads what a node of these roles runs.
 pub(super) fn load(ebpf: &mut Ebpf, roles: Roles) -> Result<(), ProgramError> {
-    xdp(ebpf)?.load()?;
-    if roles.edge {
-        classifier(ebpf, PROBE_PROGRAM)?.load()?;
-    }
-    if roles.backend {
-        classifier(ebpf, MSS_PROGRAM)?.load()?;
-        classifier(ebpf, ANSWERS_PROGRAM)?.load()?;
+    let program = xdp(ebpf)?;
+    load_verified(XDP_PROGRAM, || program.load())?;
+    let at_egress: [(bool, &[&str]); 2] =
+        [(roles.edge, &[PROBE_PROGRAM]), (roles.backend, &[MSS_PROGRAM, ANSWERS_PROGRAM])];
+    for name in at_egress.into_iter().filter(|(wanted, _)| *wanted).flat_map(|(_, names)| names) {
+        let program = classifier(ebpf, name)?;
+        load_verified(name, || program.load())?;
     }
     Ok(())
 }
