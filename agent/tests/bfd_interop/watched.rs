@@ -8,11 +8,32 @@ use crate::routers::{BIRD_ASN, FRR_ASN, Router};
 pub(crate) const EDGE_TO_BIRD_V6: &str = "2001:db8:92::1";
 
 /// What a router says of its BFD session with us.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Session {
     pub(crate) is_up: bool,
     /// Changes when the session goes down and up again.
-    pub(crate) history: String,
+    pub(crate) history: History,
+}
+
+/// How a router tells one session from the next.
+#[derive(Clone, Debug)]
+pub(crate) enum History {
+    /// Since when it is what it is, in seconds of the day.
+    Since(f64),
+    /// How often it came and went.
+    Counts(String),
+}
+
+impl PartialEq for History {
+    /// BIRD works the time out each time it is asked, to a millisecond more or less; a session that was
+    /// lost is back after its detection time at the earliest.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Since(one), Self::Since(other)) => (one - other).abs() < 0.02,
+            (Self::Counts(one), Self::Counts(other)) => one == other,
+            _ => false,
+        }
+    }
 }
 
 /// A router with one BGP session that BFD watches.
@@ -66,7 +87,10 @@ impl Watched {
             let line = shown.lines().find(|line| line.contains(EDGE_TO_BIRD_V6));
             let words: Vec<_> = line.unwrap_or_default().split_whitespace().collect();
             let word = |at: usize| words.get(at).copied().unwrap_or_default().to_owned();
-            return Session { is_up: word(2) == "Up", history: format!("since {}", word(3)) };
+            let since = word(3)
+                .split(':')
+                .fold(0.0, |time, part| time * 60.0 + part.parse::<f64>().unwrap_or_default());
+            return Session { is_up: word(2) == "Up", history: History::Since(since) };
         }
         let shown = self.vtysh("show bfd peers json").await;
         let is_up = shown.contains("\"status\":\"up\"");
@@ -74,7 +98,7 @@ impl Watched {
         let counters: serde_json::Value = serde_json::from_str(&counters).unwrap();
         let history =
             format!("{} up, {} down", counters[0]["session-up"], counters[0]["session-down"]);
-        Session { is_up, history }
+        Session { is_up, history: History::Counts(history) }
     }
 }
 

@@ -23,9 +23,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use isocast_api::agent::{Configuration, Entry};
+use isocast_api::agent::{CaFingerprint, Configuration, Entry};
 use isocast_controller::{
-    fleet::{Desired, Fleet, NodeRef, Options, Source},
+    cabinet::{Cabinet, Folder, Sheet},
+    fleet::{Desired, Fleet, NodeRef, Options, Source, Tokens},
     pki::Pki,
 };
 use nix::sched::{CloneFlags, setns};
@@ -147,15 +148,19 @@ impl Bench {
         let runtime = Runtime::new().unwrap();
         let entered = runtime.enter();
         let pki = Arc::new(Pki::open(&dir.path().join("pki"), SystemTime::now()).unwrap());
+        let cabinet: Arc<dyn Cabinet> = Arc::new(Folder::new(dir.path()));
+        let ca = CaFingerprint::of(pki.certificate());
+        let tokens = Arc::new(Tokens::open(Sheet::new(&cabinet, "join-tokens.json"), ca).unwrap());
         let options = Options {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             data: dir.path(),
             certificate_ttl: Duration::from_secs(3600),
+            tokens: &tokens,
         };
         let fleet = Fleet::bind(options, pki, &source, Arc::default()).unwrap();
         let controller = fleet.local_addr().unwrap();
         let node = NodeRef { name: NODE.into(), uid: "uid".into() };
-        let issued = fleet.tokens().create(node, None, SystemTime::now()).unwrap();
+        let issued = tokens.create(node, None, SystemTime::now()).unwrap();
         runtime.spawn(fleet.run(CancellationToken::new()));
         drop(entered);
         fs::write(dir.path().join("token"), issued.token).unwrap();
