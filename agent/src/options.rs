@@ -48,8 +48,8 @@ pub struct RunOptions {
     /// Configuration from a file (YAML or JSON), without a controller.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["controller", "join_token_file"])]
     pub config: Option<PathBuf>,
-    /// Controller to take the configuration from.
-    #[arg(long, value_name = "HOST:PORT", requires = "node", required_unless_present = "config")]
+    /// Controller to take the configuration from; of several, all, with commas between.
+    #[arg(long, value_name = "HOST:PORT,…", requires = "node", required_unless_present = "config")]
     pub controller: Option<String>,
     /// Name of this host's Node object.
     #[arg(long, value_name = "NAME")]

@@ -94,7 +94,6 @@ pub(crate) const fn descriptor<B: BuiltIn>() -> KindDescriptor {
         schema: B::schema,
         default: B::complete,
         validate: validate::<B>,
-        warnings: |_| Vec::new(),
     }
 }
 

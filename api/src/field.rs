@@ -104,19 +104,28 @@ impl FieldPath {
     /// A field of this one.
     #[must_use]
     pub fn field(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() { Self(name.to_owned()) } else { self.with([".", name, ""]) }
     }
 
     /// An item of this list.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        self.with(["[", &index.to_string(), "]"])
     }
 
     /// A value of this map.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        self.with(["[", key, "]"])
+    }
+
+    /// Most paths are made and never shown, so they cost one allocation and no formatting.
+    fn with(&self, end: [&str; 3]) -> Self {
+        let mut path =
+            String::with_capacity(self.0.len() + end.iter().map(|part| part.len()).sum::<usize>());
+        path.push_str(&self.0);
+        path.extend(end);
+        Self(path)
     }
 }
 

@@ -60,11 +60,6 @@ pub trait Spec:
 
     /// Adds what the schema cannot say: rules over several fields, and over time.
     fn validate(&self, old: Option<&Self>, spec: &FieldPath, errors: &mut Errors);
-
-    /// What the author of a valid object should hear of.
-    fn warnings(&self, _spec: &FieldPath) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 /// What [`KindDescriptor`] says of a kind in words alone.
@@ -174,7 +169,6 @@ pub(crate) const fn descriptor<S: Spec>() -> KindDescriptor {
         schema: S::schema,
         default: default::<S>,
         validate: validate::<S>,
-        warnings: warnings::<S>,
     }
 }
 
@@ -202,9 +196,4 @@ fn validate<S: Spec>(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
     }
     errors.into_vec()
-}
-
-fn warnings<S: Spec>(value: &Value) -> Vec<String> {
-    let decoded = Object::<S>::decode(value);
-    decoded.map(|object| object.spec.warnings(&FieldPath::spec())).unwrap_or_default()
 }

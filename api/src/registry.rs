@@ -190,8 +190,6 @@ pub struct KindDescriptor {
     pub default: fn(&mut Value),
     /// Checks a whole defaulted object; `old` is the stored one on update. Empty: valid.
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
-    /// What the author of a valid object should hear of, one sentence each; most often nothing.
-    pub warnings: fn(&Value) -> Vec<String>,
 }
 
 impl KindDescriptor {

@@ -967,21 +967,20 @@ fn an_object_of_the_wrong_shape_is_refused_without_a_panic() {
 }
 
 #[test]
-fn what_a_service_may_ask_for_is_enforced_and_warns_of_nothing() {
+fn what_a_service_may_ask_for_is_enforced() {
     let mut spec = service();
     spec["affinity"] = json!({"midFlowMove": "Rescue"});
     spec["limits"] = json!({"newFlowsPerSecond": 50_000, "synCookies": "Auto"});
     let object = object("AnycastService", spec);
 
     assert_eq!(refusals(&object, None), [""; 0]);
-    assert_eq!((kind("AnycastService").warnings)(&object), [""; 0]);
 }
 
 #[test]
-fn a_malformed_object_warns_of_nothing_and_panics_nobody() {
+fn a_malformed_object_is_refused_and_panics_nobody() {
     for kind in kinds() {
         for value in [json!(null), json!([]), json!({"spec": 1})] {
-            assert_eq!((kind.warnings)(&value), [""; 0], "{}", kind.kind);
+            assert_ne!((kind.validate)(&value, None), [], "{}", kind.kind);
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct SearchArguments {
     /// create, update, patch, delete; of what was denied or read also get, list, watch
     #[arg(long, value_name = "VERB", default_value = "")]
     pub(crate) verb: String,
-    /// Changed, Denied, or Read: a secret
+    /// Changed, Denied, Read (a secret), or Refused: a change that could not be made
     #[arg(long, value_name = "OUTCOME", default_value = "")]
     pub(crate) outcome: String,
     /// The request that answered with this Audit-Id
@@ -73,7 +73,8 @@ pub(crate) struct SearchArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
-    /// What an earlier check printed, REVISION:HASH: the records up to there must be the same
+    /// What an earlier check printed, REVISION:HASH: the records up to there must be the same, also
+    /// if their changes have left the log since
     #[arg(long, value_name = "REVISION:HASH")]
     pub(crate) anchor: Option<String>,
     /// Form of the answer
@@ -283,7 +284,8 @@ fn verify(
     }
     if !is_anchored {
         bail!(
-            "the anchor's revision is not among the records, which reach from {} to {}",
+            "the anchor's revision is not among the records, which reach from {} to {}: what is before \
+             was forgotten (--audit-retention), what is after was never written or is lost",
             text("first"),
             text("head")
         );

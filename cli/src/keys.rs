@@ -28,6 +28,8 @@ use crate::{
 pub(crate) enum KeysCommand {
     /// Replace the encapsulation key, or the cluster secret
     Rotate(RotateArguments),
+    /// Show what Secrets are sealed with, and which former keys nothing needs any more
+    Secrets(StatusArguments),
     /// Show rotations, and what they wait for
     Status(StatusArguments),
 }
@@ -71,6 +73,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     match command {
         KeysCommand::Rotate(arguments) => rotate(client, arguments, out),
+        KeysCommand::Secrets(arguments) => secrets(client, arguments.output, out),
         KeysCommand::Status(arguments) => status(client, arguments.output, out),
     }
 }
@@ -137,6 +140,39 @@ fn status(client: &Client, form: StatusOutput, out: &mut impl Write) -> anyhow::
     Ok(())
 }
 
+fn secrets(client: &Client, form: StatusOutput, out: &mut impl Write) -> anyhow::Result<()> {
+    let list = client.get(SEALING)?;
+    let found = list.pointer("/items/0/data");
+    if form == StatusOutput::Json {
+        return output::json(out, &found.cloned().unwrap_or_else(|| json!({})));
+    }
+    out.write_all(sealing(found).as_bytes()).context("cannot write")
+}
+
+/// The ConfigMap in which the controller says it, if it has ever had more than one key.
+const SEALING: &str =
+    "/api/v1/namespaces/isocast-system/configmaps?fieldSelector=metadata.name%3Dsecret-sealing";
+
+fn sealing(data: Option<&Value>) -> String {
+    let Some(data) = data else {
+        return "Secrets are sealed with the only key there is\n".to_owned();
+    };
+    let text = |field: &str| data.get(field).and_then(Value::as_str).unwrap_or_default();
+    let names = |field: &str| if text(field).is_empty() { "none" } else { text(field) };
+    let until = match text("neededUntilRevision") {
+        "" => String::new(),
+        revision => format!(", until the log begins at revision {revision}"),
+    };
+    format!(
+        "active key: {}\nSecrets under former keys: {}\nformer keys still needed: {}{until}\nformer keys \
+         that can go: {}\n",
+        text("active"),
+        text("waiting"),
+        names("needed"),
+        names("unneeded"),
+    )
+}
+
 fn line(rotation: &KeyRotation) -> String {
     let status = &rotation.status;
     let phase = status.phase.unwrap_or(KeyRotationPhase::Pending).as_str();
@@ -192,6 +228,20 @@ mod tests {
 
     use super::*;
     use crate::options::{Command, Options};
+
+    #[test]
+    fn what_secrets_are_sealed_with_is_said_in_four_lines() {
+        let data = json!({
+            "active": "2", "waiting": "0", "needed": "1", "unneeded": "", "neededUntilRevision": "91",
+        });
+
+        assert_eq!(
+            sealing(Some(&data)),
+            "active key: 2\nSecrets under former keys: 0\nformer keys still needed: 1, until the log \
+             begins at revision 91\nformer keys that can go: none\n"
+        );
+        assert!(sealing(None).contains("the only key"));
+    }
 
     fn rotate(words: &[&str]) -> RotateArguments {
         let words = ["isocast", "keys", "rotate"].iter().chain(words);

@@ -30,6 +30,10 @@ pub trait Admission: Send + Sync {
     /// The state that the log begins with in this process.
     fn open(&self, _view: &View) {}
 
+    /// Changes from before this process, as far back as watches may begin, after [`Self::open`]; they
+    /// are part of its state already.
+    fn recall(&self, _events: &[Event]) {}
+
     /// Changes that are durable now, before anybody sees them or is told. `view` is the state after
     /// the batch that they are part of.
     fn follow(&self, _events: &[Event], _view: &View) {}
@@ -74,6 +78,8 @@ pub struct ProposedChange {
     old_value: Option<Arc<Value>>,
     /// The containers it lies in, the topmost first: `acme/eng/shop`. Empty for the platform's.
     pub scope: String,
+    /// The containers it is in afterwards, if it is a container that moves.
+    pub moved_to: String,
     also: Vec<(Key, Option<Value>)>,
 }
 
@@ -87,9 +93,10 @@ impl ProposedChange {
         key: Key,
         (old, new): (Option<Object>, Option<Value>),
     ) -> Self {
-        let scope = String::new();
+        let (scope, moved_to) = (String::new(), String::new());
         let old_value = old.as_ref().map(Object::value);
-        Self { actor, verb, subresource, now, key, old, new, old_value, scope, also: Vec::new() }
+        let also = Vec::new();
+        Self { actor, verb, subresource, now, key, old, new, old_value, scope, moved_to, also }
     }
 
     /// The stored object's value.

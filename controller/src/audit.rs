@@ -12,12 +12,14 @@ mod difference;
 mod limiter;
 mod scopes;
 mod search;
+mod terms;
 
 pub(crate) use self::{
     call::{Call, carried, current, of_call},
     difference::holds_secrets,
     limiter::{Limiter, Pass},
     search::{Records, Search, page},
+    terms::{Term, Wanted, each as each_term},
 };
 pub use self::{
     details::{Details, Outcome},

@@ -4,18 +4,20 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwapOption;
 use isocast_api::{
     ResourceKind,
     agent::{
-        LocalRequest, LocalResponse,
+        CaFingerprint, LocalRequest, LocalResponse,
         local::{RELAYED_PATHS, RELAYED_POST_PATHS, Refusal},
     },
 };
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apiserver::{Answer, Extension, Relayed},
+    cabinet::{Cabinet, Sheet},
     error::{ApiError, Reason},
     fleet::{
         Fleet, FleetError, KeyError, Metrics, NodeRef, Options, Relay, RelayError, Reporter,
@@ -37,14 +40,29 @@ use crate::{
 /// Life of a node's certificate; agents renew theirs when two thirds are over.
 const CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// Everything that talks to agents, listening but not serving yet.
+/// What it takes to talk to agents. One of the platform's controllers does, the others could.
 #[derive(Debug)]
 pub(crate) struct Channel {
+    listen: SocketAddr,
+    data: PathBuf,
+    pki: Arc<Pki>,
+    store: Arc<Store>,
+    cabinet: Arc<dyn Cabinet>,
+    metrics: Arc<Metrics>,
+    tokens: Arc<Tokens>,
+    /// While this controller talks to agents.
+    relay: Arc<ArcSwapOption<Relay>>,
+    source: Arc<Mutex<Weak<StoreSource>>>,
+}
+
+/// Everything that talks to agents, listening but not serving yet.
+#[derive(Debug)]
+pub(crate) struct Bound {
     fleet: Fleet,
     source: Arc<StoreSource>,
     reporter: Reporter,
     routing: RoutingReporter,
-    tokens: Arc<Tokens>,
+    relay: Arc<ArcSwapOption<Relay>>,
 }
 
 /// Why agents cannot be served.
@@ -57,6 +75,9 @@ pub enum ChannelError {
     /// The cluster's secret cannot be loaded or made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The join tokens cannot be loaded.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
 }
 
 /// Body of a request for a join token.
@@ -68,33 +89,46 @@ struct TokenRequest {
 }
 
 impl Channel {
-    /// Adds figures of what is known only when asked for to `registry`.
-    pub(crate) fn register(&self, registry: &mut Registry) {
-        self.source.register(registry);
-    }
-
-    /// Listens for agents.
-    pub(crate) fn bind(
+    /// Loads the join tokens. May block.
+    pub(crate) fn open(
         listen: SocketAddr,
         data: &Path,
+        cabinet: Arc<dyn Cabinet>,
         pki: Arc<Pki>,
         store: Arc<Store>,
-        metrics: &Arc<Metrics>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, ChannelError> {
-        let source = StoreSource::open(Arc::clone(&store), data)?;
-        let options = Options { listen, data, certificate_ttl: CERTIFICATE_TTL };
-        let fleet = Fleet::bind(options, pki, &*source, Arc::clone(metrics))?;
-        source.listen_to(fleet.nodes());
-        let (nodes, shared) = (fleet.nodes(), Arc::clone(metrics));
-        let routing = RoutingReporter::new(Arc::clone(&store), &source, nodes, shared);
-        let reporter = Reporter::new(store, &source, fleet.nodes(), Arc::clone(metrics));
-        let tokens = fleet.tokens();
-        Ok(Self { fleet, source, reporter, routing, tokens })
+        let ca = CaFingerprint::of(pki.certificate());
+        let tokens = Tokens::open(Sheet::new(&cabinet, "join-tokens.json"), ca)?;
+        let (data, tokens, relay) = (data.to_owned(), Arc::new(tokens), Arc::default());
+        let source = Arc::default();
+        Ok(Self { listen, data, pki, store, cabinet, metrics, tokens, relay, source })
     }
 
-    /// Where agents connect to.
-    pub(crate) fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.fleet.local_addr()
+    /// Adds figures of what is known only when asked for to `registry`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        StoreSource::register(&self.source, registry);
+    }
+
+    /// Listens for agents. May block.
+    pub(crate) fn bind(&self) -> Result<Bound, ChannelError> {
+        let (store, metrics) = (&self.store, &self.metrics);
+        let source = StoreSource::open(Arc::clone(store), &self.cabinet)?;
+        let options = Options {
+            listen: self.listen,
+            data: &self.data,
+            certificate_ttl: CERTIFICATE_TTL,
+            tokens: &self.tokens,
+        };
+        let fleet = Fleet::bind(options, Arc::clone(&self.pki), &*source, Arc::clone(metrics))?;
+        source.listen_to(fleet.nodes());
+        let (nodes, shared) = (fleet.nodes(), Arc::clone(metrics));
+        let routing = RoutingReporter::new(Arc::clone(store), &source, nodes, shared);
+        let (nodes, shared) = (fleet.nodes(), Arc::clone(metrics));
+        let reporter = Reporter::new(Arc::clone(store), &source, nodes, shared);
+        self.relay.store(Some(Arc::new(fleet.relay())));
+        *self.source.lock() = Arc::downgrade(&source);
+        Ok(Bound { fleet, source, reporter, routing, relay: Arc::clone(&self.relay) })
     }
 
     /// `POST nodes/{name}/token`
@@ -109,19 +143,27 @@ impl Channel {
 
     /// `GET nodes/{name}/agent/{path}`, and `POST` of what a question is about.
     pub(crate) fn agent_subresource(&self) -> Relayed {
-        let relay = self.fleet.relay();
+        let relay = Arc::clone(&self.relay);
         Relayed {
             kind: ResourceKind::Node,
             name: "agent",
             ask: Arc::new(move |node, target, body| {
-                Box::pin(ask(relay.clone(), node, LocalRequest { target, body: body.into() }))
+                let question = LocalRequest { target, body: body.into() };
+                Box::pin(ask(relay.load_full(), node, question))
             }),
         }
+    }
+}
+
+impl Bound {
+    /// Where agents connect to.
+    pub(crate) fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.fleet.local_addr()
     }
 
     /// Serves agents until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let Self { fleet, source, reporter, routing, .. } = self;
+        let Self { fleet, source, reporter, routing, relay } = self;
         // Those that follow the store end with this set.
         let mut followers = JoinSet::new();
         followers.spawn(source.run());
@@ -136,11 +178,16 @@ impl Channel {
                 }
             }
         }
+        relay.store(None);
     }
 }
 
 /// What a node answers, or why it does not.
-async fn ask(relay: Relay, node: Object, question: LocalRequest) -> Result<Answer, ApiError> {
+async fn ask(
+    relay: Option<Arc<Relay>>,
+    node: Object,
+    question: LocalRequest,
+) -> Result<Answer, ApiError> {
     let path = question.target.split('?').next().unwrap_or_default();
     let key = &node.key;
     let paths: &[&str] =
@@ -153,6 +200,10 @@ async fn ask(relay: Relay, node: Object, question: LocalRequest) -> Result<Answe
     }
     let value = node.value();
     let uid = value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let relay = relay.ok_or_else(|| {
+        let message = "nodes are connected to another controller of this platform; ask that one";
+        ApiError::about(Reason::ServiceUnavailable, key, message)
+    })?;
     let response = relay.ask(key.name(), uid, question).await.map_err(|error| {
         let reason = match error {
             RelayError::Late => Reason::Timeout,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use isocast_api::ResourceKind;
+use isocast_api::{ResourceKind, agent::CaFingerprint};
 use thiserror::Error;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,36 +18,35 @@ use crate::{
     apiserver::{self, ApiServer, Extension, ServerError},
     audit::Scopes,
     authz::{Authorizer, Identity, verb},
-    channel::{Channel, ChannelError},
+    channel::{Bound, Channel, ChannelError},
     credentials,
+    duties::Duties,
     error::ApiError,
     exporter::Exporter,
     files, fleet,
-    gc::{self, Collector, Owners},
+    gc::{self, Owners},
     iam::{self, Access},
     kubeconfig,
-    managers::{self, EventExpiry, Prover, Purge, Quota, QuotaMetrics, SYSTEM_NAMESPACE, Trials},
+    managers::{self, Quota, QuotaMetrics, ResealMetrics, SYSTEM_NAMESPACE},
     options::RunOptions,
     pki::{Pki, PkiError},
     registry::Registry,
-    restore::STORE_FILE,
-    store::{
-        BackendError, Keyring, KeyringError, OpenError, Range, RedbBackend, Retention, Sealed,
-        Store,
-    },
+    storage::{Storage, StorageError},
+    store::{Lease, OpenError, Range, Retention, Store},
 };
 
 /// A control plane that listens but does not serve yet.
 #[derive(Debug)]
 pub struct Controller {
     server: ApiServer,
-    channel: Channel,
-    trials: Trials,
-    collector: Collector,
-    prover: Prover,
-    event_expiry: EventExpiry,
+    duties: Duties,
+    /// Of a lone controller, which is the one that serves agents.
+    bound: Option<Bound>,
+    /// Where there are others.
+    lease: Option<Lease>,
     exporter: Option<Exporter>,
     registry: Arc<Registry>,
+    agent_listen: SocketAddr,
     kubeconfig: PathBuf,
     url: String,
 }
@@ -59,15 +58,6 @@ pub enum StartError {
     /// Agents cannot be served.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// The database cannot be opened.
-    #[error("cannot open {}", path.display())]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: BackendError,
-    },
     /// A file or folder cannot be used.
     #[error("cannot use {}", path.display())]
     File {
@@ -76,15 +66,6 @@ pub enum StartError {
         /// Why.
         #[source]
         source: io::Error,
-    },
-    /// The keys of secrets cannot be used.
-    #[error("cannot use the keys of secrets in {}", path.display())]
-    Keyring {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: KeyringError,
     },
     /// The metrics endpoint cannot be served.
     #[error("cannot serve metrics on {address}")]
@@ -104,6 +85,9 @@ pub enum StartError {
     /// The API cannot be served.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// What keeps the store cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -120,9 +104,9 @@ impl Controller {
         let pki = Arc::new(Pki::open(&options.data.join("pki"), now)?);
         let mut figures = prometheus_client::registry::Registry::default();
 
-        let path = options.data.join(STORE_FILE);
-        let backend =
-            RedbBackend::open(&path).map_err(|source| StartError::Database { path, source })?;
+        let (ca, name) = (CaFingerprint::of(pki.certificate()), name(options));
+        let Storage { backend, cabinet, lease } =
+            Storage::open(&options.store, &options.data, &ca, &name)?;
         let store_metrics = Arc::default();
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
@@ -130,15 +114,12 @@ impl Controller {
         admissions.push(Arc::new(Scopes::new(Arc::clone(&access))));
         admissions.push(owners.clone());
         admissions.extend(managers::admissions(&access));
+        admissions.push(Arc::new(fleet::FirstStatus::default()));
         // Last: it counts what the others added.
         let quota_metrics: Arc<QuotaMetrics> = Arc::default();
         quota_metrics.register(&mut figures);
         let quota = Arc::new(Quota::new(Arc::clone(&access), quota_metrics));
         admissions.push(quota.clone());
-        let path = options.data.join("secrets.keys");
-        let keyring =
-            Keyring::open(&path).map_err(|source| StartError::Keyring { path, source })?;
-        let backend = Arc::new(Sealed::new(backend, keyring));
         let retention = Retention::new(options.history_revisions, *options.history_age);
         let retention = match options.audit_retention {
             Some(age) => retention.with_records_for(Duration::from_millis(age.as_millis())),
@@ -151,19 +132,18 @@ impl Controller {
         let registry = Arc::new(Registry::new(Arc::clone(&store), access));
         let gc_metrics: Arc<gc::Metrics> = Arc::default();
         gc_metrics.register(&mut figures);
-        let collector = Collector::new(Arc::clone(&registry), owners, gc_metrics);
 
         iam::establish(&registry).await?;
 
         let fleet_metrics: Arc<fleet::Metrics> = Arc::default();
         fleet_metrics.register(&mut figures);
-        let pki_of_agents = Arc::clone(&pki);
         let (listen, data) = (options.agent_listen, &options.data);
-        let trials = Trials::new(Arc::clone(&store));
-        let prover = Prover::new(Arc::clone(&store), quota);
-        let event_expiry = EventExpiry::new(Arc::clone(&store));
-        let channel = Channel::bind(listen, data, pki_of_agents, store, &fleet_metrics)?;
+        let reseal_metrics: Arc<ResealMetrics> = Arc::default();
+        reseal_metrics.register(&mut figures);
+        let (files, authority) = (Arc::clone(&cabinet), Arc::clone(&pki));
+        let channel = Channel::open(listen, data, files, authority, store, fleet_metrics)?;
         channel.register(&mut figures);
+        let bound = if lease.is_none() { Some(channel.bind()?) } else { None };
 
         let metrics: Arc<apiserver::Metrics> = Arc::default();
         metrics.register(&mut figures);
@@ -180,7 +160,8 @@ impl Controller {
             metrics,
         )
         .await?
-        .backing_up(options.data.clone());
+        .backing_up(cabinet)
+        .with_patience(options.client_patience.into());
         let exporter = match options.metrics {
             Some(address) => Some(
                 Exporter::bind(address, figures)
@@ -193,18 +174,17 @@ impl Controller {
         let url = url(options, &server)?;
         let kubeconfig = absolute(&options.data)?.join("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &url, &pki, now)?;
-        Ok(Self {
-            server,
+        let channel = Arc::new(channel);
+        let duties = Duties {
+            registry: Arc::clone(&registry),
+            owners,
+            gc_metrics,
+            reseal_metrics,
+            quota,
             channel,
-            trials,
-            collector,
-            prover,
-            event_expiry,
-            exporter,
-            registry,
-            kubeconfig,
-            url,
-        })
+        };
+        let agent_listen = options.agent_listen;
+        Ok(Self { server, duties, bound, lease, exporter, registry, agent_listen, kubeconfig, url })
     }
 
     /// The registry behind the API.
@@ -227,31 +207,23 @@ impl Controller {
     /// # Errors
     /// When the system does not say.
     pub fn agent_addr(&self) -> io::Result<SocketAddr> {
-        self.channel.local_addr()
+        self.bound.as_ref().map_or(Ok(self.agent_listen), Bound::local_addr)
     }
 
     /// Serves until `shutdown`, then finishes what is under way.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut parts = JoinSet::new();
         parts.spawn(self.server.run(shutdown.clone()));
-        parts.spawn(self.channel.run(shutdown.clone()));
-        parts.spawn(Purge::new(Arc::clone(&self.registry)).run(shutdown.clone()));
-        let (event_expiry, end) = (self.event_expiry, shutdown.clone());
-        parts.spawn(async move {
-            end.run_until_cancelled(event_expiry.run()).await;
-        });
-        let (trials, end) = (self.trials, shutdown.clone());
-        parts.spawn(async move {
-            end.run_until_cancelled(trials.run()).await;
-        });
-        let (collector, end) = (self.collector, shutdown.clone());
-        parts.spawn(async move {
-            end.run_until_cancelled(collector.run()).await;
-        });
-        let (prover, end) = (self.prover, shutdown.clone());
-        parts.spawn(async move {
-            end.run_until_cancelled(prover.run()).await;
-        });
+        let (duties, end) = (self.duties, shutdown.clone());
+        match (self.bound, self.lease) {
+            (Some(bound), _) => {
+                parts.spawn(async move { duties.see_to(bound, end).await });
+            }
+            (None, Some(lease)) => {
+                parts.spawn(duties.share(lease, end));
+            }
+            (None, None) => {}
+        }
         if let Some(exporter) = self.exporter {
             parts.spawn(exporter.run(shutdown.clone()));
         }
@@ -279,6 +251,12 @@ fn preview_subresource(registry: &Arc<Registry>) -> Extension {
 
 /// Who looks at everything that a policy concerns, for somebody who may change that policy.
 const PREVIEWER: Identity = Identity::Component { name: "policy-preview" };
+
+/// What the others call this controller.
+fn name(options: &RunOptions) -> String {
+    let host = options.advertise.clone().unwrap_or_else(|| options.listen.to_string());
+    format!("{host} {}", uuid::Uuid::new_v4())
+}
 
 /// Everything the server's certificate is good for.
 fn names(options: &RunOptions) -> Vec<String> {

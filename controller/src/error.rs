@@ -149,6 +149,11 @@ impl ApiError {
         self.0.denied || matches!(self.0.reason, Reason::Forbidden | Reason::Unauthorized)
     }
 
+    /// Name of what it is about, empty for nothing in particular.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
     /// The caller may not do `verb` to `key`.
     pub fn forbidden(key: &Key, why: &str) -> Self {
         let message = format!("{} {:?} is forbidden: {why}", key.resource(), key.name());

@@ -21,7 +21,9 @@ pub(crate) const EVENT_LIFETIME: Duration = Duration::from_secs(3600);
 /// Time between two looks for events that are too old.
 pub(crate) const EVENT_SWEEP: Duration = Duration::from_secs(30);
 /// Length of the objects that are kept parsed, as JSON; parsed, they are about ten times as large.
-pub(crate) const PARSED_BYTES: usize = 1 << 20;
+pub(crate) const PARSED_BYTES: usize = 256 << 10;
+/// Objects that a page says follow it; of more, it does not say how many.
+pub(crate) const REMAINING_COUNTED: usize = 5_000;
 /// Commits a watcher reads at once.
 pub(crate) const WATCH_BATCH_COMMITS: usize = 256;
 /// Size of the objects in them, as JSON, above which it reads no more: what a slow watcher holds on to.
@@ -34,6 +36,32 @@ pub(crate) const CATCH_UP_REVISIONS: u64 = 65_536;
 pub(crate) const ROW_OVERHEAD_BYTES: usize = 4096;
 /// Time between attempts to open the database again after an error of the disk.
 pub(crate) const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// Time in which etcd answers.
+pub(crate) const ETCD_TIMEOUT: Duration = Duration::from_secs(3);
+/// Times that etcd is asked, for each of its members: which one is asked is left to chance.
+pub(crate) const ETCD_ATTEMPTS: usize = 4;
+/// Time until another member of etcd is asked.
+pub(crate) const ETCD_AGAIN: Duration = Duration::from_millis(20);
+/// Time between pings of a connection to etcd.
+pub(crate) const ETCD_PING: Duration = Duration::from_secs(2);
+/// Time between looks at etcd's head, whatever its watch says.
+pub(crate) const ETCD_LOOK: Duration = Duration::from_secs(1);
+/// Time until a watch of etcd that failed is begun again.
+pub(crate) const ETCD_PAUSE: Duration = Duration::from_millis(200);
+/// Time that a controller gives way to one that lost a race with it, at first.
+pub(crate) const GIVE_WAY: Duration = Duration::from_millis(20);
+/// The same, to one that is slow.
+pub(crate) const GIVE_WAY_MAX: Duration = Duration::from_millis(640);
+/// Time that a read waits for a revision that another controller has.
+pub(crate) const REACH: Duration = Duration::from_secs(3);
+/// How long the lease of the managers lasts without being renewed.
+pub(crate) const LEASE_LASTS: Duration = Duration::from_millis(1600);
+/// How long its holder believes in it without having renewed it.
+pub(crate) const LEASE_TRUST: Duration = Duration::from_millis(1200);
+/// Time between its renewals.
+pub(crate) const LEASE_RENEW: Duration = Duration::from_millis(300);
+/// Time between looks whether it is free.
+pub(crate) const LEASE_LOOK: Duration = Duration::from_millis(100);
 /// Revisions the log keeps on disk.
 pub(crate) const LOG_REVISIONS: u64 = 1_000_000;
 /// How long the log keeps a revision on disk.
@@ -66,16 +94,31 @@ pub(crate) const WATCH_FRAME_BYTES: usize = 64 << 10;
 pub(crate) const WATCH_LASTS: Duration = Duration::from_secs(3600);
 /// Watches at a time.
 pub(crate) const WATCHES: usize = 16_384;
-/// Requests at a time, watches apart.
-pub(crate) const REQUESTS_IN_FLIGHT: usize = 1024;
-/// Requests of tenants at a time: the rest is the platform's.
-pub(crate) const TENANTS_REQUESTS: usize = 896;
-/// Those of them that ask for all objects of a kind.
-pub(crate) const TENANTS_BULK: usize = 256;
-/// Requests of one tenant at a time.
-pub(crate) const FLOW_REQUESTS: usize = 256;
-/// Those of them that ask for all objects of a kind.
-pub(crate) const FLOW_BULK: usize = 32;
+/// Watches of tenants at a time: the rest is the platform's.
+pub(crate) const TENANTS_WATCHES: usize = 15_360;
+/// Watches of one tenant at a time.
+pub(crate) const WATCHES_OF_FLOW: usize = 4096;
+/// Requests at a time, watches apart: more than those of all tenants together, so that the platform
+/// gets in.
+pub(crate) const REQUESTS_IN_FLIGHT: usize = 1536;
+/// Requests of nodes that are served at a time.
+pub(crate) const AGENT_SEATS: usize = 64;
+/// Requests of tenants that are served at a time, those for all objects of a kind apart.
+pub(crate) const SEATS: usize = 256;
+/// Requests of a level that wait.
+pub(crate) const QUEUED: usize = 256;
+/// Those of one tenant.
+pub(crate) const QUEUED_OF_FLOW: usize = 128;
+/// How long a request waits until it is served, at most.
+pub(crate) const QUEUE_PATIENCE: Duration = Duration::from_secs(15);
+/// Requests of tenants for all objects of a kind, until their answers are taken.
+pub(crate) const ANSWERS: usize = 256;
+/// Those of one tenant.
+pub(crate) const ANSWERS_OF_FLOW: usize = 32;
+/// Bodies of tenants' requests that are on their way.
+pub(crate) const BODIES: usize = 256;
+/// Those of one tenant.
+pub(crate) const BODIES_OF_FLOW: usize = 128;
 /// Connections at a time.
 pub(crate) const CONNECTIONS: usize = 16_384;
 /// Backups at a time: each holds on to a state of the database.
@@ -95,14 +138,15 @@ pub(crate) const BACKUP_FRAME_BYTES: usize = 256 << 20;
 pub(crate) const RESTORE_SKIPS: u64 = 1_000_000_000;
 /// Size of a request's body.
 pub(crate) const BODY_BYTES: usize = 1 << 20;
+/// Size from which an answer has to be taken, or its reader is disconnected: smaller ones are in the
+/// buffers of the connection at once.
+pub(crate) const PACED_FROM: usize = 64 << 10;
 /// Size from which an answer is compressed for those who take it so.
 pub(crate) const GZIP_FROM: usize = 128 << 10;
 /// Size of a request's head.
 pub(crate) const HEADER_BYTES: usize = 16 << 10;
 /// Time in which a request is answered, watches apart.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time until a connection over HTTP/1.1 has sent the head of its next request.
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time in which a client finishes its TLS handshake, or a scraper sends its request.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that requests get to finish when the server stops.
@@ -135,6 +179,18 @@ pub(crate) const AUDIT_PER_SECOND_OF_ACTOR: i64 = 10;
 pub(crate) const AUDIT_BURST_OF_ACTOR: i64 = 50;
 /// Actors whose records are counted apart.
 pub(crate) const AUDIT_ACTORS: usize = 4096;
+/// Time between two looks for grants that have ended.
+pub(crate) const GRANT_LOOK: Duration = Duration::from_secs(1);
+/// Secrets sealed anew at a time.
+pub(crate) const RESEAL_AT_ONCE: usize = 16;
+/// Time between two times of that: 320 Secrets a second at most.
+pub(crate) const RESEAL_EVERY: Duration = Duration::from_millis(50);
+/// Time between two looks for Secrets under a former key, and for what the past needs.
+pub(crate) const RESEAL_LOOK: Duration = Duration::from_secs(30);
+/// Revisions looked through at once for keys that the past needs.
+pub(crate) const RESEAL_SCAN: u64 = 4096;
+/// Blocks of the log that one search passes over at once by their summaries.
+pub(crate) const AUDIT_BLOCKS: u64 = 4096;
 /// Revisions that one search looks at.
 pub(crate) const AUDIT_SCAN: usize = 20_000;
 /// Records that one search gives.

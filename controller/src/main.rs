@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use isocast_controller::{
     controller::Controller,
-    options::{Command, LogFormat, Options, RunOptions},
+    options::{Command, LogFormat, Options, RunOptions, StoreOptions},
     restore,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "isocast-controller", &mut io::stdout());
             Ok(())
         }
-        (Some(Command::Restore { backup, data, check: _ }), _) => {
-            restore_from(&backup, data.as_deref())
+        (Some(Command::Restore { backup, data, check: _, store }), _) => {
+            restore_from(&backup, data.as_deref(), &store)
         }
         (None, Some(run)) => {
             prepare_process();
@@ -65,9 +65,9 @@ fn prepare_process() {
 }
 
 #[expect(clippy::print_stdout, reason = "tells whoever restores what came of it")]
-fn restore_from(backup: &Path, data: Option<&Path>) -> anyhow::Result<()> {
+fn restore_from(backup: &Path, data: Option<&Path>, store: &StoreOptions) -> anyhow::Result<()> {
     let found = match data {
-        Some(data) => restore::into_folder(backup, data)?,
+        Some(data) => restore::into_store(backup, data, store)?,
         None => restore::check(backup)?,
     };
     println!("The backup is whole: {} objects at revision {}.", found.objects, found.of);

@@ -12,6 +12,7 @@ mod platform;
 mod policies;
 mod protection;
 mod quota;
+mod reseal;
 mod resourcemanager;
 mod services;
 #[cfg(test)]
@@ -30,7 +31,8 @@ pub use self::{
     platform::Platform,
     policies::{Policies, Trials},
     protection::Protection,
-    quota::{Metrics as QuotaMetrics, Prover, Quota},
+    quota::{GrantExpiry, Metrics as QuotaMetrics, Prover, Quota},
+    reseal::{Metrics as ResealMetrics, Reseal},
     resourcemanager::{Purge, ResourceManager},
     services::Services,
 };

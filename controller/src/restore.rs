@@ -14,6 +14,8 @@ use thiserror::Error;
 
 use crate::{
     files,
+    options::{StoreKind, StoreOptions},
+    storage::{self, StorageError},
     store::{BackendError, BackupError, MemoryBackend, RedbBackend, Restored, restore},
 };
 
@@ -57,6 +59,9 @@ pub enum RestoreError {
     /// The new store cannot be made.
     #[error(transparent)]
     Store(#[from] BackendError),
+    /// The new store cannot be reached.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// Reads the whole of `backup`, and says what is in it.
@@ -67,11 +72,15 @@ pub fn check(backup: &Path) -> Result<Restored, RestoreError> {
     read(backup, &MemoryBackend::default())
 }
 
-/// Makes the platform that `backup` is of in the folder `data`.
+/// Makes the platform that `backup` is of: its files in the folder `data`, its store where `options` say.
 ///
 /// # Errors
 /// When there is one already, the backup is damaged, or files cannot be written.
-pub fn into_folder(backup: &Path, data: &Path) -> Result<Restored, RestoreError> {
+pub fn into_store(
+    backup: &Path,
+    data: &Path,
+    options: &StoreOptions,
+) -> Result<Restored, RestoreError> {
     let store = data.join(STORE_FILE);
     let others = ["pki/ca.crt", "pki/ca.key", "secrets.keys"].map(|name| data.join(name));
     for taken in others.iter().chain([&store]) {
@@ -88,17 +97,23 @@ pub fn into_folder(backup: &Path, data: &Path) -> Result<Restored, RestoreError>
         }
     }
     make_folder(data)?;
+    if options.store == StoreKind::Etcd {
+        let backend = storage::connect(options)?;
+        put_files(&checked, data)?;
+        // The head comes last: without it, nothing is there.
+        return read(backup, &backend).inspect_err(|_error| {
+            for (name, _) in &checked.files {
+                drop(fs::remove_file(data.join(name)));
+            }
+        });
+    }
     let new = data.join("isocast.redb.restoring");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file(&new, error)),
         Ok(()) | Err(_) => {}
     }
     let restored = read(backup, &RedbBackend::open(&new)?)?;
-    for (name, content) in &restored.files {
-        let path = data.join(name);
-        make_folder(path.parent().unwrap_or(data))?;
-        files::replace_secret(&path, content).map_err(|source| file(&path, source))?;
-    }
+    put_files(&restored, data)?;
     let rename = || {
         File::open(&new)?.sync_all()?;
         fs::rename(&new, &store)?;
@@ -112,6 +127,15 @@ fn read(path: &Path, into: &dyn crate::store::Backend) -> Result<Restored, Resto
     let mut from = BufReader::new(File::open(path).map_err(|source| file(path, source))?);
     restore(into, &mut from, Timestamp::now())
         .map_err(|source| RestoreError::Backup { path: path.to_owned(), source })
+}
+
+fn put_files(restored: &Restored, data: &Path) -> Result<(), RestoreError> {
+    for (name, content) in &restored.files {
+        let path = data.join(name);
+        make_folder(path.parent().unwrap_or(data))?;
+        files::replace_secret(&path, content).map_err(|source| file(&path, source))?;
+    }
+    Ok(())
 }
 
 fn make_folder(folder: &Path) -> Result<(), RestoreError> {

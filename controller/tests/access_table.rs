@@ -50,6 +50,69 @@ const EXTENSIONS: &[(&str, &str, bool)] = &[
     ("users", "certificate", true),
 ];
 
+/// What is neither a kind nor a review. Whoever shows nothing may ask the first four, and nothing else.
+const SERVICES: &[&str] = &[
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/version",
+    "/api",
+    "/api/v1",
+    "/api/v1/namespaces",
+    "/api/v1/namespaces/eng",
+    "/apis",
+    "/apis/audit.isocast.dev/v1alpha1/auditchain",
+    "/apis/audit.isocast.dev/v1alpha1/auditrecords",
+    "/apis/iam.isocast.dev",
+    "/apis/iam.isocast.dev/v1alpha1",
+    "/backup",
+    "/folders/eng/api",
+    "/folders/eng/api/v1/configmaps",
+    "/folders/eng/apis/audit.isocast.dev/v1alpha1/auditrecords",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/apis/iam.isocast.dev/v1alpha1",
+    "/organizations/acme/api/v1/configmaps",
+    "/projects/shop/api/v1/configmaps",
+];
+const OPEN: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
+
+fn services() -> impl Iterator<Item = Route> {
+    SERVICES.iter().map(|path| {
+        // A view is hidden as the container that it is of.
+        let plural = path.split('/').nth(1).unwrap_or_default().to_owned();
+        Route {
+            label: format!("GET {path}"),
+            method: Method::GET,
+            path: (*path).to_owned(),
+            content_type: "",
+            body: String::new(),
+            plural,
+        }
+    })
+}
+
+/// Every subresource that discovery shows has its row.
+async fn expect_subresources_listed(admin: &mut Client) {
+    let mut versions = vec!["/api/v1".to_owned()];
+    let groups = admin.get("/apis").await.body["groups"].clone();
+    for group in groups.as_array().expect("groups") {
+        let version = group["preferredVersion"]["groupVersion"].as_str().expect("a version");
+        versions.push(format!("/apis/{version}"));
+    }
+    for version in versions {
+        let resources = admin.get(&version).await.body["resources"].clone();
+        for resource in resources.as_array().expect("resources") {
+            let name = resource["name"].as_str().expect("a name");
+            let Some((plural, subresource)) = name.split_once('/') else { continue };
+            let is_listed = EXTENSIONS.iter().any(|(of, name, _)| {
+                (*of, name.split('/').next()) == (plural, subresource.split('/').next())
+            });
+            assert!(subresource == "status" || is_listed, "{version}: {name} has no row");
+        }
+    }
+}
+
 /// A request to make.
 struct Route {
     label: String,
@@ -250,7 +313,8 @@ async fn every_route_answers_every_role_in_every_relation_as_the_table_says() {
     let relations: Vec<&str> = RELATIONS.iter().map(|(relation, _)| *relation).collect();
     let mut table = format!("bound in: {}\n", relations.join(", "));
     let _infallible = writeln!(table, "{:<32} {} anonymous node", "", ROLES.join(" "));
-    for route in routes().into_iter().chain(reviews(&mut admin).await) {
+    expect_subresources_listed(&mut admin).await;
+    for route in routes().into_iter().chain(reviews(&mut admin).await).chain(services()) {
         let mut row = format!("{:<32}", route.label);
         for (role, name) in ROLES.iter().enumerate() {
             let mut cell = String::new();
@@ -262,10 +326,12 @@ async fn every_route_answers_every_role_in_every_relation_as_the_table_says() {
         }
         let (nobody, host) = (ask(&mut anonymous, &route).await, ask(&mut node, &route).await);
         let _infallible = write!(row, " {nobody:<9} {host}");
-        assert!(['x', 'r'].contains(&nobody), "{row}");
-        // Of itself a node may ask: the answer is no.
+        let is_open = OPEN.contains(&&*route.path);
+        assert!(['x', 'r'].contains(&nobody) || is_open, "{row}");
+        // Of itself a node may ask: the answer is no. What there can be is no secret to it.
         let is_own = route.plural.starts_with("self");
-        assert!(['-', 'r'].contains(&host) || is_own, "{row}");
+        let is_document = ["api", "apis", "openapi"].contains(&&*route.plural);
+        assert!(['-', 'r', '.'].contains(&host) || is_own || is_open || is_document, "{row}");
         table.push_str(row.trim_end());
         table.push('\n');
     }

@@ -76,6 +76,18 @@ async fn records(client: &mut Client, query: &str) -> Vec<Value> {
     answer.body["items"].as_array().expect("a list").clone()
 }
 
+/// The one record that is asked for; an answer does not wait for it.
+async fn recorded(client: &mut Client, query: &str) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = records(client, query).await;
+        if let [record] = &found[..] {
+            return record.clone();
+        }
+        assert!(found.is_empty() && Instant::now() < deadline, "{query}: {found:#?}");
+    }
+}
+
 #[tokio::test]
 async fn a_change_has_a_record_that_says_who_whence_what_and_how() {
     let mut platform = Platform::start().await;
@@ -145,23 +157,15 @@ async fn what_was_denied_and_what_gave_a_secret_out_is_recorded() {
     let unknown = nobody.get(POOLS).await;
     assert_eq!(unknown.code, StatusCode::UNAUTHORIZED);
 
-    let deadline = Instant::now() + Duration::from_secs(30);
     for (answer, verb, code, scope) in [
         (&refused, "create", 403, "acme/web-prod"),
         (&unseen, "get", 404, "globex/theirs"),
         (&unknown, "list", 401, "acme/web-prod"),
     ] {
         let query = format!("outcome=Denied&id={}", id(answer));
-        let found = loop {
-            // The answer does not wait for the record.
-            let found = records(&mut platform.admin, &query).await;
-            if !found.is_empty() {
-                break found;
-            }
-            assert!(Instant::now() < deadline, "{verb} is not recorded");
-        };
-        assert_eq!((&found[0]["verb"], &found[0]["code"]), (&json!(verb), &json!(code)));
-        assert_eq!(found[0]["scope"], scope);
+        let found = recorded(&mut platform.admin, &query).await;
+        assert_eq!((&found["verb"], &found["code"]), (&json!(verb), &json!(code)));
+        assert_eq!(found["scope"], scope);
     }
 
     let token = platform.admin.post(&format!("{IAM}/users/vera/token"), &json!({"spec": {}})).await;
@@ -171,6 +175,43 @@ async fn what_was_denied_and_what_gave_a_secret_out_is_recorded() {
     let secret = token.body["status"]["token"].as_str().expect("a token");
     let all = records(&mut platform.admin, "limit=500").await;
     assert!(!json!(all).to_string().contains(secret));
+}
+
+#[tokio::test]
+async fn what_was_refused_is_recorded_so_many_times_and_the_rest_is_counted() {
+    let mut platform = Platform::start().await;
+    let mut alice = platform.user("alice", "editor", "acme").await;
+    let made = alice.post(POOLS, &pool("a")).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{made:?}");
+
+    let taken = alice.post(POOLS, &pool("a")).await;
+    let one = format!("{POOLS}/a");
+    let wrong = alice.merge(&one, &json!({"spec": {"slowStart": "soon"}})).await;
+    let rehearsed = alice.post(&format!("{POOLS}?dryRun=All"), &pool("a")).await;
+    assert_eq!(rehearsed.code, StatusCode::CONFLICT);
+
+    for (answer, verb, code) in [(&taken, "create", 409), (&wrong, "patch", 422)] {
+        assert_eq!(answer.code.as_u16(), code, "{answer:?}");
+        let found =
+            recorded(&mut platform.admin, &format!("outcome=Refused&id={}", id(answer))).await;
+        assert_eq!((&found["verb"], &found["code"]), (&json!(verb), &json!(code)));
+        assert_eq!((&found["name"], &found["scope"]), (&json!("a"), &json!("acme/web-prod")));
+        assert!(found["actor"].as_str().expect("somebody").starts_with("user \"alice\""));
+    }
+    // Far more than an actor's share in no time.
+    let calls = 200;
+    for _ in 0..calls {
+        assert_eq!(alice.post(POOLS, &pool("a")).await.code, StatusCode::CONFLICT);
+    }
+    let refused = records(&mut platform.admin, "outcome=Refused&actor=alice&limit=500").await;
+    assert!(refused.len() < calls, "{} of {calls}", refused.len());
+    // Which takes nothing from what is recorded of those who may not.
+    let theirs = "/apis/network.isocast.dev/v1alpha1/namespaces/theirs/backendpools/hidden";
+    let unseen = alice.delete(theirs, &json!({})).await;
+    recorded(&mut platform.admin, &format!("outcome=Denied&id={}", id(&unseen))).await;
+
+    let all = records(&mut platform.admin, &format!("id={}", id(&rehearsed))).await;
+    assert!(all.is_empty(), "{all:#?}");
 }
 
 #[tokio::test]

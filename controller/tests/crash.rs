@@ -9,18 +9,15 @@
 
 mod support;
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use support::client::{Client, Credentials};
+use support::{
+    client::{Client, Credentials},
+    process::{Process, free_port, ready},
+};
 use tokio::{sync::mpsc, time::timeout};
 
 const DATACENTERS: &str = "/apis/network.isocast.dev/v1alpha1/datacenters";
@@ -31,54 +28,6 @@ const WRITERS: usize = 16;
 /// Enough that every kill falls into the middle of commits.
 const ACKNOWLEDGED_BEFORE_KILL: usize = 300;
 const KILLS: usize = 3;
-
-/// The real binary.
-struct Process(Child);
-
-impl Process {
-    fn start(data: &Path, port: u16) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_isocast-controller"))
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--agent-listen", "127.0.0.1:0"])
-            .arg("--data")
-            .arg(data)
-            .env("RUST_LOG", "warn")
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the controller starts");
-        Self(child)
-    }
-
-    /// Kills it with SIGKILL.
-    fn kill(mut self) {
-        self.0.kill().expect("it runs");
-        self.0.wait().expect("it ends");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// Waits until the controller answers.
-async fn ready(data: &Path) -> Credentials {
-    let kubeconfig = data.join("admin.kubeconfig");
-    let answered = async {
-        loop {
-            if fs::exists(&kubeconfig).unwrap_or(false) {
-                let credentials = Credentials::load(&kubeconfig);
-                if credentials.connect().await.is_ok() {
-                    return credentials;
-                }
-            }
-            // Between attempts, not instead of them: a process says by nothing else that it is ready.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(Duration::from_secs(30), answered).await.expect("the controller gets ready")
-}
 
 fn datacenter(name: &str) -> Value {
     json!({
@@ -235,12 +184,102 @@ async fn a_limit_holds_to_the_unit_whenever_the_controller_is_killed() {
     process.kill();
 }
 
-/// A port that nobody listens at: a controller keeps it when it is started again.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+/// Changes the file of keys: which are in it, and which one is active.
+fn set_keys(data: &Path, active: &str, keep: impl Fn(&str) -> bool) {
+    let path = data.join("secrets.keys");
+    let text = fs::read_to_string(&path).expect("the controller made it");
+    let mut file: Value = serde_json::from_str(&text).expect("JSON");
+    let keys = file["keys"].as_object_mut().expect("keys by name");
+    keys.retain(|name, _| keep(name));
+    keys.entry(active).or_insert(json!("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="));
+    file["active"] = json!(active);
+    // In place: the mode stays.
+    fs::write(&path, file.to_string()).expect("writable");
 }
 
+/// What the controller says about keys, once it says `waiting` Secrets wait and `field` is `value`.
+async fn sealing_says(credentials: &Credentials, waiting: &str, field: &str, value: &str) {
+    let path = "/api/v1/namespaces/isocast-system/configmaps?watch=1";
+    let mut watch = credentials.connect().await.expect("gets in").watch(path).await;
+    let said = async {
+        loop {
+            let event = watch.next().await.expect("an event");
+            let data = &event["object"]["data"];
+            if data["waiting"] == waiting && data[field] == value {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), said).await.expect("it is said");
+}
+
+#[tokio::test]
+async fn secrets_are_sealed_anew_however_often_the_controller_is_killed_and_the_key_can_go() {
+    const SECRETS: usize = 1000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let port = free_port();
+    let secrets = "/api/v1/namespaces/isocast-system/secrets";
+    let process = Process::start(&data, port);
+    let credentials = ready(&data).await;
+    let mut client = credentials.connect().await.expect("gets in");
+    for number in 0..SECRETS {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("s{number}")},
+            "stringData": {"number": number.to_string()},
+        });
+        assert_eq!(client.post(secrets, &secret).await.code, StatusCode::CREATED);
+    }
+    let before = client.get(secrets).await.body;
+    process.kill();
+
+    set_keys(&data, "2", |_| true);
+    // A kill in the middle, twice.
+    for _ in 0..2 {
+        let process = Process::start(&data, port);
+        let credentials = ready(&data).await;
+        let watch = format!("{secrets}?watch=1&resourceVersion=1");
+        let mut watch = credentials.connect().await.expect("gets in").watch(&watch).await;
+        let mut modified = 0;
+        while modified < 100 {
+            let event = timeout(Duration::from_secs(60), watch.next()).await.expect("in time");
+            modified += usize::from(event.expect("an event")["type"] == "MODIFIED");
+        }
+        process.kill();
+    }
+    let process = Process::start_with(&data, port, &["--history-revisions", "1"]);
+    let credentials = ready(&data).await;
+    sealing_says(&credentials, "0", "needed", "1").await;
+    let mut client = credentials.connect().await.expect("gets in");
+    let page = |list: &Value| -> Vec<(Value, Value)> {
+        let items = list["items"].as_array().expect("a list").iter();
+        items.map(|item| (item["metadata"]["uid"].clone(), item["data"].clone())).collect()
+    };
+    assert_eq!(page(&client.get(secrets).await.body), page(&before));
+    // Until the log begins after what was sealed with the former key.
+    for number in 0..600 {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "counter"}, "data": {"number": number.to_string()},
+        });
+        let path = "/api/v1/namespaces/isocast-system/configmaps";
+        let sent = match number {
+            0 => client.post(path, &map).await,
+            _ => client.merge(&format!("{path}/counter"), &map).await,
+        };
+        assert!(sent.code.is_success(), "{sent:?}");
+    }
+    process.kill();
+
+    let process = Process::start_with(&data, port, &["--history-revisions", "1"]);
+    sealing_says(&ready(&data).await, "0", "unneeded", "1").await;
+    process.kill();
+    set_keys(&data, "2", |name| name != "1");
+    let process = Process::start(&data, port);
+    let mut client = ready(&data).await.connect().await.expect("gets in");
+    assert_eq!(page(&client.get(secrets).await.body), page(&before));
+    process.kill();
+}
 /// The rotation once its phase is one of these.
 async fn rotation_in(credentials: &Credentials, phases: &[&str]) -> Value {
     let client = credentials.connect().await.expect("gets in");
@@ -406,7 +445,12 @@ async fn a_backup_of_a_running_controller_becomes_a_platform_of_the_same_objects
     let made = client.post(DATACENTERS, &datacenter("d")).await;
     assert_eq!(made.code, StatusCode::CREATED);
     let watch = format!("{DATACENTERS}?watch=1&resourceVersion={}", version(&before));
-    assert_eq!(client.get(&watch).await.code, StatusCode::GONE, "it is read anew");
+    let event = client.watch(&watch).await.next().await.expect("a reason");
+    assert_eq!(
+        (&event["type"], &event["object"]["code"]),
+        (&json!("ERROR"), &json!(410)),
+        "it is read anew"
+    );
 }
 
 #[tokio::test]

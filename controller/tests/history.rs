@@ -1,4 +1,5 @@
-//! What many clients at once see of a controller that is killed again and again is one history.
+//! What many clients at once see of a controller that is killed again and again is one history; or of two
+//! that share an etcd, whichever they talk to, and whichever of the three is killed.
 //!
 //! Each client adds one to counters by compare-and-swap; watchers follow, and resume where they were.
 //! In the end: every change once and in order for every watcher, each based on the one before it, every
@@ -9,6 +10,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a test"
 )]
 
@@ -29,7 +31,10 @@ use std::{
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::client::{Client, Credentials};
+use support::{
+    client::{Client, Credentials},
+    etcd::Etcd,
+};
 use tokio::time::{sleep, timeout};
 
 const DATACENTERS: &str = "/apis/network.isocast.dev/v1alpha1/datacenters";
@@ -47,33 +52,40 @@ const PAUSE: Duration = Duration::from_millis(10);
 struct Controller {
     data: PathBuf,
     port: u16,
+    arguments: Vec<String>,
     child: Child,
 }
 
 impl Controller {
-    fn start(data: &Path) -> Self {
+    fn start(data: &Path, arguments: &[String]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         drop(listener);
-        Self { data: data.to_owned(), port, child: Self::spawn(data, port) }
+        let child = Self::spawn(data, port, arguments);
+        Self { data: data.to_owned(), port, arguments: arguments.to_vec(), child }
     }
 
-    fn spawn(data: &Path, port: u16) -> Child {
+    fn spawn(data: &Path, port: u16, arguments: &[String]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_isocast-controller"))
             .args(["--listen", &format!("127.0.0.1:{port}"), "--agent-listen", "127.0.0.1:0"])
             .arg("--data")
             .arg(data)
+            .args(arguments)
             .env("RUST_LOG", "warn")
             .stdout(Stdio::null())
             .spawn()
             .expect("the controller starts")
     }
 
+    fn kubeconfig(&self) -> PathBuf {
+        self.data.join("admin.kubeconfig")
+    }
+
     /// By SIGKILL.
     fn kill_and_restart(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
-        self.child = Self::spawn(&self.data, self.port);
+        self.child = Self::spawn(&self.data, self.port, &self.arguments);
     }
 }
 
@@ -84,10 +96,11 @@ impl Drop for Controller {
     }
 }
 
-/// A client, as soon as there is somebody to talk to.
-async fn connect(kubeconfig: &Path) -> Client {
+/// A client of any of them, as soon as there is somebody to talk to.
+async fn connect(kubeconfigs: &[PathBuf]) -> Client {
     let connected = async {
         loop {
+            let kubeconfig = &kubeconfigs[rand::random_range(0..kubeconfigs.len())];
             if fs::exists(kubeconfig).unwrap_or(false)
                 && let Ok(client) = Credentials::load(kubeconfig).connect().await
             {
@@ -149,15 +162,19 @@ async fn ask(
 }
 
 /// Adds until it is over; gives what was acknowledged, and how many additions nobody answered.
-async fn add(kubeconfig: PathBuf, mut turn: usize, shared: Arc<Shared>) -> (Vec<Added>, usize) {
-    let mut client = connect(&kubeconfig).await;
+async fn add(
+    kubeconfigs: Vec<PathBuf>,
+    mut turn: usize,
+    shared: Arc<Shared>,
+) -> (Vec<Added>, usize) {
+    let mut client = connect(&kubeconfigs).await;
     let (mut added, mut unknown) = (Vec::new(), 0);
     while !shared.is_over.load(Ordering::Relaxed) {
         turn += 1;
         let name = counter(turn % COUNTERS);
         let path = format!("{DATACENTERS}/{name}");
         let Some((200, object)) = ask(&mut client, Method::GET, &path, String::new()).await else {
-            client = connect(&kubeconfig).await;
+            client = connect(&kubeconfigs).await;
             continue;
         };
         let (from, count) = (revision(&object), count(&object) + 1);
@@ -172,10 +189,12 @@ async fn add(kubeconfig: PathBuf, mut turn: usize, shared: Arc<Shared>) -> (Vec<
                 shared.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             Some((409, _)) => {}
+            // It may have been written, and the answer of what keeps it was lost.
+            Some((503, _)) => unknown += 1,
             Some((code, body)) => panic!("{code}: {body}"),
             None => {
                 unknown += 1;
-                client = connect(&kubeconfig).await;
+                client = connect(&kubeconfigs).await;
             }
         }
     }
@@ -184,7 +203,7 @@ async fn add(kubeconfig: PathBuf, mut turn: usize, shared: Arc<Shared>) -> (Vec<
 
 /// Follows from `from` until it has seen `until`; gives every event, in the order it came.
 async fn follow(
-    kubeconfig: PathBuf,
+    kubeconfigs: Vec<PathBuf>,
     mut from: u64,
     until: Arc<AtomicUsize>,
 ) -> Vec<(u64, String, u64)> {
@@ -194,9 +213,13 @@ async fn follow(
         until > 0 && from >= until
     };
     while !is_done(from) {
-        let mut client = connect(&kubeconfig).await;
+        let mut client = connect(&kubeconfigs).await;
         let path = format!("{DATACENTERS}?watch=1&resourceVersion={from}");
         let Ok(response) = client.try_send(Method::GET, &path, "", "").await else { continue };
+        if response.status() == StatusCode::GATEWAY_TIMEOUT && kubeconfigs.len() > 1 {
+            // This controller has not come so far yet.
+            continue;
+        }
         assert_eq!(response.status(), StatusCode::OK, "a position is never lost");
         let mut lines = support::client::Lines::of(response);
         while !is_done(from) {
@@ -260,10 +283,28 @@ fn judge(seen: &[Vec<(u64, String, u64)>], mut added: Vec<Added>, unknown: usize
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_clients_see_one_history_whenever_the_controller_is_killed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let data = folder.path().join("data");
-    let mut controller = Controller::start(&data);
-    let kubeconfig = data.join("admin.kubeconfig");
-    let mut client = connect(&kubeconfig).await;
+    one_history(vec![Controller::start(&folder.path().join("data"), &[])], None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_clients_see_one_history_whenever_one_of_two_controllers_or_their_etcd_is_killed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let etcd = Etcd::start();
+    let store = ["--store".to_owned(), "etcd".into(), "--etcd-endpoints".into(), etcd.url()];
+    let one = Controller::start(&folder.path().join("one"), &store);
+    connect(&[one.kubeconfig()]).await;
+    let data = folder.path().join("other");
+    support::etcd::share(&one.data, &data);
+    let other = Controller::start(&data, &store);
+    one_history(vec![one, other], Some(etcd)).await;
+}
+
+async fn one_history(mut controllers: Vec<Controller>, mut etcd: Option<Etcd>) {
+    let kubeconfigs: Vec<PathBuf> = controllers.iter().map(Controller::kubeconfig).collect();
+    for kubeconfig in &kubeconfigs {
+        connect(std::slice::from_ref(kubeconfig)).await;
+    }
+    let mut client = connect(&kubeconfigs).await;
     let mut start = 0;
     for name in 0..COUNTERS {
         let body = json!({
@@ -279,10 +320,10 @@ async fn many_clients_see_one_history_whenever_the_controller_is_killed() {
     let shared = Arc::<Shared>::default();
     let until = Arc::<AtomicUsize>::default();
     let adders: Vec<_> = (0..CLIENTS)
-        .map(|turn| tokio::spawn(add(kubeconfig.clone(), turn, Arc::clone(&shared))))
+        .map(|turn| tokio::spawn(add(kubeconfigs.clone(), turn, Arc::clone(&shared))))
         .collect();
     let watchers: Vec<_> = (0..WATCHERS)
-        .map(|_| tokio::spawn(follow(kubeconfig.clone(), start, Arc::clone(&until))))
+        .map(|_| tokio::spawn(follow(kubeconfigs.clone(), start, Arc::clone(&until))))
         .collect();
 
     for kill in 1..=KILLS {
@@ -292,7 +333,15 @@ async fn many_clients_see_one_history_whenever_the_controller_is_killed() {
             }
         };
         timeout(DEADLINE, reached).await.expect("clients get on");
-        controller.kill_and_restart();
+        let turn = kill % (controllers.len() + usize::from(etcd.is_some()));
+        match (controllers.get_mut(turn), &mut etcd) {
+            (Some(controller), _) => controller.kill_and_restart(),
+            (None, Some(etcd)) => {
+                etcd.kill();
+                etcd.revive();
+            }
+            (None, None) => unreachable!("it is one of them"),
+        }
     }
     let reached = async {
         while shared.acknowledged.load(Ordering::Relaxed) < (KILLS + 1) * ADDED_BEFORE_KILL {
@@ -307,7 +356,7 @@ async fn many_clients_see_one_history_whenever_the_controller_is_killed() {
         added.extend(mine);
         unknown += unanswered;
     }
-    let list = connect(&kubeconfig).await.get(DATACENTERS).await.body;
+    let list = connect(&kubeconfigs).await.get(DATACENTERS).await.body;
     let items = list["items"].as_array().expect("a list");
     let newest = items.iter().map(revision).max().expect("counters");
     until.store(usize::try_from(newest).expect("small"), Ordering::Relaxed);

@@ -227,6 +227,37 @@ async fn buckets_are_watched_and_cannot_be_written() {
     assert_eq!(admin.get(&bucket_of("globex")).await.code, StatusCode::NOT_FOUND);
 }
 
+#[tokio::test]
+async fn a_grant_that_ends_lowers_the_bucket_by_itself() {
+    let (api, mut admin) = platform().await;
+    let mut promotion = grant("acme", 2);
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+    promotion["spec"]["expiresAt"] = json!(end.to_string());
+    admin.create(&grants_in("acme"), &promotion).await;
+    for name in ["a", "b"] {
+        admin.create(&pools_in("web"), &pool("web", name)).await;
+    }
+    let connect = Credentials::load(api.kubeconfig()).connect().await.expect("gets in");
+    let buckets = format!("{QUOTA}/namespaces/acme/allowancebuckets");
+    let mut watch = connect.watch(&format!("{buckets}?watch=1")).await;
+
+    let lowered = async {
+        loop {
+            let event = watch.next().await.expect("an event");
+            let status = event["object"]["status"].clone();
+            // The default, which the grant was instead of.
+            if status["limit"] == 100 {
+                return status;
+            }
+        }
+    };
+    let status = timeout(Duration::from_secs(20), lowered).await.expect("it ends");
+
+    assert_eq!((&status["allocated"], &status["grantCount"]), (&json!(2), &json!(0)));
+    let said = admin.get(&format!("{}/plan", grants_in("acme"))).await.body;
+    assert_eq!(said["status"]["conditions"][0]["reason"], "Ended", "{said}");
+}
+
 /// The next event but for those of what the fleet says of the object itself.
 async fn next_but_modified(watch: &mut Lines) -> Value {
     loop {

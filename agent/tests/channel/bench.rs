@@ -9,8 +9,9 @@ use std::{
 };
 
 use isocast_agent::sync::{self, LinkState, Received, StateDir, SyncHandle};
-use isocast_api::agent::{Configuration, EncapSource, Entry, entry::Value};
+use isocast_api::agent::{CaFingerprint, Configuration, EncapSource, Entry, entry::Value};
 use isocast_controller::{
+    cabinet::{Cabinet, Folder, Sheet},
     fleet::{Desired, Fleet, Metrics, NodeRef, Nodes, Options, Report, Source, Tokens},
     pki::Pki,
 };
@@ -98,13 +99,16 @@ impl Controller {
         let pki = Arc::new(Pki::open(data.path(), founded).unwrap());
         let first: Arc<dyn Desired> = Arc::new(world.clone());
         let source = TestSource(watch::Sender::new(first));
-        let options = Options { listen, data: data.path(), certificate_ttl };
+        let cabinet: Arc<dyn Cabinet> = Arc::new(Folder::new(data.path()));
+        let ca = CaFingerprint::of(pki.certificate());
+        let tokens = Arc::new(Tokens::open(Sheet::new(&cabinet, "join-tokens.json"), ca).unwrap());
+        let options = Options { listen, data: data.path(), certificate_ttl, tokens: &tokens };
         let metrics = Arc::new(Metrics::default());
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let entered = runtime.enter();
         let fleet = Fleet::bind(options, Arc::clone(&pki), &source, Arc::clone(&metrics)).unwrap();
         drop(entered);
-        let (tokens, nodes) = (fleet.tokens(), fleet.nodes());
+        let nodes = fleet.nodes();
         let address = fleet.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let task = runtime.spawn(fleet.run(shutdown.clone()));
@@ -215,7 +219,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn start(controller: SocketAddr, node: &str, state: &Path) -> Self {
+    pub(crate) fn start(controller: impl ToString, node: &str, state: &Path) -> Self {
         let options = sync::Options {
             controller: controller.to_string(),
             node: node.into(),
@@ -230,10 +234,19 @@ impl Agent {
 
     /// A node that joins, and the folder it keeps.
     pub(crate) fn join(controller: &Controller, node: &str) -> (Self, TempDir) {
+        Self::join_any(controller, controller.address, node)
+    }
+
+    /// The same, of one that knows the addresses of others too.
+    pub(crate) fn join_any(
+        controller: &Controller,
+        addresses: impl ToString,
+        node: &str,
+    ) -> (Self, TempDir) {
         let state = tempfile::tempdir().unwrap();
         let token = controller.token(node, Duration::from_secs(600), SystemTime::now());
         std::fs::write(token_file(state.path()), token).unwrap();
-        (Self::start(controller.address, node, state.path()), state)
+        (Self::start(addresses, node, state.path()), state)
     }
 
     /// Waits for a delivery of `revision`.

@@ -10,6 +10,7 @@
 mod bench;
 
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -207,6 +208,25 @@ async fn a_killed_controller_finds_its_agents_again_and_sends_them_only_what_is_
     assert_eq!(controller.metrics.sent_bytes.get(), 0);
     let second = controller.configure("a", entries(4));
     agent.delivered(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_moves_to_another_controller_when_its_own_is_killed() {
+    let mut controller = Controller::start().await;
+    let here = controller.address;
+    let there = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), here.port());
+    let first = controller.configure("a", entries(1));
+    let (agent, _state) = Agent::join_any(&controller, format!("{there},{here}"), "a");
+    agent.delivered(first).await;
+
+    for (turn, address) in [there, here, there].into_iter().enumerate() {
+        let mut stopped = controller.kill().await;
+        // What it knew is the platform's.
+        stopped.address = address;
+        controller = stopped.start();
+        let next = controller.configure("a", entries(2 + turn));
+        agent.delivered(next).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

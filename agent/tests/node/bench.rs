@@ -24,7 +24,7 @@ use std::{
 
 use isocast_controller::{
     controller::Controller,
-    options::{LogFormat, RunOptions},
+    options::{LogFormat, RunOptions, StoreOptions},
 };
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
@@ -393,8 +393,10 @@ fn options(data: &Path) -> RunOptions {
         advertise: None,
         san: Vec::new(),
         metrics: None,
+        store: StoreOptions::default(),
         history_revisions: 1_000_000,
         history_age: Duration::from_secs(30 * 86_400).into(),
+        client_patience: Duration::from_secs(60).into(),
         audit_retention: None,
         log_format: LogFormat::Text,
     }

@@ -31,7 +31,8 @@ pub struct AllowanceBucketSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AllowanceBucketStatus {
-    /// What the container and everything below it may have together.
+    /// What the container and everything below it may have together; of a Feature, 1 is on and 0 is
+    /// off, however many objects have it.
     pub limit: u64,
     /// What they have.
     pub allocated: u64,

@@ -13,6 +13,7 @@ use crate::{
     object::{Kind, Object, Spec},
     registry::{AGE, Column, ResourceKind, Scope, VERSION},
     schema,
+    text::Time,
 };
 
 /// What the container whose namespace it is in may have, together with everything below it.
@@ -32,6 +33,9 @@ pub struct ResourceGrantSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["resourceType"])
     )]
     pub allowances: Vec<Allowance>,
+    /// Until when. What exists then stays, and is shown as overage. Default: for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
 }
 
 /// How much of one thing.
@@ -49,7 +53,7 @@ pub struct Allowance {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrantedAmount {
-    /// In base units of the ResourceRegistration.
+    /// In base units of the ResourceRegistration; of a Feature, 1 is on and 0 is off.
     #[schemars(range(max = AMOUNT_MAX))]
     pub amount: u64,
 }
@@ -58,7 +62,7 @@ pub struct GrantedAmount {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceGrantStatus {
-    /// Latest observations: `Active`, whether it counts.
+    /// Latest observations: `Active`, whether it counts; not after `expiresAt`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -93,6 +97,7 @@ impl Spec for ResourceGrantSpec {
                 ".status.conditions[?(@.type==\"Active\")].status",
                 "Whether it counts",
             ),
+            Column::new("Expires", "date", ".spec.expiresAt", "Until when").wide(),
             AGE,
         ],
         selectable_fields: &[],

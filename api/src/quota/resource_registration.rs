@@ -24,8 +24,8 @@ pub type ResourceRegistration = Object<ResourceRegistrationSpec>;
 pub struct ResourceRegistrationSpec {
     /// The kind of container that `defaultLimit` is about. Cannot change.
     pub consumer_type: ConsumerType,
-    /// How it is counted: Entity counts objects, Allocation adds up amounts that objects state.
-    /// Cannot change.
+    /// How it is counted: Entity counts objects, Allocation adds up amounts that objects state,
+    /// Feature is on or off. Cannot change.
     pub r#type: RegistrationType,
     /// Its name in grants and claims: `network.isocast.dev/anycastservices`. No two registrations
     /// have the same. Cannot change.
@@ -94,6 +94,9 @@ pub enum RegistrationType {
     Allocation,
     /// Each object counts as one.
     Entity,
+    /// It is there or not: objects of the kinds, or with the fields, are refused unless each container
+    /// of kind `consumerType` above them was granted it, or has it by default.
+    Feature,
 }
 
 /// A kind that takes of something.
@@ -107,7 +110,8 @@ pub struct ClaimingResource {
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// For type Allocation: the field that says how much an object takes. A number counts as it is,
-    /// a list by its length, and a field that is absent as nothing.
+    /// a list by its length, and a field that is absent as nothing. For type Feature: the field that
+    /// is only for those who have it, unless it is absent, false, 0 or empty. Default: the whole kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount_field: Option<AmountField>,
 }
@@ -191,6 +195,11 @@ impl Spec for ResourceRegistrationSpec {
                 (RegistrationType::Entity, Some(_)) => {
                     let message = "objects of type Entity count as one each";
                     errors.forbidden(&path.field("amountField"), message);
+                }
+                (RegistrationType::Feature, _) if self.overcommit_percent.is_some() => {
+                    let message = "what is on or off is not divided";
+                    errors.forbidden(&spec.field("overcommitPercent"), message);
+                    return;
                 }
                 (RegistrationType::Allocation, None) => {
                     errors.required(&path.field("amountField"), "says how much an object takes");

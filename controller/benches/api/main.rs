@@ -1,7 +1,7 @@
 //! How fast the API is, and how small: the released binary in a process of its own, under load that
 //! comes over TLS from somebody with a token whom roles allow what they do.
 //!
-//! `cargo bench -p isocast-controller --bench api -- [--json FILE]`. Client and server share the
+//! `cargo bench -p isocast-controller --bench api -- [--store etcd] [--json FILE]`. Client and server share the
 //! machine, so figures of one run can be compared with each other, and those of two machines cannot. Each row says what
 //! the server is meant to do on two cores; `docs/src/specification.md` has what it did.
 
@@ -13,6 +13,8 @@
     reason = "a benchmark: it tells its figures or fails"
 )]
 
+mod disk;
+mod etcd;
 mod load;
 mod report;
 mod server;
@@ -37,6 +39,11 @@ const IDLE_PROJECTS: usize = 100_000;
 #[tokio::main]
 async fn main() {
     let mut report = Report::from_arguments();
+    if std::env::args().any(|argument| argument == "etcd") {
+        etcd::compare(&mut report).await;
+        return report.write();
+    }
+    report.row("fdatasync_ms", "the disk keeps a page, p50, ms", disk::fdatasync_ms(), None);
     requests(&mut report).await;
     size(&mut report).await;
     projects(&mut report).await;

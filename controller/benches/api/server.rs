@@ -31,6 +31,7 @@ pub(crate) struct Server {
 pub(crate) struct Stopped {
     folder: tempfile::TempDir,
     port: u16,
+    arguments: Vec<String>,
 }
 
 /// Somebody whose requests are authenticated and authorized.
@@ -42,10 +43,16 @@ pub(crate) struct Caller {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With arguments of its own.
+    pub(crate) fn start_with(arguments: &[String]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         drop(listener);
-        Stopped { folder: tempfile::tempdir().expect("a folder"), port }.start()
+        let (folder, arguments) = (tempfile::tempdir().expect("a folder"), arguments.to_vec());
+        Stopped { folder, port, arguments }.start()
     }
 
     /// Resident memory.
@@ -114,7 +121,7 @@ impl Server {
         nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).expect("it runs");
         self.process.wait().expect("it ends");
         let folder = tempfile::tempdir().expect("a folder");
-        std::mem::replace(&mut self.stopped, Stopped { folder, port: 0 })
+        std::mem::replace(&mut self.stopped, Stopped { folder, port: 0, arguments: Vec::new() })
     }
 }
 
@@ -136,6 +143,7 @@ impl Stopped {
             ])
             .arg("--data")
             .arg(self.folder.path().join("data"))
+            .args(&self.arguments)
             .env("RUST_LOG", "warn")
             .stdout(Stdio::null())
             .spawn()

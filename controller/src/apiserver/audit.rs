@@ -1,7 +1,9 @@
 //! Audit over HTTP: records of what changes nothing, and the search in all of them.
 //!
-//! Changes are recorded where they are made. Here is recorded who was denied something, and who was
-//! given a secret: the former as soon as may be, the latter before the secret leaves. Records are
+//! Changes are recorded where they are made. Here is recorded who was denied something, whose change was
+//! refused, and who was given a secret: the former as soon as may be, the latter before the secret
+//! leaves. What was denied and what was refused have room of their own: whoever runs into conflicts all
+//! day does not hide what somebody tried that may not. Records are
 //! read under rights of their own: `auditrecords.list` in a container for that container and what is
 //! below it, and `auditchain.get` on the platform.
 
@@ -43,8 +45,9 @@ pub(super) struct Answered<'a> {
     pub(super) path: &'a str,
     pub(super) is_watch: bool,
     pub(super) agent: &'a str,
-    /// Whether it was refused for want of a right.
-    pub(super) is_denied: bool,
+    pub(super) is_dry_run: bool,
+    /// Why it was refused, if it was.
+    pub(super) refusal: Option<&'a ApiError>,
 }
 
 /// Subresources that give secrets out when they are posted to.
@@ -79,11 +82,11 @@ impl Service {
             if let Err(error) = self.record(&answered, secret.as_ref(), Outcome::Read, code).await {
                 response = respond::refusal(&error);
             }
-        } else if answered.is_denied && !is_nobody {
-            let path = object_path(answered.path);
-            if let Err(error) = self.record(&answered, path.as_ref(), Outcome::Denied, code).await {
-                tracing::warn!(%error, "what was denied cannot be recorded");
-            }
+        } else if !is_nobody
+            && let Some((outcome, path)) = unsuccessful(&answered)
+            && let Err(error) = self.record(&answered, path.as_ref(), outcome, code).await
+        {
+            tracing::warn!(%error, "what was denied or refused cannot be recorded");
         }
         if let Some(call) = audit::current()
             && let Ok(id) = call.id.parse()
@@ -105,15 +108,28 @@ impl Service {
             Ok(None) | Err(_) => (UNKNOWN.to_owned(), None),
         };
         let now = Timestamp::now();
-        let Pass::Write(suppressed) = self.limiter.lock().ask(&actor, now) else {
+        let limiter = match outcome {
+            Outcome::Refused => &self.refused_limiter,
+            Outcome::Changed | Outcome::Denied | Outcome::Read => &self.limiter,
+        };
+        let pass = match code {
+            // On a full disk there is no room for this either.
+            StatusCode::INSUFFICIENT_STORAGE => {
+                limiter.lock().suppress(&actor, now);
+                Pass::Suppress
+            }
+            _ => limiter.lock().ask(&actor, now),
+        };
+        let Pass::Write(suppressed) = pass else {
             self.metrics.audit_suppressed();
             return Ok(());
         };
         let key = match path {
             Some(path) => {
                 let resource = Resource::new(&path.plural, &path.group);
-                let name = path.name.as_deref().unwrap_or_default();
-                Key::new(resource, path.namespace.as_deref(), name)
+                // What was to be made is named by the refusal alone.
+                let name = path.name.as_deref().or_else(|| answered.refusal.map(ApiError::name));
+                Key::new(resource, path.namespace.as_deref(), name.unwrap_or_default())
             }
             None => Key::new(Resource::new("paths", ""), None, answered.path),
         };
@@ -142,7 +158,7 @@ impl Service {
         self.metrics.audit_recorded();
         let store = self.registry.store();
         match outcome {
-            Outcome::Denied => store.record_soon(key, audit),
+            Outcome::Denied | Outcome::Refused => store.record_soon(key, audit),
             Outcome::Changed | Outcome::Read => store.record(key, audit).await,
         }
     }
@@ -246,6 +262,17 @@ impl Service {
         });
         Ok(respond::json(StatusCode::OK, &answer))
     }
+}
+
+/// What was denied, or would have changed something; what it was about, if that is an object.
+fn unsuccessful(answered: &Answered<'_>) -> Option<(Outcome, Option<ObjectPath>)> {
+    let refusal = answered.refusal?;
+    let path = object_path(answered.path);
+    if refusal.is_denied() {
+        return Some((Outcome::Denied, path));
+    }
+    let is_change = *answered.method != Method::GET && !answered.is_dry_run && path.is_some();
+    is_change.then_some((Outcome::Refused, path))
 }
 
 /// What was asked for, if a secret was in the answer.

@@ -3,7 +3,7 @@
 //! The store is read at one moment and sent as fast as it is taken; nothing waits for it. A stream
 //! that breaks off has no end, and whoever restores it is told so.
 
-use std::{convert::Infallible, fs, io, path::Path, sync::Arc, time::Instant};
+use std::{convert::Infallible, io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -19,12 +19,13 @@ use tokio::sync::{Semaphore, mpsc};
 use super::respond::Body;
 use crate::{
     authz::{Authorizer, Identity, verb},
+    cabinet::Cabinet,
     error::{ApiError, Reason},
     limits,
     store::{NamedFile, Range, Store},
 };
 
-/// What of the data directory a restored controller needs besides the store.
+/// What of its files a restored controller needs besides the store.
 const FILES: [&str; 4] = ["keyring.json", "pki/ca.crt", "pki/ca.key", "secrets.keys"];
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.isocast.backup");
@@ -44,7 +45,7 @@ impl Backups {
     pub(super) fn serve(
         &self,
         store: &Arc<Store>,
-        data: Option<&Path>,
+        files: Option<&Arc<dyn Cabinet>>,
         identity: &Identity,
         method: &Method,
     ) -> Result<Response<Body>, ApiError> {
@@ -56,7 +57,7 @@ impl Backups {
             let message = "another backup is under way";
             ApiError::new(Reason::TooManyRequests, message).with_retry_after(10)
         })?;
-        let files = data.map(read).transpose().map_err(|error| {
+        let files = files.map(read).transpose().map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "cannot read own files");
             ApiError::internal("the controller's files cannot be read")
         })?;
@@ -85,13 +86,11 @@ impl Backups {
     }
 }
 
-fn read(data: &Path) -> io::Result<Vec<NamedFile>> {
+fn read(cabinet: &Arc<dyn Cabinet>) -> io::Result<Vec<NamedFile>> {
     let mut files = Vec::new();
     for name in FILES {
-        match fs::read(data.join(name)) {
-            Ok(content) => files.push((name.to_owned(), content)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if let (Some(content), _) = cabinet.read(name)? {
+            files.push((name.to_owned(), content));
         }
     }
     Ok(files)

@@ -1,40 +1,61 @@
-//! [`Flows`]: how many requests a tenant may have under way, so that none keeps the others out.
+//! [`Flows`]: who is served when many ask at once, so that nobody keeps the others out.
 //!
-//! The platform goes before people and programs, and these before what asks for much at once. Nobody
-//! waits in line: one too many is told to come back. A tenant is the organization of a service
-//! account, or a user.
+//! The platform is always served. Everybody else has a level by what is asked: nodes, then people and
+//! programs, then what asks for all objects of a kind. Each level has seats of its own, and a line in
+//! front of them in which tenants take turns. A tenant is the organization of a service account, or a
+//! user. What lasts without costing anything, a body on its way or a watch, has a bound by itself.
 
-use std::sync::Arc;
+mod gate;
+mod queue;
+
+use std::{
+    hash::BuildHasher,
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::available_parallelism,
+};
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use hyper::Method;
-use parking_lot::Mutex;
+use tokio::{runtime::RuntimeFlavor, task::block_in_place};
 
-use super::request::Route;
+pub(super) use self::gate::{GateMetrics, Seat};
+use self::{
+    gate::Gate,
+    queue::{Bounds, Flow},
+};
+use super::{Metrics, request::Route};
 use crate::{
     authz::Identity,
-    error::{ApiError, Reason},
+    error::ApiError,
     iam::{Access, SubjectName},
     limits,
 };
 
-/// Requests under way, by whom.
-#[derive(Debug, Default)]
-pub(super) struct Flows(Arc<Mutex<Counts>>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    flows: HashMap<String, Count, RandomState>,
-    all: Count,
+/// Who is served.
+#[derive(Debug)]
+pub(super) struct Flows {
+    agents: Gate,
+    interactive: Gate,
+    bulk: Gate,
+    /// Large answers that are not taken yet.
+    answers: Gate,
+    /// Bodies that are on their way.
+    bodies: Gate,
+    watches: Gate,
+    /// Lists being made, also the platform's.
+    lists: Arc<AtomicUsize>,
+    hasher: RandomState,
 }
 
-/// Requests under way.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    requests: usize,
-    /// Those of them that ask for much.
-    bulk: usize,
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller<'a> {
+    pub(super) access: &'a Access,
+    pub(super) identity: &'a Identity,
 }
 
 /// How much a request asks for.
@@ -46,92 +67,124 @@ pub(super) enum Weight {
     Single,
 }
 
-/// Counts one request as long as it is under way.
-#[derive(Debug)]
+/// A request that is being served.
+#[derive(Debug, Default)]
 pub(super) struct Turn {
-    counts: Arc<Mutex<Counts>>,
-    /// None: the platform's own.
-    flow: Option<String>,
-    weight: Weight,
+    /// Held as long as the request is served.
+    pub(super) seat: Option<Seat>,
+    /// Held until the answer is taken.
+    pub(super) answer: Option<Seat>,
 }
 
 impl Weight {
-    /// How much `method` asks for at `route`.
-    pub(super) fn of(method: &Method, route: &Route) -> Self {
+    /// How much `method` asks for at `route`. A watch of all objects reads them as they are taken.
+    pub(super) fn of(method: &Method, route: &Route, is_watch: bool) -> Self {
         let is_collection = match route {
             Route::Objects(path) => path.name.is_none(),
             Route::Namespaces { name } => name.is_none(),
+            Route::Audit(_) => true,
             _ => false,
         };
-        if is_collection && *method != Method::POST { Self::Bulk } else { Self::Single }
+        let is_bulk = is_collection && *method != Method::POST && !is_watch;
+        if is_bulk { Self::Bulk } else { Self::Single }
     }
 }
 
 impl Flows {
-    /// Lets a request of `identity` in, or says to come back.
-    pub(super) fn enter(
-        &self,
-        access: &Access,
-        identity: &Identity,
-        weight: Weight,
-    ) -> Result<Turn, ApiError> {
-        self.take(flow(access, identity), weight)
-    }
-
-    fn take(&self, flow: Option<String>, weight: Weight) -> Result<Turn, ApiError> {
-        if let Some(flow) = &flow {
-            let counts = &mut *self.0.lock();
-            let own = counts.flows.entry_ref(flow.as_str()).or_default();
-            let bulk = weight == Weight::Bulk;
-            let has_room = own.requests < limits::FLOW_REQUESTS
-                && counts.all.requests < limits::TENANTS_REQUESTS
-                && (!bulk
-                    || own.bulk < limits::FLOW_BULK && counts.all.bulk < limits::TENANTS_BULK);
-            if !has_room {
-                if own.requests == 0 {
-                    counts.flows.remove(flow.as_str());
-                }
-                let message = "too many requests at once, please try again later";
-                return Err(ApiError::new(Reason::TooManyRequests, message).with_retry_after(1));
-            }
-            for count in [own, &mut counts.all] {
-                count.requests += 1;
-                count.bulk += usize::from(bulk);
-            }
-        }
-        Ok(Turn { counts: Arc::clone(&self.0), flow, weight })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let Some(flow) = &self.flow else { return };
-        let counts = &mut *self.counts.lock();
-        let bulk = usize::from(self.weight == Weight::Bulk);
-        let leave = |count: &mut Count| {
-            count.requests = count.requests.saturating_sub(1);
-            count.bulk = count.bulk.saturating_sub(bulk);
-            count.requests
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let gate = |name, seats, waiting, waiting_of_flow, share| {
+            let bounds = Bounds { waiting, waiting_of_flow, share };
+            Gate::new(seats, bounds, limits::QUEUE_PATIENCE, metrics.gate(name))
         };
-        leave(&mut counts.all);
-        if counts.flows.get_mut(flow.as_str()).is_some_and(|own| leave(own) == 0) {
-            counts.flows.remove(flow.as_str());
+        let (bulk, share) = (cores.max(2) * 2, cores.max(2));
+        let (queued, of_flow) = (limits::QUEUED, limits::QUEUED_OF_FLOW);
+        Self {
+            agents: gate("agents", limits::AGENT_SEATS, queued, of_flow, None),
+            interactive: gate("interactive", limits::SEATS, queued, of_flow, None),
+            bulk: gate("bulk", bulk, limits::ANSWERS, limits::ANSWERS_OF_FLOW, Some(share)),
+            answers: gate("answers", limits::ANSWERS, 0, 0, Some(limits::ANSWERS_OF_FLOW)),
+            bodies: gate("bodies", limits::BODIES, 0, 0, Some(limits::BODIES_OF_FLOW)),
+            watches: gate("watches", limits::TENANTS_WATCHES, 0, 0, Some(limits::WATCHES_OF_FLOW)),
+            lists: Arc::default(),
+            hasher: RandomState::default(),
+        }
+    }
+
+    /// Waits until it is the caller's turn, or says to come back.
+    pub(super) async fn enter(&self, caller: Caller<'_>, weight: Weight) -> Result<Turn, ApiError> {
+        if caller.is_platform() {
+            return Ok(Turn::default());
+        }
+        let flow = || self.flow(caller);
+        let (gate, answer) = match (caller.identity, weight) {
+            (Identity::Node { .. }, _) => (&self.agents, None),
+            (_, Weight::Single) => (&self.interactive, None),
+            (_, Weight::Bulk) => (&self.bulk, Some(self.answers.try_enter(flow())?)),
+        };
+        Ok(Turn { seat: Some(gate.enter(flow).await?), answer })
+    }
+
+    /// Room for a body that is on its way.
+    pub(super) fn begin_body(&self, caller: Caller<'_>) -> Result<Option<Seat>, ApiError> {
+        self.try_enter(&self.bodies, caller)
+    }
+
+    /// Room for a watch.
+    pub(super) fn begin_watch(&self, caller: Caller<'_>) -> Result<Option<Seat>, ApiError> {
+        self.try_enter(&self.watches, caller)
+    }
+
+    fn try_enter(&self, gate: &Gate, caller: Caller<'_>) -> Result<Option<Seat>, ApiError> {
+        match caller.is_platform() {
+            true => Ok(None),
+            false => gate.try_enter(self.flow(caller)).map(Some),
+        }
+    }
+
+    /// Makes a list. While others are made, it makes room for what is quick: threads of the runtime
+    /// are few, and each list would keep one from everything else.
+    pub(super) fn list<T>(&self, make: impl FnOnce() -> T) -> T {
+        let others = self.lists.fetch_add(1, Ordering::Relaxed);
+        let _made = Made(&self.lists);
+        let is_multi = |runtime: tokio::runtime::Handle| {
+            runtime.runtime_flavor() == RuntimeFlavor::MultiThread
+        };
+        if others > 0 && tokio::runtime::Handle::try_current().is_ok_and(is_multi) {
+            return block_in_place(make);
+        }
+        make()
+    }
+
+    /// Whom a request is counted for.
+    fn flow(&self, caller: Caller<'_>) -> Flow {
+        let name = match caller.identity {
+            Identity::Administrator { .. } | Identity::Component { .. } => return 0,
+            Identity::Node { name } => return self.hasher.hash_one(("node", name)),
+            Identity::Subject(who) => &who.subject,
+        };
+        match name {
+            SubjectName::ServiceAccount(namespace, _) => {
+                let top = caller.access.organization_of(namespace);
+                self.hasher.hash_one(("organization", top.as_deref().unwrap_or(namespace)))
+            }
+            subject => self.hasher.hash_one(("user", subject.username())),
         }
     }
 }
 
-/// Whom a request is counted for; none: the platform.
-fn flow(access: &Access, identity: &Identity) -> Option<String> {
-    match identity {
-        Identity::Administrator { .. } | Identity::Component { .. } => None,
-        Identity::Node { name } => Some(format!("node {name}")),
-        Identity::Subject(who) => Some(match &who.subject {
-            SubjectName::ServiceAccount(namespace, _) => {
-                let top = access.organization_of(namespace);
-                format!("organization {}", top.as_deref().unwrap_or(namespace))
-            }
-            subject => format!("user {}", subject.username()),
-        }),
+impl Caller<'_> {
+    fn is_platform(self) -> bool {
+        matches!(self.identity, Identity::Administrator { .. } | Identity::Component { .. })
+    }
+}
+
+/// A list that was made.
+struct Made<'a>(&'a AtomicUsize);
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -139,59 +192,18 @@ fn flow(access: &Access, identity: &Identity) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn enter(flows: &Flows, flow: &str, weight: Weight) -> Result<Turn, u16> {
-        flows.take(Some(flow.to_owned()), weight).map_err(|refusal| refusal.code())
-    }
-
     #[test]
-    fn one_tenant_too_many_is_told_to_come_back_and_others_are_not() {
-        let flows = Flows::default();
-        let mut turns: Vec<Turn> = (0..limits::FLOW_REQUESTS)
-            .map(|_| enter(&flows, "a", Weight::Single).expect("there is room"))
-            .collect();
-
-        let refusal = flows.take(Some("a".to_owned()), Weight::Single).expect_err("full");
-        assert_eq!((refusal.code(), refusal.retry_after()), (429, Some(1)));
-        let other = enter(&flows, "b", Weight::Single).expect("has room of its own");
-
-        turns.pop();
-        turns.push(enter(&flows, "a", Weight::Single).expect("one left"));
-        drop((turns, other));
-        assert!(flows.0.lock().flows.is_empty(), "nobody is remembered");
-    }
-
-    #[test]
-    fn lists_ask_for_much_and_creates_do_not() {
-        let of = |method, path| Weight::of(&method, &Route::parse(path).expect("a route"));
+    fn lists_ask_for_much_and_creates_and_watches_do_not() {
+        let of = |method, path, is_watch| {
+            Weight::of(&method, &Route::parse(path).expect("a route"), is_watch)
+        };
         for path in ["/api/v1/namespaces", "/api/v1/namespaces/web/secrets", "/apis/g/v/nodes"] {
-            assert_eq!(of(Method::GET, path), Weight::Bulk, "{path}");
-            assert_eq!(of(Method::DELETE, path), Weight::Bulk, "{path}");
-            assert_eq!(of(Method::POST, path), Weight::Single, "{path}");
+            assert_eq!(of(Method::GET, path, false), Weight::Bulk, "{path}");
+            assert_eq!(of(Method::GET, path, true), Weight::Single, "{path}");
+            assert_eq!(of(Method::DELETE, path, false), Weight::Bulk, "{path}");
+            assert_eq!(of(Method::POST, path, false), Weight::Single, "{path}");
         }
-        assert_eq!(of(Method::GET, "/apis/g/v/nodes/a"), Weight::Single);
-        assert_eq!(of(Method::GET, "/apis"), Weight::Single);
-    }
-
-    #[test]
-    fn what_asks_for_much_leaves_room_for_what_does_not() {
-        let flows = Flows::default();
-        let _lists: Vec<Turn> = (0..limits::FLOW_BULK)
-            .map(|_| enter(&flows, "a", Weight::Bulk).expect("there is room"))
-            .collect();
-
-        assert_eq!(enter(&flows, "a", Weight::Bulk).err(), Some(429));
-        assert!(enter(&flows, "a", Weight::Single).is_ok());
-    }
-
-    #[test]
-    fn however_many_tenants_there_are_the_platform_gets_in() {
-        let flows = Flows::default();
-        let mut turns = Vec::new();
-        for tenant in 0..limits::TENANTS_REQUESTS {
-            turns.push(enter(&flows, &tenant.to_string(), Weight::Single).expect("there is room"));
-        }
-
-        assert_eq!(enter(&flows, "late", Weight::Single).err(), Some(429));
-        assert!(flows.take(None, Weight::Bulk).is_ok());
+        assert_eq!(of(Method::GET, "/apis/g/v/nodes/a", false), Weight::Single);
+        assert_eq!(of(Method::GET, "/apis", false), Weight::Single);
     }
 }

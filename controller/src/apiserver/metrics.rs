@@ -16,6 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::flows::GateMetrics;
 use crate::limits;
 
 /// Figures of the API server.
@@ -28,6 +29,27 @@ pub struct Metrics {
     connections: Gauge<i64, AtomicI64>,
     audit_records: Counter,
     audit_suppressed: Counter,
+    gates: Gates,
+    disconnected: Family<DisconnectedLabels, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DisconnectedLabels {
+    reason: String,
+}
+
+/// Of each level of requests, and of what is bounded by itself.
+#[derive(Debug)]
+struct Gates {
+    taken: Family<GateLabels, Gauge<i64, AtomicI64>>,
+    waiting: Family<GateLabels, Gauge<i64, AtomicI64>>,
+    rejected: Family<GateLabels, Counter>,
+    waited: Family<GateLabels, Histogram>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct GateLabels {
+    level: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -50,6 +72,15 @@ impl Default for Metrics {
             connections: Gauge::default(),
             audit_records: Counter::default(),
             audit_suppressed: Counter::default(),
+            disconnected: Family::default(),
+            gates: Gates {
+                taken: Family::default(),
+                waiting: Family::default(),
+                rejected: Family::default(),
+                waited: Family::new_with_constructor(|| {
+                    Histogram::new(exponential_buckets(0.000_25, 4.0, 9))
+                }),
+            },
         }
     }
 }
@@ -92,6 +123,47 @@ impl Metrics {
             "Such records that were left out because there were too many",
             self.audit_suppressed.clone(),
         );
+        registry.register(
+            "isocast_controller_disconnected",
+            "Clients that said nothing, or did not take what they asked for",
+            self.disconnected.clone(),
+        );
+        let Gates { taken, waiting, rejected, waited } = &self.gates;
+        registry.register(
+            "isocast_controller_level_seats_taken",
+            "Requests of tenants and nodes that are being served, by level",
+            taken.clone(),
+        );
+        registry.register(
+            "isocast_controller_level_waiting",
+            "Those that wait for their turn, by level",
+            waiting.clone(),
+        );
+        registry.register(
+            "isocast_controller_level_rejected",
+            "Those that were told to come back, by level",
+            rejected.clone(),
+        );
+        registry.register(
+            "isocast_controller_level_wait_seconds",
+            "How long those waited that had to, by level",
+            waited.clone(),
+        );
+    }
+
+    /// What the gate of a level counts.
+    pub(super) fn gate(&self, level: &str) -> GateMetrics {
+        let labels = GateLabels { level: level.to_owned() };
+        GateMetrics {
+            taken: self.gates.taken.get_or_create(&labels).clone(),
+            waiting: self.gates.waiting.get_or_create(&labels).clone(),
+            rejected: self.gates.rejected.get_or_create(&labels).clone(),
+            waited: self.gates.waited.get_or_create(&labels).clone(),
+        }
+    }
+
+    pub(super) fn disconnected(&self, reason: &str) {
+        self.disconnected.get_or_create(&DisconnectedLabels { reason: reason.to_owned() }).inc();
     }
 
     pub(super) fn audit_recorded(&self) {

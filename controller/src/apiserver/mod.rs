@@ -13,6 +13,7 @@ mod flows;
 mod impersonate;
 mod metrics;
 mod openapi;
+mod paced;
 mod protobuf;
 mod relay;
 mod request;
@@ -26,8 +27,11 @@ mod watch;
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -47,18 +51,20 @@ use rustls::{
 use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::metrics::Metrics;
 use self::{
-    backup::Backups, discovery::Discovery, flows::Flows, openapi::OpenApi, service::Service,
+    backup::Backups, discovery::Discovery, flows::Flows, openapi::OpenApi, paced::Disconnect,
+    service::Service,
 };
 use crate::{
     audit::{Call, Limiter, of_call},
     authz::Identity,
+    cabinet::Cabinet,
     error::ApiError,
     limits,
     pki::{self, Credential, Pki},
@@ -152,24 +158,34 @@ impl ApiServer {
         let tls = Arc::new(tls(pki, credential).map_err(ServerError::Tls)?);
         let service = Service {
             openapi: OpenApi::new(&registry),
-            flows: Flows::default(),
+            flows: Flows::new(&metrics),
             discovery: Discovery::new(&registry, &extensions, &relayed),
             registry,
             extensions,
             relayed,
             metrics,
             backups: Backups::default(),
-            data: None,
+            files: None,
+            patience: DEFAULT_PATIENCE,
             limiter: Mutex::new(Limiter::new(Timestamp::now())),
+            refused_limiter: Mutex::new(Limiter::new(Timestamp::now())),
             shutdown: CancellationToken::new(),
         };
         Ok(Self { listener, tls, service })
     }
 
-    /// The same, whose backups have what a controller needs of the folder `data` besides its store.
+    /// The same, whose backups have what a controller needs of `files` besides its store.
     #[must_use]
-    pub fn backing_up(mut self, data: PathBuf) -> Self {
-        self.service.data = Some(data);
+    pub fn backing_up(mut self, files: Arc<dyn Cabinet>) -> Self {
+        self.service.files = Some(files);
+        self
+    }
+
+    /// The same, with clients that may take so long to take a piece of an answer, and as much the
+    /// less or more for what they say themselves.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.service.patience = patience;
         self
     }
 
@@ -195,7 +211,7 @@ impl ApiServer {
                 Err(error) => {
                     // Out of descriptors, or a client that gave up; either passes.
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
@@ -245,20 +261,28 @@ async fn serve(
     stream.set_nodelay(true)?;
     let stream = timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
     let identity: Option<Arc<Identity>> = identity(&stream).map(Arc::new);
-    let shutdown = service.shutdown.clone();
+    let (shutdown, metrics) = (service.shutdown.clone(), Arc::clone(&service.metrics));
+    // Idle clients of Go and Rust keep a connection for this long.
+    let head_patience = service.patience.saturating_mul(3) / 2;
+    let (lazy, began) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let disconnect = Disconnect { patience: service.patience, connection: lazy.clone() };
+    let begins = Arc::clone(&began);
     let answer = service_fn(move |request: Request<Incoming>| {
+        begins.store(true, Relaxed);
         let (service, identity) = (Arc::clone(&service), identity.clone());
+        let disconnect = disconnect.clone();
         async move {
             let call = Arc::new(Call::new(source));
-            let answered = service.answer(identity.as_deref(), request);
-            Ok::<_, std::convert::Infallible>(of_call(call, answered).await)
+            let answered = service.answer(identity.as_deref(), request, disconnect);
+            // A connection keeps the room of what answers, also while a watch goes on for hours.
+            Ok::<_, std::convert::Infallible>(Box::pin(of_call(call, answered)).await)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEAD_TIMEOUT)
+        .header_read_timeout(head_patience)
         .max_buf_size(limits::HEADER_BYTES);
     builder
         .http2()
@@ -270,11 +294,29 @@ async fn serve(
         .keep_alive_interval(limits::HTTP2_PING);
     let connection = builder.serve_connection(TokioIo::new(stream), answer);
     tokio::pin!(connection);
+    // What is said before the first request is not the business of any protocol's own timeouts.
+    let silent = async {
+        sleep(head_patience).await;
+        if began.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    let gone = async {
+        tokio::select! {
+            () = silent => metrics.disconnected("silent"),
+            () = lazy.cancelled() => metrics.disconnected("untaken"),
+        }
+    };
+    tokio::pin!(gone);
     tokio::select! {
         result = connection.as_mut() => return result,
+        () = gone.as_mut() => return Ok(()),
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
-    connection.await
+    tokio::select! {
+        result = connection => result,
+        () = gone => Ok(()),
+    }
 }
 
 /// Who the client's certificate, verified by TLS, says it is.
@@ -297,8 +339,10 @@ fn tls(pki: &Pki, credential: &Credential) -> Result<ServerConfig, BoxError> {
     Ok(config)
 }
 
+/// How long a client may leave a piece of an answer untaken, unless it is said otherwise.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
 /// After a failure to accept.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 250;
 /// Streams that a client may give up before they were looked at; one that goes on so is disconnected

@@ -420,6 +420,51 @@ const MANAGER_BYTES: usize = 128;
 mod tests {
     use super::*;
 
+    /// The row that a route has in the table of who may what, `tests/access_table.rs`.
+    fn row(route: &Route) -> &'static str {
+        match route {
+            Route::Audit(AuditRoute::Chain) => "GET /apis/audit.isocast.dev/v1alpha1/auditchain",
+            Route::Audit(AuditRoute::Records) => {
+                "GET /apis/audit.isocast.dev/v1alpha1/auditrecords"
+            }
+            Route::Backup => "GET /backup",
+            Route::CoreVersions => "GET /api",
+            Route::CoreResources => "GET /api/v1",
+            Route::Groups => "GET /apis",
+            Route::Group { .. } => "GET /apis/iam.isocast.dev",
+            Route::GroupVersion { .. } => "GET /apis/iam.isocast.dev/v1alpha1",
+            Route::Health => "GET /healthz",
+            Route::Namespaces { name: None } => "GET /api/v1/namespaces",
+            Route::Namespaces { name: Some(_) } => "GET /api/v1/namespaces/eng",
+            // Rows by kind, review and verb: made from what there is.
+            Route::Objects(_) => "get projects",
+            Route::Review { .. } => "create selfsubjectaccessreviews",
+            Route::OpenApi => "GET /openapi/v3",
+            Route::OpenApiV2 => "GET /openapi/v2",
+            Route::OpenApiGroup { .. } => "GET /openapi/v3/apis/iam.isocast.dev/v1alpha1",
+            Route::Version => "GET /version",
+        }
+    }
+
+    #[test]
+    fn every_route_has_a_row_in_the_table_of_who_may_what() {
+        const TABLE: &str = include_str!(concat!(
+            "../../tests/snapshots/access_table__every_route_answers_every_role_in_every_relation_",
+            "as_the_table_says.snap"
+        ));
+        let rows: Vec<&str> = TABLE.lines().collect();
+        let has_row = |wanted: &str| {
+            rows.iter().any(|row| row.strip_prefix(wanted).is_some_and(|it| it.starts_with(' ')))
+        };
+        for row in rows.iter().filter_map(|row| row.strip_prefix("GET ")) {
+            let path = row.split(' ').next().unwrap();
+            let route = Route::parse(Prefix::split(path).1).unwrap();
+            let wanted = self::row(&route);
+            assert!(has_row(wanted), "{wanted}");
+        }
+        assert!(rows.iter().filter(|row| row.starts_with("GET ")).count() > 20);
+    }
+
     #[test]
     fn paths_name_what_kubernetes_says_they_do() {
         let path = "/apis/network.isocast.dev/v1alpha1/namespaces/web/anycastservices/www/status";

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Extension, Metrics, Relayed,
     discovery::is_in_views,
+    flows::{Caller, Flows, Seat},
     request::{Form, ObjectPath, Prefix, Query, default_watch_timeout},
     respond::{self, Body, JSON},
     view::{Collection, render_list, render_one},
@@ -38,6 +39,7 @@ pub(super) struct Call<'a> {
     pub(super) extensions: &'a [Extension],
     pub(super) relayed: &'a [Relayed],
     pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) flows: &'a Flows,
     pub(super) shutdown: &'a CancellationToken,
     pub(super) identity: &'a Identity,
     /// The view it is asked in.
@@ -59,7 +61,7 @@ impl Call<'_> {
         let namespace = path.namespace.as_deref();
         self.expect_in_view(kind, namespace, path.name.as_deref())?;
         if kind.descriptor().resource_kind == ResourceKind::ResourceClaim {
-            return self.claims(kind, path);
+            return self.flows.list(|| self.claims(kind, path));
         }
         let Some(name) = path.name.as_deref() else {
             return self.collection(kind, namespace).await;
@@ -103,7 +105,8 @@ impl Call<'_> {
         match *self.method {
             Method::GET => {
                 self.recall(kind, namespace).await?;
-                self.read(Collection::Objects(Arc::clone(kind)), namespace, None)
+                let collection = Collection::Objects(Arc::clone(kind));
+                self.flows.list(|| self.read(collection, namespace, None))
             }
             Method::POST => {
                 let options = self.write_options()?;
@@ -111,7 +114,7 @@ impl Call<'_> {
                 self.expect_parent_in_view(kind, &body)?;
                 let written =
                     self.registry.create(self.identity, kind, namespace, &body, &options).await?;
-                self.written(kind, Subresource::None, &written)
+                self.written(kind, &written)
             }
             Method::DELETE => self.delete_collection(kind, namespace).await,
             _ => Err(not_allowed()),
@@ -150,14 +153,14 @@ impl Call<'_> {
                 let body = self.whole_object(kind)?;
                 let written =
                     self.registry.update(&proof, kind, subresource, &body, &options).await?;
-                self.written(kind, subresource, &written)
+                self.written(kind, &written)
             }
             Method::PATCH => {
                 let proof = registry.authorize_about::<verb::Patch, _>(who, key, part)?;
                 let (patch, options) = self.patch(kind)?;
                 let written =
                     self.registry.patch(&proof, kind, subresource, patch, &options).await?;
-                self.written(kind, subresource, &written)
+                self.written(kind, &written)
             }
             Method::DELETE if subresource == Subresource::None => {
                 let proof = self.registry.authorize::<verb::Delete, _>(self.identity, key)?;
@@ -369,6 +372,8 @@ impl Call<'_> {
         let guard = self.metrics.begin_watch().ok_or_else(|| {
             ApiError::new(Reason::TooManyRequests, "too many watches").with_retry_after(5)
         })?;
+        let caller = Caller { access: self.registry.access(), identity: self.identity };
+        let seat: Option<Seat> = self.flows.begin_watch(caller)?;
         let framing = self.query.framing(self.headers);
         // A browser goes on from a mark, and has no other.
         let is_marked = framing == Framing::EventStream;
@@ -387,17 +392,16 @@ impl Call<'_> {
             cursor: watched.cursor,
             lasts: lasts.min(limits::WATCH_LASTS),
             shutdown: self.shutdown.clone(),
-            under_way: guard,
+            under_way: (guard, seat),
         };
         Ok(watch.into_response())
     }
 
-    /// To browsers, a stream that cannot go on says so as a stream: they come back by themselves, and
-    /// from any other answer they would not.
+    /// A watch that cannot go on says so as an event: of clients, browsers and those of kube-rs begin
+    /// anew upon that alone, and come back with the same revision for ever after any other answer.
     pub(super) fn told(&self, error: ApiError) -> Result<Response<Body>, ApiError> {
-        let framing = self.query.framing(self.headers);
-        if framing == Framing::EventStream && error.reason() == Reason::Expired {
-            return Ok(failed(framing, &error));
+        if self.query.is_watch() && error.reason() == Reason::Expired {
+            return Ok(failed(self.query.framing(self.headers), &error));
         }
         Err(error)
     }
@@ -421,21 +425,12 @@ impl Call<'_> {
         Ok(respond::bytes(StatusCode::OK, JSON, rendered))
     }
 
-    fn written(
-        &self,
-        kind: &Arc<Kind>,
-        subresource: Subresource,
-        written: &Written,
-    ) -> Result<Response<Body>, ApiError> {
+    fn written(&self, kind: &Arc<Kind>, written: &Written) -> Result<Response<Body>, ApiError> {
         let mut response = self.one(&Collection::Objects(Arc::clone(kind)), &written.object)?;
         if written.created {
             *response.status_mut() = StatusCode::CREATED;
         }
         respond::warn(response.headers_mut(), &written.warnings);
-        if subresource == Subresource::None {
-            let warnings = (kind.descriptor().warnings)(&written.object.value());
-            respond::warn(response.headers_mut(), &warnings);
-        }
         if self.write_options()?.persistence == Persistence::DryRun {
             respond::warn(response.headers_mut(), &self.foresee(kind, &written.object.value())?);
         }

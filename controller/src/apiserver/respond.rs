@@ -1,11 +1,16 @@
 //! Answers: bodies, content types and the `Status` of a refusal.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{
     HeaderMap, Response, StatusCode,
+    body::{self, Frame, SizeHint},
     header::{self, HeaderName, HeaderValue},
 };
 use serde_json::Value;
@@ -73,6 +78,37 @@ pub(super) fn refusal(error: &ApiError) -> Response<Body> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// `body`, with what is held until it is taken.
+pub(super) fn holding(body: Body, held: impl Send + Sync + Unpin + 'static) -> Body {
+    Holding { body, held }.boxed()
+}
+
+struct Holding<T> {
+    body: Body,
+    #[expect(dead_code, reason = "held")]
+    held: T,
+}
+
+impl<T: Unpin> body::Body for Holding<T> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Adds `Warning` headers, RFC 7234 §5.5.

@@ -1,7 +1,6 @@
 //! [`Service`]: from a request to its answer: who asks, within which limits, and what was said.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
-    body::{self, Incoming},
+    body::{self, Body as _, Incoming},
     header::{self, HeaderValue},
     http::request,
 };
@@ -18,6 +17,7 @@ use isocast_api::resourcemanager;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,9 +27,10 @@ use super::{
     backup::Backups,
     compress::compressed,
     discovery::Discovery,
-    flows::{Flows, Weight},
+    flows::{Caller, Flows, Turn, Weight},
     impersonate::impersonated,
     openapi::{OpenApi, V2, V2_ASKED_AS},
+    paced::{Disconnect, paced},
     request::{Prefix, Query, Route},
     resources::{Call, unknown_resource},
     respond::{self, Body, JSON},
@@ -37,6 +38,7 @@ use super::{
 use crate::{
     audit::Limiter,
     authz::Identity,
+    cabinet::Cabinet,
     error::{ApiError, Reason},
     limits,
     registry::Registry,
@@ -55,9 +57,14 @@ pub(super) struct Service {
     pub(super) metrics: Arc<Metrics>,
     pub(super) backups: Backups,
     /// Where the controller's own files are.
-    pub(super) data: Option<PathBuf>,
+    pub(super) files: Option<Arc<dyn Cabinet>>,
+    /// How long a client may leave a piece of an answer untaken.
+    pub(super) patience: Duration,
     /// How much is recorded of what changes nothing.
+    /// Of what was denied and read.
     pub(super) limiter: Mutex<Limiter>,
+    /// Of changes that were refused.
+    pub(super) refused_limiter: Mutex<Limiter>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -67,12 +74,14 @@ impl Service {
         &self,
         identity: Option<&Identity>,
         request: Request<Incoming>,
+        disconnect: Disconnect,
     ) -> Response<Body> {
         let started = Instant::now();
         let method = request.method().clone();
         let uri = request.uri().clone();
         let query = Query::parse(uri.query().unwrap_or_default());
         let is_watch = query.is_watch();
+        let is_dry_run = !query.text("dryRun").is_empty();
         let agent = request.headers().get(header::USER_AGENT).cloned();
         let known_as = self.identify(identity, request.headers());
         let identity = known_as.as_ref().ok().and_then(Option::as_ref);
@@ -81,14 +90,14 @@ impl Service {
                 let asker = known_as.as_ref().map(Option::as_ref).map_err(ApiError::clone);
                 let answered = self.dispatch(asker, request, query);
                 let late = ApiError::new(Reason::Timeout, "the request took too long");
-                tokio::time::timeout(limits::REQUEST_TIMEOUT, answered)
+                timeout(limits::REQUEST_TIMEOUT, answered)
                     .await
                     .unwrap_or_else(|_elapsed| Err(late))
             }
             None => Err(ApiError::new(Reason::TooManyRequests, "too many requests at once")
                 .with_retry_after(1)),
         };
-        let is_denied = result.as_ref().is_err_and(ApiError::is_denied);
+        let refusal = result.as_ref().err().cloned();
         let response = result.unwrap_or_else(|error| respond::refusal(&error));
         let answered = Answered {
             identity: &known_as,
@@ -96,9 +105,17 @@ impl Service {
             path: uri.path(),
             is_watch,
             agent: agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
-            is_denied,
+            is_dry_run,
+            refusal: refusal.as_ref(),
         };
         let response = self.audited(answered, response).await;
+        // What has no size is streamed, and may be large.
+        let size = response.body().size_hint().exact();
+        let is_small = |size: u64| size < limits::PACED_FROM as u64;
+        let response = match size.is_some_and(is_small) {
+            true => response,
+            false => response.map(|body| paced(body, disconnect)),
+        };
         let code = response.status().as_u16();
         let elapsed = started.elapsed();
         self.metrics.answered(known(&method), code, (!is_watch).then_some(elapsed));
@@ -158,16 +175,33 @@ impl Service {
         }
         let route = route.ok_or_else(unknown_resource)?;
         if matches!(route, Route::Backup) && prefix.is_none() {
-            let (store, data) = (self.registry.store(), self.data.as_deref());
-            return self.backups.serve(store, data, identity, &head.method);
+            let (store, files) = (self.registry.store(), self.files.as_ref());
+            return self.backups.serve(store, files, identity, &head.method);
         }
-        let _turn =
-            self.flows.enter(self.registry.access(), identity, Weight::of(&head.method, &route))?;
+        let caller = Caller { access: self.registry.access(), identity };
+        expect_plain(&head.headers)?;
+        let body = match body.is_end_stream() {
+            true => Bytes::new(),
+            false => {
+                let _room = self.flows.begin_body(caller)?;
+                let late = ApiError::new(Reason::Timeout, "the body took too long to arrive");
+                timeout(self.patience / 2, read(body)).await.unwrap_or(Err(late))?
+            }
+        };
+        // Whoever waits for it takes no seat.
+        if head.method == Method::GET
+            && let Ok(Some(revision)) = query.revision()
+        {
+            self.registry.store().reach(revision).await;
+        }
+        let weight = Weight::of(&head.method, &route, query.is_watch());
+        let Turn { seat: _seat, answer } = self.flows.enter(caller, weight).await?;
         let call = Call {
             registry: &self.registry,
             extensions: &self.extensions,
             relayed: &self.relayed,
             metrics: &self.metrics,
+            flows: &self.flows,
             shutdown: &self.shutdown,
             identity,
             prefix: prefix.as_ref(),
@@ -175,10 +209,7 @@ impl Service {
             headers: &head.headers,
             raw_query: head.uri.query(),
             query,
-            body: {
-                expect_plain(&head.headers)?;
-                read(body).await?
-            },
+            body,
         };
         let in_view = call.prefix.is_some();
         let answered = match &route {
@@ -187,7 +218,9 @@ impl Service {
             Route::Audit(route) => {
                 self.audit(identity, *route, prefix.as_ref(), (&head.method, &call.query)).await
             }
-            Route::Namespaces { name } => call.namespaces(name.as_deref()),
+            Route::Namespaces { name } => {
+                call.namespaces(name.as_deref()).or_else(|error| call.told(error))
+            }
             _ if head.method != Method::GET => {
                 Err(ApiError::new(Reason::MethodNotAllowed, "this path can only be read"))
             }
@@ -205,7 +238,11 @@ impl Service {
             }
             Route::Backup | Route::Health | Route::Version => Err(unknown_resource()),
         };
-        answered.map(|response| compressed(&head.method, &head.headers, response))
+        let response = compressed(&head.method, &head.headers, answered?);
+        Ok(match answer {
+            Some(seat) => response.map(|body| respond::holding(body, seat)),
+            None => response,
+        })
     }
 
     /// A view of a container that one may not know of does not exist.
@@ -213,7 +250,8 @@ impl Service {
         let access = self.registry.access();
         let known = match identity {
             Identity::Subject(who) => access.knows(who, &prefix.name, Timestamp::now()),
-            _ => true,
+            Identity::Node { .. } => false,
+            Identity::Administrator { .. } | Identity::Component { .. } => true,
         };
         if known && access.has_container(&prefix.plural, &prefix.name) {
             return Ok(());

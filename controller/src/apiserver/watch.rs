@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::framing::Resume;
 pub(super) use self::framing::{EVENT_STREAM, Framing};
 use super::{
+    flows::Seat,
     metrics::UnderWay,
     request::Form,
     respond::Body,
@@ -50,7 +51,7 @@ pub(super) struct WatchStream {
     pub(super) lasts: Duration,
     pub(super) shutdown: CancellationToken,
     #[expect(dead_code, reason = "held, so that the watch counts as long as it lasts")]
-    pub(super) under_way: UnderWay,
+    pub(super) under_way: (UnderWay, Option<Seat>),
 }
 
 /// A stream between two frames.

@@ -7,7 +7,8 @@
 use std::{future::Future, net::IpAddr, sync::Arc};
 
 use tokio::task_local;
-use uuid::Uuid;
+
+use crate::uid;
 
 /// A request to the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ task_local! {
 impl Call {
     /// A call that comes from `source`.
     pub(crate) fn new(source: IpAddr) -> Self {
-        Self { id: Uuid::new_v4().to_string().into(), source: source.to_canonical() }
+        Self { id: uid::random().to_string().into(), source: source.to_canonical() }
     }
 }
 

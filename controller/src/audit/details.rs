@@ -38,9 +38,12 @@ pub struct Details {
     /// The containers it is in, the topmost first: `acme/eng/shop`. Empty for the platform's.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub scope: String,
+    /// The containers it is in from here on, if it is a container that moved.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub moved_to: String,
     /// What came of it.
     pub outcome: Outcome,
-    /// The HTTP status of what was denied or read.
+    /// The HTTP status of what was denied, read or refused.
     #[serde(skip_serializing_if = "is_zero")]
     pub code: u16,
     /// Records like this one that were left out before it, because there were too many.
@@ -58,6 +61,8 @@ pub enum Outcome {
     Denied,
     /// A secret was given out.
     Read,
+    /// It would have changed something, but could not: a conflict, a fault, a limit.
+    Refused,
 }
 
 impl Outcome {
@@ -68,6 +73,7 @@ impl Outcome {
             Self::Changed => "Changed",
             Self::Denied => "Denied",
             Self::Read => "Read",
+            Self::Refused => "Refused",
         }
     }
 }
@@ -92,6 +98,7 @@ impl Details {
             subresource: change.subresource.unwrap_or_default().to_owned(),
             uid: object.map(|object| metadata::text(object, "uid").to_owned()).unwrap_or_default(),
             scope: change.scope.clone(),
+            moved_to: change.moved_to.clone(),
             impersonator: change.actor.impersonator(),
             ..Self::of(call, &change.key)
         }
@@ -99,7 +106,12 @@ impl Details {
 
     /// Whether it is about something in the container, or the container itself.
     pub(crate) fn is_within(&self, container: &str) -> bool {
-        self.scope.split('/').any(|step| step == container)
+        self.containers().any(|step| step == container)
+    }
+
+    /// The containers that it is in, or was.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &str> {
+        self.scope.split('/').chain(self.moved_to.split('/'))
     }
 }
 

@@ -45,6 +45,24 @@ impl Limiter {
 
     /// Whether a record of `actor` is written at `now`.
     pub(crate) fn ask(&mut self, actor: &str, now: Timestamp) -> Pass {
+        let Some((all, own)) = self.buckets(actor, now) else { return Pass::Suppress };
+        if own.take(now) && all.take(now) {
+            Pass::Write(std::mem::take(&mut own.suppressed))
+        } else {
+            own.suppressed = own.suppressed.saturating_add(1);
+            Pass::Suppress
+        }
+    }
+
+    /// Counts a record of `actor` that cannot be written.
+    pub(crate) fn suppress(&mut self, actor: &str, now: Timestamp) {
+        if let Some((_, own)) = self.buckets(actor, now) {
+            own.suppressed = own.suppressed.saturating_add(1);
+        }
+    }
+
+    /// Everybody's bucket, and that of `actor`.
+    fn buckets(&mut self, actor: &str, now: Timestamp) -> Option<(&mut Bucket, &mut Bucket)> {
         if !self.actors.contains_key(actor) {
             if self.actors.len() >= limits::AUDIT_ACTORS {
                 // Whose bucket is full again has nothing to be remembered for.
@@ -56,13 +74,7 @@ impl Limiter {
             self.actors.entry(name.to_owned()).or_insert_with(|| Bucket::new(burst, rate, now));
         }
         let known = if self.actors.contains_key(actor) { actor } else { "" };
-        let Some(own) = self.actors.get_mut(known) else { return Pass::Suppress };
-        if own.take(now) && self.all.take(now) {
-            Pass::Write(std::mem::take(&mut own.suppressed))
-        } else {
-            own.suppressed = own.suppressed.saturating_add(1);
-            Pass::Suppress
-        }
+        self.actors.get_mut(known).map(|own| (&mut self.all, own))
     }
 }
 
@@ -119,6 +131,16 @@ mod tests {
         assert_eq!(limiter.ask("mallory", at(1)), Pass::Write(0));
         let rest = limits::AUDIT_PER_SECOND_OF_ACTOR - 2;
         assert_eq!(written(&mut limiter, "mallory", at(1)), rest);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_said_by_the_next_one_that_is() {
+        let mut limiter = Limiter::new(at(0));
+        limiter.suppress("alice", at(0));
+        limiter.suppress("alice", at(0));
+
+        assert_eq!(limiter.ask("alice", at(0)), Pass::Write(2));
+        assert_eq!(limiter.ask("bob", at(0)), Pass::Write(0));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     store::{Key, View},
 };
 
-/// Fills [`ProposedChange::scope`] in.
+/// Fills [`ProposedChange::scope`] in, and [`ProposedChange::moved_to`].
 #[derive(Debug)]
 pub struct Scopes {
     access: Arc<Access>,
@@ -28,6 +28,14 @@ impl Scopes {
     #[must_use]
     pub fn new(access: Arc<Access>) -> Self {
         Self { access }
+    }
+
+    /// Where `name` is when it is below `above`.
+    fn below(&self, view: &View, above: &str, name: &str) -> String {
+        match above {
+            SYSTEM_NAMESPACE => name.to_owned(),
+            above => format!("{}/{name}", self.path(view, above)),
+        }
     }
 
     /// `acme/eng/shop`
@@ -59,11 +67,17 @@ impl Admission for Scopes {
             None if !is_container(resource.plural(), resource.group()) => String::new(),
             None => {
                 let name = change.key.name();
-                let new = change.new.as_ref().filter(|_| change.old.is_none());
-                match new.and_then(|new| parent_of(resource, new)) {
-                    None => self.path(view, name),
-                    Some(SYSTEM_NAMESPACE) => name.to_owned(),
-                    Some(above) => format!("{}/{name}", self.path(view, above)),
+                let above = |value: &Value| parent_of(resource, value).map(str::to_owned);
+                let old = change.old_value().and_then(|old| above(old));
+                match (change.new.as_ref().and_then(above), old) {
+                    (None, _) => self.path(view, name),
+                    (Some(new), None) => self.below(view, &new, name),
+                    (Some(new), Some(old)) => {
+                        if new != old {
+                            change.moved_to = self.below(view, &new, name);
+                        }
+                        self.path(view, name)
+                    }
                 }
             }
         };
@@ -111,6 +125,14 @@ mod tests {
         assert_eq!(scope(&state, project("web", "acme")), "acme/web");
         assert_eq!(scope(&state, project("new", "acme")), "acme/new");
         assert_eq!(scope(&state, organization("globex")), "globex");
+        let state = state.with(organization("globex"));
+        let actor = Identity::Component { name: "test" };
+        let (view, moved) = (state.view(), project("web", "globex"));
+        let pair = (view.get(&key_of(&moved)).cloned(), Some(moved.clone()));
+        let now = Timestamp::UNIX_EPOCH;
+        let mut change = ProposedChange::new(actor, "update", None, now, key_of(&moved), pair);
+        Scopes::new(Arc::default()).admit(&view, &mut change).unwrap();
+        assert_eq!((&*change.scope, &*change.moved_to), ("acme/web", "globex/web"));
         let site = json!({"kind": "Datacenter", "metadata": {"name": "ams"}});
         assert_eq!(scope(&state, site), "");
     }

@@ -86,8 +86,7 @@ fn look(
 
 /// Whether objects of a resource belong to containers, as opposed to the platform.
 fn is_spread(resource: &Resource) -> bool {
-    let is_its =
-        |plural: &str, group: &str| (resource.plural(), resource.group()) == (plural, group);
+    let is_its = |plural: &str, group: &str| resource.is(plural, group);
     resource.group() == resourcemanager::GROUP
         || kinds()
             .iter()

@@ -1,6 +1,7 @@
 //! [`Sight`]: what of a range its bearer sees, asked object by object as long as it is looked at.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{
         Arc,
@@ -32,6 +33,8 @@ pub(crate) struct Sight {
     generation: AtomicU64,
     /// When a binding expires, in seconds since 1970.
     until: AtomicI64,
+    /// It looks at the past: at which revision, and at which containers that came later.
+    then: Option<(Revision, Arc<HashSet<Arc<str>>>)>,
 }
 
 /// How things are with somebody who watches.
@@ -67,12 +70,19 @@ impl Sight {
             began: Timestamp::now(),
             generation: AtomicU64::new(NEVER),
             until: AtomicI64::new(i64::MAX),
+            then: None,
         }
     }
 
     /// The same, of one container.
     pub(super) fn of(self, place: &str) -> Self {
         Self { place: Some(place.into()), ..self }
+    }
+
+    /// The same, of a state that is past. What was elsewhere then was others' to see, and so was what
+    /// had the name of what came later.
+    pub(crate) fn at(&self, revision: Revision, newcomers: Arc<HashSet<Arc<str>>>) -> Self {
+        Self { then: Some((revision, newcomers)), ..self.again() }
     }
 
     /// Everything below a container.
@@ -88,11 +98,17 @@ impl Sight {
             began: Timestamp::now(),
             generation: AtomicU64::new(NEVER),
             until: AtomicI64::new(i64::MAX),
+            then: None,
         }
     }
 
     /// The same, below a container only.
     pub(super) fn limited(&self, top: &str) -> Self {
+        Self { top: Some(top.into()), ..self.again() }
+    }
+
+    /// The same, of the present, and to be judged anew.
+    fn again(&self) -> Self {
         Self {
             access: Arc::clone(&self.access),
             who: self.who.clone(),
@@ -100,10 +116,11 @@ impl Sight {
             resource: self.resource.clone(),
             scope: self.scope,
             place: self.place.clone(),
-            top: Some(top.into()),
+            top: self.top.clone(),
             began: self.began,
             generation: AtomicU64::new(NEVER),
             until: AtomicI64::new(i64::MAX),
+            then: None,
         }
     }
 
@@ -125,6 +142,12 @@ impl Sight {
             // What belongs to the platform is below no other container.
             None => crate::managers::SYSTEM_NAMESPACE,
         };
+        if let Some((revision, newcomers)) = &self.then
+            && container != crate::managers::SYSTEM_NAMESPACE
+            && !self.access.was_here(container, *revision, newcomers)
+        {
+            return false;
+        }
         let is_below = |top: &str| match at {
             Some(at) => self.access.was_within(container, top, at),
             None => self.access.is_within(container, top),
@@ -150,9 +173,12 @@ impl Sight {
         {
             return Standing::Nothing;
         }
-        // Of one container either everything shows or nothing.
-        if self.place.is_some() {
-            return Standing::Same;
+        // Of one container either everything shows or nothing; what it held elsewhere, or what had its
+        // name, were others' to see.
+        if let Some(place) = &self.place {
+            let was_here = self.access.was_here(place, since, &HashSet::new());
+            let exists = self.access.exists(place);
+            return if was_here || !exists { Standing::Same } else { Standing::Changed };
         }
         let began = (since, self.began);
         match self.access.changes_after(who, self.top.as_deref(), began, now) {

@@ -126,6 +126,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
+    use crate::cabinet::Sheet;
 
     #[derive(Debug)]
     struct OneNode;
@@ -156,7 +157,8 @@ mod tests {
             let now = SystemTime::now();
             let pki = Arc::new(Pki::open(folder.path(), now).unwrap());
             let ca = CaFingerprint::of(pki.certificate());
-            let tokens = Arc::new(Tokens::open(&folder.path().join("tokens"), ca).unwrap());
+            let tokens =
+                Arc::new(Tokens::open(Sheet::at(&folder.path().join("tokens")), ca).unwrap());
             let certificate_ttl = Duration::from_secs(3600);
             Self { enroller: Enroller { pki, tokens, certificate_ttl }, now, _folder: folder }
         }

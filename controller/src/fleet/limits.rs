@@ -32,6 +32,8 @@ pub(super) const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 pub(super) const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// A connection that is back within this time, or an offer answered within it, was no event.
 pub(super) const BLINK: Duration = Duration::from_secs(1);
+/// Backend pools that are noted by name because something happened to them; more are all of them.
+pub(super) const DUE_MAX: usize = 10_000;
 /// Status writes under way at once; the store makes them durable together.
 pub(super) const STATUS_WRITES: usize = 64;
 /// Between two rounds of reported objects; each is written at most once a round.

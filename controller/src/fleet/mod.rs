@@ -9,7 +9,9 @@ mod announcers;
 mod bucket;
 pub mod compile;
 mod connection;
+mod due;
 mod enroll;
+mod first_status;
 mod key_metrics;
 mod keys;
 mod limits;
@@ -35,6 +37,7 @@ mod tls;
 mod tokens;
 
 pub use self::{
+    first_status::FirstStatus,
     keys::KeyError,
     metrics::Metrics,
     nodes::{Link, Nodes, Progress, Report},

@@ -14,7 +14,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
     time::Duration,
 };
 
@@ -23,7 +22,7 @@ use isocast_bgp::origination::{Budget, Moment, Spending};
 use serde::{Deserialize, Serialize};
 
 use super::limits::{GRAVE_LIFE, GRAVES_MAX};
-use crate::files::replace_secret;
+use crate::cabinet::Sheet;
 
 /// For what services lose because something they refer to went: in all datacenters together.
 const LOSSES: Budget = Budget { share_percent: 5, floor: 5, window: Duration::from_secs(60) };
@@ -87,20 +86,18 @@ impl Removals {
     ///
     /// # Errors
     /// The file is there and cannot be used.
-    pub(super) fn load(path: &Path) -> io::Result<Self> {
-        match std::fs::read(path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error),
-        }
+    pub(super) fn load(sheet: &mut Sheet) -> io::Result<Self> {
+        let content = sheet.read()?;
+        let read = content.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
+        Ok(read.unwrap_or_default())
     }
 
     /// Puts it on disk.
     ///
     /// # Errors
     /// The disk refuses.
-    pub(super) fn store(&self, path: &Path) -> io::Result<()> {
-        replace_secret(path, &serde_json::to_vec(self)?)
+    pub(super) fn store(&self, sheet: &mut Sheet) -> io::Result<()> {
+        sheet.write(&serde_json::to_vec(self)?)
     }
 
     /// What edges must be told is gone, by uid.
@@ -371,12 +368,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("removals.json");
         let mut removals = carrying(3);
-        removals.store(&path).unwrap();
+        removals.store(&mut Sheet::at(&path)).unwrap();
 
-        let mut again = Removals::load(&path).unwrap();
+        let mut again = Removals::load(&mut Sheet::at(&path)).unwrap();
 
         assert_eq!(again, removals);
-        removals = Removals::load(&dir.path().join("none")).unwrap();
+        removals = Removals::load(&mut Sheet::at(&dir.path().join("none"))).unwrap();
         assert_eq!(removals, Removals::default());
         again.follow(&present([]), &gone, Moment(0));
         assert_eq!(again.graves().len(), 3, "deleted while nobody looked");

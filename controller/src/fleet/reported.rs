@@ -19,7 +19,6 @@ use isocast_api::{
 };
 use jiff::Timestamp;
 use serde_json::Value;
-use uuid::Uuid;
 
 pub use self::writer::RoutingReporter;
 use super::compile::Objects;
@@ -170,7 +169,7 @@ fn next<S: Reported>(
 fn metadata(name: &str, node: &Node, now: Timestamp) -> ObjectMeta {
     ObjectMeta {
         name: name.to_owned(),
-        uid: Uuid::new_v4().to_string(),
+        uid: crate::uid::random().to_string(),
         generation: 1,
         creation_timestamp: Some(now.into()),
         owner_references: vec![OwnerReference {

@@ -3,7 +3,10 @@
 //! In rounds: at most one write per object and round, none if nothing changed, at most five rounds
 //! a second however fast the agents talk. A write that loses a race is made anew in the next round.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt, stream};
 use isocast_api::{
@@ -21,7 +24,8 @@ use tokio::{
 
 use super::{
     aggregate::{self, Presence, Progress as Standing, Voice},
-    compile::{Compilation, Objects},
+    compile::{Compilation, Objects, World},
+    due::{Due, Pools},
     limits::{BLINK, STATUS_INTERVAL, STATUS_INTERVAL_MAX, STATUS_LIFE, STATUS_WRITES},
     metrics::Metrics,
     nodes::{Link, Nodes, Progress, Report},
@@ -42,6 +46,7 @@ pub struct Reporter {
     nodes: Arc<Nodes>,
     editions: watch::Receiver<Arc<Edition>>,
     keys: Arc<Mutex<Keys>>,
+    due: Arc<Mutex<Due>>,
     metrics: Arc<Metrics>,
 }
 
@@ -61,17 +66,19 @@ impl Reporter {
         nodes: Arc<Nodes>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { store, nodes, editions: source.editions(), keys: source.keys(), metrics }
+        let (editions, keys, due) = (source.editions(), source.keys(), source.due());
+        Self { store, nodes, editions, keys, due, metrics }
     }
 
     /// Reports until the store closes.
     pub async fn run(mut self) {
         let mut changes = self.nodes.changes();
         wait_for_the_known(&self.nodes, &self.editions, &mut changes).await;
+        let mut refused = Refused::new();
         loop {
             let edition = Arc::clone(&self.editions.borrow_and_update());
             changes.mark_unchanged();
-            self.round(&edition.compilation).await;
+            self.round(&edition, &mut refused).await;
             sleep(STATUS_INTERVAL).await;
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
@@ -81,13 +88,22 @@ impl Reporter {
         }
     }
 
-    async fn round(&self, compilation: &Compilation) {
+    async fn round(&self, edition: &Edition, refused: &mut Refused) {
         let Ok(proof) = right::<verb::List>() else { return };
         let view = self.store.view(&proof);
         let reports = self.nodes.reports();
         let keys = self.keys.lock().clone();
         let (instant, now) = (Instant::now(), Timestamp::now());
-        let updates = updates(compilation, &keys, &view, &reports, instant, now);
+        let compilation = &edition.compilation;
+        let voices = voices(compilation.world(), &reports, instant);
+        let mut pools = self.due.lock().take(edition.revision);
+        let refusals = refused_pools(&voices);
+        if *refused != refusals {
+            *refused = refusals;
+            pools = Pools::All;
+        }
+        let mut updates = updates(compilation, &keys, &view, &reports, instant, now);
+        updates.extend(pool_updates(compilation.world(), &pools, &view, &voices, now));
         let writes = stream::iter(updates).map(|update| self.write(update));
         writes.buffer_unordered(STATUS_WRITES).collect::<()>().await;
     }
@@ -113,9 +129,13 @@ impl Reporter {
             Ok(_) => {
                 self.metrics.status_writes.inc();
             }
-            Err(error) if matches!(error.reason(), Reason::Conflict | Reason::NotFound) => {}
+            Err(error) if error.reason() == Reason::NotFound => {}
+            Err(error) if error.reason() == Reason::Conflict => {
+                self.due.lock().note_again(&object.key);
+            }
             Err(error) => {
                 tracing::warn!(key = %object.key, %error, "status not written");
+                self.due.lock().note_again(&object.key);
                 self.metrics.status_failures.inc();
             }
         }
@@ -150,7 +170,36 @@ pub(super) async fn wait_for_the_known(
     }
 }
 
-/// Every status that differs from what the view has.
+/// The pools that nodes refuse, and why: node, entry, reason and message.
+type Refused = BTreeSet<(String, String, String, String)>;
+
+fn refused_pools(voices: &BTreeMap<&str, Voice<'_>>) -> Refused {
+    let refused = |voice: &Voice<'_>| match voice.progress {
+        Standing::AppliedInPart { refused, .. } => refused.to_vec(),
+        Standing::Applied { .. } | Standing::Pending | Standing::Refused(_) => Vec::new(),
+    };
+    let of_node = |(node, voice): (&&str, &Voice<'_>)| {
+        let node = (*node).to_owned();
+        let pools = refused(voice).into_iter().filter(|error| error.key.starts_with("pool/"));
+        pools.map(move |error| (node.clone(), error.key, error.reason, error.message))
+    };
+    voices.iter().flat_map(of_node).collect()
+}
+
+/// What each node says. What an earlier node of the same name said is not said by this one.
+fn voices<'a>(
+    world: &World,
+    reports: &'a BTreeMap<String, Report>,
+    now: Instant,
+) -> BTreeMap<&'a str, Voice<'a>> {
+    let is_of_this_node = |(node, report): &(&String, &Report)| {
+        world.nodes.get(*node).is_some_and(|node| node.metadata.uid == report.uid)
+    };
+    let known = reports.iter().filter(is_of_this_node);
+    known.map(|(node, report)| (node.as_str(), voice(node, report, now))).collect()
+}
+
+/// Every status that differs from what the view has, but those of pools.
 pub(super) fn updates(
     compilation: &Compilation,
     keys: &Keys,
@@ -160,15 +209,7 @@ pub(super) fn updates(
     now: Timestamp,
 ) -> Vec<Update> {
     let world = compilation.world();
-    // What an earlier node of the same name said is not said by this one.
-    let is_of_this_node = |(node, report): &(&String, &Report)| {
-        world.nodes.get(*node).is_some_and(|node| node.metadata.uid == report.uid)
-    };
-    let voices: BTreeMap<&str, Voice<'_>> = reports
-        .iter()
-        .filter(is_of_this_node)
-        .map(|(node, report)| (node.as_str(), voice(node, report, instant)))
-        .collect();
+    let voices = voices(world, reports, instant);
     let is_undecided = |node: &str| {
         reports.get(node).is_some_and(|report| match report.progress {
             Progress::Offered { since } => instant - since < BLINK,
@@ -193,9 +234,6 @@ pub(super) fn updates(
     collect(view, &world.peers, &mut updates, |it| {
         Some(aggregate::bgp_peer(compilation, it, &voices, now))
     });
-    collect(view, &world.backend_pools, &mut updates, |it| {
-        Some(aggregate::backend_pool(world, it, &voices, now))
-    });
     collect(view, &world.services, &mut updates, |it| {
         Some(aggregate::service(compilation, it, &voices, now))
     });
@@ -208,33 +246,54 @@ pub(super) fn updates(
     updates
 }
 
-/// Adds the updates of one kind. Most objects have the status that they shall have, and are not looked
-/// for in the store.
+/// Every status of these pools that differs from what the view has.
+pub(super) fn pool_updates(
+    world: &World,
+    pools: &Pools,
+    view: &View,
+    voices: &BTreeMap<&str, Voice<'_>>,
+    now: Timestamp,
+) -> Vec<Update> {
+    let status = |it: &Object<_>| Some(aggregate::backend_pool(world, it, voices, now));
+    let update = |pool| update(view, pool, &status);
+    match pools {
+        Pools::All => world.backend_pools.values().filter_map(update).collect(),
+        Pools::These(names) => {
+            names.iter().filter_map(|name| update(world.backend_pools.get(name)?)).collect()
+        }
+    }
+}
+
+/// Adds the updates of one kind.
 fn collect<K: Ord, S: Spec>(
     view: &View,
     known: &Objects<K, S>,
     updates: &mut Vec<Update>,
     status: impl Fn(&Object<S>) -> Option<S::Status>,
 ) {
-    let resource = Resource::new(S::KIND.plural, S::KIND.group);
+    updates.extend(known.values().filter_map(|object| update(view, object, &status)));
+}
+
+/// The update of an object, if it needs one. Most have the status that they shall have, and are not
+/// looked for in the store.
+fn update<S: Spec>(
+    view: &View,
+    object: &Object<S>,
+    status: &impl Fn(&Object<S>) -> Option<S::Status>,
+) -> Option<Update> {
     let other = |it: &Object<S>| status(it).filter(|next| *next != it.status);
-    for object in known.values() {
-        let Some(next) = other(object) else { continue };
-        let namespace = object.metadata.namespace.as_deref();
-        let key = Key::new(resource.clone(), namespace, object.name());
-        let Some(stored) = view.get(&key) else { continue };
-        let version = object.metadata.resource_version.as_deref();
-        let is_newest = version.and_then(|it| it.parse().ok()) == Some(stored.revision.0);
-        let next = if is_newest {
-            next
-        } else {
-            let Ok(newest) = stored.document.read::<Object<S>>() else { continue };
-            let Some(next) = other(&newest) else { continue };
-            next
-        };
-        match serde_json::to_value(next) {
-            Ok(status) => updates.push(Update { object: stored.clone(), status }),
-            Err(error) => tracing::error!(key = %stored.key, %error, "status cannot be written"),
+    let next = other(object)?;
+    let resource = Resource::new(S::KIND.plural, S::KIND.group);
+    let key = Key::new(resource, object.metadata.namespace.as_deref(), object.name());
+    let stored = view.get(&key)?;
+    let version = object.metadata.resource_version.as_deref();
+    let is_newest = version.and_then(|it| it.parse().ok()) == Some(stored.revision.0);
+    let next = if is_newest { next } else { other(&stored.document.read::<Object<S>>().ok()?)? };
+    match serde_json::to_value(next) {
+        Ok(status) => Some(Update { object: stored.clone(), status }),
+        Err(error) => {
+            tracing::error!(key = %stored.key, %error, "status cannot be written");
+            None
         }
     }
 }

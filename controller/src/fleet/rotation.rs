@@ -22,7 +22,6 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
     time::Duration,
 };
 
@@ -34,7 +33,7 @@ use isocast_bgp::origination::Moment;
 use serde::{Deserialize, Serialize};
 
 use super::secret::{ClusterKey, ClusterSecret, SECRET_BYTES};
-use crate::files::replace_secret;
+use crate::cabinet::Sheet;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -131,20 +130,17 @@ impl Keys {
     ///
     /// # Errors
     /// The file is there and cannot be used.
-    pub(super) fn load(path: &Path) -> io::Result<Option<Self>> {
-        match std::fs::read(path) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub(super) fn load(sheet: &mut Sheet) -> io::Result<Option<Self>> {
+        let content = sheet.read()?;
+        Ok(content.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
     }
 
     /// Puts it on disk.
     ///
     /// # Errors
     /// The disk refuses.
-    pub(super) fn store(&self, path: &Path) -> io::Result<()> {
-        replace_secret(path, &serde_json::to_vec(self)?)
+    pub(super) fn store(&self, sheet: &mut Sheet) -> io::Result<()> {
+        sheet.write(&serde_json::to_vec(self)?)
     }
 
     /// The keyring of every node.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use isocast_api::agent::{CaFingerprint, CloseCode};
+use isocast_api::agent::CloseCode;
 use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
 use thiserror::Error;
 use tokio::{
@@ -31,7 +31,7 @@ use super::{
     reset::ResetKey,
     source::Source,
     tls::{TlsError, server_config},
-    tokens::{Tokens, TokensError},
+    tokens::Tokens,
 };
 use crate::pki::Pki;
 
@@ -44,6 +44,8 @@ pub struct Options<'a> {
     pub data: &'a Path,
     /// Life of a node's certificate.
     pub certificate_ttl: Duration,
+    /// Permissions to join.
+    pub tokens: &'a Arc<Tokens>,
 }
 
 /// The listening side of the channel.
@@ -52,7 +54,6 @@ pub struct Fleet {
     endpoint: Endpoint,
     context: Context,
     announcers: watch::Sender<Arc<Announcers>>,
-    tokens: Arc<Tokens>,
 }
 
 /// Why the fleet cannot start.
@@ -73,13 +74,10 @@ pub enum FleetError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The join tokens cannot be loaded.
-    #[error(transparent)]
-    Tokens(#[from] TokensError),
 }
 
 impl Fleet {
-    /// Loads the join tokens and starts to listen.
+    /// Starts to listen.
     ///
     /// # Errors
     /// The address is taken, or the data folder cannot be used.
@@ -89,9 +87,7 @@ impl Fleet {
         source: &dyn Source,
         metrics: Arc<Metrics>,
     ) -> Result<Self, FleetError> {
-        let Options { listen, data, certificate_ttl } = options;
-        let ca = CaFingerprint::of(pki.certificate());
-        let tokens = Arc::new(Tokens::open(&data.join("join-tokens.json"), ca)?);
+        let Options { listen, data, certificate_ttl, tokens } = options;
         let config = server_config(&pki, SystemTime::now())?;
         let reset_key = ResetKey::open(data)?;
         let endpoint = UdpSocket::bind(listen)
@@ -100,12 +96,12 @@ impl Fleet {
                 Endpoint::new(reset_key.endpoint_config(), Some(config), socket, runtime)
             })
             .map_err(|source| FleetError::Listen { address: listen, source })?;
-        let enroller = Enroller { pki, tokens: Arc::clone(&tokens), certificate_ttl };
+        let enroller = Enroller { pki, tokens: Arc::clone(tokens), certificate_ttl };
         let nodes = Arc::new(Nodes::default());
         let (announcers, announced) = watch::channel(Arc::default());
         let desired = source.desired();
         let context = Context { desired, nodes, announcers: announced, enroller, metrics };
-        Ok(Self { endpoint, context, announcers, tokens })
+        Ok(Self { endpoint, context, announcers })
     }
 
     /// Where it listens.
@@ -126,12 +122,6 @@ impl Fleet {
     #[must_use]
     pub fn relay(&self) -> Relay {
         Relay::new(self.nodes(), Arc::clone(&self.context.metrics))
-    }
-
-    /// The join tokens.
-    #[must_use]
-    pub fn tokens(&self) -> Arc<Tokens> {
-        Arc::clone(&self.tokens)
     }
 
     /// Serves agents until `shutdown`.

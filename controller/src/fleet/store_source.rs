@@ -8,8 +8,8 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    path::Path,
+    sync::{Arc, OnceLock, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -30,6 +30,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::{
     compile::{Compilation, World},
+    due::Due,
     key_metrics,
     keys::{KeyError, at},
     limits::{COMPILE_DELAY, KEYS_INTERVAL},
@@ -41,6 +42,7 @@ use super::{
 };
 use crate::{
     authz::{Authorized, Authorizer, Identity, Verb, verb},
+    cabinet::{Cabinet, Sheet},
     error::{ApiError, Reason},
     store::{Document, Event, Key, Operation, Range, Revision, Store},
 };
@@ -50,12 +52,14 @@ use crate::{
 pub struct StoreSource {
     store: Arc<Store>,
     keys: Arc<Mutex<Keys>>,
-    keys_path: PathBuf,
+    keys_sheet: Mutex<Sheet>,
     removals: Mutex<Removals>,
-    removals_path: PathBuf,
+    removals_sheet: Mutex<Sheet>,
     nodes: OnceLock<Arc<Nodes>>,
     /// What the store had at a revision, as far as the log was followed. The keys are not in it.
     followed: Mutex<(World, Revision)>,
+    /// What happened to pools on the way.
+    due: Arc<Mutex<Due>>,
     /// When removals that are held, or keys, may go on.
     relief: watch::Sender<Option<Moment>>,
     compiled: watch::Sender<Arc<Edition>>,
@@ -70,22 +74,24 @@ pub(super) struct Edition {
 }
 
 impl StoreSource {
-    /// Compiles what is in the store now. The cluster's keys are made in the folder `data` when they
-    /// are not there yet.
+    /// Compiles what is in the store now. The cluster's keys are made in `cabinet` when they are not
+    /// there yet. May block.
     ///
     /// # Errors
     /// The keys cannot be loaded or made.
-    pub fn open(store: Arc<Store>, data: &Path) -> Result<Arc<Self>, KeyError> {
-        let keys_path = data.join("keyring.json");
-        let keys = load_or_make(&keys_path).map_err(at(&keys_path))?;
-        let removals_path = data.join("removals.json");
-        let removals = Removals::load(&removals_path).unwrap_or_else(|error| {
+    pub fn open(store: Arc<Store>, cabinet: &Arc<dyn Cabinet>) -> Result<Arc<Self>, KeyError> {
+        let mut keys_sheet = Sheet::new(cabinet, "keyring.json");
+        let keys = load_or_make(&mut keys_sheet).map_err(at(Path::new(keys_sheet.name())))?;
+        let mut removals_sheet = Sheet::new(cabinet, "removals.json");
+        let removals = Removals::load(&mut removals_sheet).unwrap_or_else(|error| {
             // Agents keep what they are not told is gone, so this loses no route.
-            tracing::error!(%error, path = %removals_path.display(), "removals are forgotten");
+            tracing::error!(%error, file = removals_sheet.name(), "removals are forgotten");
             Removals::default()
         });
         let (mut world, revision) = world(&store);
         let followed = Mutex::new((world.clone(), revision));
+        let mut due = Due::default();
+        due.note_all(revision);
         world.keyring = keys.keyring();
         let first = Edition { revision, compilation: Compilation::new(Arc::new(world)) };
         let first = Arc::new(first);
@@ -94,11 +100,12 @@ impl StoreSource {
         let source = Self {
             store,
             keys: Arc::new(Mutex::new(keys)),
-            keys_path,
+            keys_sheet: Mutex::new(keys_sheet),
             removals: Mutex::new(removals),
-            removals_path,
+            removals_sheet: Mutex::new(removals_sheet),
             nodes: OnceLock::new(),
             followed,
+            due: Arc::new(Mutex::new(due)),
             relief: watch::Sender::new(None),
             compiled,
             desired,
@@ -117,6 +124,11 @@ impl StoreSource {
     /// The keys, as far as the cluster has come with them.
     pub(super) fn keys(&self) -> Arc<Mutex<Keys>> {
         Arc::clone(&self.keys)
+    }
+
+    /// Which pools are to be looked at.
+    pub(super) fn due(&self) -> Arc<Mutex<Due>> {
+        Arc::clone(&self.due)
     }
 
     /// Follows the log until the store closes.
@@ -178,8 +190,11 @@ impl StoreSource {
     fn take_in(&self, events: &[Event]) -> bool {
         let (world, revision) = &mut *self.followed.lock();
         let mut is_news = false;
+        let mut due = self.due.lock();
         for event in events.iter().filter(|event| event.revision > *revision) {
-            is_news |= matters(event);
+            let matters = matters(event);
+            is_news |= matters;
+            due.note(&event.key, event.revision, matters);
             follow(world, &event.key, &event.document, event.operation);
         }
         *revision = events.iter().map(|event| event.revision).fold(*revision, Revision::max);
@@ -191,6 +206,7 @@ impl StoreSource {
         let anew = world(&self.store);
         let revision = anew.1;
         *self.followed.lock() = anew;
+        self.due.lock().note_all(revision);
         revision
     }
 
@@ -232,7 +248,7 @@ impl StoreSource {
             tracing::warn!(services = outcome.held.len(), "removals held: too many at once");
         }
         if *removals != was
-            && let Err(error) = removals.store(&self.removals_path)
+            && let Err(error) = removals.store(&mut self.removals_sheet.lock())
         {
             tracing::error!(%error, "removals cannot be remembered");
         }
@@ -310,7 +326,7 @@ impl StoreSource {
         let mut next = keys.clone();
         let (orders, held) = (rotations::orders(world), self.held(world));
         let wake_at = next.step(&orders, &held, now(), rand::random);
-        let outcome = if next == *keys { Ok(()) } else { next.store(&self.keys_path) };
+        let outcome = if next == *keys { Ok(()) } else { next.store(&mut self.keys_sheet.lock()) };
         let wake_at = match outcome {
             Ok(()) => {
                 *keys = next;
@@ -333,11 +349,11 @@ impl StoreSource {
         self.keys.lock().progress(&orders, &held)
     }
 
-    /// Adds the figures of the keys to `registry`.
-    pub(crate) fn register(self: &Arc<Self>, registry: &mut Registry) {
-        let source = Arc::downgrade(self);
+    /// Adds the figures of the keys to `registry`: of those that are `current`, if there are any.
+    pub(crate) fn register(current: &Arc<Mutex<Weak<Self>>>, registry: &mut Registry) {
+        let current = Arc::clone(current);
         let rest = rotation::Progress::default();
-        let look = move || source.upgrade().map_or(rest, |source| source.key_progress());
+        let look = move || current.lock().upgrade().map_or(rest, |source| source.key_progress());
         key_metrics::register(registry, look);
     }
 
@@ -371,12 +387,12 @@ impl StoreSource {
 }
 
 /// The keys that were written last, or those of a new cluster.
-fn load_or_make(path: &Path) -> std::io::Result<Keys> {
-    if let Some(keys) = Keys::load(path)? {
+fn load_or_make(sheet: &mut Sheet) -> std::io::Result<Keys> {
+    if let Some(keys) = Keys::load(sheet)? {
         return Ok(keys);
     }
     let keys = Keys::new(rand::random());
-    keys.store(path)?;
+    keys.store(sheet)?;
     Ok(keys)
 }
 
@@ -425,8 +441,7 @@ async fn sleep_until(at: Option<Moment>) {
 /// back by the same log.
 fn matters(event: &Event) -> bool {
     let resource = event.key.resource();
-    let is_its =
-        |kind: &&KindDescriptor| (kind.plural, kind.group) == (resource.plural(), resource.group());
+    let is_its = |kind: &&KindDescriptor| resource.is(kind.plural, kind.group);
     let Some(kind) = registry::kinds().iter().find(is_its) else { return false };
     if kind.reported || kind.group == iam::GROUP {
         return false;

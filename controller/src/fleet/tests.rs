@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     authz::{Authorizer, verb},
+    cabinet::{Cabinet, Folder},
     error::ApiError,
     store::{Expect, Key, Persistence, RedbBackend, Resource, Store, Write},
 };
@@ -38,6 +39,10 @@ struct Platform {
     nodes: Arc<Nodes>,
     _tasks: JoinSet<()>,
     folder: tempfile::TempDir,
+}
+
+fn cabinet(folder: &tempfile::TempDir) -> Arc<dyn Cabinet> {
+    Arc::new(Folder::new(folder.path()))
 }
 
 impl Platform {
@@ -54,7 +59,7 @@ impl Platform {
 
     /// A controller over what is there.
     fn of(store: Arc<Store>, folder: tempfile::TempDir) -> Self {
-        let source = StoreSource::open(Arc::clone(&store), folder.path()).unwrap();
+        let source = StoreSource::open(Arc::clone(&store), &cabinet(&folder)).unwrap();
         let nodes = Arc::new(Nodes::default());
         source.listen_to(Arc::clone(&nodes));
         let metrics = Arc::default();
@@ -305,7 +310,7 @@ async fn a_deleted_service_leaves_a_tombstone_also_over_a_restart() {
     timeout(DEADLINE, gone).await.unwrap().unwrap();
     assert!(configuration().get(&service).is_none());
 
-    let again = StoreSource::open(Arc::clone(&platform.store), platform.folder.path()).unwrap();
+    let again = StoreSource::open(Arc::clone(&platform.store), &cabinet(&platform.folder)).unwrap();
 
     let configuration = again.desired().borrow().compile("edge-ams");
     assert!(configuration.get(&tombstone).is_some());

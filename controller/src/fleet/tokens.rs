@@ -1,12 +1,12 @@
 //! [`Tokens`]: permissions to join, each for one node, once, for a while.
 //!
-//! Kept in one file of the data folder, which holds hashes of the secrets only. A use is on disk
+//! Kept in one file, which holds hashes of the secrets only. A use is on disk
 //! before a certificate is issued for it, so a crash cannot make a token good for two.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
+    io,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -17,14 +17,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::limits::{TOKEN_MEMORY, TOKEN_TTL, TOKEN_TTL_MAX, TOKENS_MAX};
-use crate::files;
+use crate::cabinet::Sheet;
 
 /// The tokens of this controller.
 #[derive(Debug)]
 pub struct Tokens {
-    path: PathBuf,
+    sheet: Mutex<Sheet>,
     ca: CaFingerprint,
-    records: Mutex<BTreeMap<String, Record>>,
 }
 
 /// A token as its owner gets to see it, once.
@@ -111,18 +110,13 @@ struct Record {
 }
 
 impl Tokens {
-    /// Loads the tokens of the file at `path`; it need not exist. New tokens vouch for `ca`.
+    /// The tokens of the file `sheet`; it need not exist. New tokens vouch for `ca`.
     ///
     /// # Errors
     /// The file is unreadable or malformed.
-    pub fn open(path: &Path, ca: CaFingerprint) -> Result<Self, TokensError> {
-        let records = match fs::read(path) {
-            Ok(content) => serde_json::from_slice(&content)
-                .map_err(|source| TokensError::Malformed { path: path.to_owned(), source })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(source) => return Err(TokensError::File { path: path.to_owned(), source }),
-        };
-        Ok(Self { path: path.to_owned(), ca, records: Mutex::new(records) })
+    pub fn open(mut sheet: Sheet, ca: CaFingerprint) -> Result<Self, TokensError> {
+        records(&mut sheet)?;
+        Ok(Self { sheet: Mutex::new(sheet), ca })
     }
 
     /// Makes a token for `node`, good for `ttl` (default: an hour). Blocks until it is on disk.
@@ -153,7 +147,7 @@ impl Tokens {
             if records.len() >= TOKENS_MAX {
                 return Err(TokensError::Full);
             }
-            records.insert(id(&token), record);
+            records.insert(id(&token), record.clone());
             Ok(())
         })?;
         Ok(Issued { token: token.to_string(), expires_at })
@@ -189,26 +183,34 @@ impl Tokens {
                 Some(used_for) if *used_for != key => Err(RedeemError::Used),
                 Some(_) => Ok(()),
                 None => {
-                    record.used_for = Some(key);
+                    record.used_for = Some(key.clone());
                     Ok(())
                 }
             }
         })
     }
 
-    /// Changes the records on disk, then in memory; a refusal changes neither.
+    /// Changes the records as they are now, which another controller may have changed; a refusal
+    /// changes nothing.
     fn change<E: From<TokensError>>(
         &self,
-        change: impl FnOnce(&mut BTreeMap<String, Record>) -> Result<(), E>,
+        change: impl Fn(&mut BTreeMap<String, Record>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut records = self.records.lock();
-        let mut next = records.clone();
-        change(&mut next)?;
-        let fault = |source| TokensError::File { path: self.path.clone(), source };
-        let content = serde_json::to_vec(&next).map_err(|error| fault(error.into()))?;
-        files::replace_secret(&self.path, &content).map_err(fault)?;
-        *records = next;
-        Ok(())
+        let sheet = &mut *self.sheet.lock();
+        loop {
+            let mut next = records(sheet)?;
+            change(&mut next)?;
+            let path = PathBuf::from(sheet.name());
+            let fault = |source| TokensError::File { path, source };
+            let content = match serde_json::to_vec(&next) {
+                Ok(content) => content,
+                Err(error) => return Err(fault(error.into()).into()),
+            };
+            match sheet.write(&content) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                written => return Ok(written.map_err(fault)?),
+            }
+        }
     }
 }
 
@@ -223,6 +225,18 @@ impl RedeemError {
             Self::Unknown => "TokenUnknown",
             Self::Used => "TokenUsed",
         }
+    }
+}
+
+/// What the file says now.
+fn records(sheet: &mut Sheet) -> Result<BTreeMap<String, Record>, TokensError> {
+    let content = sheet.read();
+    let path = || PathBuf::from(sheet.name());
+    match content {
+        Ok(Some(content)) => serde_json::from_slice(&content)
+            .map_err(|source| TokensError::Malformed { path: path(), source }),
+        Ok(None) => Ok(BTreeMap::new()),
+        Err(source) => Err(TokensError::File { path: path(), source }),
     }
 }
 
@@ -253,7 +267,7 @@ mod tests {
 
         fn open(&self) -> Tokens {
             let path = self.folder.path().join("join-tokens.json");
-            Tokens::open(&path, CaFingerprint::of(b"ca")).unwrap()
+            Tokens::open(Sheet::at(&path), CaFingerprint::of(b"ca")).unwrap()
         }
 
         fn create(&self, tokens: &Tokens) -> JoinToken {
@@ -333,7 +347,7 @@ mod tests {
         let bench = Bench::new();
         let token = bench.create(&bench.open()).to_string();
 
-        let file = fs::read_to_string(bench.folder.path().join("join-tokens.json")).unwrap();
+        let file = std::fs::read_to_string(bench.folder.path().join("join-tokens.json")).unwrap();
 
         let secret = token.split('.').nth(2).unwrap();
         assert!(!file.contains(secret));
@@ -342,7 +356,6 @@ mod tests {
     #[test]
     fn the_number_of_tokens_is_bounded_and_old_ones_make_room() {
         let bench = Bench::new();
-        let tokens = bench.open();
         let record = Record {
             secret_hash: String::new(),
             node: node("a"),
@@ -350,7 +363,10 @@ mod tests {
             used_for: None,
         };
         let full = (0..TOKENS_MAX).map(|id| (id.to_string(), record.clone()));
-        *tokens.records.lock() = full.collect();
+        let full: BTreeMap<String, Record> = full.collect();
+        let path = bench.folder.path().join("join-tokens.json");
+        std::fs::write(path, serde_json::to_vec(&full).unwrap()).unwrap();
+        let tokens = bench.open();
 
         let refused = tokens.create(node("a"), None, bench.now);
         assert!(matches!(refused, Err(TokensError::Full)));

@@ -112,6 +112,7 @@ impl World {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !is_done(&self.names()) {
             assert!(Instant::now() < deadline, "left: {:?}", self.names());
+            // Between looks, not instead of them.
             sleep(Duration::from_millis(5)).await;
         }
         collecting.abort();

@@ -4,7 +4,7 @@
 //! the order: a right that was withdrawn in between is withdrawn. What changes rights ends its batch,
 //! so the next write is judged by it.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use isocast_api::{iam, resourcemanager};
 use jiff::Timestamp;
@@ -256,6 +256,28 @@ impl Access {
         self.index.read().was_within(container, top, at)
     }
 
+    /// Whether there is a container of that name.
+    pub(crate) fn exists(&self, container: &str) -> bool {
+        let index = self.index.read();
+        index.tree.find(container).is_some_and(|id| index.tree.exists(id))
+    }
+
+    /// Whether a container that exists is where it was at a revision, and those above it are; none of
+    /// them is among `newcomers`, of which the log knows that they came later.
+    pub(crate) fn was_here(
+        &self,
+        container: &str,
+        at: Revision,
+        newcomers: &HashSet<Arc<str>>,
+    ) -> bool {
+        let index = self.index.read();
+        let chain = index.chain_at(container, Some(at));
+        chain.is_some_and(|chain| {
+            chain.iter().all(|id| !newcomers.contains(index.tree.name(id)))
+                && index.tree.find(container).is_some_and(|id| index.tree.exists(id))
+        })
+    }
+
     /// Everything that `who` has in a container now.
     pub(crate) fn rights(&self, who: &Bearer, container: &str, now: Timestamp) -> Rights {
         self.index.read().rights(who, container, now, i64::MIN)
@@ -344,6 +366,14 @@ impl Admission for Access {
         index.opened = view.revision().0;
         for object in view.iter().filter(|object| concerns(object.key.resource())) {
             index.apply(&object.key, None, Some(&object.glance()));
+        }
+    }
+
+    fn recall(&self, events: &[Event]) {
+        let mut index = self.index.write();
+        for event in events.iter().filter(|event| concerns(event.key.resource())) {
+            let (old, new) = (event.old_value(), event.new_value());
+            index.recall(&event.key, event.revision.0, old.as_deref(), new.as_deref());
         }
     }
 

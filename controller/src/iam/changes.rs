@@ -16,8 +16,10 @@ impl Index {
         let id = self.tree.find(container)?;
         match at {
             None => self.tree.chain(id),
-            Some(at) if self.tree.was_here_at(id, at.0) => self.tree.remembered(id),
-            Some(_) => None,
+            Some(at) => self
+                .tree
+                .remembered(id)
+                .filter(|chain| chain.iter().all(|id| self.tree.was_here_at(id, at.0))),
         }
     }
 

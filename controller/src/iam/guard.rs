@@ -39,9 +39,7 @@ use crate::{
 pub(super) fn admit(index: &Index, change: &ProposedChange) -> Result<(), ApiError> {
     still_allowed(index, change)?;
     let resource = change.key.resource();
-    let is = |kind: isocast_api::object::Kind| {
-        resource.plural() == kind.plural && resource.group() == kind.group
-    };
+    let is = |kind: isocast_api::object::Kind| resource.is(kind.plural, kind.group);
     if is(RoleSpec::KIND) {
         role(index, change)
     } else if is(PolicyBindingSpec::KIND) {

@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::{
     condition::Condition,
     grants::Grant,
+    guard::parent_of,
     permission::Catalog,
     principals::{Account, Memberships, Principals, SubjectRef},
     roles::{PlacedName, PlacedRef, Roles},
@@ -126,6 +127,17 @@ impl Index {
         }
         if let Some(new) = &new {
             add(self, new);
+        }
+    }
+
+    /// Something that happened to a container before this began: since then it is where it is.
+    pub(super) fn recall(&mut self, key: &Key, at: u64, old: Option<&Value>, new: Option<&Value>) {
+        let resource = key.resource();
+        let above = |value: Option<&Value>| {
+            value.and_then(|value| parent_of(resource, value)).map(str::to_owned)
+        };
+        if key.container().is_none() && above(old) != above(new) {
+            self.tree.note(key.name(), at);
         }
     }
 

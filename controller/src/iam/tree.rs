@@ -134,6 +134,14 @@ impl Tree {
         }
     }
 
+    /// A container that is there is where it is since a revision.
+    pub(super) fn note(&mut self, name: &str, at: u64) {
+        let container = self.find(name).and_then(|id| self.containers.get_mut(id));
+        if let Some(container) = container.filter(|container| container.exists) {
+            container.since = container.since.max(at);
+        }
+    }
+
     /// A container goes, at a revision.
     pub(super) fn remove(&mut self, name: &str, at: u64) {
         let Some(id) = self.find(name).filter(|id| *id != self.root) else { return };

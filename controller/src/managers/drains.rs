@@ -32,8 +32,7 @@ const NAMED_MAX: usize = 8;
 
 impl Admission for Drains {
     fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
-        if change.subresource.is_some() || *change.key.resource() != lookup::resource::<DrainSpec>()
-        {
+        if change.subresource.is_some() || !change.key.resource().is_of::<DrainSpec>() {
             return Ok(());
         }
         let Some(new) = &change.new else { return Ok(()) };

@@ -20,6 +20,7 @@ use isocast_api::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+pub(super) use self::grants::holds as is_granted;
 use self::space::{Holder, Space, Taken};
 use super::lookup::{self, Step, organization_of};
 use crate::{
@@ -37,14 +38,13 @@ const CLAIMS_SHOWN: usize = 5;
 
 impl Admission for Ipam {
     fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
-        let resource = change.key.resource();
-        if *resource == lookup::resource::<AddressPoolSpec>() {
+        if change.key.resource().is_of::<AddressPoolSpec>() {
             return admit_pool(view, change);
         }
-        if *resource == lookup::resource::<OrganizationSpec>() {
+        if change.key.resource().is_of::<OrganizationSpec>() {
             return grants::follow(view, change);
         }
-        if *resource != lookup::resource::<AddressClaimSpec>() {
+        if !change.key.resource().is_of::<AddressClaimSpec>() {
             return Ok(());
         }
         let step = Step::of(change);

@@ -22,7 +22,7 @@ pub struct KeyRotations;
 
 impl Admission for KeyRotations {
     fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
-        let is_one = *change.key.resource() == lookup::resource::<KeyRotationSpec>();
+        let is_one = change.key.resource().is_of::<KeyRotationSpec>();
         if change.subresource.is_some() || !is_one {
             return Ok(());
         }

@@ -17,10 +17,9 @@ pub struct Platform;
 
 impl Admission for Platform {
     fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
-        let resource = change.key.resource();
         match &change.new {
             Some(new)
-                if *resource == lookup::resource::<NodeSpec>() && change.subresource.is_none() =>
+                if change.key.resource().is_of::<NodeSpec>() && change.subresource.is_none() =>
             {
                 expect_own_addresses(view, &change.key, &lookup::decode(new)?)
             }

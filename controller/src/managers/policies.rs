@@ -37,11 +37,10 @@ impl Admission for Policies {
         if change.actor == trials::IDENTITY || change.subresource.is_some() {
             return Ok(());
         }
-        let resource = change.key.resource();
-        if *resource == lookup::resource::<BgpPolicySpec>() {
+        if change.key.resource().is_of::<BgpPolicySpec>() {
             return admit_policy(view, change);
         }
-        if *resource == lookup::resource::<BgpPeerSpec>() {
+        if change.key.resource().is_of::<BgpPeerSpec>() {
             return admit_peer(view, change);
         }
         Ok(())

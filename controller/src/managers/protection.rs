@@ -116,7 +116,7 @@ impl Admission for Protection {
     fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
         let mut index = self.index.lock();
         index.begin(view);
-        if *change.key.resource() == lookup::resource::<LienSpec>() {
+        if change.key.resource().is_of::<LienSpec>() {
             liens::admit(view, change)?;
         }
         let step = Step::of(change);

@@ -8,6 +8,7 @@
 
 mod bucket;
 mod claim;
+mod expiry;
 mod guard;
 mod index;
 mod ledger;
@@ -21,13 +22,14 @@ mod tree;
 
 use std::sync::Arc;
 
-use isocast_api::{object::Spec, quota::AllowanceBucketSpec};
+use isocast_api::quota::AllowanceBucketSpec;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 pub(crate) use self::claim::{Claims, foresee};
+pub use self::{expiry::GrantExpiry, metrics::Metrics, prover::Prover};
 use self::{index::Index, prover::Totals};
-pub use self::{metrics::Metrics, prover::Prover};
 use super::lookup;
 use crate::{
     admission::{Admission, ProposedChange},
@@ -52,6 +54,11 @@ impl Quota {
         Self { access, metrics, index: Mutex::default() }
     }
 
+    /// Grants that have ended by now, and are not said to have.
+    fn ended(&self, now: Timestamp) -> Vec<Key> {
+        self.index.lock().ended(now.as_second())
+    }
+
     /// What is counted, if that is as of `view`.
     fn totals_at(&self, view: &View) -> Option<Totals> {
         let index = self.index.lock();
@@ -63,6 +70,9 @@ impl Admission for Quota {
     fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
         if change.key.resource().group() == isocast_api::quota::GROUP {
             guard::admit(&self.access, &self.index.lock(), view, change)?;
+        }
+        if tree::kind_of(change.key.resource()).is_some() {
+            guard::admit_move(&self.index.lock(), change)?;
         }
         // The platform's own parts are counted, and never refused: it must be able to start.
         let must = matches!(change.actor, Identity::Component { .. });
@@ -103,9 +113,4 @@ impl Admission for Quota {
     fn derive(&self) -> Vec<(Key, Option<Value>)> {
         self.index.lock().derive()
     }
-}
-
-/// Whether a resource is of kind `S`.
-fn is<S: Spec>(resource: &Resource) -> bool {
-    resource.plural() == S::KIND.plural && resource.group() == S::KIND.group
 }

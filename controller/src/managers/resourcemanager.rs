@@ -3,6 +3,7 @@
 //! Invariants: a name is one container's; every namespaced object lives in a container; a
 //! container has a living parent and goes only when it is empty; a tenant's number never changes.
 
+mod belongings;
 mod container;
 mod deletion;
 mod placement;
@@ -39,16 +40,15 @@ pub struct ResourceManager {
 
 impl Admission for ResourceManager {
     fn admit(&self, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
-        let resource = change.key.resource();
         let mut tree = self.tree.lock();
-        if *resource == lookup::resource::<OrganizationSpec>() {
+        if change.key.resource().is_of::<OrganizationSpec>() {
             admit_container::<OrganizationSpec>(&mut tree, view, change)?;
             return tenants::number_tenant(view, change);
         }
-        if *resource == lookup::resource::<FolderSpec>() {
+        if change.key.resource().is_of::<FolderSpec>() {
             return admit_container::<FolderSpec>(&mut tree, view, change);
         }
-        if *resource == lookup::resource::<ProjectSpec>() {
+        if change.key.resource().is_of::<ProjectSpec>() {
             return admit_container::<ProjectSpec>(&mut tree, view, change);
         }
         match change.key.container() {
@@ -116,9 +116,9 @@ fn expect_living_namespace(
             namespace,
         )));
     };
-    // Hardly ever is anything leaving, and then nobody looks further up.
-    let is_leaving = container::is_leaving(own)
-        || (tree.is_anything_leaving() && chain.any(container::is_leaving));
+    // Hardly ever is anything leaving, and then nobody looks at them.
+    let is_leaving = tree.is_anything_leaving()
+        && (container::is_leaving(own) || chain.any(container::is_leaving));
     if is_leaving {
         let message = format!(
             "unable to create new content in namespace {namespace} because it is being terminated",

@@ -3,7 +3,7 @@
 //! serde_json would keep the last of two equal fields and say nothing. Null fields are dropped: in
 //! an object's desired state absence and null mean the same. Depth is bounded.
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, collections::HashSet, fmt};
 
 use serde::{
     Deserializer,
@@ -34,7 +34,7 @@ pub(crate) enum Nulls {
 pub(crate) fn json(body: &[u8], nulls: Nulls) -> Result<Decoded, ApiError> {
     let duplicates = RefCell::default();
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = Node { path: "", depth: 0, nulls, duplicates: &duplicates }
+    let value = Node { path: Path::Root, depth: 0, nulls, duplicates: &duplicates }
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
         .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
@@ -50,16 +50,35 @@ pub(crate) fn yaml(body: &[u8], nulls: Nulls) -> Result<Decoded, ApiError> {
     let duplicates = RefCell::default();
     let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
     let value = with_deserializer_from_slice_with_options(body, options, |reader| {
-        Node { path: "", depth: 0, nulls, duplicates: &duplicates }.deserialize(reader)
+        Node { path: Path::Root, depth: 0, nulls, duplicates: &duplicates }.deserialize(reader)
     })
     .map_err(|error| ApiError::bad_request(format!("the body is not YAML: {error}")))?;
     Ok(Decoded { value, duplicates: duplicates.into_inner() })
 }
 
+/// Where a value is. It becomes text where somebody is told.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Field(&'a Self, &'a str),
+    Item(&'a Self, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Path::Root, name) => f.write_str(name),
+            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
 /// Reads one value that lives at `path`.
 #[derive(Clone, Copy)]
 struct Node<'a> {
-    path: &'a str,
+    path: Path<'a>,
     /// Lists and objects that it is in.
     depth: usize,
     nulls: Nulls,
@@ -131,8 +150,8 @@ impl<'de> Visitor<'de> for Node<'_> {
         let depth = self.deeper()?;
         let mut list = Vec::new();
         loop {
-            let path = format!("{}[{}]", self.path, list.len());
-            match items.next_element_seed(Node { path: &path, depth, ..self })? {
+            let path = Path::Item(&self.path, list.len());
+            match items.next_element_seed(Node { path, depth, ..self })? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
             }
@@ -142,21 +161,21 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let depth = self.deeper()?;
         let mut object = Map::new();
-        let mut seen = std::collections::HashSet::new();
+        // Names of fields that were null, and dropped.
+        let mut dropped = HashSet::new();
         while let Some(name) = fields.next_key::<String>()? {
-            let path = match self.path {
-                "" => name.clone(),
-                parent => format!("{parent}.{name}"),
-            };
-            let value = fields.next_value_seed(Node { path: &path, depth, ..self })?;
-            if !seen.insert(name.clone()) {
-                if self.duplicates.borrow().len() >= DUPLICATES_MAX {
+            let path = Path::Field(&self.path, &name);
+            let value = fields.next_value_seed(Node { path, depth, ..self })?;
+            if object.contains_key(&name) || dropped.contains(&name) {
+                let mut duplicates = self.duplicates.borrow_mut();
+                if duplicates.len() >= DUPLICATES_MAX {
                     return Err(A::Error::custom("too many duplicate fields"));
                 }
-                self.duplicates.borrow_mut().push(path);
+                duplicates.push(path.to_string());
             }
             if value.is_null() && self.nulls == Nulls::Drop {
                 object.shift_remove(&name);
+                dropped.insert(name);
             } else {
                 object.insert(name, value);
             }

@@ -1,7 +1,8 @@
 //! [`JsonPatch`]: RFC 6902, within bounds.
 //!
 //! A patch of a few hundred bytes can double an object with every `copy`, and nest it with every
-//! step; so what operations add is counted, and how deep it comes to lie.
+//! step; so what operations add is counted, and how deep it comes to lie. A field that an object lacks
+//! passes a test for null, as with Kubernetes: this is how clients say "if nobody has set it yet".
 
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
@@ -41,6 +42,9 @@ impl JsonPatch {
                     return Err(ApiError::about(Reason::RequestEntityTooLarge, key, message));
                 }
             }
+            if is_met_by_absence(operation, value) {
+                continue;
+            }
             json_patch::patch(value, std::slice::from_ref(operation)).map_err(|error| {
                 ApiError::about(Reason::Invalid, key, format!("the patch failed: {error}"))
             })?;
@@ -56,6 +60,14 @@ impl JsonPatch {
         }
         Ok(())
     }
+}
+
+/// Whether `operation` tests for null a field that an object of `value` does not have.
+fn is_met_by_absence(operation: &PatchOperation, value: &Value) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let Some((parent, field)) = test.path.split_back() else { return false };
+    let parent = value.pointer(parent.as_str()).and_then(Value::as_object);
+    test.value.is_null() && parent.is_some_and(|fields| !fields.contains_key(&*field.decoded()))
 }
 
 /// Whether `value` has more than `levels`; looks no deeper than that.
@@ -97,6 +109,21 @@ mod tests {
         let failing = json!([{"op": "test", "path": "/b/0", "value": 2}]);
         assert_eq!(apply(&mut value, &failing), Err(422));
         assert_eq!(apply(&mut value, &json!({"op": "test"})), Err(400));
+    }
+
+    #[test]
+    fn a_field_that_is_not_there_passes_a_test_for_null() {
+        let mut value = json!({"a": {"b/c": 1}, "list": []});
+        let test = |path: &str| json!([{"op": "test", "path": path, "value": null}]);
+
+        for absent in ["/x", "/a/x", "/a/b~0c"] {
+            assert_eq!(apply(&mut value, &test(absent)), Ok(()), "{absent}");
+        }
+        for refused in ["/a", "/a/b~1c", "/x/y", "/list/0", "/list/-"] {
+            assert_eq!(apply(&mut value, &test(refused)), Err(422), "{refused}");
+        }
+        let other = json!([{"op": "test", "path": "/x", "value": 1}]);
+        assert_eq!(apply(&mut value, &other), Err(422));
     }
 
     #[test]

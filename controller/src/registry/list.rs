@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Registry, Selector};
 use crate::{
-    authz::{Authorized, verb},
+    authz::{Authorized, Identity, verb},
     error::{ApiError, Reason},
     limits,
+    managers::SYSTEM_NAMESPACE,
     store::{Cursor, Document, Key, Range, Resource, Revision, View},
 };
 
@@ -121,6 +122,7 @@ impl Registry {
             return Ok(());
         };
         let range = proof.resource();
+        self.store().reach(revision).await;
         let newest = self.store().view(proof).revision();
         if revision >= newest || self.pages.find(range, revision).is_some() {
             return Ok(());
@@ -148,7 +150,7 @@ impl Registry {
     ) -> Result<Listing, ApiError> {
         let (view, after) = self.begin_page(proof, options)?;
         // A kept state shows everything: to this caller, what the proof says.
-        let view = view.seen_by(proof.sight().cloned());
+        let view = self.seen_then(proof, view)?;
         let range = proof.resource();
         let limit = options.page_size();
         let mut matching: Box<dyn Iterator<Item = _>> = match &after {
@@ -163,13 +165,36 @@ impl Registry {
             if items.len() == limit {
                 next = last.map(|key| self.end_page(&view, key));
                 // As Kubernetes does: a selected listing does not say how much follows.
-                remaining = selector.is_everything().then(|| matching.count() + 1);
+                if selector.is_everything() {
+                    remaining = rest(matching, limits::REMAINING_COUNTED);
+                }
                 break;
             }
             last = Some(&object.key);
             items.push(Arc::clone(&object.document));
         }
         Ok(Listing { revision: view.revision(), items, next, remaining })
+    }
+
+    /// A state as the proof's bearer sees it: of one that is past, not what was others' then.
+    fn seen_then(
+        &self,
+        proof: &Authorized<verb::List, Range>,
+        view: View,
+    ) -> Result<View, ApiError> {
+        let (revision, head) = (view.revision(), self.store().view(proof).revision());
+        if revision >= head || !matches!(proof.actor(), Identity::Subject(_)) {
+            return Ok(view.seen_by(proof.sight().cloned()));
+        }
+        let newcomers = Arc::clone(view.newcomers());
+        if let Range::Container(_, place) = proof.resource()
+            && **place != *SYSTEM_NAMESPACE
+            && !self.access().was_here(place, revision, &newcomers)
+        {
+            return Err(ApiError::expired(revision, head));
+        }
+        let sight = proof.sight().map(|sight| Arc::new(sight.at(revision, newcomers)));
+        Ok(view.seen_by(sight))
     }
 
     /// The state that a page shows, and the object that the page before ended with.
@@ -270,6 +295,12 @@ impl ListOptions {
     }
 }
 
+/// How many there are after the one that was one too many; none when they are more than `most`, which
+/// each page would pay for.
+fn rest<T>(after: impl Iterator<Item = T>, most: usize) -> Option<usize> {
+    Some(after.take(most).count() + 1).filter(|count| *count <= most)
+}
+
 // === impl Pages ===
 
 impl Pages {
@@ -324,5 +355,18 @@ impl Token {
             .ok()
             .and_then(|json| serde_json::from_slice(&json).ok())
             .ok_or_else(|| ApiError::bad_request("continue key is not valid"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_page_is_counted_up_to_a_limit() {
+        assert_eq!(rest(0..0, 4), Some(1));
+        assert_eq!(rest(0..3, 4), Some(4));
+        assert_eq!(rest(0..4, 4), None);
+        assert_eq!(rest(0.., 4), None);
     }
 }

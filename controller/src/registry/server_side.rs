@@ -7,7 +7,7 @@ use super::{
     Kind, Registry, Subresource, WriteOptions, Written,
     apply::{self, Conflict, Conflicts},
     decode::{self, Nulls},
-    fields::FieldSet,
+    fields::{Difference, FieldSet},
     managed::{ManagedFields, Manager, Operation},
     metadata,
     successor::{check_revision, manager, outcome, seconds, strip_status},
@@ -62,8 +62,8 @@ impl Registry {
                 return merged(Conflicts::Force);
             }
             merged(Conflicts::Refuse).or_else(|conflicts| {
-                let own = kind.stated_by_client_side_apply(live, &manager, &conflicts);
-                if own { merged(Conflicts::Force) } else { Err(conflicts) }
+                let others = kind.beyond_client_side_apply(live, &manager, conflicts);
+                if others.is_empty() { merged(Conflicts::Force) } else { Err(others) }
             })
         };
         let merge = |live: &Value| merge(live).map_err(|conflicts| conflict(key, &conflicts));
@@ -111,25 +111,32 @@ impl Registry {
 }
 
 impl Kind {
-    /// Whether a manager conflicts only with itself: kubectl recorded what it applied from the
-    /// client's side in an annotation, and now applies from the server's.
-    fn stated_by_client_side_apply(
+    /// The conflicts that a manager has not with itself alone: kubectl recorded what it applied from
+    /// the client's side in an annotation, and now applies from the server's. What is not as it was
+    /// recorded has been changed by somebody else since.
+    fn beyond_client_side_apply(
         &self,
         live: &Value,
         manager: &Manager,
-        conflicts: &[Conflict],
-    ) -> bool {
+        mut conflicts: Vec<Conflict>,
+    ) -> Vec<Conflict> {
         let annotations = live.pointer("/metadata/annotations");
         let recorded = annotations
             .and_then(|annotations| annotations.get(LAST_APPLIED)?.as_str())
             .and_then(|text| decode::json(text.as_bytes(), Nulls::Drop).ok());
-        let Some(recorded) = recorded.filter(|_| manager.name == KUBECTL) else { return false };
-        let stated = FieldSet::of(&recorded.value, self.structure());
-        conflicts.iter().all(|conflict| {
-            let mut rest = conflict.fields.clone();
-            rest.subtract(&stated);
-            rest.is_empty()
-        })
+        let Some(recorded) = recorded.filter(|_| manager.name == KUBECTL) else {
+            return conflicts;
+        };
+        let structure = self.structure();
+        let mut stated = FieldSet::of(&recorded.value, structure);
+        let since = Difference::between(&recorded.value, live, structure);
+        stated.subtract(&since.changed);
+        stated.subtract(&since.removed);
+        for conflict in &mut conflicts {
+            conflict.fields.subtract(&stated);
+        }
+        conflicts.retain(|conflict| !conflict.fields.is_empty());
+        conflicts
     }
 }
 

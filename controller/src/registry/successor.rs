@@ -5,7 +5,6 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::{
     Kind, Subresource, WriteOptions,
@@ -17,6 +16,7 @@ use crate::{
     authz::{Authorized, verb},
     error::ApiError,
     store::{Key, Object, Revision},
+    uid,
 };
 
 /// What a write does to the object it found.
@@ -51,7 +51,7 @@ impl Kind {
 
     /// Makes the metadata of a new object complete.
     pub(super) fn begin(&self, object: &mut Value, key: &Key, now: &str) -> Result<(), ApiError> {
-        metadata::begin(object, key, &Uuid::new_v4().to_string(), now)?;
+        metadata::begin(object, key, &uid::random().to_string(), now)?;
         if self.descriptor().built_in {
             metadata::of(object)?.shift_remove("generation");
         }

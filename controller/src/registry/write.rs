@@ -93,7 +93,7 @@ impl Registry {
             return Err(ApiError::bad_request(message));
         }
         check_namespace(&object, namespace)?;
-        let (kind, object) = (kind.stored(), kind.to_stored(object));
+        let (kind, mut object) = (kind.stored(), kind.to_stored(object));
         let generated = metadata::text(&object, "name").is_empty();
         let mut attempts = if generated { limits::NAME_ATTEMPTS } else { 1 };
         loop {
@@ -104,11 +104,11 @@ impl Registry {
             };
             let key = kind.key(namespace, &name)?;
             let proof = self.authorize_creation::<verb::Create>(identity, key, &object)?;
-            let object = kind.prepare_new(&proof, object.clone(), options)?;
-            match self.put(&proof, Expect::Absent, object, Subresource::None, options).await {
-                Err(taken) if taken.reason() == Reason::AlreadyExists && attempts > 1 => {
-                    attempts -= 1;
-                }
+            attempts -= 1;
+            let this = if attempts > 0 { object.clone() } else { std::mem::take(&mut object) };
+            let this = kind.prepare_new(&proof, this, options)?;
+            match self.put(&proof, Expect::Absent, this, Subresource::None, options).await {
+                Err(taken) if taken.reason() == Reason::AlreadyExists && attempts > 0 => {}
                 result => {
                     let object = result?.document;
                     return Ok(Written { object, created: true, warnings });

@@ -1,11 +1,11 @@
 //! [`Backend`]: what keeps the log's tables, so that one set of tests holds for all of them.
 //!
-//! A backend knows five tables of bytes and one way to change them: a [`Commit`], all of it or
+//! A backend knows six tables of bytes and one way to change them: a [`Commit`], all of it or
 //! nothing, and only while the head is what its writer took it to be. So two controllers can never
 //! interleave, whatever their leases say. What the tables mean is `log`'s affair.
 //! [`Backend::commit`] returns only once the commit survives a power cut.
 
-use std::{fmt, io, ops::ControlFlow};
+use std::{fmt, io, ops::ControlFlow, sync::Arc};
 
 use thiserror::Error;
 
@@ -26,6 +26,8 @@ pub enum Table {
     /// Revision that has left the log → its record, see `kept`; the empty key → the first one, and the
     /// link before it.
     Records,
+    /// Block of the log → a summary of its records, see `index`.
+    Index,
 }
 
 /// Keeps the log's tables durably.
@@ -69,9 +71,51 @@ pub trait Backend: Send + Sync {
         true
     }
 
-    /// Calls `wake` whenever others may have written, until it returns `Break`. Needed where
-    /// [`Self::is_shared`].
+    /// Waits a little for others who lost to this process, if there are any: it must not always be the
+    /// first.
+    fn give_way(&self) {}
+
+    /// Calls `wake` at once, as others may have written since the log was read, and whenever they may
+    /// have again, until it returns `Break`. Needed where [`Self::is_shared`].
     fn follow(&self, _wake: Wake) {}
+}
+
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, BackendError> {
+        (**self).snapshot()
+    }
+
+    fn commit(&self, commit: &Commit) -> Result<(), BackendError> {
+        (**self).commit(commit)
+    }
+
+    fn capacity(&self) -> Capacity {
+        (**self).capacity()
+    }
+
+    fn fill(&self, rows: &[Row]) -> Result<(), BackendError> {
+        (**self).fill(rows)
+    }
+
+    fn keyring(&self) -> Option<&Keyring> {
+        (**self).keyring()
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+
+    fn has_news(&self) -> bool {
+        (**self).has_news()
+    }
+
+    fn give_way(&self) {
+        (**self).give_way();
+    }
+
+    fn follow(&self, wake: Wake) {
+        (**self).follow(wake);
+    }
 }
 
 /// Told that the log may have grown.

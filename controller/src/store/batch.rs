@@ -25,6 +25,8 @@ pub(super) struct Batch {
     pub(super) sets: Vec<ChangeSet>,
     pub(super) commits: Vec<Commit>,
     pub(super) verdicts: Vec<Verdict>,
+    /// Of the tables, that the sets come to.
+    pub(super) rows: usize,
 }
 
 /// What a write comes to, before it has its place.
@@ -81,6 +83,7 @@ impl Batch {
     pub(super) fn add(&mut self, draft: Draft, audit: Audit, request: Request) {
         let Draft { object, changes, events, bytes } = draft;
         self.view.advance(object.revision, &changes);
+        self.rows = self.rows.saturating_add(changes.len()).saturating_add(1);
         self.commits.push(Commit { revision: object.revision, events, bytes });
         self.add_verdict(request, Ok(object), Some(self.sets.len()));
         self.sets.push(ChangeSet { audit, changes });
@@ -90,6 +93,7 @@ impl Batch {
     pub(super) fn record(&mut self, audit: Audit, request: Request) {
         let revision = self.view.revision().next();
         self.view.advance(revision, &[]);
+        self.rows = self.rows.saturating_add(1);
         let nothing =
             Object { key: request.key.clone(), revision, document: Arc::new(Value::Null.into()) };
         self.add_verdict(request, Ok(nothing), Some(self.sets.len()));
@@ -117,7 +121,7 @@ impl Batch {
 
     pub(super) fn again(self, pending: &mut VecDeque<Request>) {
         for verdict in self.verdicts.into_iter().rev() {
-            pending.push_front(verdict.request);
+            pending.push_front(Request { is_followed: true, ..verdict.request });
         }
     }
 }

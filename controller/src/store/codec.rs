@@ -3,11 +3,16 @@
 //! also be checked alone.
 //!
 //! ```text
-//! byte 0        format, 2
+//! byte 0        format, 3
 //! bytes 1..33   link of the row before
-//! bytes 33..65  its own link: BLAKE3 of the former, its revision, and the JSON that follows
-//! bytes 65..    JSON {audit, changes: [{key, op, previous, value}]}
+//! bytes 33..65  its own link: BLAKE3 of the former, its revision, and the two hashes of what follows
+//! bytes 65..69  length of the record
+//! record        JSON {actor, verb, …}
+//! changes       JSON [{key, op, previous, value}]
 //! ```
+//!
+//! Record and changes are hashed apart: where only the record and the changes' hash are left, the chain is
+//! still the same one (see `kept`).
 
 use std::sync::Arc;
 
@@ -22,14 +27,9 @@ pub(super) type Link = [u8; 32];
 /// What the first row is chained to.
 pub(super) const GENESIS: Link = [0; 32];
 
-const FORMAT: u8 = 2;
-const HEADER_BYTES: usize = 65;
-
-#[derive(Serialize)]
-struct RowRef<'a> {
-    audit: &'a Audit,
-    changes: Vec<ChangeRef<'a>>,
-}
+const FORMAT: u8 = 3;
+const LINKS_BYTES: usize = 65;
+const HEADER_BYTES: usize = LINKS_BYTES + size_of::<u32>();
 
 #[derive(Serialize)]
 struct ChangeRef<'a> {
@@ -37,12 +37,6 @@ struct ChangeRef<'a> {
     op: Operation,
     previous: Revision,
     value: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    audit: Audit,
-    changes: Vec<RowChange>,
 }
 
 #[derive(Deserialize)]
@@ -66,19 +60,12 @@ pub(super) struct Step {
 pub(super) struct Outline {
     /// What the next row is chained to.
     pub(super) own: Link,
+    /// Of the changes.
+    pub(super) changes: Link,
+    /// The record, as it was hashed.
+    pub(super) record: Vec<u8>,
     pub(super) audit: Audit,
     pub(super) steps: Vec<Step>,
-}
-
-#[derive(Deserialize)]
-struct RowOutline {
-    audit: Audit,
-    changes: Vec<RowStep>,
-}
-
-#[derive(Deserialize)]
-struct RowSteps {
-    changes: Vec<RowStep>,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +81,8 @@ pub(super) fn encode(
     revision: Revision,
     set: &ChangeSet,
 ) -> Result<(Link, Vec<u8>), BackendError> {
-    let changes = set
+    let fault = |source| BackendError::Encode { source };
+    let changes: Vec<ChangeRef<'_>> = set
         .changes
         .iter()
         .map(|change| ChangeRef {
@@ -105,26 +93,30 @@ pub(super) fn encode(
         })
         .collect();
     let mut row = vec![0; HEADER_BYTES];
-    serde_json::to_writer(&mut row, &RowRef { audit: &set.audit, changes })
-        .map_err(|source| BackendError::Encode { source })?;
-    let body = row.get(HEADER_BYTES..).unwrap_or_default();
-    let link = chain(previous, revision, body);
-    if let Some(header) = row.first_chunk_mut::<HEADER_BYTES>() {
-        let (format, links) = header.split_at_mut(1);
-        let (before, own) = links.split_at_mut(previous.len());
-        format.fill(FORMAT);
-        before.copy_from_slice(previous);
-        own.copy_from_slice(&link);
+    serde_json::to_writer(&mut row, &set.audit).map_err(fault)?;
+    let record_bytes = row.len().saturating_sub(HEADER_BYTES);
+    serde_json::to_writer(&mut row, &changes).map_err(fault)?;
+    let (record, changes) = row
+        .get(HEADER_BYTES..)
+        .unwrap_or_default()
+        .split_at_checked(record_bytes)
+        .unwrap_or_default();
+    let link = chain(previous, revision, record, &hash(changes));
+    let length = u32::try_from(record_bytes).unwrap_or(u32::MAX).to_be_bytes();
+    let header = [&[FORMAT][..], previous, &link, &length].concat();
+    if let Some(place) = row.get_mut(..HEADER_BYTES) {
+        place.copy_from_slice(&header);
     }
     Ok((link, row))
 }
 
 /// Reads the row of `revision` back.
 pub(super) fn decode(revision: Revision, row: &[u8]) -> Result<ChangeSet, BackendError> {
-    let (_, body) = checked(revision, row)?;
-    let row: Row = serde_json::from_slice(body).map_err(|_source| corrupt(revision))?;
-    let changes = row
-        .changes
+    let Parts { record, changes, .. } = checked(revision, row)?;
+    let audit = serde_json::from_slice(record).map_err(|_source| corrupt(revision))?;
+    let changes: Vec<RowChange> =
+        serde_json::from_slice(changes).map_err(|_source| corrupt(revision))?;
+    let changes = changes
         .into_iter()
         .map(|change| {
             Some(Change {
@@ -136,26 +128,27 @@ pub(super) fn decode(revision: Revision, row: &[u8]) -> Result<ChangeSet, Backen
         })
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| corrupt(revision))?;
-    Ok(ChangeSet { audit: row.audit, changes })
+    Ok(ChangeSet { audit, changes })
 }
 
 /// Reads what the row of `revision` does, and to which objects.
 pub(super) fn steps(revision: Revision, row: &[u8]) -> Result<Vec<Step>, BackendError> {
-    let (_, body) = checked(revision, row)?;
-    let row: RowSteps = serde_json::from_slice(body).map_err(|_source| corrupt(revision))?;
-    steps_of(revision, row.changes)
+    steps_of(revision, checked(revision, row)?.changes)
 }
 
 /// Reads the row of `revision`, except its values.
 pub(super) fn outline(revision: Revision, row: &[u8]) -> Result<Outline, BackendError> {
-    let (links, body) = checked(revision, row)?;
-    let row: RowOutline = serde_json::from_slice(body).map_err(|_source| corrupt(revision))?;
-    let steps = steps_of(revision, row.changes)?;
-    Ok(Outline { own: links.own, audit: row.audit, steps })
+    let Parts { links, record, changes } = checked(revision, row)?;
+    let audit = serde_json::from_slice(record).map_err(|_source| corrupt(revision))?;
+    let steps = steps_of(revision, changes)?;
+    let (own, changes) = (links.own, hash(changes));
+    Ok(Outline { own, changes, record: record.to_vec(), audit, steps })
 }
 
-fn steps_of(revision: Revision, changes: Vec<RowStep>) -> Result<Vec<Step>, BackendError> {
-    changes
+fn steps_of(revision: Revision, changes: &[u8]) -> Result<Vec<Step>, BackendError> {
+    let steps: Vec<RowStep> =
+        serde_json::from_slice(changes).map_err(|_source| corrupt(revision))?;
+    steps
         .into_iter()
         .map(|step| {
             let RowStep { key, op: operation, previous } = step;
@@ -167,7 +160,7 @@ fn steps_of(revision: Revision, changes: Vec<RowStep>) -> Result<Vec<Step>, Back
 
 /// What the row is chained to, and what the next one will be.
 pub(super) fn links(revision: Revision, row: &[u8]) -> Result<Links, BackendError> {
-    checked(revision, row).map(|(links, _)| links)
+    checked(revision, row).map(|parts| parts.links)
 }
 
 /// The row of `revision` is not what was written.
@@ -184,27 +177,45 @@ pub(super) struct Links {
     pub(super) own: Link,
 }
 
-fn checked(revision: Revision, row: &[u8]) -> Result<(Links, &[u8]), BackendError> {
-    let (links, body) = split(row).ok_or_else(|| corrupt(revision))?;
-    if chain(&links.previous, revision, body) != links.own {
-        return Err(corrupt(revision));
-    }
-    Ok((links, body))
+/// A row, taken apart.
+struct Parts<'a> {
+    links: Links,
+    record: &'a [u8],
+    changes: &'a [u8],
 }
 
-fn chain(previous: &Link, revision: Revision, body: &[u8]) -> Link {
+fn checked(revision: Revision, row: &[u8]) -> Result<Parts<'_>, BackendError> {
+    let parts = split(row).ok_or_else(|| corrupt(revision))?;
+    let own = chain(&parts.links.previous, revision, parts.record, &hash(parts.changes));
+    if own != parts.links.own {
+        return Err(corrupt(revision));
+    }
+    Ok(parts)
+}
+
+/// The link of what follows `previous` as `revision`: a record, and changes with this hash.
+pub(super) fn chain(previous: &Link, revision: Revision, record: &[u8], changes: &Link) -> Link {
     let mut hasher = blake3::Hasher::new();
     hasher.update(previous);
     hasher.update(&revision.0.to_be_bytes());
-    hasher.update(body);
+    hasher.update(&hash(record));
+    hasher.update(changes);
     *hasher.finalize().as_bytes()
 }
 
-fn split(row: &[u8]) -> Option<(Links, &[u8])> {
+fn hash(bytes: &[u8]) -> Link {
+    *blake3::hash(bytes).as_bytes()
+}
+
+fn split(row: &[u8]) -> Option<Parts<'_>> {
     let (format, rest) = row.split_first()?;
     let (previous, rest) = rest.split_first_chunk::<32>()?;
-    let (own, body) = rest.split_first_chunk::<32>()?;
-    (*format == FORMAT).then_some((Links { previous: *previous, own: *own }, body))
+    let (own, rest) = rest.split_first_chunk::<32>()?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (record, changes) = rest.split_at_checked(length)?;
+    let links = Links { previous: *previous, own: *own };
+    (*format == FORMAT).then_some(Parts { links, record, changes })
 }
 
 #[cfg(test)]
@@ -262,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_short_row_is_corrupt() {
-        for row in [&[][..], &[1; 20], &[2; 96]] {
+        for row in [&[][..], &[1; 20], &[3; 96]] {
             let read = decode(Revision(7), row);
             assert!(matches!(read, Err(BackendError::Corrupt { .. })));
         }

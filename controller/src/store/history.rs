@@ -5,9 +5,19 @@
 //! log keeps what can be read at its floor or later. Everything else is as it is now.
 //! Costs what happened since; blocks on the disk, so a few at a time do it, on threads of their own.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
-use super::{Backend, BackendError, Key, Object, Range, Revision, View, codec, reading::Reading};
+use serde_json::Value;
+
+use super::{
+    Backend, BackendError, Key, Object, Operation, Range, Revision, View,
+    codec::{self, Step},
+    reading::Reading,
+};
 use crate::limits;
 
 /// A state that is past, or why there is none.
@@ -36,12 +46,19 @@ pub(super) fn past(
         return Ok(Past::Forgotten { floor });
     }
     let mut before: BTreeMap<Key, Revision> = BTreeMap::new();
+    let mut newcomers: HashSet<Arc<str>> = HashSet::new();
     let mut is_too_much = false;
     reading.each(revision.next(), &mut |at, _, row| {
         if at > now.revision() {
             return Ok(ControlFlow::Break(()));
         }
         for step in codec::steps(at, row)? {
+            if Range::Containers.contains(&step.key)
+                && step.operation == Operation::Put
+                && (step.previous == Revision(0) || has_moved(&reading, at, &step)?)
+            {
+                newcomers.insert(step.key.name().into());
+            }
             if range.contains(&step.key) {
                 before.entry(step.key).or_insert(step.previous);
             }
@@ -60,5 +77,14 @@ pub(super) fn past(
         };
         objects.push((key, object));
     }
-    Ok(Past::View(now.with(revision, objects)))
+    Ok(Past::View(now.with(revision, objects).without(newcomers)))
+}
+
+/// Whether a change of a container brought it elsewhere.
+fn has_moved(reading: &Reading<'_>, at: Revision, step: &Step) -> Result<bool, BackendError> {
+    let parent = |revision| -> Result<Option<Value>, BackendError> {
+        let object = reading.object(&step.key, revision)?;
+        Ok(object.glance().pointer("/spec/parent").cloned())
+    };
+    Ok(parent(at)? != parent(step.previous)?)
 }

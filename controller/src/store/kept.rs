@@ -1,11 +1,15 @@
-//! Records that outlive their rows of the log, chained among themselves.
+//! Records that outlive their rows of the log.
 //!
 //! ```text
-//! byte 0        format, 1
-//! bytes 1..33   BLAKE3 of the link before, the revision, the row's link and the JSON that follows
-//! bytes 33..65  link of the row it is from
+//! byte 0        format, 2
+//! bytes 1..33   link of the row it is from
+//! bytes 33..65  hash of the changes that the row had
 //! bytes 65..    JSON of the record
 //! ```
+//!
+//! That is all which the row's link covers besides the link before it, so records are links of the very
+//! chain that their rows were: a hash that somebody noted down while the row was there is good as long as
+//! the record is.
 //!
 //! The row with the empty key says where they begin: the first one's revision, and the link before it.
 
@@ -13,20 +17,18 @@ use std::{ops::ControlFlow, time::Duration};
 
 use super::{
     Audit, BackendError, Revision, Row, Table,
-    codec::{GENESIS, Link},
+    codec::{self, Link, Outline},
+    index,
     reading::{Reading, revision_key, revision_of},
 };
 
-const FORMAT: u8 = 1;
-const HEADER_BYTES: usize = 65;
+const FORMAT: u8 = 2;
 
 /// Records forgotten at once.
 const EXPIRED_AT_ONCE: usize = 1024;
 
 /// Records on their way out of the log.
 pub(super) struct Leaving {
-    /// Of the record before.
-    link: Link,
     /// When the newest of them was made.
     newest_ms: i64,
     /// Where records begin, if these are the first ones.
@@ -36,26 +38,20 @@ pub(super) struct Leaving {
 impl Leaving {
     /// Those from the log's floor on.
     pub(super) fn at(reading: &Reading<'_>, floor: Revision) -> Result<Self, BackendError> {
-        let before = Revision(floor.0.saturating_sub(1));
-        let row = reading.snapshot().get(Table::Records, &revision_key(before))?;
-        let (link, first) = match row {
-            Some(row) => (links(before, &row)?.0, None),
-            None => (GENESIS, Some(first_row(floor, &GENESIS))),
+        let first = match first(reading)? {
+            Some(_) => None,
+            None => {
+                let before = codec::links(floor, &reading.row(floor)?)?.previous;
+                Some(first_row(floor, &before))
+            }
         };
-        Ok(Self { link, newest_ms: i64::MIN, first })
+        Ok(Self { newest_ms: i64::MIN, first })
     }
 
-    /// The row of the next one, whose row of the log has the link `from`.
-    pub(super) fn record(
-        &mut self,
-        revision: Revision,
-        from: &Link,
-        audit: &Audit,
-    ) -> Result<Row, BackendError> {
-        let (own, row) = encode(&self.link, revision, from, audit)?;
-        self.link = own;
-        self.newest_ms = self.newest_ms.max(audit.time_ms);
-        Ok((Table::Records, revision_key(revision).to_vec(), Some(row)))
+    /// The row of the next one.
+    pub(super) fn record(&mut self, revision: Revision, outline: &Outline) -> Row {
+        self.newest_ms = self.newest_ms.max(outline.audit.time_ms);
+        (Table::Records, revision_key(revision).to_vec(), Some(encode(outline)))
     }
 
     /// Forgets records that are older than the newest one that leaves by more than `age`, in at most
@@ -85,6 +81,15 @@ impl Leaving {
             Ok(ControlFlow::Continue(()))
         })?;
         rows.extend(begin);
+        // No search begins before the first record.
+        let gone = index::block(first);
+        reading.snapshot().scan(Table::Index, &[], &mut |key, _summary| {
+            let is_gone = key < &gone.to_be_bytes()[..] && rows.len() < room;
+            if is_gone {
+                rows.push((Table::Index, key.to_vec(), None));
+            }
+            Ok(if is_gone { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
         Ok(rows)
     }
 }
@@ -116,62 +121,46 @@ fn unreadable() -> BackendError {
     BackendError::corrupt("where records begin does not read")
 }
 
-/// Writes the record of `revision`, whose row has `link`.
-pub(super) fn encode(
-    previous: &Link,
-    revision: Revision,
-    link: &Link,
-    audit: &Audit,
-) -> Result<(Link, Vec<u8>), BackendError> {
-    let json = serde_json::to_vec(audit).map_err(|source| BackendError::Encode { source })?;
-    let own = chain(previous, revision, link, &json);
-    let mut row = Vec::with_capacity(HEADER_BYTES + json.len());
-    row.push(FORMAT);
-    row.extend_from_slice(&own);
-    row.extend_from_slice(link);
-    row.extend_from_slice(&json);
-    Ok((own, row))
+/// The record of a row, without its changes.
+fn encode(Outline { own, changes, record, .. }: &Outline) -> Vec<u8> {
+    [&[FORMAT][..], own, changes, record].concat()
 }
 
-/// Reads a record back: its own link, and what it says. It must follow `previous`, if that is known.
+/// Reads a record back: its link, and what it says. It must follow `previous`, if that is known.
 pub(super) fn decode(
     previous: Option<&Link>,
     revision: Revision,
     row: &[u8],
 ) -> Result<(Link, Audit), BackendError> {
-    let (own, from, json) = split(row).ok_or_else(|| corrupt(revision))?;
-    if previous.is_some_and(|previous| chain(previous, revision, &from, json) != own) {
+    let (own, changes, json) = split(row).ok_or_else(|| corrupt(revision))?;
+    if previous.is_some_and(|previous| codec::chain(previous, revision, json, &changes) != own) {
         return Err(corrupt(revision));
     }
     let audit = serde_json::from_slice(json).map_err(|_source| corrupt(revision))?;
     Ok((own, audit))
 }
 
-/// The links a record carries: its own, and that of the row it is from.
-pub(super) fn links(revision: Revision, row: &[u8]) -> Result<(Link, Link), BackendError> {
-    let (own, from, _) = split(row).ok_or_else(|| corrupt(revision))?;
-    Ok((own, from))
-}
-
-fn chain(previous: &Link, revision: Revision, from: &Link, json: &[u8]) -> Link {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(previous);
-    hasher.update(&revision.0.to_be_bytes());
-    hasher.update(from);
-    hasher.update(json);
-    *hasher.finalize().as_bytes()
+/// What the next record is chained to.
+pub(super) fn link(revision: Revision, row: &[u8]) -> Result<Link, BackendError> {
+    let (own, _, _) = split(row).ok_or_else(|| corrupt(revision))?;
+    Ok(own)
 }
 
 fn split(row: &[u8]) -> Option<(Link, Link, &[u8])> {
     let (format, rest) = row.split_first()?;
     let (own, rest) = rest.split_first_chunk::<32>()?;
-    let (from, json) = rest.split_first_chunk::<32>()?;
-    (*format == FORMAT).then_some((*own, *from, json))
+    let (changes, json) = rest.split_first_chunk::<32>()?;
+    (*format == FORMAT).then_some((*own, *changes, json))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::store::{Change, ChangeSet, Key, Operation, Resource, codec::GENESIS};
 
     #[test]
     fn any_altered_byte_of_a_kept_record_is_found() {
@@ -182,7 +171,17 @@ mod tests {
             time_ms: 1,
             details: <_>::default(),
         };
-        let (link, row) = encode(&GENESIS, Revision(7), &[3; 32], &audit).unwrap();
+        let change = Change {
+            key: Key::new(Resource::new("pools", "x"), Some("web"), "www"),
+            operation: Operation::Put,
+            previous: Revision(0),
+            document: Arc::new(json!({"spec": {}}).into()),
+        };
+        let set = ChangeSet { audit: audit.clone(), changes: vec![change] };
+        let (link, row) = codec::encode(&GENESIS, Revision(7), &set).unwrap();
+        let outline = codec::outline(Revision(7), &row).unwrap();
+        let row = encode(&outline);
+        // The row's own link, without the row.
         assert_eq!(decode(Some(&GENESIS), Revision(7), &row).unwrap(), (link, audit));
         assert!(decode(Some(&GENESIS), Revision(8), &row).is_err());
 

@@ -4,10 +4,13 @@
 //! keys is resource, container, name, so that one resource of the whole platform is one range and
 //! so is its share in one container. A key never changes while its object lives.
 
-use std::{fmt, ops::Bound, sync::Arc};
+use std::{cmp::Ordering, fmt, ops::Bound, sync::Arc};
+
+use isocast_api::object::Spec;
 
 /// A resource by its qualified name, `anycastservices.network.isocast.dev`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Eq, Hash)]
+#[expect(clippy::derived_hash_with_manual_eq, reason = "equal names are equal, shared or not")]
 pub struct Resource(Arc<str>);
 
 /// Where an object lives.
@@ -56,9 +59,42 @@ impl Resource {
         self.0.split_once('.').map_or("", |(_, group)| group)
     }
 
+    /// Whether it is the resource `plural` of `group`.
+    pub fn is(&self, plural: &str, group: &str) -> bool {
+        match self.0.strip_prefix(plural) {
+            Some("") => group.is_empty(),
+            Some(rest) => !group.is_empty() && rest.strip_prefix('.') == Some(group),
+            None => false,
+        }
+    }
+
+    /// Whether it is the resource of the kind that `S` declares.
+    pub(crate) fn is_of<S: Spec>(&self) -> bool {
+        self.is(S::KIND.plural, S::KIND.group)
+    }
+
     /// The qualified name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl PartialEq for Resource {
+    /// Most keys share the name with those they are compared with.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl PartialOrd for Resource {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Resource {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
     }
 }
 
@@ -203,6 +239,23 @@ mod tests {
 
         let core = Resource::new("namespaces", "");
         assert_eq!((core.plural(), core.group()), ("namespaces", ""));
+
+        let is = |plural, group| (resource.is(plural, group), core.is(plural, group));
+        assert_eq!(is("nodes", "network.isocast.dev"), (true, false));
+        assert_eq!(is("namespaces", ""), (false, true));
+        for (plural, group) in
+            [("node", "s.network.isocast.dev"), ("nodes", ""), ("nodes.network", "isocast")]
+        {
+            assert_eq!(is(plural, group), (false, false), "{plural} of {group:?}");
+        }
+    }
+
+    #[test]
+    fn resources_of_one_name_are_one_whoever_made_them() {
+        let (a, b) = (Resource::new("nodes", "x"), Resource::new("nodes", "x"));
+        assert_eq!((a.cmp(&b), a == b), (Ordering::Equal, true));
+        assert_eq!((a.cmp(&a.clone()), a == a.clone()), (Ordering::Equal, true));
+        assert!(a < Resource::new("nodes", "y"));
     }
 
     #[test]

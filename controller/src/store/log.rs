@@ -11,11 +11,13 @@ use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use super::{
     Backend, BackendError, ChangeSet, Extent, Operation, Revision,
-    backend::{Capacity, Commit, Table},
-    codec::{self, Link, Outline},
+    backend::{Capacity, Commit, Row, Table},
+    codec::{self, Link},
     head::Head,
+    index,
     kept::{self, Leaving},
     reading::{Reading, revision_key},
+    records::{LogReader, TablesReader},
 };
 use crate::limits;
 
@@ -24,8 +26,12 @@ pub(super) struct Log {
     backend: Arc<dyn Backend>,
     head: Head,
     stored_head: Option<Vec<u8>>,
+    /// How far the last append has come.
+    reached: Revision,
     /// How long records are kept that have left it.
     records_age: Duration,
+    /// Of the block that the head is in.
+    index: index::Builder,
 }
 
 /// Change-sets on their way to the disk.
@@ -52,7 +58,14 @@ impl Log {
         let reading = Reading::of(&*backend)?;
         let (head, stored_head) = (reading.head, reading.stored_head.clone());
         drop(reading);
-        Ok(Self { backend, head, stored_head, records_age: Duration::MAX })
+        Ok(Self::at(backend, head, stored_head))
+    }
+
+    /// The log as it was read before: whatever came since is news to it.
+    pub(super) fn at(backend: Arc<dyn Backend>, head: Head, stored_head: Option<Vec<u8>>) -> Self {
+        let reached = head.extent.head;
+        let index = index::Builder::default();
+        Self { backend, head, stored_head, reached, records_age: Duration::MAX, index }
     }
 
     /// Forgets records that have left the log when they are older than this. Default: never.
@@ -73,6 +86,16 @@ impl Log {
         self.backend.has_news()
     }
 
+    /// Waits a little for others who lost to this writer.
+    pub(super) fn give_way(&self) {
+        self.backend.give_way();
+    }
+
+    /// Rows and bytes that become durable together.
+    pub(super) fn capacity(&self) -> Capacity {
+        self.backend.capacity()
+    }
+
     /// One moment of it, to read from.
     pub(super) fn reading(&self) -> Result<Reading<'_>, BackendError> {
         Reading::of(&*self.backend)
@@ -81,7 +104,14 @@ impl Log {
     /// Whether a change-set of so many objects and bytes can be stored at all.
     pub(super) fn takes(&self, objects: usize, bytes: usize) -> Result<(), BackendError> {
         let Capacity { rows: most_rows, bytes: most_bytes } = self.backend.capacity();
-        let rows = objects.saturating_add(1);
+        // Its own row, and perhaps the summary of a block.
+        let rows = objects.saturating_add(2);
+        // What is sealed is a third longer.
+        let bytes = if self.backend.keyring().is_some() {
+            bytes.div_ceil(3).saturating_mul(4)
+        } else {
+            bytes
+        };
         if rows > most_rows || bytes.saturating_add(limits::ROW_OVERHEAD_BYTES) > most_bytes {
             return Err(BackendError::TooLarge { rows, bytes });
         }
@@ -108,14 +138,31 @@ impl Log {
     /// Makes `draft` durable, which was made of `sets`.
     ///
     /// # Errors
-    /// After one it is open how much of the draft is there: [`Self::news`] and [`Self::holds`] say.
+    /// After one it is open how much of the draft is there: [`Self::reached`] says what is for certain,
+    /// [`Self::holds`] the rest, and [`Self::news`] gives all of it.
     pub(super) fn append(&mut self, draft: Draft, sets: &[ChangeSet]) -> Result<(), BackendError> {
+        let before = (self.head, self.stored_head.clone());
+        let result = self.append_in_commits(draft, sets);
+        self.reached = self.head.extent.head;
+        if result.is_err() {
+            (self.head, self.stored_head) = before;
+            self.index = index::Builder::default();
+        }
+        result
+    }
+
+    /// The last revision that is certain to be durable of what was appended last.
+    pub(super) fn reached(&self) -> Revision {
+        self.reached
+    }
+
+    fn append_in_commits(&mut self, draft: Draft, sets: &[ChangeSet]) -> Result<(), BackendError> {
         let capacity = self.backend.capacity();
         let mut commit = Commit::default();
         let mut head = self.head;
         let mut bytes = 0;
         for (DraftRow { revision, link, row }, set) in draft.rows.into_iter().zip(sets) {
-            let rows = commit.rows.len().saturating_add(set.changes.len()).saturating_add(1);
+            let rows = commit.rows.len().saturating_add(set.changes.len()).saturating_add(2);
             let size = row.len().saturating_add(limits::ROW_OVERHEAD_BYTES);
             if !commit.rows.is_empty() && (rows > capacity.rows || bytes + size > capacity.bytes) {
                 self.commit(std::mem::take(&mut commit), head)?;
@@ -137,10 +184,39 @@ impl Log {
                 commit.rows.push((Table::Objects, key.into_bytes(), value));
             }
             commit.rows.push((Table::Log, revision_key(revision).to_vec(), Some(row)));
+            self.index.add(revision, &set.audit, set.changes.iter().map(|change| &change.key));
+            commit.rows.extend(self.summary());
             head.extent.head = revision;
             head.link = link;
         }
         self.commit(commit, head)
+    }
+
+    /// The row of the block that just came to its end, if one did. What was written before this
+    /// controller started is read once; a block that cannot be read gets none, and is searched whole.
+    fn summary(&mut self) -> Option<Row> {
+        let row = self.index.row()?;
+        let missing = self.index.missing();
+        if missing.is_empty() {
+            return Some(row);
+        }
+        let reader = TablesReader(Arc::clone(&self.backend));
+        let read = || {
+            let from = missing.start.max(reader.extent()?.1);
+            let count = usize::try_from(missing.end.0.saturating_sub(from.0)).unwrap_or_default();
+            reader.records(from, count)
+        };
+        match read() {
+            Ok(earlier) => {
+                self.index.complete(earlier.into_iter().map(|(record, _)| record));
+                self.index.row()
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "a part of the log is not indexed");
+                None
+            }
+        }
     }
 
     /// Reads what others have written, and takes it for the head to follow. What an own commit left
@@ -165,6 +241,10 @@ impl Log {
                 sets.push((revision, reading.decode(revision, row)?));
                 Ok(ControlFlow::Continue(()))
             })?;
+            for (revision, set) in &sets {
+                let keys = set.changes.iter().map(|change| &change.key);
+                self.index.add(*revision, &set.audit, keys);
+            }
             News::Sets(sets)
         };
         let stored_head = reading.stored_head.clone();
@@ -212,8 +292,9 @@ impl Log {
         let mut bytes: usize = 0;
         while floor < before {
             let row = reading.row(floor)?;
-            let Outline { own, audit, steps } = codec::outline(floor, &row)?;
-            let record = leaving.record(floor, &own, &audit)?;
+            let outline = codec::outline(floor, &row)?;
+            let record = leaving.record(floor, &outline);
+            let steps = outline.steps;
             // A step touches a count and a row; the row itself has both too, and a record. One more row
             // says where the records begin.
             let touched = steps.len().saturating_add(2).saturating_mul(2);

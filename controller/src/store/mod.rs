@@ -10,10 +10,13 @@ mod batch;
 mod change;
 mod codec;
 mod document;
+mod etcd;
 mod head;
 mod history;
+mod index;
 mod kept;
 mod key;
+mod lease;
 mod log;
 mod memory;
 mod metrics;
@@ -22,6 +25,7 @@ mod records;
 mod redb;
 mod retention;
 mod sealed;
+mod seals;
 mod sequencer;
 mod size;
 mod tail;
@@ -42,7 +46,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-pub(crate) use self::size::of as size_of;
 pub use self::{
     backend::{
         Backend, BackendError, Capacity, Commit, Each, Extent, HEAD, Row, Snapshot, Table, Wake,
@@ -50,10 +53,12 @@ pub use self::{
     backup::{BackupError, NamedFile, Restored, restore},
     change::{Audit, Change, ChangeSet, Object, Operation, Revision},
     document::{Document, Glance},
+    etcd::{EtcdBackend, EtcdFiles, EtcdOptions},
     key::{Key, Range, Resource},
+    lease::{Lease, Term},
     memory::MemoryBackend,
     metrics::StoreMetrics,
-    records::{Chain, Checked, LogReader, Record, RecordReader},
+    records::{Chain, Checked, Record, RecordReader},
     redb::RedbBackend,
     retention::Retention,
     sealed::{Keyring, KeyringError, Sealed},
@@ -64,10 +69,11 @@ use self::{
     history::Past,
     log::Log,
     reading::Reading,
-    records::TablesReader,
+    records::{LogReader, TablesReader},
     sequencer::{Order, Request, Sequencer},
     tail::{Recent, Tail},
 };
+pub(crate) use self::{seals::Needs, size::of as size_of};
 use crate::{
     admission::Admission,
     audit,
@@ -143,8 +149,10 @@ impl Store {
         admissions: Vec<Arc<dyn Admission>>,
         metrics: Arc<StoreMetrics>,
     ) -> Result<Self, OpenError> {
-        let log = Log::open(Arc::clone(&backend))?.with_records_for(retention.records_age());
-        let reading = log.reading()?;
+        let reading = Reading::of(&*backend)?;
+        // Of the same moment as the objects: others may write meanwhile, and that is to be news.
+        let log = Log::at(Arc::clone(&backend), reading.head, reading.stored_head.clone());
+        let log = log.with_records_for(retention.records_age());
         let head = reading.head.extent.head;
         let mut view = View::new(head, reading.objects()?);
         for admission in &admissions {
@@ -152,9 +160,13 @@ impl Store {
         }
         sequencer::derived(&admissions, &mut view);
         let derived = admissions.iter().flat_map(|admission| admission.derives()).collect();
-        let tail = Arc::new(Tail::new(head, recent(&reading)?).deriving(derived));
-        // Others may have written between the two.
-        let is_behind = reading.head.extent.head != log.extent().head;
+        let recent = recent(&reading)?;
+        for commit in recent.commits() {
+            for admission in &admissions {
+                admission.recall(&commit.events);
+            }
+        }
+        let tail = Arc::new(Tail::new(head, recent).deriving(derived));
         drop(reading);
         metrics.reached(head);
         let published = Arc::new(ArcSwap::from_pointee(view));
@@ -166,7 +178,7 @@ impl Store {
             published: Arc::clone(&published),
             tail: Arc::clone(&tail),
             metrics,
-            is_behind,
+            is_behind: false,
         };
         let others = sender.downgrade();
         backend.follow(Box::new(move || match others.upgrade() {
@@ -262,6 +274,18 @@ impl Store {
         backup::back_up(&*self.backend, files, now, out)
     }
 
+    /// Waits a little until `revision` is reached, if others share the log: who has seen it at one of them
+    /// may be a moment ahead of this one.
+    pub async fn reach(&self, revision: Revision) {
+        let mut revisions = self.tail.subscribe();
+        let is_there = *revisions.borrow_and_update() >= revision;
+        if !is_there && self.backend.is_shared() {
+            let reached = revisions.wait_for(|head| *head >= revision);
+            // Whoever asked is told what is there and what is not.
+            drop(tokio::time::timeout(limits::REACH, reached).await);
+        }
+    }
+
     /// Follows the proof's range: what happens after `from`.
     ///
     /// # Errors
@@ -343,6 +367,7 @@ impl Store {
             write,
             call: audit::current(),
             record: None,
+            is_followed: false,
             reply,
         };
         let queue = self.queue.as_ref().ok_or_else(closed)?;

@@ -84,8 +84,12 @@ impl<'a> Reading<'a> {
 
     /// The row of `revision`, which must be there.
     pub(super) fn row(&self, revision: Revision) -> Result<Vec<u8>, BackendError> {
-        let row = self.snapshot.get(Table::Log, &revision_key(revision))?;
-        row.ok_or_else(|| missing(revision))
+        self.row_if_kept(revision)?.ok_or_else(|| missing(revision))
+    }
+
+    /// The same, if it is still there.
+    pub(super) fn row_if_kept(&self, revision: Revision) -> Result<Option<Vec<u8>>, BackendError> {
+        self.snapshot.get(Table::Log, &revision_key(revision))
     }
 
     /// What the row of `revision` says, its values opened.

@@ -2,7 +2,7 @@
 //! written.
 //!
 //! Read from the disk beside the sequencer, never through it. Below the log's floor only records are
-//! left, without the objects; they are chained among themselves, and each names the row it is from.
+//! left, without the objects; they are links of the same chain.
 
 use std::{fmt, ops::ControlFlow, sync::Arc};
 
@@ -11,12 +11,14 @@ use serde_json::Value;
 use super::{
     Audit, Backend, BackendError, Change, Extent, Revision, Table,
     codec::{self, GENESIS, Link},
+    index::{self, Summary},
     kept,
     reading::{Reading, revision_key, revision_of},
 };
 use crate::{
-    audit::Records,
+    audit::{Records, Wanted},
     error::{ApiError, Reason},
+    limits,
 };
 
 /// What happened at one revision.
@@ -33,7 +35,7 @@ pub struct Record {
 }
 
 /// Reads what is stored, beside whoever writes it.
-pub trait LogReader: Send + Sync {
+pub(super) trait LogReader: Send + Sync {
     /// Where the log stands, and the first record that is kept.
     ///
     /// # Errors
@@ -46,6 +48,19 @@ pub trait LogReader: Send + Sync {
     /// # Errors
     /// When the storage cannot be read, or is not what was written.
     fn records(&self, from: Revision, limit: usize) -> Result<Vec<(Record, String)>, BackendError>;
+
+    /// The first revision from `from` on whose block has no summary, or one that does not rule out what
+    /// is wanted. Looks at so many blocks at most.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    fn skip(&self, from: Revision, wanted: &Wanted) -> Result<Revision, BackendError>;
+
+    /// The first of these records which a search would miss, if any.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    fn hidden(&self, records: &[(Record, String)]) -> Result<Option<Revision>, BackendError>;
 
     /// Whether the last row is the one that was written last.
     ///
@@ -94,6 +109,10 @@ impl Records for RecordReader {
         Ok(past.into_iter().map(|(past, _)| past).collect())
     }
 
+    fn skip(&self, from: Revision, wanted: &Wanted) -> Result<Revision, ApiError> {
+        self.0.skip(from, wanted).map_err(|error| refusal(&error))
+    }
+
     fn before(&self, change: &Change) -> Result<Option<Value>, ApiError> {
         if change.previous == Revision(0) {
             return Ok(None);
@@ -139,6 +158,12 @@ impl Chain {
                         let missing = checked.reached.next();
                         checked.fault =
                             Some(format!("the record of revision {missing} is missing"));
+                    }
+                    let hidden = self.0.hidden(&past).map_err(|error| refusal(&error))?;
+                    if let Some(hidden) = hidden {
+                        let fault =
+                            format!("a search would not find the record of revision {hidden}");
+                        checked.fault.get_or_insert(fault);
                     }
                     left -= count;
                     next = checked.reached.next();
@@ -196,6 +221,39 @@ impl LogReader for TablesReader {
         Ok(found)
     }
 
+    fn skip(&self, from: Revision, wanted: &Wanted) -> Result<Revision, BackendError> {
+        let reading = Reading::of(&*self.0)?;
+        let first = index::block(from);
+        let last = first.saturating_add(limits::AUDIT_BLOCKS);
+        let mut block = first;
+        reading.snapshot().scan(Table::Index, &first.to_be_bytes(), &mut |key, row| {
+            let is_next = key == block.to_be_bytes() && block < last;
+            let rules_out = |it: Summary<'_>| !it.may_hold(wanted);
+            if !is_next || !Summary::decode(row).is_some_and(rules_out) {
+                return Ok(ControlFlow::Break(()));
+            }
+            block = block.saturating_add(1);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(from.max(index::start(block)))
+    }
+
+    fn hidden(&self, records: &[(Record, String)]) -> Result<Option<Revision>, BackendError> {
+        let reading = Reading::of(&*self.0)?;
+        for part in records.chunk_by(|(one, _), (other, _)| {
+            index::block(one.revision) == index::block(other.revision)
+        }) {
+            let Some((first, _)) = part.first() else { continue };
+            let key = index::block(first.revision).to_be_bytes();
+            let Some(row) = reading.snapshot().get(Table::Index, &key)? else { continue };
+            let Some(summary) = Summary::decode(&row) else { continue };
+            if let Some((record, _)) = part.iter().find(|(record, _)| !summary.shows(record)) {
+                return Ok(Some(record.revision));
+            }
+        }
+        Ok(None)
+    }
+
     fn check_head(&self) -> Result<(), BackendError> {
         let reading = Reading::of(&*self.0)?;
         let head = reading.head.extent.head;
@@ -219,7 +277,7 @@ fn kept_records(
         Some((first, link)) if first == from => Some(link),
         _ => {
             let row = snapshot.get(Table::Records, &revision_key(before))?;
-            row.map(|row| kept::links(before, &row)).transpose()?.map(|(own, _)| own)
+            row.map(|row| kept::link(before, &row)).transpose()?
         }
     };
     let mut next = from;
@@ -239,7 +297,7 @@ fn kept_records(
 }
 
 /// What the row of `next` must be chained to, as far as it is known: the row before may have left only
-/// a record that names it.
+/// its record, or not even that.
 fn link_before(reading: &Reading<'_>, next: Revision) -> Result<Option<Link>, BackendError> {
     let before = Revision(next.0.saturating_sub(1));
     if before == Revision(0) {
@@ -253,7 +311,7 @@ fn link_before(reading: &Reading<'_>, next: Revision) -> Result<Option<Link>, Ba
         return Ok(Some(codec::links(before, &reading.row(before)?)?.own));
     }
     let row = reading.snapshot().get(Table::Records, &revision_key(before))?;
-    Ok(row.map(|row| kept::links(before, &row)).transpose()?.map(|(_, from)| from))
+    row.map(|row| kept::link(before, &row)).transpose()
 }
 
 fn hex(link: &Link) -> String {
@@ -288,140 +346,4 @@ fn refusal(error: &BackendError) -> ApiError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::store::{
-        ChangeSet, Commit, HEAD, Key, MemoryBackend, Operation, RedbBackend, Resource, log::Log,
-    };
-
-    /// Ten changes of one object a day apart, the first four of which have left the log.
-    fn fill(backend: &Arc<dyn Backend>, records_days: u64) {
-        let log = Log::open(Arc::clone(backend)).unwrap();
-        let mut log = log.with_records_for(Duration::from_secs(86_400 * records_days));
-        for revision in 1..=10_u64 {
-            let change = Change {
-                key: Key::new(Resource::new("pools", "x"), None, "a"),
-                operation: Operation::Put,
-                previous: Revision(revision - 1),
-                document: Arc::new(json!({"spec": {"size": revision}}).into()),
-            };
-            let audit = Audit {
-                actor: "user \"alice\"".into(),
-                verb: "update".into(),
-                agent: "test".into(),
-                time_ms: i64::try_from(revision).unwrap() * 86_400_000,
-                details: <_>::default(),
-            };
-            let sets = [ChangeSet { audit, changes: vec![change] }];
-            log.append(log.draft(&sets).unwrap(), &sets).unwrap();
-        }
-        log.truncate(Revision(4)).unwrap();
-        // Records expire when later ones leave the log.
-        log.truncate(Revision(5)).unwrap();
-    }
-
-    fn filled(records_days: u64) -> Arc<dyn Backend> {
-        let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::default());
-        fill(&backend, records_days);
-        backend
-    }
-
-    fn reader(backend: &Arc<dyn Backend>) -> Arc<dyn LogReader> {
-        Arc::new(TablesReader(Arc::clone(backend)))
-    }
-
-    fn checked(backend: &Arc<dyn Backend>) -> Checked {
-        Chain::new(reader(backend)).check(Revision(0), None, 1000).unwrap()
-    }
-
-    /// Does something to a row behind the store's back.
-    fn tamper(backend: &Arc<dyn Backend>, table: Table, at: u64, with: Option<usize>) {
-        let (key, snapshot) = (at.to_be_bytes().to_vec(), backend.snapshot().unwrap());
-        let mut row = snapshot.get(table, &key).unwrap().unwrap();
-        let head = snapshot.get(Table::Meta, HEAD).unwrap();
-        drop(snapshot);
-        let altered = with.map(|byte| {
-            let place = byte % row.len();
-            row[place] ^= 1;
-            row
-        });
-        let rows = vec![(table, key, altered)];
-        let commit = Commit { expected: head.clone(), head: head.unwrap(), rows };
-        backend.commit(&commit).unwrap();
-    }
-
-    /// What is found wrong after something was done to a row.
-    fn fault(table: Table, at: u64, with: Option<usize>) -> Option<String> {
-        let backend = filled(1000);
-        tamper(&backend, table, at, with);
-        checked(&backend).fault
-    }
-
-    #[test]
-    fn what_was_written_is_intact_also_after_it_has_left_the_log() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = || -> Arc<dyn Backend> {
-            Arc::new(RedbBackend::open(&folder.path().join("db")).unwrap())
-        };
-        fill(&open(), 1000);
-        let backend = open();
-        let all = checked(&backend);
-        assert_eq!((all.first, all.head, all.reached), (Revision(1), Revision(10), Revision(10)));
-        assert_eq!(all.fault, None);
-
-        let chain = Chain::new(reader(&backend));
-        let mut after = Revision(0);
-        let mut steps = 0;
-        while after < Revision(10) {
-            let part = chain.check(after, None, 3).unwrap();
-            assert_eq!(part.fault, None);
-            after = part.reached;
-            steps += 1;
-        }
-        assert_eq!(steps, 4);
-        let some = chain.check(Revision(0), Some(Revision(7)), 1000).unwrap();
-        assert_eq!(some.reached, Revision(7));
-        let past = RecordReader::new(reader(&backend));
-        let read = past.read(Revision(1), 100).unwrap();
-        assert_eq!(read.len(), 10);
-        assert!(read.iter().all(|past| past.audit.verb == "update"));
-        assert!(read.iter().all(|past| past.is_whole == (past.revision >= Revision(5))));
-    }
-
-    #[test]
-    fn one_flipped_byte_or_a_missing_record_is_found() {
-        let (log, kept) = (Table::Log, Table::Records);
-        for byte in [0, 1, 40, 70, 90, 200] {
-            for (table, at) in [(log, 5), (log, 7), (log, 10), (kept, 1), (kept, 2), (kept, 4)] {
-                assert!(fault(table, at, Some(byte)).is_some(), "byte {byte} of {at}");
-            }
-        }
-        for (table, at) in [(log, 5), (log, 7), (kept, 1), (kept, 2), (kept, 4)] {
-            assert!(fault(table, at, None).is_some(), "{at} is missing");
-        }
-    }
-
-    #[test]
-    fn the_last_record_is_missed() {
-        let found = fault(Table::Log, 10, None);
-
-        assert_eq!(found.as_deref(), Some("the log's row of revision 10 is missing"));
-    }
-
-    #[test]
-    fn records_are_forgotten_after_their_time_and_the_rest_stays_intact() {
-        let backend = filled(1);
-
-        let left = checked(&backend);
-
-        assert_eq!((left.first, left.fault), (Revision(3), None));
-        let past = RecordReader::new(reader(&backend));
-        assert_eq!(past.read(left.first, 100).unwrap().len(), 8);
-        tamper(&backend, Table::Records, 3, Some(80));
-        assert!(checked(&backend).fault.is_some());
-    }
-}
+mod tests;

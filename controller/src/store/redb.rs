@@ -27,10 +27,11 @@ use crate::limits;
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-const TABLES: [Table; 5] = [Table::Meta, Table::Objects, Table::Log, Table::Kept, Table::Records];
+const TABLES: [Table; 6] =
+    [Table::Meta, Table::Objects, Table::Log, Table::Kept, Table::Records, Table::Index];
 
 /// The database's own page cache; the store keeps objects in memory itself.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 2 << 20;
 
 /// Keeps the log in a file.
 pub struct RedbBackend {
@@ -106,7 +107,7 @@ impl RedbBackend {
                 if let Some(head) = head {
                     meta.insert(HEAD, head)?;
                 }
-                for table in [Table::Objects, Table::Log, Table::Kept, Table::Records] {
+                for table in TABLES.into_iter().filter(|table| *table != Table::Meta) {
                     let mut mine = new.iter().filter(|(of, _, _)| *of == table).peekable();
                     if mine.peek().is_none() {
                         continue;
@@ -204,6 +205,7 @@ fn rows(table: Table) -> Rows {
         Table::Log => "log",
         Table::Kept => "kept",
         Table::Records => "records",
+        Table::Index => "index",
     })
 }
 

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    Backend, BackendError, Capacity, ChangeSet, Commit, Document, Key, Row, Snapshot, Wake,
+    Backend, BackendError, Capacity, ChangeSet, Commit, Document, Key, Resource, Row, Snapshot,
+    Wake,
 };
 use crate::files;
 
@@ -69,8 +70,23 @@ const SALT_BYTES: usize = 24;
 const FIELD: &str = "sealed";
 
 /// Whether the values of a key are sealed.
-fn is_sealed(key: &Key) -> bool {
+pub(super) fn is_sealed(key: &Key) -> bool {
     key.resource().as_str() == "secrets"
+}
+
+/// Whether a row of the log may have a value that is sealed.
+pub(super) fn may_have(row: &[u8]) -> bool {
+    // As JSON writes the NUL that ends a resource in a key.
+    const MARK: &[u8] = b"\"secrets\\u0000";
+    row.windows(MARK.len()).any(|part| part == MARK)
+}
+
+/// The name of the key that a stored value is sealed with, if it is.
+pub(super) fn key_of(place: &Key, stored: &Document) -> Option<String> {
+    if !is_sealed(place) {
+        return None;
+    }
+    stored.glance().get(FIELD)?.get("key")?.as_str().map(str::to_owned)
 }
 
 impl Keyring {
@@ -101,6 +117,16 @@ impl Keyring {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Name of the key that is sealed with.
+    pub(super) fn active(&self) -> &str {
+        &self.active
+    }
+
+    /// Names of the keys that are only opened with.
+    pub(super) fn former(&self) -> Vec<String> {
+        self.keys.keys().filter(|name| **name != self.active).cloned().collect()
     }
 
     fn parse(text: &[u8]) -> Result<Self, KeyringError> {
@@ -153,6 +179,23 @@ impl Keyring {
         Ok(Arc::new(opened.into()))
     }
 
+    /// A file, sealed under its name.
+    pub(super) fn seal_file(&self, name: &str, content: &[u8]) -> Result<Vec<u8>, BackendError> {
+        let sealed = self.seal(&file(name), &Document::of(json!(STANDARD.encode(content))))?;
+        serde_json::to_vec(&sealed).map_err(|source| BackendError::Encode { source })
+    }
+
+    /// A file that was sealed under its name.
+    pub(super) fn open_file(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, BackendError> {
+        let fault = || BackendError::Sealed { key: name.to_owned() };
+        let sealed: Value = serde_json::from_slice(sealed).map_err(|_source| fault())?;
+        if sealed.get(FIELD).is_none() {
+            return Err(fault());
+        }
+        let text = self.open_document(&file(name), &Arc::new(sealed.into()))?;
+        text.glance().as_str().and_then(|text| STANDARD.decode(text).ok()).ok_or_else(fault)
+    }
+
     /// The change-set with its secret values sealed, if it has any.
     pub(super) fn sealed_set(&self, set: &ChangeSet) -> Result<Option<ChangeSet>, BackendError> {
         if !set.changes.iter().any(|change| is_sealed(&change.key)) {
@@ -177,6 +220,11 @@ impl Keyring {
         let key = blake3::keyed_hash(self.keys.get(name)?, salt);
         UnboundKey::new(&AES_256_GCM, key.as_bytes()).ok().map(LessSafeKey::new)
     }
+}
+
+/// Where a file stands for what authenticates it: no object is there.
+fn file(name: &str) -> Key {
+    Key::new(Resource::new("files", ""), None, name)
 }
 
 /// Each key seals one value, so one nonce is enough.
@@ -222,6 +270,14 @@ impl<B: Backend> Backend for Sealed<B> {
         self.below.is_shared()
     }
 
+    fn has_news(&self) -> bool {
+        self.below.has_news()
+    }
+
+    fn give_way(&self) {
+        self.below.give_way();
+    }
+
     fn follow(&self, wake: Wake) {
         self.below.follow(wake);
     }
@@ -230,7 +286,7 @@ impl<B: Backend> Backend for Sealed<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Audit, Change, Operation, RedbBackend, Resource, Revision, log::Log};
+    use crate::store::{Audit, Change, Operation, RedbBackend, Revision, log::Log};
 
     fn place(name: &str) -> Key {
         Key::new(Resource::new("secrets", ""), Some("web"), name)

@@ -65,6 +65,8 @@ pub(super) struct Request {
     pub(super) call: Option<Arc<Call>>,
     /// It is only to be recorded; nothing changes.
     pub(super) record: Option<Box<Audit>>,
+    /// The log has been followed since it came: what it is judged by next was the newest state then.
+    pub(super) is_followed: bool,
     pub(super) reply: Reply,
 }
 
@@ -81,7 +83,8 @@ impl Request {
             persistence: Persistence::Durable,
         };
         let record = Some(Box::new(audit));
-        Self { actor: RECORDER, verb: "", key, write, call: None, record, reply }
+        let actor = RECORDER;
+        Self { actor, verb: "", key, write, call: None, record, is_followed: false, reply }
     }
 }
 
@@ -108,6 +111,8 @@ impl Sequencer {
                     refuse(pending.drain(..), &busy.with_retry_after(1));
                     break;
                 }
+                self.log.give_way();
+                self.is_behind |= self.log.is_shared() && self.log.has_news();
                 if self.is_behind
                     && let Err(error) = self.catch_up()
                 {
@@ -133,14 +138,15 @@ impl Sequencer {
             sets: Vec::new(),
             commits: Vec::new(),
             verdicts: Vec::new(),
+            rows: 0,
         };
+        let most = self.log.capacity().rows;
         for _ in 0..limits::WRITE_BATCH {
-            let next = pending.pop_front().or_else(|| match queue.try_recv().ok()? {
-                Order::Write(request) => Some(*request),
-                // The commit finds out by itself.
-                Order::Follow => None,
-            });
-            let Some(request) = next else { break };
+            // A change takes two. What is one commit is durable soon, and judged again at little cost.
+            if batch.rows.saturating_add(2) > most {
+                break;
+            }
+            let Some(request) = pending.pop_front().or_else(|| next_write(queue)) else { break };
             if !self.judge(&mut batch, request) {
                 break;
             }
@@ -227,7 +233,7 @@ impl Sequencer {
         if let Err(error) = self.log.append(draft, &batch.sets) {
             return self.sort_out(batch, &links, &error, pending);
         }
-        let Batch { view, sets, commits, verdicts } = batch;
+        let Batch { view, sets, commits, verdicts, .. } = batch;
         self.metrics.committed(sets.len(), view.revision(), started.elapsed());
         self.publish(view, commits);
         for Verdict { request, result, .. } in verdicts {
@@ -236,9 +242,19 @@ impl Sequencer {
         self.forget();
     }
 
-    /// Answers a batch that changes nothing.
-    fn answer_unchanged(&mut self, batch: Batch, pending: &mut VecDeque<Request>) {
+    /// Answers a batch that changes nothing: by a state that was the newest one after it was asked.
+    fn answer_unchanged(&mut self, mut batch: Batch, pending: &mut VecDeque<Request>) {
         if self.log.is_shared() {
+            let verdicts = std::mem::take(&mut batch.verdicts).into_iter();
+            let (certain, open): (Vec<_>, Vec<_>) =
+                verdicts.partition(|verdict| verdict.request.is_followed);
+            batch.verdicts = open;
+            for Verdict { request, result, .. } in certain {
+                answer(request.reply, result);
+            }
+            if batch.verdicts.is_empty() {
+                return;
+            }
             let judged_by = batch.view.revision();
             if let Err(error) = self.catch_up() {
                 return batch.refuse(&error.refusal());
@@ -265,7 +281,7 @@ impl Sequencer {
             self.metrics.failed();
             tracing::error!(error = error as &dyn std::error::Error, "cannot append to the log");
         }
-        let first = batch.first();
+        let (first, sure) = (batch.first(), self.log.reached());
         self.is_behind = true;
         if let Err(second) = self.catch_up() {
             // Nobody knows. Whoever asks again later is judged by what is found then.
@@ -273,20 +289,29 @@ impl Sequencer {
             tracing::error!(error = &second as &dyn std::error::Error, "cannot read the log");
             return batch.refuse(&told);
         }
+        let mut again = Vec::new();
+        let mut is_whole = true;
         for verdict in batch.verdicts {
             let is_durable = verdict.set.is_some_and(|set| {
                 let revision = Revision(first.0.saturating_add(set as u64));
-                let link = links.get(set);
-                link.is_some_and(|link| self.log.holds(revision, link).unwrap_or(false))
+                // A batch is durable up to somewhere.
+                is_whole = is_whole
+                    && (revision <= sure
+                        || !has_moved
+                            && links.get(set).is_some_and(|link| {
+                                self.log.holds(revision, link).unwrap_or(false)
+                            }));
+                is_whole
             });
             if is_durable {
                 answer(verdict.request.reply, verdict.result);
             } else if has_moved {
-                pending.push_back(verdict.request);
+                again.push(Request { is_followed: true, ..verdict.request });
             } else {
                 answer(verdict.request.reply, Err(error.refusal()));
             }
         }
+        again.into_iter().rev().for_each(|request| pending.push_front(request));
     }
 
     /// Follows what others have written.
@@ -294,8 +319,10 @@ impl Sequencer {
         if !self.is_behind && !self.log.has_news() {
             return;
         }
-        self.is_behind = true;
-        if let Err(error) = self.catch_up() {
+        let was_behind = std::mem::replace(&mut self.is_behind, true);
+        if let Err(error) = self.catch_up()
+            && !was_behind
+        {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot follow the log");
         }
     }
@@ -370,6 +397,16 @@ impl Sequencer {
                 self.is_behind = true;
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot truncate the log");
             }
+        }
+    }
+}
+
+/// The next write that is queued. That others have written is found out by the commit.
+fn next_write(queue: &mut mpsc::Receiver<Order>) -> Option<Request> {
+    loop {
+        match queue.try_recv().ok()? {
+            Order::Write(request) => return Some(*request),
+            Order::Follow => {}
         }
     }
 }

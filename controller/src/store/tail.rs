@@ -179,6 +179,11 @@ impl Tail {
 // === impl Recent ===
 
 impl Recent {
+    /// What it has, oldest first.
+    pub(super) fn commits(&self) -> impl Iterator<Item = &Arc<Commit>> {
+        self.commits.iter()
+    }
+
     /// Adds a commit, and forgets the oldest ones beyond the limits.
     pub(super) fn push(&mut self, commit: Commit) {
         self.bytes += commit.bytes;

@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod disk;
+mod etcd;
 mod model;
 mod shared;
 

@@ -3,9 +3,7 @@
 //! A snapshot costs a pointer, never blocks a writer, and stays what it is however long it is held.
 //! It shows only the range its holder was authorised for.
 
-use std::ops::Bound;
-
-use std::sync::Arc;
+use std::{collections::HashSet, ops::Bound, sync::Arc};
 
 use rpds::RedBlackTreeMapSync;
 
@@ -19,6 +17,8 @@ pub struct View {
     objects: RedBlackTreeMapSync<Key, Object>,
     range: Range,
     sight: Option<Arc<Sight>>,
+    /// Of a state that is past: containers that came to be, or to where they are, after it.
+    newcomers: Arc<HashSet<Arc<str>>>,
 }
 
 impl View {
@@ -28,7 +28,13 @@ impl View {
         for object in objects {
             map.insert_mut(object.key.clone(), object);
         }
-        Self { revision, objects: map, range: Range::Everything, sight: None }
+        Self {
+            revision,
+            objects: map,
+            range: Range::Everything,
+            sight: None,
+            newcomers: Arc::default(),
+        }
     }
 
     /// The revision.
@@ -62,12 +68,22 @@ impl View {
 
     /// The same moment, seen through `range`.
     pub(super) fn within(&self, range: Range) -> Self {
-        Self { revision: self.revision, objects: self.objects.clone(), range, sight: None }
+        Self { range, sight: None, ..self.clone() }
     }
 
     /// The same, without what `sight` does not see.
     pub(crate) fn seen_by(self, sight: Option<Arc<Sight>>) -> Self {
         Self { sight, ..self }
+    }
+
+    /// The same, whose `newcomers` came after it.
+    pub(super) fn without(self, newcomers: HashSet<Arc<str>>) -> Self {
+        Self { newcomers: Arc::new(newcomers), ..self }
+    }
+
+    /// Containers that came to be, or to where they are, after it, as far as the log was asked.
+    pub(crate) fn newcomers(&self) -> &Arc<HashSet<Arc<str>>> {
+        &self.newcomers
     }
 
     /// Whether its holder sees what is at `key`.

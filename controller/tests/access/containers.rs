@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
+use http_body_util::BodyExt;
+use hyper::{Method, StatusCode};
 use isocast_controller::authz::Identity;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{IAM, Platform, RESOURCES, binding, names, options, pool, pools, user};
+use super::{Client, IAM, Platform, RESOURCES, binding, names, options, pool, pools, user};
 
 /// Asks until the answer is as wanted.
 async fn until(platform: &mut Platform, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
@@ -18,6 +19,7 @@ async fn until(platform: &mut Platform, path: &str, wanted: impl Fn(u16, &Value)
             return answer.body;
         }
         assert!(Instant::now() < deadline, "{path}: {answer:?}");
+        // Between looks, not instead of them.
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -214,7 +216,7 @@ async fn rights_follow_what_moves_and_moving_takes_rights_at_both_ends() {
     let answer = platform.admin.merge(&client, &to("client")).await;
     assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");
 
-    // So does a folder, with what is in it, within its organization.
+    // So does a folder, with what is in it.
     let folder = json!({
         "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Folder",
         "metadata": {"name": "ops"}, "spec": {"parent": {"kind": "Organization", "name": "acme"}},
@@ -229,6 +231,119 @@ async fn rights_follow_what_moves_and_moving_takes_rights_at_both_ends() {
     let circle = json!({"spec": {"parent": {"kind": "Folder", "name": "eng"}}});
     let answer = alice.merge(&format!("{RESOURCES}/folders/ops"), &circle).await;
     assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn a_project_goes_to_another_organization_with_rights_and_records_of_both() {
+    const AUDIT: &str = "apis/audit.isocast.dev/v1alpha1/auditrecords?verb=patch&name=shop";
+    let mut platform = Platform::start().await;
+    let mut alice = platform.user("alice").await;
+    let mut old_viewer = platform.user("oda").await;
+    let mut new_viewer = platform.user("nora").await;
+    platform.bind("eng", "oda", "viewer", &user("oda")).await;
+    platform.bind("globex", "nora", "viewer", &user("nora")).await;
+    let mut auditors = Vec::new();
+    for organization in ["acme", "globex"] {
+        platform.bind(organization, "alice", "admin", &user("alice")).await;
+        let name = format!("audrey-{organization}");
+        let auditor = platform.user(&name).await;
+        platform.bind(organization, &name, "security-auditor", &user(&name)).await;
+        auditors.push(auditor);
+    }
+    let shop = format!("{RESOURCES}/projects/shop");
+    let before = alice.get(&shop).await.body;
+
+    let globex = json!({"spec": {"parent": {"kind": "Organization", "name": "globex"}}});
+    let answer = alice.merge(&shop, &globex).await;
+
+    assert_eq!(answer.code, StatusCode::OK, "{answer:?}");
+    assert_eq!(answer.body["metadata"]["uid"], before["metadata"]["uid"]);
+    let www = format!("{}/www", pools("shop"));
+    assert_eq!(old_viewer.get(&www).await.code, StatusCode::NOT_FOUND);
+    assert_eq!(new_viewer.get(&www).await.code, StatusCode::OK);
+    let all = "/organizations/globex/apis/network.isocast.dev/v1alpha1/backendpools";
+    assert_eq!(names(&new_viewer.get(all).await), ["secret/www", "shop/www"]);
+    // What is done there from here on is its new organization's.
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(alice.merge(&shop, &label).await.code, StatusCode::OK);
+    let mut seen = Vec::new();
+    for (auditor, organization) in auditors.iter_mut().zip(["acme", "globex"]) {
+        let records = auditor.get(&format!("/organizations/{organization}/{AUDIT}")).await;
+        assert_eq!(records.code, StatusCode::OK, "{records:?}");
+        let items = records.body["items"].as_array().expect("a list").clone();
+        assert_eq!(items[0]["scope"], "acme/eng/shop");
+        assert_eq!(items[0]["movedTo"], "globex/shop");
+        seen.push(items.len());
+    }
+    assert_eq!(seen, [1, 2]);
+}
+
+/// What is told of a place as it was: lists at a revision, and what happened since.
+async fn told_of(client: &mut Client, revision: &str) -> Vec<String> {
+    let exact = format!("resourceVersion={revision}&resourceVersionMatch=Exact");
+    let mut told = Vec::new();
+    for path in [
+        format!("{}?{exact}", pools("secret")),
+        format!("/apis/network.isocast.dev/v1alpha1/backendpools?{exact}"),
+        format!("/projects/secret/apis/network.isocast.dev/v1alpha1/backendpools?{exact}"),
+        format!("{RESOURCES}/projects?{exact}"),
+    ] {
+        told.push(client.get(&path).await.body["items"].to_string());
+    }
+    for path in [pools("secret"), "/apis/network.isocast.dev/v1alpha1/backendpools".to_owned()] {
+        let watch = format!("{path}?watch=1&resourceVersion={revision}&timeoutSeconds=1");
+        let answer = client.try_send(Method::GET, &watch, "", "").await.expect("an answer");
+        let body = answer.into_body().collect().await.expect("whole").to_bytes();
+        told.push(String::from_utf8_lossy(&body).into_owned());
+    }
+    told
+}
+
+#[tokio::test]
+async fn who_takes_a_name_or_a_container_over_is_told_nothing_of_what_was_before() {
+    let mut platform = Platform::start().await;
+    let mut alice = platform.user("alice").await;
+    platform.bind("acme", "alice", "admin", &user("alice")).await;
+    let hidden = "treasure";
+    platform.create(&pools("secret"), &pool("secret", hidden)).await;
+    let listed = platform.admin.get(&pools("secret")).await.body;
+    let revision = listed["metadata"]["resourceVersion"].as_str().expect("text").to_owned();
+    let old_uid = platform.admin.get(&format!("{RESOURCES}/projects/secret")).await.body;
+    let old_uid = old_uid["metadata"]["uid"].as_str().expect("text").to_owned();
+
+    // Somebody else's project goes, and alice makes one of that name.
+    platform.api.kubectl(&["delete", "project", "secret", "--timeout", "60s"]).expect_ok();
+    let parent = json!({"kind": "Organization", "name": "acme"});
+    let project = json!({
+        "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Project",
+        "metadata": {"name": "secret"}, "spec": {"parent": parent},
+    });
+    alice.create(&format!("{RESOURCES}/projects"), &project).await;
+    alice.create(&pools("secret"), &pool("secret", "mine")).await;
+
+    for told in told_of(&mut alice, &revision).await {
+        assert!(!told.contains(hidden) && !told.contains(&old_uid), "{told}");
+    }
+    // The platform's administrator may know what was.
+    let exact = format!("resourceVersion={revision}&resourceVersionMatch=Exact");
+    let before = platform.admin.get(&format!("{}?{exact}", pools("secret"))).await;
+    assert_eq!(names(&before), ["secret/treasure", "secret/www"]);
+
+    // Nor is its new organization told what a project held before it came.
+    let globex = json!({"spec": {"parent": {"kind": "Organization", "name": "globex"}}});
+    let mut bob = platform.user("bob").await;
+    platform.bind("globex", "bob", "admin", &user("bob")).await;
+    alice.create(&pools("secret"), &pool("secret", hidden)).await;
+    let listed = alice.get(&pools("secret")).await.body;
+    let revision = listed["metadata"]["resourceVersion"].as_str().expect("text").to_owned();
+    alice.delete(&format!("{}/{hidden}", pools("secret")), &json!({})).await;
+    let moved = platform.admin.merge(&format!("{RESOURCES}/projects/secret"), &globex).await;
+    assert_eq!(moved.code, StatusCode::OK, "{moved:?}");
+    assert_eq!(names(&bob.get(&pools("secret")).await), ["secret/mine"]);
+
+    for told in told_of(&mut bob, &revision).await {
+        assert!(!told.contains(hidden), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -180,10 +180,8 @@ async fn grant(client: &mut Client, manager: &str, organizations: &[&str]) -> An
     client.send(Method::PATCH, &path, APPLY, pool.to_string()).await
 }
 
-#[tokio::test]
-async fn items_of_a_keyed_list_have_owners_of_their_own() {
-    let api = Api::start();
-    let mut client = with_project(&api).await;
+/// Two more organizations.
+pub(super) async fn with_neighbours(client: &mut Client) {
     for name in ["globex", "initech"] {
         let organization = json!({
             "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Organization",
@@ -192,6 +190,13 @@ async fn items_of_a_keyed_list_have_owners_of_their_own() {
         let path = "/apis/resourcemanager.isocast.dev/v1alpha1/organizations";
         assert_eq!(client.post(path, &organization).await.code, StatusCode::CREATED);
     }
+}
+
+#[tokio::test]
+async fn items_of_a_keyed_list_have_owners_of_their_own() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    with_neighbours(&mut client).await;
     let granted = |body: &Value| -> Vec<String> {
         let grants = body["spec"]["grants"].as_array().cloned().unwrap_or_default();
         grants.iter().map(|it| it["organization"].as_str().unwrap_or_default().to_owned()).collect()

@@ -12,11 +12,14 @@
 mod support;
 
 mod apply;
+mod apply_cases;
 mod builtins;
 mod compress;
+mod fairness;
 mod limits;
 mod openapi;
 mod reads;
+mod slow;
 mod watches;
 mod writes;
 

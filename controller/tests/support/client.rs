@@ -223,10 +223,15 @@ impl Lines {
     }
 
     async fn read(&mut self) -> Result<Option<Value>, hyper::Error> {
+        let line = self.line().await?;
+        Ok(line.map(|line| serde_json::from_slice(&line).expect("an event")))
+    }
+
+    /// The next line as it came; none at the end.
+    pub async fn line(&mut self) -> Result<Option<Vec<u8>>, hyper::Error> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return Ok(Some(serde_json::from_slice(&line).expect("an event")));
+                return Ok(Some(self.buffer.drain(..=end).collect()));
             }
             let Some(frame) = self.body.frame().await else { return Ok(None) };
             let frame = frame?;

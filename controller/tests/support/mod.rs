@@ -12,6 +12,8 @@
 
 pub mod accounts;
 pub mod client;
+pub mod etcd;
+pub mod process;
 
 use std::{
     env,

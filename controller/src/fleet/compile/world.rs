@@ -231,8 +231,7 @@ impl Source<'_> {
 fn kind_of(key: &Key) -> Option<&'static str> {
     let resource = key.resource();
     let mut kinds = registry::kinds().iter();
-    let kind =
-        kinds.find(|kind| kind.plural == resource.plural() && kind.group == resource.group())?;
+    let kind = kinds.find(|kind| resource.is(kind.plural, kind.group))?;
     Some(kind.kind)
 }
 

@@ -300,18 +300,18 @@ fn cluster_without_nodes_moves_on_by_time_alone() {
 fn what_is_on_disk_is_gone_on_with_and_what_is_torn_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keyring.json");
-    assert_eq!(Keys::load(&path).unwrap(), None);
+    assert_eq!(Keys::load(&mut Sheet::at(&path)).unwrap(), None);
     let mut cluster = Cluster::new(&["a"]);
     cluster.orders.push(order("one", SECRET));
     cluster.step();
     cluster.all_take();
     cluster.step();
 
-    cluster.keys.store(&path).unwrap();
+    cluster.keys.store(&mut Sheet::at(&path)).unwrap();
 
-    assert_eq!(Keys::load(&path).unwrap(), Some(cluster.keys));
+    assert_eq!(Keys::load(&mut Sheet::at(&path)).unwrap(), Some(cluster.keys));
     std::fs::write(&path, b"{\"current\":").unwrap();
-    assert!(Keys::load(&path).is_err());
+    assert!(Keys::load(&mut Sheet::at(&path)).is_err());
 }
 
 #[derive(Clone, Copy, Debug)]

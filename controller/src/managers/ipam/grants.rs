@@ -98,7 +98,7 @@ pub(super) fn follow(view: &View, change: &mut ProposedChange) -> Result<(), Api
 }
 
 /// Whether `pool` is granted to the organization called `name` now.
-pub(super) fn holds(view: &View, pool: &AddressPool, name: &str) -> bool {
+pub(in crate::managers) fn holds(view: &View, pool: &AddressPool, name: &str) -> bool {
     let organization = view.get(&lookup::key::<OrganizationSpec>(name));
     organization.is_some_and(|it| pool.grant_of(name, uid(&it.value())).is_some())
 }

@@ -38,11 +38,16 @@ pub(super) fn of(
         .map(|grant| ContributingGrant { name: grant.name.to_string(), amount: grant.amount })
         .collect();
     let allocated = amount(account.allocated);
+    let overage = allocated.saturating_sub(limit.amount);
+    let (limit, available) = match (one.is_feature, limit.amount.min(1)) {
+        (true, is_on) => (is_on, is_on),
+        (false, _) => (limit.amount, limit.amount.saturating_sub(allocated)),
+    };
     let status = AllowanceBucketStatus {
-        limit: limit.amount,
+        limit,
         allocated,
-        available: limit.amount.saturating_sub(allocated),
-        overage: allocated.saturating_sub(limit.amount),
+        available,
+        overage,
         claim_count: u64::try_from(account.claims).unwrap_or_default(),
         grant_count: grants.len() as u64,
         contributing_grant_refs: grants.into_iter().take(GRANTS_SHOWN).collect(),

@@ -12,7 +12,7 @@ use isocast_api::{
 };
 use serde_json::{Value, json};
 
-use super::{bucket, is, meters::Meters, tree};
+use super::{bucket, meters::Meters, tree};
 use crate::{
     authz::Sight,
     iam::Access,
@@ -117,7 +117,7 @@ impl Claims {
     /// Whether an event changes what is counted: these claims are no longer all there are.
     pub(crate) fn end_with(event: &Event) -> bool {
         let spec = |value: &Value| value.get("spec").cloned();
-        is::<ResourceRegistrationSpec>(event.key.resource())
+        event.key.resource().is_of::<ResourceRegistrationSpec>()
             && (event.operation == crate::store::Operation::Delete
                 || event.old_value().and_then(|old| spec(&old)) != spec(&event.value()))
     }
@@ -256,5 +256,5 @@ fn kind_of(object: &Value) -> Option<&'static KindDescriptor> {
 
 fn declared(resource: &Resource) -> Option<&'static KindDescriptor> {
     let mut kinds = registry::kinds().iter();
-    kinds.find(|kind| kind.plural == resource.plural() && kind.group == resource.group())
+    kinds.find(|kind| resource.is(kind.plural, kind.group))
 }

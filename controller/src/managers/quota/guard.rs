@@ -7,13 +7,17 @@ use isocast_api::{
     meta::{ConditionStatus, Finding, set_condition},
     object::Spec,
     quota::{
-        AllowanceBucketSpec, ResourceClaimSpec, ResourceGrant, ResourceGrantSpec,
+        AllowanceBucketSpec, RegistrationType, ResourceClaimSpec, ResourceGrant, ResourceGrantSpec,
         ResourceRegistration, ResourceRegistrationSpec,
     },
 };
 use serde_json::Value;
 
-use super::{bucket, index::Index, is, meters};
+use super::{
+    bucket,
+    index::{ACTIVE, Index},
+    meters, tree,
+};
 use crate::{
     admission::ProposedChange,
     authz::Identity,
@@ -39,14 +43,14 @@ pub(super) fn admit(
     change: &mut ProposedChange,
 ) -> Result<(), ApiError> {
     let resource = change.key.resource();
-    if is::<ResourceGrantSpec>(resource) {
+    if resource.is_of::<ResourceGrantSpec>() {
         expect_right_above(access, index, change)?;
         return grant(index, change);
     }
-    if is::<ResourceRegistrationSpec>(resource) {
+    if resource.is_of::<ResourceRegistrationSpec>() {
         return registration(index, view, change);
     }
-    if is::<AllowanceBucketSpec>(resource) || is::<ResourceClaimSpec>(resource) {
+    if resource.is_of::<AllowanceBucketSpec>() || resource.is_of::<ResourceClaimSpec>() {
         return Err(ApiError::forbidden(&change.key, "it is derived, and not written"));
     }
     Ok(())
@@ -108,7 +112,12 @@ fn grant(index: &Index, change: &mut ProposedChange) -> Result<(), ApiError> {
         let message = format!("a container has at most {GRANTS_MAX} resourcegrants");
         return Err(ApiError::forbidden(key, &message));
     }
-    let active = Finding::new("Active", ConditionStatus::True, "Granted", "");
+    let active = match grant.spec.expires_at {
+        Some(at) if at.timestamp() <= change.now => {
+            Finding::new(ACTIVE, ConditionStatus::False, "Ended", format!("it ended at {at}"))
+        }
+        _ => Finding::new(ACTIVE, ConditionStatus::True, "Granted", ""),
+    };
     let generation = grant.metadata.generation;
     set_condition(&mut grant.status.conditions, active, generation, change.now);
     let Some(new) = &mut change.new else { return Ok(()) };
@@ -156,6 +165,35 @@ fn expect_undivided(
     Ok(())
 }
 
+/// What a container that moves was granted must not divide what there is above its new place more often
+/// than is said.
+pub(super) fn admit_move(index: &Index, change: &ProposedChange) -> Result<(), ApiError> {
+    let (Some(old), Some(new)) = (change.old_value(), &change.new) else { return Ok(()) };
+    let (from, to) = (tree::place_of(&change.key, old), tree::place_of(&change.key, new));
+    if from == to {
+        return Ok(());
+    }
+    let name = change.key.name();
+    for (_, one) in index.meters.iter() {
+        let resource_type = &*one.resource_type;
+        let (Some(percent), Some(limit)) = (one.overcommit_percent, index.limit(to, one)) else {
+            continue;
+        };
+        let mine = index.granted(name, resource_type);
+        let others = index.granted_to_parts(to, resource_type);
+        let most = u128::from(limit.amount) * u128::from(percent) / 100;
+        if mine > 0 && u128::from(others.saturating_add(mine)) > most {
+            let message = format!(
+                "{to:?} may have {} of {resource_type}, of which its parts were granted {others}: \
+                 the {mine} that {name:?} was granted do not fit into {percent} % of it",
+                limit.amount,
+            );
+            return Err(ApiError::forbidden(&change.key, &message));
+        }
+    }
+    Ok(())
+}
+
 // === registrations ===
 
 fn registration(index: &Index, view: &View, change: &mut ProposedChange) -> Result<(), ApiError> {
@@ -180,7 +218,7 @@ fn registration(index: &Index, view: &View, change: &mut ProposedChange) -> Resu
         let message = format!("there are at most {REGISTRATIONS_MAX} resourceregistrations");
         return Err(ApiError::forbidden(key, &message));
     }
-    let active = Finding::new("Active", ConditionStatus::True, "Counted", "");
+    let active = Finding::new(ACTIVE, ConditionStatus::True, "Counted", "");
     let generation = registration.metadata.generation;
     set_condition(&mut registration.status.conditions, active, generation, change.now);
     let Some(new) = &mut change.new else { return Ok(()) };
@@ -219,6 +257,12 @@ fn expect_countable(key: &Key, registration: &ResourceRegistration) -> Result<()
             schema.get("properties").and_then(|properties| properties.get(part))
         });
         let of_type = schema.and_then(|schema| schema.get("type")).and_then(Value::as_str);
+        if registration.spec.r#type == RegistrationType::Feature {
+            if schema.is_none() {
+                return refuse("amountField", "must be a field of the kind");
+            }
+            continue;
+        }
         if !of_type.is_some_and(|it| ["integer", "array"].contains(&it)) {
             return refuse("amountField", "must be a field of the kind that is a number or a list");
         }

@@ -3,18 +3,19 @@
 //! A pure function of the objects at one revision, whatever the way there: [`Index::of`] works it
 //! out from a state, [`Index::follow`] moves it on, and both must give the same.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use isocast_api::{
+    meta::{ConditionStatus, find_condition},
     object::{Object, Spec},
     quota::{ResourceGrant, ResourceGrantSpec, ResourceRegistration, ResourceRegistrationSpec},
 };
 use serde_json::Value;
 
 use super::{
-    bucket, is,
+    bucket,
     ledger::{Account, Changes, Ledger},
     meters::{Meters, Type, TypeId},
     prover::Totals,
@@ -26,6 +27,9 @@ use crate::{
     store::{Key, Range, Revision, View},
 };
 
+/// Condition of a grant: whether it counts.
+pub(super) const ACTIVE: &str = "Active";
+
 /// What is counted, where, how much of it there is, and how much there may be.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -36,6 +40,8 @@ pub(super) struct Index {
     grants: HashMap<Arc<str>, Vec<Granted>, RandomState>,
     /// Buckets that may look otherwise than they did: container and registration.
     stale: HashSet<(Arc<str>, Arc<str>), RandomState>,
+    /// Grants that count and will not for ever: when, in seconds since 1970, and where they are.
+    endings: BTreeSet<(i64, Arc<str>, Arc<str>)>,
     /// The newest change that is part of it.
     pub(super) revision: Revision,
 }
@@ -46,6 +52,10 @@ pub(super) struct Granted {
     pub(super) name: Arc<str>,
     resource_type: Arc<str>,
     pub(super) amount: u64,
+    /// When it ends, in seconds since 1970.
+    ends_s: i64,
+    /// It is said to have ended.
+    is_over: bool,
 }
 
 /// What a container may have.
@@ -55,6 +65,7 @@ pub(super) struct Limit<'a> {
     /// Of which it is the sum; none of them: the default.
     pub(super) grants: &'a [Granted],
     pub(super) resource_type: &'a str,
+    now_s: i64,
 }
 
 /// Something does not fit.
@@ -67,11 +78,29 @@ pub(super) struct Shortage {
     pub(super) limit: u64,
     pub(super) allocated: u64,
     pub(super) requested: u64,
+    pub(super) is_feature: bool,
+    /// There were grants, which have ended.
+    pub(super) has_ended: bool,
+}
+
+impl Granted {
+    fn counts(&self, now_s: i64) -> bool {
+        !self.is_over && self.ends_s > now_s
+    }
 }
 
 impl Limit<'_> {
     /// The grants that it is the sum of.
     pub(super) fn contributing(&self) -> impl Iterator<Item = &Granted> {
+        self.all().filter(|grant| grant.counts(self.now_s))
+    }
+
+    /// Whether grants of it have ended.
+    fn has_ended(&self) -> bool {
+        self.all().any(|grant| !grant.counts(self.now_s))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Granted> {
         self.grants.iter().filter(|grant| *grant.resource_type == *self.resource_type)
     }
 }
@@ -117,7 +146,8 @@ impl Index {
         if changes.is_empty() {
             return Ok(());
         }
-        let shortages = if must { Vec::new() } else { self.shortages(&changes) };
+        let now_s = change.now.as_second();
+        let shortages = if must { Vec::new() } else { self.shortages(&changes, now_s) };
         if !shortages.is_empty() {
             return Err(shortages);
         }
@@ -137,10 +167,10 @@ impl Index {
         self.revision = revision;
         self.ledger.settle(revision);
         let resource = key.resource();
-        if is::<ResourceRegistrationSpec>(resource) {
+        if resource.is_of::<ResourceRegistrationSpec>() {
             return self.register(key, new, view);
         }
-        if is::<ResourceGrantSpec>(resource) {
+        if resource.is_of::<ResourceGrantSpec>() {
             return self.grant(key, new);
         }
         let mut changes = Changes::default();
@@ -180,27 +210,52 @@ impl Index {
         named.collect()
     }
 
-    /// What a container may have of something; none: it has no limit of its own.
+    /// What a container may have of something, as it is said; none: it has no limit of its own.
     pub(super) fn limit<'a>(&'a self, container: &str, one: &'a Type) -> Option<Limit<'a>> {
+        self.limit_at(container, one, i64::MIN)
+    }
+
+    /// The same at a time, which may be ahead of what is said: grants end by the clock.
+    fn limit_at<'a>(&'a self, container: &str, one: &'a Type, now_s: i64) -> Option<Limit<'a>> {
         let resource_type = &*one.resource_type;
         let grants = self.grants.get(container).map(Vec::as_slice).unwrap_or_default();
-        let mut granted = None;
-        for grant in grants.iter().filter(|grant| *grant.resource_type == *resource_type) {
-            let sum: u64 = granted.unwrap_or_default();
-            granted = Some(sum.saturating_add(grant.amount));
-        }
-        if let Some(amount) = granted {
-            return Some(Limit { amount, grants, resource_type });
-        }
-        let kind = self.tree.get(container)?.kind;
-        let default = one.default_limit.filter(|_| kind == one.consumer)?;
-        Some(Limit { amount: default, grants: &[], resource_type })
+        let mut limit = Limit { amount: 0, grants, resource_type, now_s };
+        let sum = |sum: u64, grant: &Granted| sum.saturating_add(grant.amount);
+        let granted = limit.contributing().map(Some).fold(None, |granted: Option<u64>, grant| {
+            grant.map(|grant| sum(granted.unwrap_or_default(), grant))
+        });
+        let is_consumer = self.tree.get(container).is_some_and(|it| it.kind == one.consumer);
+        let default = one.default_limit.filter(|_| is_consumer);
+        limit.amount = match granted.or(default) {
+            Some(0) => 0,
+            // However many.
+            Some(_) if one.is_feature => u64::MAX,
+            Some(amount) => amount,
+            None if one.is_feature && is_consumer => 0,
+            // What was granted for a time is not without a limit after it.
+            None if !one.is_feature && limit.has_ended() => 0,
+            None => return None,
+        };
+        Some(limit)
+    }
+
+    /// Grants that have ended by a time, and are not said to have.
+    pub(super) fn ended(&self, now_s: i64) -> Vec<Key> {
+        let ended = self.endings.iter().take_while(|(ends_s, _, _)| *ends_s <= now_s);
+        let resource = lookup::resource::<ResourceGrantSpec>();
+        ended.map(|(_, place, name)| Key::new(resource.clone(), Some(place), name)).collect()
     }
 
     /// What the parts of a container were granted of something, together.
     pub(super) fn granted_to_parts(&self, container: &str, resource_type: &str) -> u64 {
-        let grants = self.tree.parts(container).filter_map(|part| self.grants.get(part)).flatten();
-        let amounts = grants.filter(|grant| *grant.resource_type == *resource_type);
+        let parts = self.tree.parts(container);
+        parts.fold(0, |sum, part| sum.saturating_add(self.granted(part, resource_type)))
+    }
+
+    /// What a container was granted of something.
+    pub(super) fn granted(&self, container: &str, resource_type: &str) -> u64 {
+        let grants = self.grants.get(container).into_iter().flatten();
+        let amounts = grants.filter(|it| *it.resource_type == *resource_type && !it.is_over);
         amounts.fold(0, |sum, grant| sum.saturating_add(grant.amount))
     }
 
@@ -259,11 +314,13 @@ impl Index {
         }
     }
 
-    fn shortages(&self, changes: &Changes) -> Vec<Shortage> {
+    fn shortages(&self, changes: &Changes, now_s: i64) -> Vec<Shortage> {
         let gains = changes.iter().filter(|entry| entry.amount > 0);
         let shortages = gains.filter_map(|entry| {
             let one = self.meters.get(entry.id)?;
-            let limit = self.limit(&entry.container, one)?.amount;
+            let limit = self.limit_at(&entry.container, one, now_s)?;
+            let has_ended = limit.has_ended();
+            let limit = limit.amount;
             let held = self.ledger.account(&entry.container, entry.id).held();
             if held + entry.amount <= i128::from(limit) {
                 return None;
@@ -281,6 +338,8 @@ impl Index {
                 limit,
                 allocated: amount(held),
                 requested: amount(entry.amount),
+                is_feature: one.is_feature,
+                has_ended,
             })
         });
         shortages.collect()
@@ -332,18 +391,28 @@ impl Index {
     fn grant(&mut self, key: &Key, new: Option<&Value>) {
         let container: Arc<str> = key.container().unwrap_or_default().into();
         let grants = self.grants.entry(Arc::clone(&container)).or_default();
-        grants.retain(|grant| *grant.name != *key.name());
+        for gone in grants.extract_if(.., |grant| *grant.name == *key.name()) {
+            self.endings.remove(&(gone.ends_s, Arc::clone(&container), gone.name));
+        }
         if let Some(grant) = new.and_then(decode::<ResourceGrantSpec>) {
             let grant: ResourceGrant = grant;
             let name: Arc<str> = key.name().into();
             // In order of names, whatever order they come in.
             let place = grants.partition_point(|other| *other.name < *name);
+            let ends_s = grant.spec.expires_at.map_or(i64::MAX, |at| at.timestamp().as_second());
+            let active = find_condition(&grant.status.conditions, ACTIVE);
+            let is_over = active.is_some_and(|it| it.status == ConditionStatus::False);
             let parts = grant.spec.allowances.iter().map(|allowance| Granted {
                 name: Arc::clone(&name),
                 resource_type: allowance.resource_type.as_str().into(),
                 amount: allowance.total(),
+                ends_s,
+                is_over,
             });
             grants.splice(place..place, parts);
+            if ends_s < i64::MAX && !is_over {
+                self.endings.insert((ends_s, Arc::clone(&container), name));
+            }
         }
         if grants.is_empty() {
             self.grants.remove(&container);

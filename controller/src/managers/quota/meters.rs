@@ -44,6 +44,8 @@ pub(super) struct Type {
     pub(super) default_limit: Option<u64>,
     /// What the parts of a container may be granted of what it may have; none: anything.
     pub(super) overcommit_percent: Option<u32>,
+    /// It is on or off, and not counted out.
+    pub(super) is_feature: bool,
     claiming: Vec<(Resource, Measure)>,
 }
 
@@ -53,6 +55,8 @@ enum Measure {
     One,
     /// What stands at a JSON pointer: a number, or the length of a list.
     At(Arc<str>),
+    /// One, if anything stands at a JSON pointer.
+    Use(Arc<str>),
 }
 
 impl Meters {
@@ -101,7 +105,11 @@ impl Meters {
         value: &'a Value,
     ) -> impl Iterator<Item = (TypeId, u64)> + 'a {
         let meters = self.of_kinds.get(resource).into_iter().flatten();
-        meters.map(|(id, measure)| (*id, measure.of(value)))
+        meters.filter_map(|(id, measure)| match (measure, measure.of(value)) {
+            // Who does not use a feature has nothing to do with it.
+            (Measure::Use(_), 0) => None,
+            (_, amount) => Some((*id, amount)),
+        })
     }
 
     /// The kinds that take of anything.
@@ -165,6 +173,7 @@ impl Type {
                 (RegistrationType::Allocation, Some(field)) => {
                     Measure::At(field.to_pointer().into())
                 }
+                (RegistrationType::Feature, Some(field)) => Measure::Use(field.to_pointer().into()),
                 _ => Measure::One,
             };
             Some((Resource::new(kind.plural, kind.group), measure))
@@ -177,6 +186,7 @@ impl Type {
             consumer: spec.consumer_type.kind,
             default_limit: spec.default_limit,
             overcommit_percent: spec.overcommit_percent,
+            is_feature: spec.r#type == RegistrationType::Feature,
             claiming: claiming.collect(),
         }
     }
@@ -184,12 +194,27 @@ impl Type {
 
 impl Measure {
     fn of(&self, value: &Value) -> u64 {
-        let Self::At(pointer) = self else { return 1 };
-        match value.pointer(pointer) {
-            Some(Value::Array(items)) => items.len() as u64,
-            Some(number) => number.as_u64().unwrap_or_default(),
-            None => 0,
+        match self {
+            Self::One => 1,
+            Self::At(pointer) => match value.pointer(pointer) {
+                Some(Value::Array(items)) => items.len() as u64,
+                Some(number) => number.as_u64().unwrap_or_default(),
+                None => 0,
+            },
+            Self::Use(pointer) => u64::from(value.pointer(pointer).is_some_and(is_used)),
         }
+    }
+}
+
+/// Whether a field says anything.
+fn is_used(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Quota without a store: a state, the sequencer's order of calls, and a model beside it.
 
+mod grants;
 mod model;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ struct World {
     /// What the batch under way has reached.
     batch: View,
     events: Vec<Event>,
+    now: Timestamp,
 }
 
 fn folder(name: &str, parent: &str) -> Value {
@@ -90,7 +92,8 @@ impl World {
         let view = View::new(Revision(0), Vec::new());
         let quota = Quota::new(Arc::default(), Arc::default());
         quota.open(&view);
-        Self { quota, batch: view.clone(), view, events: Vec::new() }
+        let now = Timestamp::UNIX_EPOCH;
+        Self { quota, batch: view.clone(), view, events: Vec::new(), now }
     }
 
     /// The state with some objects that nobody judges.
@@ -110,8 +113,7 @@ impl World {
             (_, Some(_)) => "update",
             (_, None) => "delete",
         };
-        let mut change =
-            ProposedChange::new(actor, verb, None, Timestamp::UNIX_EPOCH, key, (old, new));
+        let mut change = ProposedChange::new(actor, verb, None, self.now, key, (old, new));
         self.quota.admit(&self.batch, &mut change)?;
         let settles = self.quota.settles(&change);
         let revision = self.batch.revision().next();
@@ -451,8 +453,8 @@ fn what_stands_in_a_bucket_is_of_its_kind() {
     let kind = kinds.clone().find(|kind| kind.kind == AllowanceBucketSpec::KIND.kind).unwrap();
     assert_eq!((kind.validate)(bucket, None), []);
     assert_eq!(bucket["status"]["contributingGrantRefs"], json!([{"name": "plan", "amount": 7}]));
-    assert!(is::<ResourceGrantSpec>(key_of(&grant("acme", "plan", "pools", 7)).resource()));
-    assert!(!is::<BackendPoolSpec>(key_of(bucket).resource()));
+    assert!(key_of(&grant("acme", "plan", "pools", 7)).resource().is_of::<ResourceGrantSpec>());
+    assert!(!key_of(bucket).resource().is_of::<BackendPoolSpec>());
     let object = Object {
         key: key_of(bucket),
         revision: Revision(1),

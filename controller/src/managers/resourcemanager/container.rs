@@ -65,21 +65,19 @@ impl Container for FolderSpec {
 pub(super) fn is_container(resource: &Resource) -> bool {
     [OrganizationSpec::KIND, FolderSpec::KIND, ProjectSpec::KIND]
         .iter()
-        .any(|kind| (kind.plural, kind.group) == (resource.plural(), resource.group()))
+        .any(|kind| resource.is(kind.plural, kind.group))
 }
 
-/// Where a container called `name` can be.
-pub(super) fn places(name: &str) -> [Key; 3] {
-    [
-        lookup::key::<OrganizationSpec>(name),
-        lookup::key::<FolderSpec>(name),
-        lookup::key::<ProjectSpec>(name),
-    ]
+/// Where a container called `name` can be, the likeliest place first.
+pub(super) fn places(name: &str) -> impl Iterator<Item = Key> {
+    let kinds: [fn(&str) -> Key; 3] =
+        [lookup::key::<ProjectSpec>, lookup::key::<FolderSpec>, lookup::key::<OrganizationSpec>];
+    kinds.into_iter().map(move |key| key(name))
 }
 
 /// The container called `name`.
 pub(super) fn find<'a>(view: &'a View, name: &str) -> Option<&'a Object> {
-    places(name).iter().find_map(|place| view.get(place))
+    places(name).find_map(|place| view.get(&place))
 }
 
 /// Name of the container above a container.

@@ -9,6 +9,7 @@ use isocast_api::{
 
 use super::{
     super::lookup,
+    belongings::Belongings,
     container::{self, Container},
     tree::Tree,
 };
@@ -18,8 +19,8 @@ use crate::{
     store::{Key, View},
 };
 
-/// A folder or project moves within its organization: what it holds was given to that organization.
-/// An organization that is a part of another one holds what it was given itself, and moves freely.
+/// A container moves with all that it holds, also to another organization, unless something of that
+/// cannot go along. An organization that is a part of another one holds what it was granted itself.
 pub(super) fn admit_move<S: Container>(
     tree: &mut Tree,
     view: &View,
@@ -46,10 +47,16 @@ pub(super) fn admit_move<S: Container>(
         let parent = spec.parent();
         parent.and_then(|parent| lookup::organization_of(view, parent.name.as_str()))
     };
-    if S::KIND.kind != OrganizationSpec::KIND.kind && of(&old.spec) != of(&new.spec) {
-        let message = "a container moves within its organization only: addresses and quotas are \
-                       granted to organizations";
-        return Err(misplaced::<S>(&change.key, message.to_owned()));
+    let belongings = Belongings::new(view, tree.family(name), above);
+    let mut problem = belongings.foreign_roles()?;
+    let organization = of(&new.spec).filter(|_| S::KIND.kind != OrganizationSpec::KIND.kind);
+    if let Some(organization) = organization
+        && of(&old.spec).as_ref() != Some(&organization)
+    {
+        problem = belongings.foreign_addresses(&organization)?.or(problem);
+    }
+    if let Some(problem) = problem {
+        return Err(misplaced::<S>(&change.key, problem));
     }
     if let Some(above) = above {
         tree.announce(above, name);

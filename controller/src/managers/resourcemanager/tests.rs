@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::managers::{
     lookup,
-    testing::{State, organization, project},
+    testing::{State, granted, organization, project},
 };
 
 #[test]
@@ -75,7 +75,7 @@ fn in_folder(name: &str, parent: &str) -> Value {
 }
 
 #[test]
-fn containers_move_within_their_organization_and_never_below_themselves() {
+fn containers_move_anywhere_but_below_themselves() {
     let state = State::default()
         .with(organization("acme"))
         .with(organization("globex"))
@@ -84,11 +84,83 @@ fn containers_move_within_their_organization_and_never_below_themselves() {
         .with(project("shop", "acme"));
 
     assert!(state.update(in_folder("shop", "web")).is_ok());
-    let stranger = state.update(project("shop", "globex")).unwrap_err();
-    assert!(stranger.message().contains("within its organization only"), "{stranger}");
+    assert!(state.update(project("shop", "globex")).is_ok());
+    assert!(state.update(folder("eng", "Organization", "globex")).is_ok());
     let cycle = state.update(folder("eng", "Folder", "web")).unwrap_err();
     assert_eq!((cycle.code(), cycle.causes()[0].field.as_str()), (422, "spec.parent.name"));
     assert!(cycle.message().contains("would be below itself"), "{cycle}");
+}
+
+#[test]
+fn what_was_given_to_an_organization_stays_with_it() {
+    let claim = |namespace: &str, pool: &str| {
+        json!({
+            "apiVersion": "network.isocast.dev/v1alpha1", "kind": "AddressClaim",
+            "metadata": {"name": format!("on-{pool}"), "namespace": namespace},
+            "spec": {"pool": pool, "family": "IPv4"}, "status": {"address": "192.0.2.1"},
+        })
+    };
+    let pool = |name: &str, organizations: &[&str]| {
+        let grants: Vec<_> = organizations.iter().map(|it| json!({"organization": it})).collect();
+        json!({
+            "apiVersion": "network.isocast.dev/v1alpha1", "kind": "AddressPool",
+            "metadata": {"name": name}, "spec": {"prefixes": ["192.0.2.0/24"], "grants": grants},
+            "status": granted(organizations),
+        })
+    };
+    let state = State::default()
+        .with(organization("acme"))
+        .with(organization("globex"))
+        .with(folder("eng", "Organization", "acme"))
+        .with(in_folder("shop", "eng"))
+        .with(pool("ours", &["acme"]))
+        .with(pool("both", &["acme", "globex"]))
+        .with(claim("shop", "both"));
+    let moved = || folder("eng", "Organization", "globex");
+    assert!(state.update(moved()).is_ok());
+
+    let state = state.with(claim("shop", "ours"));
+
+    let refusal = state.update(moved()).unwrap_err();
+    assert_eq!((refusal.code(), refusal.causes()[0].field.as_str()), (422, "spec.parent.name"));
+    assert_eq!(
+        refusal.causes()[0].message,
+        "it would take addresses along whose pools are not granted to organization \"globex\": \
+         addressclaim shop/on-ours (pool \"ours\")"
+    );
+    // Elsewhere in its organization it may be.
+    assert!(state.update(project("shop", "acme")).is_ok());
+}
+
+#[test]
+fn nothing_that_moves_refers_to_roles_that_others_can_change() {
+    let binding = |name: &str, role: &str, place: &str| {
+        json!({
+            "apiVersion": "iam.isocast.dev/v1alpha1", "kind": "PolicyBinding",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {
+                "role": {"name": role, "namespace": place},
+                "subjects": [{"kind": "User", "name": "alice"}],
+            },
+        })
+    };
+    let state = State::default()
+        .with(organization("acme"))
+        .with(organization("globex"))
+        .with(folder("eng", "Organization", "acme"))
+        .with(in_folder("shop", "eng"))
+        .with(binding("platform", "viewer", "isocast-system"))
+        .with(binding("folder", "deployer", "eng"));
+    // What it refers to goes along.
+    assert!(state.update(folder("eng", "Organization", "globex")).is_ok());
+
+    let refusal = state.update(project("shop", "globex")).unwrap_err();
+    let message = "policybinding shop/folder (role eng/deployer)";
+    assert!(refusal.causes()[0].message.contains(message), "{refusal}");
+    assert!(refusal.causes()[0].message.contains("not above it any more"), "{refusal}");
+    let state = state.with(binding("top", "deployer", "acme"));
+    let refusal = state.update(folder("eng", "Organization", "globex")).unwrap_err();
+    assert!(refusal.causes()[0].message.contains("shop/top (role acme/deployer)"), "{refusal}");
 }
 
 #[test]

@@ -59,6 +59,20 @@ impl Tree {
         self.children(name).next().is_some()
     }
 
+    /// A container and all below it.
+    pub(super) fn family(&self, name: &str) -> Vec<Arc<str>> {
+        let mut family = vec![Arc::from(name)];
+        let mut next = 0;
+        while let Some(above) = family.get(next).cloned() {
+            let below =
+                self.children(&above).filter(|it| !family.iter().any(|known| **known == **it));
+            let below: Vec<Arc<str>> = below.map(Arc::from).collect();
+            family.extend(below);
+            next += 1;
+        }
+        family
+    }
+
     /// Levels of containers below a container.
     pub(super) fn height(&self, name: &str) -> usize {
         let mut level = vec![name];

@@ -40,7 +40,9 @@ impl Backend for Mine {
     }
 
     fn follow(&self, wake: Wake) {
-        self.0.listeners.lock().push(wake);
+        if wake() == ControlFlow::Continue(()) {
+            self.0.listeners.lock().push(wake);
+        }
     }
 }
 
@@ -53,7 +55,7 @@ fn stores() -> [Arc<Store>; 2] {
     })
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("it happens soon")
 }
 
@@ -79,4 +81,40 @@ async fn many_writes_at_once_are_cut_into_commits_that_fit() {
     let mut revisions = other.revisions();
     soon(revisions.wait_for(|revision| *revision == Revision(100))).await.expect("it follows");
     assert_eq!(other.view(&everything()).iter().count(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_opens_while_another_writes_sees_each_revision_once() {
+    let common = Arc::<Common>::default();
+    let open = || {
+        let backend = Arc::new(Mine(Arc::clone(&common)));
+        let store = Store::open_retaining(Retention::default(), backend, vec![], Arc::default());
+        Arc::new(store.expect("it opens"))
+    };
+    let writes = open();
+    let writer = {
+        let writes = Arc::clone(&writes);
+        tokio::spawn(async move {
+            for name in 0..600 {
+                create(&writes, &format!("a{name}"), 1).await.expect("new");
+            }
+        })
+    };
+    let mut late = Vec::new();
+    while !writer.is_finished() && late.len() < 40 {
+        late.push(tokio::task::block_in_place(open));
+    }
+    writer.await.expect("no panic");
+    for store in late {
+        let mut revisions = store.revisions();
+        soon(revisions.wait_for(|it| *it == Revision(600))).await.expect("it follows");
+        let mut cursor = store.watch(&everything(), Revision(0)).expect("from the start");
+        let mut seen = 0;
+        while seen < 600 {
+            for event in soon(cursor.next()).await.expect("not expired") {
+                seen += 1;
+                assert_eq!(event.revision, Revision(seen));
+            }
+        }
+    }
 }
