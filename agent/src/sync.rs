@@ -10,6 +10,7 @@
 //! [`SyncHandle::nack`]; only what was acknowledged is kept on disk.
 
 mod backoff;
+mod controllers;
 mod dial;
 mod driver;
 mod enroll;

@@ -13,6 +13,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
+    controllers::Controllers,
     fleet::{self, FleetView},
     handle::SyncHandle,
     identity::{Identity, IdentityError},
@@ -26,7 +27,7 @@ use super::{
 /// What the channel needs to know.
 #[derive(Debug)]
 pub struct Options {
-    /// Host and port of the controller.
+    /// Host and port of the controller; of several, all, with commas between.
     pub controller: String,
     /// This node's name.
     pub node: String,
@@ -102,7 +103,11 @@ pub fn start(options: Options, metrics: Metrics) -> Result<(SyncHandle, Sync), S
         status: status_sender,
     };
     let link = Link {
-        options: LinkOptions { controller, node: node.clone(), join_token_file },
+        options: LinkOptions {
+            controllers: Controllers::new(controller, rand::random_range(0..=usize::MAX)),
+            node: node.clone(),
+            join_token_file,
+        },
         dir,
         identity,
         is_renewal_due: false,

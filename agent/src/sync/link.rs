@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     backoff::Backoff,
+    controllers::Controllers,
     dial::dial,
     enroll::{Credential, enroll},
     error::LinkError,
@@ -47,11 +48,11 @@ pub enum LinkState {
     },
 }
 
-/// Where the controller is, and who this node is to it.
-#[derive(Clone, Debug)]
+/// Where the controllers are, and who this node is to them.
+#[derive(Debug)]
 pub(super) struct LinkOptions {
-    /// Host and port of the controller.
-    pub(super) controller: String,
+    /// Where the controllers are.
+    pub(super) controllers: Controllers,
     /// This node's name.
     pub(super) node: String,
     /// File with a join token, for a node that has not joined yet.
@@ -104,6 +105,7 @@ impl Link {
                 _ => {}
             }
             self.lost(&error);
+            self.options.controllers.pass();
             sleep(backoff.next(rand::random())).await;
         }
     }
@@ -114,14 +116,15 @@ impl Link {
         if *self.state.borrow() == next {
             debug!(%error, "controller still out of reach");
         } else {
-            warn!(%error, controller = self.options.controller, "no session with the controller");
+            let controller = self.options.controllers.names();
+            warn!(%error, controller, "no session with the controller");
         }
         self.state.send_replace(next);
     }
 
     /// Whatever comes next: enrolment, or a session. Ends well only with another certificate.
     async fn connect(&mut self) -> Result<(), LinkError> {
-        let address = self.resolve().await?;
+        let address = self.options.controllers.address().await?;
         let now = SystemTime::now();
         let renewed = match &self.identity {
             None => {
@@ -226,17 +229,6 @@ impl Link {
         info!(node, until = ?enrolled.validity().not_after, "certificate issued");
         self.metrics.enrollments.inc();
         Ok(enrolled)
-    }
-
-    async fn resolve(&self) -> Result<SocketAddr, LinkError> {
-        let controller = &self.options.controller;
-        let fault = |source| LinkError::Resolve { controller: controller.clone(), source };
-        let addresses: Vec<SocketAddr> =
-            tokio::net::lookup_host(controller).await.map_err(fault)?.collect();
-        // Any of them may be out of order: each attempt takes its chance with another one.
-        let chance = rand::random_range(0..addresses.len().max(1));
-        let missing = || fault(std::io::ErrorKind::NotFound.into());
-        addresses.get(chance).copied().ok_or_else(missing)
     }
 
     /// The token is read anew for each attempt, so that an operator can put a better one in place.
