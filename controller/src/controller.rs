@@ -105,9 +105,9 @@ impl Controller {
         let mut figures = prometheus_client::registry::Registry::default();
 
         let (ca, name) = (CaFingerprint::of(pki.certificate()), name(options));
-        let Storage { backend, cabinet, lease } =
-            Storage::open(&options.store, &options.data, &ca, &name)?;
         let store_metrics = Arc::default();
+        let Storage { backend, cabinet, lease } =
+            Storage::open(&options.store, &options.data, &ca, &name, &store_metrics)?;
         let access: Arc<Access> = Arc::default();
         let mut admissions: Vec<Arc<dyn Admission>> = vec![access.clone()];
         let owners = Arc::new(Owners::new(Arc::clone(&access)));

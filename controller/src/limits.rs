@@ -34,6 +34,12 @@ pub(crate) const COMMIT_ATTEMPTS: usize = 16;
 pub(crate) const CATCH_UP_REVISIONS: u64 = 65_536;
 /// Room in a commit for what a row holds besides its objects.
 pub(crate) const ROW_OVERHEAD_BYTES: usize = 4096;
+/// The journal before the database's tables.
+pub(crate) const JOURNAL_BYTES: usize = 8 << 20;
+/// So much of it is applied to the tables at once; what waits is also in memory.
+pub(crate) const JOURNAL_APPLY_BYTES: usize = 2 << 20;
+/// Time in which little is applied, too.
+pub(crate) const JOURNAL_APPLY_AFTER: Duration = Duration::from_millis(500);
 /// Time between attempts to open the database again after an error of the disk.
 pub(crate) const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// Time in which etcd answers.

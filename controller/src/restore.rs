@@ -19,8 +19,11 @@ use crate::{
     store::{BackendError, BackupError, MemoryBackend, RedbBackend, Restored, restore},
 };
 
-/// The store in a data directory.
+/// The store's tables in a data directory.
 pub const STORE_FILE: &str = "isocast.redb";
+
+/// The journal before them.
+pub const JOURNAL_FILE: &str = "isocast.journal";
 
 /// Why nothing was restored.
 #[derive(Debug, Error)]
@@ -82,7 +85,8 @@ pub fn into_store(
     options: &StoreOptions,
 ) -> Result<Restored, RestoreError> {
     let store = data.join(STORE_FILE);
-    let others = ["pki/ca.crt", "pki/ca.key", "secrets.keys"].map(|name| data.join(name));
+    let others = [JOURNAL_FILE, "pki/ca.crt", "pki/ca.key", "secrets.keys"];
+    let others = others.map(|name| data.join(name));
     for taken in others.iter().chain([&store]) {
         if fs::exists(taken).map_err(|source| file(taken, source))? {
             return Err(RestoreError::Occupied { path: taken.clone() });

@@ -10,10 +10,10 @@ use thiserror::Error;
 use crate::{
     cabinet::{Cabinet, Folder, Sheet},
     options::{StoreKind, StoreOptions},
-    restore::STORE_FILE,
+    restore::{JOURNAL_FILE, STORE_FILE},
     store::{
-        Backend, BackendError, EtcdBackend, EtcdFiles, EtcdOptions, Keyring, KeyringError, Lease,
-        RedbBackend, Sealed,
+        Backend, BackendError, EtcdBackend, EtcdFiles, EtcdOptions, Journaled, Keyring,
+        KeyringError, Lease, RedbBackend, Sealed, StoreMetrics,
     },
 };
 
@@ -96,6 +96,7 @@ impl Storage {
         data: &Path,
         ca: &CaFingerprint,
         name: &str,
+        metrics: &Arc<StoreMetrics>,
     ) -> Result<Self, StorageError> {
         let path = data.join("secrets.keys");
         let keyring =
@@ -104,8 +105,11 @@ impl Storage {
         match options.store {
             StoreKind::Redb => {
                 let path = data.join(STORE_FILE);
-                let backend = RedbBackend::open(&path)
-                    .map_err(|source| StorageError::Database { path, source })?;
+                let open = || {
+                    let tables = RedbBackend::open(&path)?;
+                    Journaled::open(tables, &data.join(JOURNAL_FILE), Arc::clone(metrics))
+                };
+                let backend = open().map_err(|source| StorageError::Database { path, source })?;
                 let backend = Arc::new(Sealed::new(backend, keyring));
                 Ok(Self { backend, cabinet: Arc::new(folder), lease: None })
             }

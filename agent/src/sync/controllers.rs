@@ -48,10 +48,8 @@ impl Controllers {
             }
         }
         let missing = || failed.unwrap_or_else(|| Error::from(ErrorKind::NotFound));
-        choose(found, self.turn).ok_or_else(|| LinkError::Resolve {
-            controller: self.names.clone(),
-            source: missing(),
-        })
+        choose(found, self.turn)
+            .ok_or_else(|| LinkError::Resolve { controller: self.names.clone(), source: missing() })
     }
 }
 
@@ -87,7 +85,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_cannot_be_looked_up_is_no_loss_while_another_can() {
-        let mut controllers = Controllers::new("no port, 192.0.2.1:1,192.0.2.2:1".into(), usize::MAX);
+        let mut controllers =
+            Controllers::new("no port, 192.0.2.1:1,192.0.2.2:1".into(), usize::MAX);
         let second: SocketAddr = "192.0.2.2:1".parse().unwrap();
         assert_eq!(controllers.address().await.unwrap(), second);
 

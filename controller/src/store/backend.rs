@@ -152,7 +152,7 @@ pub trait Snapshot {
 pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, BackendError> + 'a;
 
 /// A change of the tables.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Commit {
     /// The head as it must be; none where there is none yet.
     pub expected: Option<Vec<u8>>,
@@ -160,6 +160,15 @@ pub struct Commit {
     pub head: Vec<u8>,
     /// Rows to put, or to remove. A later one of the same key wins.
     pub rows: Vec<Row>,
+}
+
+impl Commit {
+    /// Bytes of its rows.
+    pub(super) fn size(&self) -> usize {
+        let size =
+            |(_, key, value): &Row| key.len() + value.as_ref().map_or(0, |value| value.len());
+        self.rows.iter().map(size).sum()
+    }
 }
 
 /// A table, a key in it, and what shall be there.

@@ -16,6 +16,7 @@ pub struct StoreMetrics {
     change_sets: Counter,
     failures: Counter,
     commit_seconds: Histogram,
+    apply_seconds: Histogram,
 }
 
 impl Default for StoreMetrics {
@@ -25,8 +26,9 @@ impl Default for StoreMetrics {
             change_sets: Counter::default(),
             failures: Counter::default(),
             commit_seconds: Histogram::new([
-                0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.25, 1.0,
+                0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.25, 1.0,
             ]),
+            apply_seconds: Histogram::new([0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.25, 1.0]),
         }
     }
 }
@@ -54,6 +56,15 @@ impl StoreMetrics {
             "Time from a batch's last decision until it is durable",
             self.commit_seconds.clone(),
         );
+        registry.register(
+            "isocast_controller_store_apply_seconds",
+            "Time in which the tables were brought up to the journal",
+            self.apply_seconds.clone(),
+        );
+    }
+
+    pub(super) fn applied(&self, elapsed: Duration) {
+        self.apply_seconds.observe(elapsed.as_secs_f64());
     }
 
     pub(super) fn committed(&self, sets: usize, head: Revision, elapsed: Duration) {

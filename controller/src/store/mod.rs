@@ -14,6 +14,8 @@ mod etcd;
 mod head;
 mod history;
 mod index;
+mod journal;
+mod journaled;
 mod kept;
 mod key;
 mod lease;
@@ -54,6 +56,7 @@ pub use self::{
     change::{Audit, Change, ChangeSet, Object, Operation, Revision},
     document::{Document, Glance},
     etcd::{EtcdBackend, EtcdFiles, EtcdOptions},
+    journaled::Journaled,
     key::{Key, Range, Resource},
     lease::{Lease, Term},
     memory::MemoryBackend,

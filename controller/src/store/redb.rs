@@ -5,9 +5,7 @@
 //! ends when there is space again and not when somebody restarts the controller.
 
 use std::{
-    fmt,
-    fs::{self, File},
-    io,
+    fmt, io,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -23,7 +21,7 @@ use super::{
     Backend, BackendError, Snapshot,
     backend::{Commit, Each, HEAD, Row, Table},
 };
-use crate::limits;
+use crate::{files, limits};
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -209,24 +207,12 @@ fn rows(table: Table) -> Rows {
     })
 }
 
-/// Makes the file if there is none: whole, or after a crash not at all.
+/// Makes the file if there is none.
 fn make(path: &Path) -> io::Result<()> {
-    if fs::exists(path)? {
-        return Ok(());
-    }
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let database = Database::create(&new).map_err(io::Error::other)?;
-    drop(database);
-    File::open(&new)?.sync_all()?;
-    fs::rename(&new, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+    files::make_whole(path, |new| {
+        drop(Database::create(new).map_err(io::Error::other)?);
+        Ok(())
+    })
 }
 
 type Open = dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send + Sync;

@@ -12,6 +12,7 @@ use crate::{
 
 mod disk;
 mod etcd;
+mod journal;
 mod model;
 mod shared;
 

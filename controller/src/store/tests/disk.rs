@@ -1,5 +1,5 @@
-//! A disk that fails, tears and loses what was not flushed, for every operation of a workload; and
-//! every byte of a file, altered.
+//! A disk that fails, tears and loses what was not flushed, for every operation of a workload, with
+//! and without a journal; and every byte of a file, altered.
 //!
 //! What is found afterwards is what was acknowledged, with the one commit more that was under way
 //! or without it: all of it or nothing. Or it is refused.
@@ -7,10 +7,15 @@
 use std::{io, sync::Arc};
 
 use parking_lot::Mutex;
+use proptest::prelude::*;
 use redb::StorageBackend;
 
-use super::{create, everything, model::Model, proof};
-use crate::store::{BackendError, RedbBackend, Store, log::Log};
+use super::{
+    create, everything,
+    model::{Model, agrees, step},
+    proof,
+};
+use crate::store::{Backend, BackendError, Journaled, RedbBackend, Store, journal, log::Log};
 
 /// What a disk does at one of its operations, after which it does nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +35,42 @@ const SECTOR: usize = 512;
 const HEADER_BYTES: usize = 320;
 const ALTERED_BYTES: usize = 1000;
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Mutex<Inner>>);
+/// Small enough to come around.
+const JOURNAL_BYTES: usize = 6 * 4096;
 
-#[derive(Debug, Default)]
-struct Inner {
+/// What is on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    Tables,
+    Journaled,
+}
+
+#[derive(Clone, Debug)]
+struct Disk {
+    layout: Layout,
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// One of its files.
+#[derive(Clone, Debug)]
+struct Place {
+    disk: Disk,
+    at: usize,
+}
+
+const TABLES: usize = 0;
+const JOURNAL: usize = 1;
+
+#[derive(Clone, Debug, Default)]
+struct Content {
     bytes: Vec<u8>,
     /// As of the last flush.
     flushed: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    files: [Content; 2],
     operations: usize,
     fault: Option<(usize, Fault)>,
     is_gone: bool,
@@ -46,58 +79,71 @@ struct Inner {
 }
 
 impl Disk {
-    fn of(bytes: Vec<u8>) -> Self {
-        let inner = Inner { flushed: bytes.clone(), bytes, ..Inner::default() };
-        Self(Arc::new(Mutex::new(inner)))
+    fn of(layout: Layout, files: [Vec<u8>; 2]) -> Self {
+        let files = files.map(|bytes| Content { flushed: bytes.clone(), bytes });
+        let inner = Inner { files, ..Inner::default() };
+        Self { layout, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// With a database that has no row. It is made aside and then moved to its place, which a file
     /// system does whole.
-    pub(super) fn formatted() -> Self {
-        let disk = Self::default();
+    fn formatted(layout: Layout) -> Self {
+        let disk = Self::of(layout, [Vec::new(), journal::fresh(JOURNAL_BYTES)]);
         drop(disk.open().expect("a disk without faults"));
-        Self::of(disk.survivors())
+        Self::of(layout, disk.survivors())
     }
 
-    fn failing(at: usize, fault: Fault) -> Self {
-        let disk = Self::formatted();
-        disk.0.lock().fault = Some((at, fault));
+    fn failing(layout: Layout, at: usize, fault: Fault) -> Self {
+        let disk = Self::formatted(layout);
+        disk.inner.lock().fault = Some((at, fault));
         disk
     }
 
     fn operations(&self) -> usize {
-        self.0.lock().operations
+        self.inner.lock().operations
     }
 
     /// What is on it after the power came back.
-    fn survivors(&self) -> Vec<u8> {
-        self.0.lock().bytes.clone()
+    fn survivors(&self) -> [Vec<u8>; 2] {
+        self.inner.lock().files.clone().map(|file| file.bytes)
     }
 
     /// Makes one operation fail, and none after it.
     fn hiccup(&self, at: usize) {
-        self.0.lock().hiccup = Some(at);
+        self.inner.lock().hiccup = Some(at);
     }
 
     /// Makes every write fail like this, or no more.
-    pub(super) fn refuse(&self, kind: Option<io::ErrorKind>) {
-        self.0.lock().refuses = kind;
+    fn refuse(&self, kind: Option<io::ErrorKind>) {
+        self.inner.lock().refuses = kind;
     }
 
-    pub(super) fn open(&self) -> Result<RedbBackend, BackendError> {
-        let disk = self.clone();
-        RedbBackend::with(move |builder| builder.create_with_backend(disk.clone()))
+    fn tables(&self) -> Result<RedbBackend, BackendError> {
+        let place = Place { disk: self.clone(), at: TABLES };
+        RedbBackend::with(move |builder| builder.create_with_backend(place.clone()))
+    }
+
+    fn journaled(&self) -> Result<Journaled<RedbBackend>, BackendError> {
+        let place = Place { disk: self.clone(), at: JOURNAL };
+        Journaled::without_applier(self.tables()?, Box::new(place), Arc::default())
+    }
+
+    fn open(&self) -> Result<Arc<dyn Backend>, BackendError> {
+        Ok(match self.layout {
+            Layout::Tables => Arc::new(self.tables()?),
+            Layout::Journaled => Arc::new(self.journaled()?),
+        })
     }
 
     fn log(&self) -> Result<Log, BackendError> {
-        Log::open(Arc::new(self.open()?))
+        Log::open(self.open()?)
     }
 }
 
 impl Inner {
     /// Counts an operation that changes something; an error when it is the one that fails, or when
     /// the disk is gone.
-    fn step(&mut self, write: Option<(u64, &[u8])>) -> io::Result<()> {
+    fn step(&mut self, write: Option<(usize, u64, &[u8])>) -> io::Result<()> {
         if self.is_gone {
             return Err(io::Error::other("the disk is gone"));
         }
@@ -114,16 +160,20 @@ impl Inner {
         match fault {
             Fault::Fail => {}
             Fault::Tear => {
-                if let Some((offset, data)) = write {
-                    self.write(offset, &data[..data.len() / 2]);
+                if let Some((file, offset, data)) = write {
+                    self.files[file].write(offset, &data[..data.len() / 2]);
                 }
             }
-            Fault::Lose => self.bytes.clone_from(&self.flushed),
-            Fault::Scatter(seed) => self.scatter(seed),
+            Fault::Lose => {
+                self.files.iter_mut().for_each(|file| file.bytes.clone_from(&file.flushed))
+            }
+            Fault::Scatter(seed) => self.files.iter_mut().for_each(|file| file.scatter(seed)),
         }
         Err(io::Error::other("a fault"))
     }
+}
 
+impl Content {
     fn write(&mut self, offset: u64, data: &[u8]) {
         let from = usize::try_from(offset).expect("small");
         self.bytes[from..from + data.len()].copy_from_slice(data);
@@ -148,38 +198,40 @@ impl Inner {
     }
 }
 
-impl StorageBackend for Disk {
+impl StorageBackend for Place {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().bytes.len() as u64)
+        Ok(self.disk.inner.lock().files[self.at].bytes.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let inner = self.0.lock();
+        let inner = self.disk.inner.lock();
         let from = usize::try_from(offset).map_err(|_large| io::ErrorKind::UnexpectedEof)?;
-        let wanted = from.checked_add(out.len()).and_then(|to| inner.bytes.get(from..to));
+        let bytes = &inner.files[self.at].bytes;
+        let wanted = from.checked_add(out.len()).and_then(|to| bytes.get(from..to));
         out.copy_from_slice(wanted.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut inner = self.0.lock();
+        let mut inner = self.disk.inner.lock();
         inner.step(None)?;
         let len = usize::try_from(len).map_err(|_large| io::ErrorKind::StorageFull)?;
-        inner.bytes.resize(len, 0);
+        inner.files[self.at].bytes.resize(len, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.0.lock();
+        let mut inner = self.disk.inner.lock();
         inner.step(None)?;
-        inner.flushed = inner.bytes.clone();
+        let file = &mut inner.files[self.at];
+        file.flushed.clone_from(&file.bytes);
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut inner = self.0.lock();
-        inner.step(Some((offset, data)))?;
-        inner.write(offset, data);
+        let mut inner = self.disk.inner.lock();
+        inner.step(Some((self.at, offset, data)))?;
+        inner.files[self.at].write(offset, data);
         Ok(())
     }
 }
@@ -189,7 +241,8 @@ impl StorageBackend for Disk {
 fn workload(disk: &Disk) -> (Model, Model) {
     let mut acknowledged = Model::new();
     let mut model = acknowledged.clone();
-    let Ok(mut log) = disk.log() else { return (acknowledged, model) };
+    let Ok(backend) = disk.open() else { return (acknowledged, model) };
+    let Ok(mut log) = Log::open(Arc::clone(&backend)) else { return (acknowledged, model) };
     for step in 0..12_u8 {
         let mut sets = Vec::new();
         for change in 0..=(step % 3) {
@@ -203,6 +256,10 @@ fn workload(disk: &Disk) -> (Model, Model) {
                 return (acknowledged, model);
             }
             acknowledged = model.clone();
+        }
+        if step % 4 == 2 && backend.snapshot().is_err() {
+            // Whoever reads has the tables written.
+            return (acknowledged, model);
         }
         if step % 5 == 4 {
             let before = model.truncate(60);
@@ -228,16 +285,18 @@ fn holds_either(disk: &Disk, (acknowledged, attempted): (Model, Model), context:
 }
 
 fn every_operation(fault: impl Fn(usize) -> Fault) {
-    let whole = Disk::formatted();
-    workload(&whole);
-    let operations = whole.operations();
-    assert!(operations > 50, "{operations} are no workload");
-    for at in 0..operations {
-        let fault = fault(at);
-        let disk = Disk::failing(at, fault);
-        let expected = workload(&disk);
-        let after = Disk::of(disk.survivors());
-        holds_either(&after, expected, &format!("{fault:?} at {at}"));
+    for layout in [Layout::Tables, Layout::Journaled] {
+        let whole = Disk::formatted(layout);
+        workload(&whole);
+        let operations = whole.operations();
+        assert!(operations > 50, "{operations} are no workload");
+        for at in 0..operations {
+            let fault = fault(at);
+            let disk = Disk::failing(layout, at, fault);
+            let expected = workload(&disk);
+            let after = Disk::of(layout, disk.survivors());
+            holds_either(&after, expected, &format!("{layout:?}: {fault:?} at {at}"));
+        }
     }
 }
 
@@ -279,9 +338,9 @@ fn a_file_that_was_not_finished_is_made_again() {
 
 #[test]
 fn no_altered_byte_of_the_file_gives_other_data() {
-    let disk = Disk::formatted();
+    let disk = Disk::formatted(Layout::Tables);
     let (model, _) = workload(&disk);
-    let bytes = disk.survivors();
+    let [bytes, journal] = disk.survivors();
     // All of the header, and of the rest as many as a test has time for.
     let header = 0..HEADER_BYTES;
     let rest = (HEADER_BYTES..bytes.len()).filter(|at| bytes[*at] != 0);
@@ -290,7 +349,10 @@ fn no_altered_byte_of_the_file_gives_other_data() {
     for at in header.chain(rest.step_by(step)) {
         let mut altered = bytes.clone();
         altered[at] ^= 1 << (at % 8);
-        match Disk::of(altered).log().and_then(|log| model.check(&log)) {
+        match Disk::of(Layout::Tables, [altered, journal.clone()])
+            .log()
+            .and_then(|log| model.check(&log))
+        {
             Ok(()) => harmless += 1,
             Err(BackendError::Corrupt { .. }) => refused += 1,
             Err(BackendError::Storage { source }) => {
@@ -304,14 +366,68 @@ fn no_altered_byte_of_the_file_gives_other_data() {
     assert!(refused > 100 && harmless > 100, "{refused} refused, {harmless} harmless");
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_log_behind_a_journal_agrees_with_a_model(steps in prop::collection::vec(step(), 1..60)) {
+        let disk = Disk::formatted(Layout::Journaled);
+        agrees(steps, || Arc::new(disk.journaled().expect("opens")));
+    }
+}
+
+#[test]
+fn no_altered_byte_of_the_journal_gives_other_data() {
+    let disk = Disk::formatted(Layout::Journaled);
+    let mut log = disk.log().expect("a whole disk");
+    let [before, empty] = disk.survivors();
+    let mut model = Model::new();
+    let mut models = vec![model.clone()];
+    for name in 0..3 {
+        let sets = [model.put(name, Some(name.into())).expect("a change")];
+        log.append(log.draft(&sets).expect("JSON"), &sets).expect("room");
+        models.push(model.clone());
+    }
+    let [tables, journal] = disk.survivors();
+    assert!(tables == before && journal != empty, "the journal has it, and the tables have not");
+    drop(log);
+    let mut counts = [0; 3];
+    let bytes = journal.iter().zip(&empty).enumerate().filter(|(_, (now, then))| now != then);
+    let header = 0..HEADER_BYTES;
+    for at in header.chain(bytes.map(|(at, _)| at)) {
+        let mut altered = journal.clone();
+        altered[at] ^= 1 << (at % 8);
+        let opened = Disk::of(Layout::Journaled, [tables.clone(), altered]).log();
+        match opened {
+            Ok(log) if log.extent().head == model.head => {
+                counts[0] += 1;
+                model.check(&log).unwrap_or_else(|error| panic!("byte {at}: {error}"));
+            }
+            // The last record is as one that was never finished.
+            Ok(log) => {
+                counts[1] += 1;
+                models[2].check(&log).unwrap_or_else(|error| panic!("byte {at}: {error}"));
+            }
+            Err(BackendError::Corrupt { .. }) => counts[2] += 1,
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+    assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
+}
+
 fn store(disk: &Disk) -> Store {
     let backend = disk.open().expect("a whole disk");
     Store::open(backend, vec![], Arc::default()).expect("opens")
 }
 
 async fn refused(kind: io::ErrorKind, code: u16, words: &str) {
-    let disk = Disk::formatted();
-    let store = store(&disk);
+    for layout in [Layout::Tables, Layout::Journaled] {
+        refused_by(&Disk::formatted(layout), kind, code, words).await;
+    }
+}
+
+async fn refused_by(disk: &Disk, kind: io::ErrorKind, code: u16, words: &str) {
+    let store = store(disk);
     let before = create(&store, "before", 1).await.expect("there is room");
     let mut cursor = store.watch(&everything(), before.revision).expect("at the head");
 
@@ -338,7 +454,7 @@ async fn refused(kind: io::ErrorKind, code: u16, words: &str) {
     let seen = cursor.next().await.expect("watches go on");
     assert_eq!(seen.first().map(|event| event.key.name()), Some("after"));
     drop(store);
-    let store = self::store(&disk);
+    let store = self::store(disk);
     assert!(store.get(&proof("after")).is_some() && store.get(&proof("during")).is_none());
 }
 
@@ -355,7 +471,13 @@ async fn a_read_only_disk_refuses_writes_until_it_can_be_written() {
 /// The reply of a failed flush says nothing; the log does.
 #[tokio::test]
 async fn a_commit_whose_flush_fails_is_judged_by_what_is_on_the_disk() {
-    let whole = Disk::formatted();
+    for layout in [Layout::Tables, Layout::Journaled] {
+        judged_by_what_is_there(layout).await;
+    }
+}
+
+async fn judged_by_what_is_there(layout: Layout) {
+    let whole = Disk::formatted(layout);
     let store = store(&whole);
     create(&store, "a", 1).await.expect("there is room");
     let from = whole.operations();
@@ -363,7 +485,7 @@ async fn a_commit_whose_flush_fails_is_judged_by_what_is_on_the_disk() {
     let to = whole.operations();
     drop(store);
     for at in from..to {
-        let disk = Disk::formatted();
+        let disk = Disk::formatted(layout);
         let store = self::store(&disk);
         create(&store, "a", 1).await.expect("there is room");
         disk.hiccup(at);

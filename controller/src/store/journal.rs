@@ -1,0 +1,270 @@
+//! [`Journal`]: a ring of records in one file, where a commit becomes durable by one write and one
+//! flush.
+//!
+//! ```text
+//! pages 0, 1   headers, of which the one with the higher generation counts:
+//!              magic 8, generation 8, key 32, BLAKE3 of all that 32
+//! pages 2..    records, each from the beginning of a page, so that a torn one harms no other:
+//!              keyed BLAKE3 of all that follows 32, sequence 8, length 4, the commit
+//! ```
+//!
+//! Owns the file, and the places of what is still needed. A record counts when its hash is right,
+//! which takes the journal's key: nothing that somebody stored can look like one, and another key
+//! makes all records void. It knows nothing of tables; who uses it says up to where it was applied.
+//! Invariants: a record that is needed is never overwritten; what [`Journal::append`] refused is not
+//! there, or nothing is appended until that is certain.
+
+use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, path::Path};
+
+use prost::Message;
+use redb::StorageBackend;
+
+use self::entry::Entry;
+use super::{BackendError, Commit};
+use crate::files;
+
+mod entry;
+
+/// A journal, as its writer holds it.
+#[derive(Debug)]
+pub(super) struct Journal {
+    storage: Box<dyn StorageBackend>,
+    generation: u64,
+    key: Key,
+    /// Of the file.
+    pages: u64,
+    /// Where the next record goes.
+    next: u64,
+    /// Of the last record.
+    sequence: u64,
+    /// What has not been applied: sequence and first page, oldest first.
+    needed: VecDeque<(u64, u64)>,
+    /// What may or may not be in the file after an error.
+    doubt: Option<Doubt>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Doubt {
+    /// A record at this page.
+    Record(u64),
+    /// A new key.
+    Key,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Appended {
+    /// It is durable.
+    At(u64),
+    /// There is no room until older ones have been applied.
+    Full,
+    /// There never is.
+    TooLarge,
+}
+
+/// A record that was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Its place in the order.
+    pub(super) sequence: u64,
+    /// What it says.
+    pub(super) commit: Commit,
+}
+
+type Key = [u8; blake3::KEY_LEN];
+
+const PAGE: u64 = 4096;
+const HEADERS: u64 = 2;
+const MAGIC: [u8; 8] = *b"isocastj";
+const HASH: usize = blake3::OUT_LEN;
+const HEADER_BYTES: usize = MAGIC.len() + 8 + blake3::KEY_LEN + HASH;
+/// Of a record, before the commit.
+const PREFIX: usize = HASH + 8 + 4;
+
+/// Makes the file of a journal of so many bytes if there is none: whole, or after a crash not at all.
+/// Its blocks are written, so that the disk finds no place for them later.
+pub(super) fn make(path: &Path, bytes: usize) -> io::Result<()> {
+    files::make_whole(path, |new| File::create_new(new)?.write_all_at(&fresh(bytes), 0))
+}
+
+/// What a journal of so many bytes is without a record.
+pub(super) fn fresh(bytes: usize) -> Vec<u8> {
+    let mut content = header(1, &rand::random());
+    content.resize(bytes.next_multiple_of(PAGE as usize), 0);
+    content
+}
+
+impl Journal {
+    /// Opens a journal and finds its records, in their order.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no journal.
+    pub(super) fn open(
+        storage: Box<dyn StorageBackend>,
+    ) -> Result<(Self, Vec<Found>), BackendError> {
+        let length = storage.len().map_err(BackendError::of_io)?;
+        let mut content = vec![0; usize::try_from(length).map_err(BackendError::corrupt)?];
+        storage.read(0, &mut content).map_err(BackendError::of_io)?;
+        let headers = content.chunks(PAGE as usize).take(HEADERS as usize);
+        let newest = headers.filter_map(read_header).max_by_key(|(generation, _)| *generation);
+        let (generation, key) =
+            newest.ok_or_else(|| BackendError::corrupt("its journal has no header"))?;
+        let mut journal = Self {
+            storage,
+            generation,
+            key,
+            pages: length / PAGE,
+            next: HEADERS,
+            sequence: 0,
+            needed: VecDeque::new(),
+            doubt: None,
+        };
+        let mut found = Vec::new();
+        let mut page = HEADERS;
+        while let Some(rest) = content.get((page * PAGE) as usize..).filter(|it| !it.is_empty()) {
+            let Some((sequence, body)) = read_record(&key, rest) else {
+                page += 1;
+                continue;
+            };
+            page += pages_of(PREFIX + body.len());
+            if sequence > journal.sequence {
+                (journal.sequence, journal.next) = (sequence, page);
+            }
+            found.push(Found { sequence, commit: Entry::read(body)? });
+        }
+        found.sort_unstable_by_key(|found| found.sequence);
+        Ok((journal, found))
+    }
+
+    /// Makes `commit` durable, if there is room.
+    ///
+    /// # Errors
+    /// When it cannot be written. It is not there then, nor will be.
+    pub(super) fn append(&mut self, commit: &Commit) -> Result<Appended, BackendError> {
+        self.settle()?;
+        let entry = Entry::of(commit);
+        let length = entry.encoded_len();
+        let pages = pages_of(PREFIX.saturating_add(length));
+        let (Ok(length), true) = (u32::try_from(length), pages <= self.pages - HEADERS) else {
+            return Ok(Appended::TooLarge);
+        };
+        let Some(page) = self.room(pages) else { return Ok(Appended::Full) };
+        let sequence = self.sequence.saturating_add(1);
+        let record = record(&self.key, sequence, length, &entry);
+
+        self.doubt = Some(Doubt::Record(page));
+        if let Err(error) = self.put(page, &record) {
+            // What cannot be taken back now is taken back before anything else is done.
+            drop(self.settle());
+            return Err(error);
+        }
+        self.doubt = None;
+        self.sequence = sequence;
+        self.next = page + pages;
+        self.needed.push_back((sequence, page));
+        Ok(Appended::At(sequence))
+    }
+
+    /// Records up to `sequence` are no longer needed.
+    pub(super) fn release(&mut self, sequence: u64) {
+        while self.needed.front().is_some_and(|(oldest, _)| *oldest <= sequence) {
+            self.needed.pop_front();
+        }
+    }
+
+    /// Makes all records void, all of which must have been applied.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn clear(&mut self) -> Result<(), BackendError> {
+        self.settle()?;
+        self.doubt = Some(Doubt::Key);
+        self.settle()
+    }
+
+    /// Takes back what may or may not be in the file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn settle(&mut self) -> Result<(), BackendError> {
+        match self.doubt {
+            None => return Ok(()),
+            Some(Doubt::Record(page)) => self.put(page, &[0; PREFIX])?,
+            Some(Doubt::Key) => {
+                let (generation, key) = (self.generation.saturating_add(1), rand::random());
+                self.put(generation % HEADERS, &header(generation, &key))?;
+                (self.generation, self.key) = (generation, key);
+                self.needed.clear();
+            }
+        }
+        self.doubt = None;
+        Ok(())
+    }
+
+    /// Where so many pages are free in a row.
+    fn room(&self, pages: u64) -> Option<u64> {
+        let fits = |from: u64, to: u64| (from.saturating_add(pages) <= to).then_some(from);
+        match self.needed.front() {
+            None => fits(self.next, self.pages).or_else(|| fits(HEADERS, self.pages)),
+            Some((_, oldest)) if *oldest < self.next => {
+                fits(self.next, self.pages).or_else(|| fits(HEADERS, *oldest))
+            }
+            Some((_, oldest)) => fits(self.next, *oldest),
+        }
+    }
+
+    fn put(&self, page: u64, content: &[u8]) -> Result<(), BackendError> {
+        let write = || {
+            self.storage.write(page * PAGE, content)?;
+            self.storage.sync_data()
+        };
+        write().map_err(BackendError::of_io)
+    }
+}
+
+fn pages_of(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(PAGE)
+}
+
+fn header(generation: u64, key: &Key) -> Vec<u8> {
+    let mut header = MAGIC.to_vec();
+    header.extend(generation.to_be_bytes());
+    header.extend(key);
+    let hash = blake3::hash(&header);
+    header.extend(hash.as_bytes());
+    header
+}
+
+fn read_header(page: &[u8]) -> Option<(u64, Key)> {
+    let (body, hash) = page.get(..HEADER_BYTES)?.split_last_chunk::<HASH>()?;
+    let rest = body.strip_prefix(&MAGIC)?;
+    let (generation, key) = rest.split_first_chunk()?;
+    let is_right = blake3::hash(body) == *hash;
+    is_right.then_some((u64::from_be_bytes(*generation), key.try_into().ok()?))
+}
+
+/// A record, to the end of its last page.
+fn record(key: &Key, sequence: u64, length: u32, entry: &Entry) -> Vec<u8> {
+    let mut hashed = Vec::with_capacity(PREFIX + length as usize);
+    hashed.extend(sequence.to_be_bytes());
+    hashed.extend(length.to_be_bytes());
+    entry.encode_raw(&mut hashed);
+    let hash = blake3::keyed_hash(key, &hashed);
+    let mut record = Vec::with_capacity((PREFIX + length as usize).next_multiple_of(PAGE as usize));
+    record.extend(hash.as_bytes());
+    record.extend(hashed);
+    record.resize(record.len().next_multiple_of(PAGE as usize), 0);
+    record
+}
+
+/// Sequence and content of the record that begins here, if one does.
+fn read_record<'a>(key: &Key, from: &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let (hash, rest) = from.split_first_chunk::<HASH>()?;
+    let (sequence, sized) = rest.split_first_chunk()?;
+    let (length, body) = sized.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let body = body.get(..length)?;
+    let hashed = rest.get(..PREFIX - HASH + length)?;
+    let is_right = blake3::keyed_hash(key, hashed) == *hash;
+    is_right.then_some((u64::from_be_bytes(*sequence), body))
+}
