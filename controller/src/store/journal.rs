@@ -32,13 +32,13 @@ pub(super) struct Journal {
     generation: u64,
     key: Key,
     /// Of the file.
-    pages: u64,
+    pages: usize,
     /// Where the next record goes.
-    next: u64,
+    next: usize,
     /// Of the last record.
     sequence: u64,
     /// What has not been applied: sequence and first page, oldest first.
-    needed: VecDeque<(u64, u64)>,
+    needed: VecDeque<(u64, usize)>,
     /// What may or may not be in the file after an error.
     doubt: Option<Doubt>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Journal {
 #[derive(Clone, Copy, Debug)]
 enum Doubt {
     /// A record at this page.
-    Record(u64),
+    Record(usize),
     /// A new key.
     Key,
 }
@@ -73,8 +73,8 @@ pub(super) struct Found {
 
 type Key = [u8; blake3::KEY_LEN];
 
-const PAGE: u64 = 4096;
-const HEADERS: u64 = 2;
+const PAGE: usize = 4096;
+const HEADERS: usize = 2;
 const MAGIC: [u8; 8] = *b"isocastj";
 const HASH: usize = blake3::OUT_LEN;
 const HEADER_BYTES: usize = MAGIC.len() + 8 + blake3::KEY_LEN + HASH;
@@ -90,7 +90,7 @@ pub(super) fn make(path: &Path, bytes: usize) -> io::Result<()> {
 /// What a journal of so many bytes is without a record.
 pub(super) fn fresh(bytes: usize) -> Vec<u8> {
     let mut content = header(1, &rand::random());
-    content.resize(bytes.next_multiple_of(PAGE as usize), 0);
+    content.resize(bytes.next_multiple_of(PAGE), 0);
     content
 }
 
@@ -105,7 +105,7 @@ impl Journal {
         let length = storage.len().map_err(BackendError::of_io)?;
         let mut content = vec![0; usize::try_from(length).map_err(BackendError::corrupt)?];
         storage.read(0, &mut content).map_err(BackendError::of_io)?;
-        let headers = content.chunks(PAGE as usize).take(HEADERS as usize);
+        let headers = content.chunks(PAGE).take(HEADERS);
         let newest = headers.filter_map(read_header).max_by_key(|(generation, _)| *generation);
         let (generation, key) =
             newest.ok_or_else(|| BackendError::corrupt("its journal has no header"))?;
@@ -113,7 +113,7 @@ impl Journal {
             storage,
             generation,
             key,
-            pages: length / PAGE,
+            pages: content.len() / PAGE,
             next: HEADERS,
             sequence: 0,
             needed: VecDeque::new(),
@@ -121,7 +121,7 @@ impl Journal {
         };
         let mut found = Vec::new();
         let mut page = HEADERS;
-        while let Some(rest) = content.get((page * PAGE) as usize..).filter(|it| !it.is_empty()) {
+        while let Some(rest) = content.get(page * PAGE..).filter(|it| !it.is_empty()) {
             let Some((sequence, body)) = read_record(&key, rest) else {
                 page += 1;
                 continue;
@@ -192,7 +192,8 @@ impl Journal {
             Some(Doubt::Record(page)) => self.put(page, &[0; PREFIX])?,
             Some(Doubt::Key) => {
                 let (generation, key) = (self.generation.saturating_add(1), rand::random());
-                self.put(generation % HEADERS, &header(generation, &key))?;
+                let page = usize::from(generation.is_multiple_of(2));
+                self.put(page, &header(generation, &key))?;
                 (self.generation, self.key) = (generation, key);
                 self.needed.clear();
             }
@@ -202,8 +203,8 @@ impl Journal {
     }
 
     /// Where so many pages are free in a row.
-    fn room(&self, pages: u64) -> Option<u64> {
-        let fits = |from: u64, to: u64| (from.saturating_add(pages) <= to).then_some(from);
+    fn room(&self, pages: usize) -> Option<usize> {
+        let fits = |from: usize, to: usize| (from.saturating_add(pages) <= to).then_some(from);
         match self.needed.front() {
             None => fits(self.next, self.pages).or_else(|| fits(HEADERS, self.pages)),
             Some((_, oldest)) if *oldest < self.next => {
@@ -213,17 +214,17 @@ impl Journal {
         }
     }
 
-    fn put(&self, page: u64, content: &[u8]) -> Result<(), BackendError> {
+    fn put(&self, page: usize, content: &[u8]) -> Result<(), BackendError> {
         let write = || {
-            self.storage.write(page * PAGE, content)?;
+            self.storage.write((page * PAGE) as u64, content)?;
             self.storage.sync_data()
         };
         write().map_err(BackendError::of_io)
     }
 }
 
-fn pages_of(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(PAGE)
+fn pages_of(bytes: usize) -> usize {
+    bytes.div_ceil(PAGE)
 }
 
 fn header(generation: u64, key: &Key) -> Vec<u8> {
@@ -250,10 +251,10 @@ fn record(key: &Key, sequence: u64, length: u32, entry: &Entry) -> Vec<u8> {
     hashed.extend(length.to_be_bytes());
     entry.encode_raw(&mut hashed);
     let hash = blake3::keyed_hash(key, &hashed);
-    let mut record = Vec::with_capacity((PREFIX + length as usize).next_multiple_of(PAGE as usize));
+    let mut record = Vec::with_capacity((PREFIX + length as usize).next_multiple_of(PAGE));
     record.extend(hash.as_bytes());
     record.extend(hashed);
-    record.resize(record.len().next_multiple_of(PAGE as usize), 0);
+    record.resize(record.len().next_multiple_of(PAGE), 0);
     record
 }
 

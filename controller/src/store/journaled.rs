@@ -148,41 +148,44 @@ impl<B: Backend> Shared<B> {
         }
     }
 
-    /// Brings the tables up to all that is in the journal now.
+    /// Brings the tables up to all that is in the journal now. What comes meanwhile is for later: under
+    /// load there would be no end, and many small commits.
     fn apply(&self) -> Result<(), BackendError> {
         let mut applying = self.applying.lock();
-        loop {
-            let due = match applying.take() {
-                Some(due) => due,
-                None => match self.waiting.lock().take() {
-                    Some(due) => due,
-                    None => return Ok(()),
-                },
-            };
-            let began = Instant::now();
-            let result = match self.tables.commit(&due.commit) {
-                // Whether it was applied, only the tables know.
-                Err(error) => match head_of(&self.tables) {
-                    Ok(Some(head)) if head == due.commit.head => Ok(()),
-                    Ok(head) if head != due.commit.expected => {
-                        Err(BackendError::corrupt("its tables are not what its journal follows"))
-                    }
-                    Ok(_) | Err(_) => Err(error),
-                },
-                Ok(()) => Ok(()),
-            };
-            let mut waiting = self.waiting.lock();
-            waiting.has_failed = result.is_err();
-            match result {
-                Ok(()) => waiting.applied = due.sequence,
-                Err(error) => {
-                    waiting.since = Some(Instant::now());
-                    *applying = Some(due);
-                    return Err(error);
+        if applying.is_some() {
+            self.commit_due(&mut applying)?;
+        }
+        *applying = self.waiting.lock().take();
+        self.commit_due(&mut applying)
+    }
+
+    /// Commits what is due, which else stays.
+    fn commit_due(&self, applying: &mut Option<Due>) -> Result<(), BackendError> {
+        let Some(due) = &*applying else { return Ok(()) };
+        let began = Instant::now();
+        let result = self.tables.commit(&due.commit).or_else(|error| {
+            // Whether it was applied, only the tables know.
+            match head_of(&self.tables) {
+                Ok(Some(head)) if head == due.commit.head => Ok(()),
+                Ok(head) if head != due.commit.expected => {
+                    Err(BackendError::corrupt("its tables are not what its journal follows"))
                 }
+                Ok(_) | Err(_) => Err(error),
             }
-            drop(waiting);
-            self.metrics.applied(began.elapsed());
+        });
+        let mut waiting = self.waiting.lock();
+        waiting.has_failed = result.is_err();
+        match result {
+            Ok(()) => {
+                waiting.applied = due.sequence;
+                *applying = None;
+                self.metrics.applied(began.elapsed());
+                Ok(())
+            }
+            Err(error) => {
+                waiting.since = Some(Instant::now());
+                Err(error)
+            }
         }
     }
 

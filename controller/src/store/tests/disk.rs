@@ -4,7 +4,7 @@
 //! What is found afterwards is what was acknowledged, with the one commit more that was under way
 //! or without it: all of it or nothing. Or it is refused.
 
-use std::{io, sync::Arc};
+use std::{io, ops::ControlFlow, sync::Arc};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -12,10 +12,13 @@ use redb::StorageBackend;
 
 use super::{
     create, everything,
+    journal::commit,
     model::{Model, agrees, step},
     proof,
 };
-use crate::store::{Backend, BackendError, Journaled, RedbBackend, Store, journal, log::Log};
+use crate::store::{
+    Backend, BackendError, Journaled, RedbBackend, Store, Table, journal, log::Log,
+};
 
 /// What a disk does at one of its operations, after which it does nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -373,6 +376,46 @@ proptest! {
     fn a_log_behind_a_journal_agrees_with_a_model(steps in prop::collection::vec(step(), 1..60)) {
         let disk = Disk::formatted(Layout::Journaled);
         agrees(steps, || Arc::new(disk.journaled().expect("opens")));
+    }
+}
+
+/// Commits of which some are too large for the journal; gives how many were acknowledged.
+fn pass_by_the_journal(disk: &Disk) -> u64 {
+    let Ok(backend) = disk.journaled() else { return 0 };
+    let bytes = [10, 10, 2 * JOURNAL_BYTES, 10, 2 * JOURNAL_BYTES, 2 * JOURNAL_BYTES, 10];
+    let done = (0..)
+        .zip(bytes)
+        .take_while(|(number, bytes)| backend.commit(&commit(*number, *bytes)).is_ok());
+    done.count() as u64
+}
+
+#[test]
+fn whatever_is_interrupted_while_commits_pass_by_the_journal_they_are_all_there_in_their_order() {
+    let whole = Disk::formatted(Layout::Journaled);
+    assert_eq!(pass_by_the_journal(&whole), 7);
+    for at in 0..whole.operations() {
+        let scattered = (1..=3).map(|seed| Fault::Scatter(seed * 7919 + at as u64));
+        for fault in [Fault::Fail, Fault::Tear, Fault::Lose].into_iter().chain(scattered) {
+            let disk = Disk::failing(Layout::Journaled, at, fault);
+            let acknowledged = pass_by_the_journal(&disk);
+            let after = Disk::of(Layout::Journaled, disk.survivors());
+            let opened = after.journaled();
+            let backend = opened.unwrap_or_else(|error| panic!("{fault:?} at {at}: {error}"));
+            let snapshot = backend.snapshot().expect("readable");
+            let mut numbers = Vec::new();
+            snapshot
+                .scan(Table::Log, &[], &mut |key, _| {
+                    numbers.push(u64::from_be_bytes(key.try_into().expect("a number")));
+                    Ok(ControlFlow::Continue(()))
+                })
+                .expect("readable");
+            let count = numbers.len() as u64;
+            assert_eq!(numbers, (0..count).collect::<Vec<_>>(), "{fault:?} at {at}");
+            assert!(
+                (acknowledged..=acknowledged + 1).contains(&count),
+                "{fault:?} at {at}: {count} for {acknowledged}"
+            );
+        }
     }
 }
 

@@ -29,7 +29,7 @@ fn open(path: &Path) -> (Journal, Vec<Found>) {
 }
 
 /// The change of `number`, which follows the one before, with a value of so many bytes.
-fn commit(number: u64, bytes: usize) -> Commit {
+pub(super) fn commit(number: u64, bytes: usize) -> Commit {
     let head = |number: u64| format!("head {number}").into_bytes();
     Commit {
         expected: number.checked_sub(1).map(head),
