@@ -16,7 +16,6 @@
 
 use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, path::Path};
 
-use prost::Message;
 use redb::StorageBackend;
 
 use self::entry::Entry;
@@ -41,6 +40,8 @@ pub(super) struct Journal {
     needed: VecDeque<(u64, usize)>,
     /// What may or may not be in the file after an error.
     doubt: Option<Doubt>,
+    /// Where records are put together.
+    record: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,8 @@ const HEADERS: usize = 2;
 const MAGIC: [u8; 8] = *b"isocastj";
 const HASH: usize = blake3::OUT_LEN;
 const HEADER_BYTES: usize = MAGIC.len() + 8 + blake3::KEY_LEN + HASH;
+/// Room for records that is kept from one to the next.
+const RECORD_KEPT: usize = 256 << 10;
 /// Of a record, before the commit.
 const PREFIX: usize = HASH + 8 + 4;
 
@@ -118,6 +121,7 @@ impl Journal {
             sequence: 0,
             needed: VecDeque::new(),
             doubt: None,
+            record: Vec::new(),
         };
         let mut found = Vec::new();
         let mut page = HEADERS;
@@ -142,18 +146,27 @@ impl Journal {
     /// When it cannot be written. It is not there then, nor will be.
     pub(super) fn append(&mut self, commit: &Commit) -> Result<Appended, BackendError> {
         self.settle()?;
-        let entry = Entry::of(commit);
-        let length = entry.encoded_len();
-        let pages = pages_of(PREFIX.saturating_add(length));
-        let (Ok(length), true) = (u32::try_from(length), pages <= self.pages - HEADERS) else {
+        let sequence = self.sequence.saturating_add(1);
+        let mut record = std::mem::take(&mut self.record);
+        let pages = write_record(&self.key, sequence, commit, &mut record);
+        let appended = self.put_record(sequence, pages, &record);
+        record.shrink_to(RECORD_KEPT);
+        self.record = record;
+        appended
+    }
+
+    fn put_record(
+        &mut self,
+        sequence: u64,
+        pages: Option<usize>,
+        record: &[u8],
+    ) -> Result<Appended, BackendError> {
+        let Some(pages) = pages.filter(|pages| *pages <= self.pages - HEADERS) else {
             return Ok(Appended::TooLarge);
         };
         let Some(page) = self.room(pages) else { return Ok(Appended::Full) };
-        let sequence = self.sequence.saturating_add(1);
-        let record = record(&self.key, sequence, length, &entry);
-
         self.doubt = Some(Doubt::Record(page));
-        if let Err(error) = self.put(page, &record) {
+        if let Err(error) = self.put(page, record) {
             // What cannot be taken back now is taken back before anything else is done.
             drop(self.settle());
             return Err(error);
@@ -244,18 +257,20 @@ fn read_header(page: &[u8]) -> Option<(u64, Key)> {
     is_right.then_some((u64::from_be_bytes(*generation), key.try_into().ok()?))
 }
 
-/// A record, to the end of its last page.
-fn record(key: &Key, sequence: u64, length: u32, entry: &Entry) -> Vec<u8> {
-    let mut hashed = Vec::with_capacity(PREFIX + length as usize);
-    hashed.extend(sequence.to_be_bytes());
-    hashed.extend(length.to_be_bytes());
-    entry.encode_raw(&mut hashed);
-    let hash = blake3::keyed_hash(key, &hashed);
-    let mut record = Vec::with_capacity((PREFIX + length as usize).next_multiple_of(PAGE));
-    record.extend(hash.as_bytes());
-    record.extend(hashed);
-    record.resize(record.len().next_multiple_of(PAGE), 0);
-    record
+/// Makes `record` that of `commit`, to the end of its last page; gives its pages, if it can be one.
+fn write_record(key: &Key, sequence: u64, commit: &Commit, record: &mut Vec<u8>) -> Option<usize> {
+    record.clear();
+    record.resize(PREFIX, 0);
+    entry::write(commit, record);
+    let length = u32::try_from(record.len() - PREFIX).ok()?;
+    let (hash, hashed) = record.split_first_chunk_mut::<HASH>()?;
+    let (place, sized) = hashed.split_first_chunk_mut()?;
+    *place = sequence.to_be_bytes();
+    *sized.first_chunk_mut()? = length.to_be_bytes();
+    *hash = *blake3::keyed_hash(key, hashed).as_bytes();
+    let pages = pages_of(record.len());
+    record.resize(pages * PAGE, 0);
+    Some(pages)
 }
 
 /// Sequence and content of the record that begins here, if one does.
