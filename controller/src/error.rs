@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::store::{Key, Revision};
+use crate::store::{Key, Revision, Version};
 
 /// A refusal, boxed because it is rare and its facts are many.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,14 +170,16 @@ impl ApiError {
         Self::new(Reason::InternalError, message)
     }
 
-    /// The log no longer reaches back to `revision`.
-    pub fn expired(revision: Revision, oldest: Revision) -> Self {
-        Self::new(Reason::Expired, format!("too old resource version: {revision} ({oldest})"))
+    /// The log no longer reaches back to `version`.
+    pub fn expired(version: impl Into<Version>, oldest: impl Into<Version>) -> Self {
+        let (version, oldest) = (version.into(), oldest.into());
+        Self::new(Reason::Expired, format!("too old resource version: {version} ({oldest})"))
     }
 
-    /// The caller has seen `revision`, which is not there yet.
-    pub fn too_large(revision: Revision, head: Revision) -> Self {
-        let message = format!("Too large resource version: {revision}, current: {head}");
+    /// The caller has seen `version`, which is not there yet.
+    pub fn too_large(version: impl Into<Version>, head: Revision) -> Self {
+        let (version, head) = (version.into(), Version::from(head));
+        let message = format!("Too large resource version: {version}, current: {head}");
         let cause = Cause {
             reason: "ResourceVersionTooLarge".into(),
             message: "Too large resource version".into(),

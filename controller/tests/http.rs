@@ -248,7 +248,7 @@ async fn a_watch_from_the_future_is_told_to_come_back_and_one_that_timed_out_end
     let api = Api::start();
     let mut client = connect(&api).await;
 
-    let answer = client.get(&format!("{DATACENTERS}?watch=1&resourceVersion=999")).await;
+    let answer = client.get(&format!("{DATACENTERS}?watch=1&resourceVersion=999999")).await;
     assert_eq!(answer.code, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(answer.headers["retry-after"], "1");
 

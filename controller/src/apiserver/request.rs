@@ -2,7 +2,7 @@
 //!
 //! Parsed once at the edge into types; nothing further in looks at a URL or a header.
 
-use std::{borrow::Cow, collections::HashMap, time::Duration};
+use std::{borrow::Cow, collections::HashMap, str::FromStr, time::Duration};
 
 use hyper::{HeaderMap, header};
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use crate::{
         FieldValidation, ListOptions, VersionMatch, WatchOptions, WatchStart, WriteOptions,
         table::IncludeObject,
     },
-    store::{Persistence, Revision},
+    store::{Persistence, Version},
 };
 
 /// What a path names.
@@ -269,9 +269,9 @@ impl<'a> Query<'a> {
         self.check_list()?;
         let limit = self.number("limit")?;
         Ok(ListOptions {
-            limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            limit: limit.map(|limit: u64| usize::try_from(limit).unwrap_or(usize::MAX)),
             token: Some(self.text("continue")).filter(|text| !text.is_empty()).map(str::to_owned),
-            revision: self.revision()?,
+            version: self.version()?,
             version_match: match self.text("resourceVersionMatch") {
                 "Exact" => VersionMatch::Exact,
                 _ => VersionMatch::NotOlderThan,
@@ -286,15 +286,15 @@ impl<'a> Query<'a> {
             && let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty())
         {
             let id = id.to_str().unwrap_or_default();
-            let revision = id.parse().map_err(|_not_a_number| malformed(LAST_EVENT_ID, id))?;
-            return Ok(WatchOptions { start: WatchStart::After(Revision(revision)) });
+            let version = id.parse().map_err(|_not_a_number| malformed(LAST_EVENT_ID, id))?;
+            return Ok(WatchOptions { start: WatchStart::After(version) });
         }
-        let known = self.revision()?.filter(|revision| *revision != Revision(0));
+        let known = self.version()?.filter(|version| *version != Version::ANY);
         let start = match (self.sends_initial_events(), known) {
             (Some(true), known) => WatchStart::Existing(known.unwrap_or_default()),
             (Some(false), None) => WatchStart::Now,
-            (None, None) => WatchStart::Existing(Revision(0)),
-            (_, Some(revision)) => WatchStart::After(revision),
+            (None, None) => WatchStart::Existing(Version::ANY),
+            (_, Some(version)) => WatchStart::After(version),
         };
         Ok(WatchOptions { start })
     }
@@ -379,12 +379,12 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The revision that a read must not be older than.
-    pub(super) fn revision(&self) -> Result<Option<Revision>, ApiError> {
-        Ok(self.number("resourceVersion")?.map(Revision))
+    /// The version that a read must not be older than.
+    pub(super) fn version(&self) -> Result<Option<Version>, ApiError> {
+        self.number("resourceVersion")
     }
 
-    fn number(&self, name: &'static str) -> Result<Option<u64>, ApiError> {
+    fn number<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, ApiError> {
         match self.text(name) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_not_a_number| malformed(name, text)),
@@ -552,15 +552,16 @@ mod tests {
     fn a_watch_begins_where_it_is_told_to() {
         use WatchStart::{After, Existing, Now};
         let of = "resourceVersionMatch=NotOlderThan&sendInitialEvents";
+        let seven: Version = "7".parse().expect("a number");
         for (query, start) in [
-            (String::new(), Existing(Revision(0))),
-            ("resourceVersion=0".to_owned(), Existing(Revision(0))),
-            ("resourceVersion=7".to_owned(), After(Revision(7))),
-            (format!("{of}=true"), Existing(Revision(0))),
-            (format!("{of}=true&resourceVersion=0"), Existing(Revision(0))),
-            (format!("{of}=true&resourceVersion=7"), Existing(Revision(7))),
+            (String::new(), Existing(Version::ANY)),
+            ("resourceVersion=0".to_owned(), Existing(Version::ANY)),
+            ("resourceVersion=7".to_owned(), After(seven)),
+            (format!("{of}=true"), Existing(Version::ANY)),
+            (format!("{of}=true&resourceVersion=0"), Existing(Version::ANY)),
+            (format!("{of}=true&resourceVersion=7"), Existing(seven)),
             (format!("{of}=false"), Now),
-            (format!("{of}=false&resourceVersion=7"), After(Revision(7))),
+            (format!("{of}=false&resourceVersion=7"), After(seven)),
         ] {
             let query = format!("watch=1&{query}");
             let options = Query::parse(&query).watch_options(&HeaderMap::new());
@@ -577,12 +578,12 @@ mod tests {
             let options = Query::parse("watch=1&resourceVersion=7").watch_options(&headers);
             options.map(|options| options.start).map_err(|error| error.code())
         };
-        let at = |revision| Ok(WatchStart::After(Revision(revision)));
 
-        assert_eq!(asked("text/event-stream", "9"), at(9));
-        assert_eq!(asked("text/event-stream", ""), at(7), "it was told to begin anew");
+        let at = |version: &str| Ok(WatchStart::After(version.parse().expect("a number")));
+        assert_eq!(asked("text/event-stream", "9"), at("9"));
+        assert_eq!(asked("text/event-stream", ""), at("7"), "it was told to begin anew");
         assert_eq!(asked("text/event-stream", "-1"), Err(400));
-        assert_eq!(asked("application/json", "9"), at(7));
+        assert_eq!(asked("application/json", "9"), at("7"));
     }
 
     #[test]

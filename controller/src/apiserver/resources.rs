@@ -378,7 +378,7 @@ impl Call<'_> {
         // A browser goes on from a mark, and has no other.
         let is_marked = framing == Framing::EventStream;
         let marks = is_marked || self.query.marks_initial_events();
-        let mark = watched.existing.filter(|_| marks).map(|view| view.revision());
+        let mark = watched.existing.filter(|_| marks).map(|view| view.revision().into());
         let asked = self.query.timeout()?.filter(|timeout| !timeout.is_zero());
         let lasts = asked.unwrap_or_else(|| default_watch_timeout(Timestamp::now()));
         let watch = WatchStream {
@@ -483,7 +483,7 @@ impl Call<'_> {
     /// Refuses a read that must not be older than what is yet to come.
     fn expect_reached(&self) -> Result<(), ApiError> {
         let head = *self.registry.store().revisions().borrow();
-        expect_reached(self.query.revision()?.unwrap_or_default(), head)
+        expect_reached(self.query.version()?.unwrap_or_default(), head)
     }
 
     fn read_only(&self) -> Result<(), ApiError> {

@@ -190,9 +190,9 @@ impl Service {
         };
         // Whoever waits for it takes no seat.
         if head.method == Method::GET
-            && let Ok(Some(revision)) = query.revision()
+            && let Ok(Some(version)) = query.version()
         {
-            self.registry.store().reach(revision).await;
+            self.registry.store().reach(version.revision()).await;
         }
         let weight = Weight::of(&head.method, &route, query.is_watch());
         let Turn { seat: _seat, answer } = self.flows.enter(caller, weight).await?;

@@ -18,7 +18,7 @@ use crate::{
         Kind, Listing, Selector, namespaces,
         table::{self, Columns},
     },
-    store::{Document, Event, Key, Range},
+    store::{Document, Event, Key, Range, Version},
 };
 
 /// Something to list and watch.
@@ -121,7 +121,7 @@ pub(super) fn render_list(
     now: Timestamp,
 ) -> Result<Bytes, ApiError> {
     let mut metadata = Map::new();
-    metadata.insert("resourceVersion".into(), json!(listing.revision.to_string()));
+    metadata.insert("resourceVersion".into(), json!(Version::from(listing.revision).to_string()));
     if let Some(token) = &listing.next {
         metadata.insert("continue".into(), json!(token));
     }

@@ -33,7 +33,7 @@ use crate::{
     error::ApiError,
     limits,
     registry::Selector,
-    store::{Cursor, Document, Event, Operation, Revision},
+    store::{Cursor, Document, Event, Operation, Version},
 };
 
 /// A watch about to be served.
@@ -44,8 +44,8 @@ pub(super) struct WatchStream {
     pub(super) framing: Framing,
     /// What exists, sent first.
     pub(super) existing: Vec<Arc<Document>>,
-    /// Whether the end of what exists is marked, and at which revision.
-    pub(super) mark: Option<Revision>,
+    /// Whether the end of what exists is marked, and at which version.
+    pub(super) mark: Option<Version>,
     pub(super) bookmarks: bool,
     pub(super) cursor: Cursor,
     pub(super) lasts: Duration,
@@ -78,8 +78,8 @@ impl WatchStream {
         for object in std::mem::take(&mut self.existing) {
             pending.push_back(Pending::Existing(object));
         }
-        if let Some(revision) = self.mark {
-            pending.push_back(Pending::Framed(self.bookmark(revision, true)));
+        if let Some(version) = self.mark {
+            pending.push_back(Pending::Framed(self.bookmark(version, true)));
         }
         let mut bookmark = interval(limits::BOOKMARK_EVERY);
         bookmark.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -124,8 +124,8 @@ impl WatchStream {
         }
     }
 
-    fn bookmark(&self, revision: Revision, ends_existing: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": revision.to_string()});
+    fn bookmark(&self, version: Version, ends_existing: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": version.to_string()});
         if ends_existing && let Some(fields) = metadata.as_object_mut() {
             fields.insert("annotations".into(), json!({"k8s.io/initial-events-end": "true"}));
         }
@@ -142,7 +142,7 @@ impl WatchStream {
                 "metadata": metadata,
             }),
         };
-        self.framing.event("BOOKMARK", object.to_string().as_bytes(), Resume::After(revision))
+        self.framing.event("BOOKMARK", object.to_string().as_bytes(), Resume::After(version))
     }
 }
 
@@ -195,16 +195,10 @@ impl Running {
                 Pending::Event(event) if self.watch.collection.ends_with(&event) => {
                     self.ended = true;
                     self.pending.clear();
-                    let expired = ApiError::expired(event.revision, event.revision);
+                    let expired = ApiError::expired(event.version, event.version);
                     Some(failure(self.watch.framing, &expired))
                 }
-                Pending::Event(event) => {
-                    let goes_on = matches!(self.pending.front(),
-                        Some(Pending::Event(next)) if next.revision == event.revision);
-                    let resume =
-                        if goes_on { Resume::Unchanged } else { Resume::After(event.revision) };
-                    self.watch.translate(&event, resume)
-                }
+                Pending::Event(event) => self.watch.translate(&event, Resume::After(event.version)),
                 // Of what exists, part is as good as nothing.
                 Pending::Existing(object) => {
                     Some(self.watch.framed("ADDED", &object, Resume::Unchanged))

@@ -16,7 +16,7 @@ use crate::{
     error::ApiError,
     iam::SERVICE_ACCOUNT_PREFIX,
     limits,
-    store::{Change, Operation, Record, Revision},
+    store::{Change, Operation, Record, Revision, Version},
 };
 
 /// Which records. What is empty is not asked about.
@@ -194,7 +194,7 @@ pub(crate) fn page(records: &impl Records, search: &Search) -> Result<Value, Api
         is_over |= next > head;
     }
     let mut metadata = serde_json::Map::new();
-    metadata.insert("resourceVersion".to_owned(), json!(head.to_string()));
+    metadata.insert("resourceVersion".to_owned(), json!(Version::from(head).to_string()));
     if !is_over {
         metadata.insert("continue".to_owned(), json!(next.0.saturating_sub(1).to_string()));
     }

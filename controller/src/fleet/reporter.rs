@@ -36,7 +36,7 @@ use super::{
 use crate::{
     authz::{Authorizer, verb},
     error::Reason,
-    store::{self, Expect, Key, Persistence, Resource, Store, View, Write},
+    store::{self, Expect, Key, Persistence, Resource, Store, Version, View, Write},
 };
 
 /// Turns reports into status.
@@ -287,7 +287,8 @@ fn update<S: Spec>(
     let key = Key::new(resource, object.metadata.namespace.as_deref(), object.name());
     let stored = view.get(&key)?;
     let version = object.metadata.resource_version.as_deref();
-    let is_newest = version.and_then(|it| it.parse().ok()) == Some(stored.revision.0);
+    let is_newest =
+        version.and_then(|it| it.parse().ok()).map(Version::revision) == Some(stored.revision);
     let next = if is_newest { next } else { other(&stored.document.read::<Object<S>>().ok()?)? };
     match serde_json::to_value(next) {
         Ok(status) => Some(Update { object: stored.clone(), status }),

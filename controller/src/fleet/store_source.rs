@@ -191,13 +191,13 @@ impl StoreSource {
         let (world, revision) = &mut *self.followed.lock();
         let mut is_news = false;
         let mut due = self.due.lock();
-        for event in events.iter().filter(|event| event.revision > *revision) {
+        for event in events.iter().filter(|event| event.revision() > *revision) {
             let matters = matters(event);
             is_news |= matters;
-            due.note(&event.key, event.revision, matters);
+            due.note(&event.key, event.revision(), matters);
             follow(world, &event.key, &event.document, event.operation);
         }
-        *revision = events.iter().map(|event| event.revision).fold(*revision, Revision::max);
+        *revision = events.iter().map(|event| event.revision()).fold(*revision, Revision::max);
         is_news
     }
 

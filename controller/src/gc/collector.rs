@@ -340,11 +340,9 @@ impl Collector {
         fields: [(&str, Value); N],
     ) -> Result<Visit, ApiError> {
         let Some(kind) = self.kind(&object.key) else { return Ok(Visit::Done) };
-        let seen = [
-            ("resourceVersion", object.revision.to_string()),
-            ("uid", metadata::text(&object.value(), "uid").to_owned()),
-        ];
-        let seen = seen.map(|(field, value)| (field.to_owned(), json!(value)));
+        let value = object.value();
+        let seen = ["resourceVersion", "uid"]
+            .map(|field| (field.to_owned(), json!(metadata::text(&value, field))));
         let fields = fields.into_iter().map(|(field, value)| (field.to_owned(), value));
         let metadata: serde_json::Map<String, Value> = fields.chain(seen).collect();
         let patch = json!({"metadata": metadata}).to_string();
@@ -358,10 +356,12 @@ impl Collector {
     }
 
     async fn delete(&self, object: &Object, propagation: Propagation) -> Result<Visit, ApiError> {
+        let value = object.value();
+        let seen = |field| Some(metadata::text(&value, field).to_owned());
         let delete = DeleteOptions {
             preconditions: Preconditions {
-                uid: Some(metadata::text(&object.value(), "uid").to_owned()),
-                resource_version: Some(object.revision.to_string()),
+                uid: seen("uid"),
+                resource_version: seen("resourceVersion"),
             },
             propagation_policy: Some(propagation.as_str().to_owned()),
             ..DeleteOptions::default()

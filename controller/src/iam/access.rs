@@ -373,7 +373,7 @@ impl Admission for Access {
         let mut index = self.index.write();
         for event in events.iter().filter(|event| concerns(event.key.resource())) {
             let (old, new) = (event.old_value(), event.new_value());
-            index.recall(&event.key, event.revision.0, old.as_deref(), new.as_deref());
+            index.recall(&event.key, event.revision().0, old.as_deref(), new.as_deref());
         }
     }
 
@@ -385,7 +385,7 @@ impl Admission for Access {
         let mut index = self.index.write();
         for event in news {
             let (old, new) = (event.old_value(), event.new_value());
-            index.revision = event.revision.0;
+            index.revision = event.revision().0;
             index.apply(&event.key, old.as_deref(), new.as_deref());
         }
     }

@@ -235,7 +235,7 @@ mod tests {
 
         let gone = Event {
             key: key("web", "e"),
-            revision: Revision(2),
+            version: Revision(2).into(),
             operation: Operation::Delete,
             old: None,
             document: Arc::new(json!({}).into()),

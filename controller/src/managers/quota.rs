@@ -91,7 +91,7 @@ impl Admission for Quota {
         let mut index = self.index.lock();
         for event in events {
             let (old, new) = (event.old_value(), event.new_value());
-            index.follow(event.revision, &event.key, old.as_deref(), new.as_deref(), view);
+            index.follow(event.revision(), &event.key, old.as_deref(), new.as_deref(), view);
         }
         // Also where the batch ends with what is only recorded.
         index.revision = view.revision();

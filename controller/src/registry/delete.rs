@@ -13,7 +13,7 @@ use crate::{
     authz::{Authorized, verb},
     error::ApiError,
     gc,
-    store::{Document, Key, Object, Revision},
+    store::{Document, Key, Object},
 };
 
 /// The body of a DELETE.
@@ -155,9 +155,8 @@ impl Registry {
 
 impl Preconditions {
     fn check(&self, key: &Key, object: &Object) -> Result<(), ApiError> {
-        let revision = object.revision;
+        let value = object.value();
         if let Some(uid) = &self.uid {
-            let value = object.value();
             let actual = metadata::text(&value, "uid");
             if actual != uid {
                 let why = format!(
@@ -166,12 +165,11 @@ impl Preconditions {
                 return Err(ApiError::conflict(key, &why));
             }
         }
-        if let Some(wanted) = &self.resource_version
-            && wanted.parse().map(Revision) != Ok(revision)
-        {
+        let actual = metadata::text(&value, "resourceVersion");
+        if let Some(wanted) = self.resource_version.as_deref().filter(|wanted| *wanted != actual) {
             let why = format!(
                 "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion \
-                 in object meta: {revision}"
+                 in object meta: {actual}"
             );
             return Err(ApiError::conflict(key, &why));
         }

@@ -15,7 +15,7 @@ use crate::{
     error::{ApiError, Reason},
     limits,
     managers::SYSTEM_NAMESPACE,
-    store::{Cursor, Document, Key, Range, Resource, Revision, View},
+    store::{Cursor, Document, Key, Range, Resource, Revision, Version, View},
 };
 
 /// What to list.
@@ -25,18 +25,18 @@ pub struct ListOptions {
     pub limit: Option<usize>,
     /// Where the page before ended.
     pub token: Option<String>,
-    /// The revision the client knows of.
-    pub revision: Option<Revision>,
+    /// The version the client knows of.
+    pub version: Option<Version>,
     /// How the listing relates to it.
     pub version_match: VersionMatch,
 }
 
-/// How a listing relates to a revision (`resourceVersionMatch`).
+/// How a listing relates to a version (`resourceVersionMatch`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VersionMatch {
-    /// It is the state at that revision.
+    /// It is the state that its change-set made.
     Exact,
-    /// It is the state at that revision or later.
+    /// It is that state or a later one.
     #[default]
     NotOlderThan,
 }
@@ -64,12 +64,12 @@ pub struct WatchOptions {
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchStart {
-    /// With what exists, as if it were created now, not older than a revision.
-    Existing(Revision),
+    /// With what exists, as if it were created now, not older than a version.
+    Existing(Version),
     /// With what happens from now on.
     Now,
-    /// With what happens after a revision.
-    After(Revision),
+    /// With what happens after a version.
+    After(Version),
 }
 
 /// The beginning of a watch.
@@ -115,12 +115,13 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let token = options.token.as_deref().map(Token::parse).transpose()?;
         let wanted = match &token {
-            Some(token) => Some(token.revision),
-            None => options.revision.filter(|_| options.version_match == VersionMatch::Exact),
+            Some(token) => Some(token.revision).filter(|revision| *revision != Revision(0)),
+            None => options
+                .known()
+                .filter(|_| options.version_match == VersionMatch::Exact)
+                .map(Version::revision),
         };
-        let Some(revision) = wanted.filter(|revision| *revision != Revision(0)) else {
-            return Ok(());
-        };
+        let Some(revision) = wanted else { return Ok(()) };
         let range = proof.resource();
         self.store().reach(revision).await;
         let newest = self.store().view(proof).revision();
@@ -236,8 +237,8 @@ impl Registry {
         options: WatchOptions,
     ) -> Result<Watched, ApiError> {
         match options.start {
-            WatchStart::After(revision) => {
-                Ok(Watched { existing: None, cursor: self.store().watch(watch, revision)? })
+            WatchStart::After(version) => {
+                Ok(Watched { existing: None, cursor: self.store().watch(watch, version)? })
             }
             WatchStart::Now => {
                 let head = self.store().view(list).revision();
@@ -254,10 +255,9 @@ impl Registry {
 
     fn at(&self, options: &ListOptions, range: &Range, newest: View) -> Result<View, ApiError> {
         let head = newest.revision();
-        let Some(revision) = options.revision.filter(|revision| *revision != Revision(0)) else {
-            return Ok(newest);
-        };
-        expect_reached(revision, head)?;
+        let Some(version) = options.known() else { return Ok(newest) };
+        expect_reached(version, head)?;
+        let revision = version.revision();
         match options.version_match {
             VersionMatch::NotOlderThan => Ok(newest),
             VersionMatch::Exact if revision == head => Ok(newest),
@@ -284,11 +284,16 @@ impl Registry {
 }
 
 /// Refuses to answer somebody who has seen more than there is.
-pub(crate) fn expect_reached(revision: Revision, head: Revision) -> Result<(), ApiError> {
-    if revision <= head { Ok(()) } else { Err(ApiError::too_large(revision, head)) }
+pub(crate) fn expect_reached(version: Version, head: Revision) -> Result<(), ApiError> {
+    if version.revision() <= head { Ok(()) } else { Err(ApiError::too_large(version, head)) }
 }
 
 impl ListOptions {
+    /// The version the client knows of, if it cares.
+    fn known(&self) -> Option<Version> {
+        self.version.filter(|version| *version != Version::ANY)
+    }
+
     /// Objects of a page.
     pub(crate) fn page_size(&self) -> usize {
         self.limit.filter(|limit| *limit > 0).unwrap_or(limits::LIST_ITEMS)

@@ -10,7 +10,7 @@ use super::{
     fields::{Difference, FieldSet},
     managed::{ManagedFields, Manager, Operation},
     metadata,
-    successor::{check_revision, manager, outcome, seconds, strip_status},
+    successor::{check_version, manager, outcome, seconds, strip_status},
     write::check_name,
 };
 use crate::{
@@ -100,7 +100,7 @@ impl Registry {
             .modify(proof, subresource, options, |old| {
                 let (mut new, managed) = merge(&old.value())?;
                 let base = metadata::text(&applied, "resourceVersion");
-                check_revision(key, base, old.revision)?;
+                check_version(key, base, old)?;
                 kind.follow(key, old, &mut new, subresource)?;
                 managed.write(&mut new, kind.api_version(), &seconds(Timestamp::now()));
                 Ok(outcome(old, new))

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     authz::{Authorized, verb},
     error::ApiError,
-    store::{Key, Object, Revision},
+    store::{Key, Object},
     uid,
 };
 
@@ -67,7 +67,7 @@ impl Kind {
         subresource: Subresource,
         manager: &Manager,
     ) -> Result<Outcome, ApiError> {
-        check_revision(key, metadata::text(&new, "resourceVersion"), old.revision)?;
+        check_version(key, metadata::text(&new, "resourceVersion"), old)?;
         // A client that sends managedFields back may have changed them (kubectl does, to migrate).
         let mut managed = match new.pointer("/metadata/managedFields") {
             Some(_) => ManagedFields::of(&new),
@@ -137,8 +137,9 @@ fn copy_status(from: &Value, to: &mut Value) {
     };
 }
 
-pub(super) fn check_revision(key: &Key, base: &str, current: Revision) -> Result<(), ApiError> {
-    if base.is_empty() || base == current.to_string() {
+/// Refuses a change that is based on another version than `old`, if it says on which.
+pub(super) fn check_version(key: &Key, base: &str, old: &Object) -> Result<(), ApiError> {
+    if base.is_empty() || base == metadata::text(&old.value(), "resourceVersion") {
         return Ok(());
     }
     Err(ApiError::stale(key))

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    Audit, Change, ChangeSet, Document, Object, Operation, Revision, View,
+    Audit, Change, ChangeSet, Document, Object, Operation, Revision, Version, View,
     sequencer::{Request, refuse},
     tail::{Commit, Event},
 };
@@ -54,8 +54,11 @@ impl Draft {
     pub(super) fn of(view: &View, change: ProposedChange) -> Result<Self, ApiError> {
         let revision = view.revision().next();
         let (mut changes, mut events, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for (key, new) in change.into_writes() {
-            let Some((change, event)) = effect(view, revision, key, new) else { continue };
+        let mut writes = change.into_writes();
+        writes.retain(|(key, new)| has_effect(view, key, new.as_ref()));
+        let versions = Version::of_each(revision, writes.len());
+        for ((key, new), version) in writes.into_iter().zip(versions) {
+            let Some((change, event)) = effect(view, version, key, new) else { continue };
             let size = change.document.size();
             if size > limits::OBJECT_BYTES && change.operation == Operation::Put {
                 let message = format!(
@@ -126,10 +129,15 @@ impl Batch {
     }
 }
 
-/// What a write of `new` to `key` comes to at `revision`; none if there is nothing to delete.
+/// Whether a write of `new` to `key` changes anything: there may be nothing to delete.
+pub(super) fn has_effect(view: &View, key: &Key, new: Option<&Value>) -> bool {
+    new.is_some() || view.get(key).is_some()
+}
+
+/// What a write of `new` to `key` comes to as `version`; none if it has no effect.
 pub(super) fn effect(
     view: &View,
-    revision: Revision,
+    version: Version,
     key: Key,
     new: Option<Value>,
 ) -> Option<(Change, Event)> {
@@ -141,10 +149,10 @@ pub(super) fn effect(
         (None, Some(last)) => (Operation::Delete, Value::clone(&last.value())),
         (None, None) => return None,
     };
-    stamp(&mut value, revision);
+    stamp(&mut value, version);
     let document = Arc::new(Document::of(value));
     let change = Change { key: key.clone(), operation, previous, document: Arc::clone(&document) };
-    Some((change, Event { key, revision, operation, old, document }))
+    Some((change, Event { key, version, operation, old, document }))
 }
 
 /// What a dry run answers: the object as it would be.
@@ -156,8 +164,8 @@ pub(super) fn rehearse(change: &ProposedChange) -> Result<Object, ApiError> {
     Ok(Object { key: change.key.clone(), revision, document })
 }
 
-fn stamp(value: &mut Value, revision: Revision) {
+fn stamp(value: &mut Value, version: Version) {
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("resourceVersion".into(), json!(revision.to_string()));
+        metadata.insert("resourceVersion".into(), json!(version.to_string()));
     }
 }

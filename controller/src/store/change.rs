@@ -22,7 +22,7 @@ pub struct Object {
     pub key: Key,
     /// Revision of its last change.
     pub revision: Revision,
-    /// The object, with `metadata.resourceVersion` set.
+    /// The object, with its version in `metadata.resourceVersion`.
     pub document: Arc<Document>,
 }
 

@@ -3,7 +3,7 @@
 //! also be checked alone.
 //!
 //! ```text
-//! byte 0        format, 3
+//! byte 0        format, 4
 //! bytes 1..33   link of the row before
 //! bytes 33..65  its own link: BLAKE3 of the former, its revision, and the two hashes of what follows
 //! bytes 65..69  length of the record
@@ -27,7 +27,7 @@ pub(super) type Link = [u8; 32];
 /// What the first row is chained to.
 pub(super) const GENESIS: Link = [0; 32];
 
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 const LINKS_BYTES: usize = 65;
 const HEADER_BYTES: usize = LINKS_BYTES + size_of::<u32>();
 
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_short_row_is_corrupt() {
-        for row in [&[][..], &[1; 20], &[3; 96]] {
+        for row in [&[][..], &[1; 20], &[FORMAT; 96]] {
             let read = decode(Revision(7), row);
             assert!(matches!(read, Err(BackendError::Corrupt { .. })));
         }

@@ -33,6 +33,7 @@ mod size;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod version;
 mod view;
 
 use std::{
@@ -66,6 +67,7 @@ pub use self::{
     retention::Retention,
     sealed::{Keyring, KeyringError, Sealed},
     tail::{Cursor, Event},
+    version::Version,
     view::View,
 };
 use self::{
@@ -161,7 +163,7 @@ impl Store {
         for admission in &admissions {
             admission.open(&view);
         }
-        sequencer::derived(&admissions, &mut view);
+        sequencer::derived(&admissions, &mut view, 0);
         let derived = admissions.iter().flat_map(|admission| admission.derives()).collect();
         let recent = recent(&reading)?;
         for commit in recent.commits() {
@@ -297,9 +299,9 @@ impl Store {
     pub fn watch(
         &self,
         proof: &Authorized<verb::Watch, Range>,
-        from: Revision,
+        from: impl Into<Version>,
     ) -> Result<Cursor, ApiError> {
-        self.tail.cursor(proof.resource().clone(), proof.sight().cloned(), from)
+        self.tail.cursor(proof.resource().clone(), proof.sight().cloned(), from.into())
     }
 
     /// Whether writes are still taken.
@@ -415,7 +417,8 @@ fn recent(reading: &Reading<'_>) -> Result<Recent, BackendError> {
     let mut last: HashMap<Key, Arc<Document>> = HashMap::new();
     let mut recent = Recent::default();
     for (revision, set) in reading.read(from, limits::WATCH_TAIL_COMMITS)? {
-        let events = set.changes.into_iter().map(|change| {
+        let versions = Version::of_each(revision, set.changes.len());
+        let events = set.changes.into_iter().zip(versions).map(|(change, version)| {
             let known = last.insert(change.key.clone(), Arc::clone(&change.document));
             let old = match known {
                 _ if change.previous == Revision(0) => None,
@@ -425,7 +428,7 @@ fn recent(reading: &Reading<'_>) -> Result<Recent, BackendError> {
             };
             Ok(Event {
                 key: change.key,
-                revision,
+                version,
                 operation: change.operation,
                 old,
                 document: change.document,

@@ -22,8 +22,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Audit, BackendError, Change, Expect, Object, Persistence, Range, Retention, Revision,
-    StoreMetrics, View, Write,
-    batch::{Batch, Draft, Verdict, effect, rehearse},
+    StoreMetrics, Version, View, Write,
+    batch::{Batch, Draft, Verdict, effect, has_effect, rehearse},
     log::{Log, News},
     tail::{Commit, Event, Tail},
 };
@@ -348,7 +348,7 @@ impl Sequencer {
                 for admission in &self.admissions {
                     admission.open(&view);
                 }
-                derived(&self.admissions, &mut view);
+                derived(&self.admissions, &mut view, 0);
                 let head = view.revision();
                 self.published.store(Arc::new(view));
                 self.tail.restart();
@@ -371,9 +371,9 @@ impl Sequencer {
             }
         }
         if let Some(last) = commits.last_mut() {
-            let derived = derived(&self.admissions, &mut view);
+            let derived = derived(&self.admissions, &mut view, last.events.len());
             last.bytes += derived.iter().map(|event| event.document.size()).sum::<usize>();
-            last.events.extend(derived);
+            last.events.splice(..0, derived);
         }
         let head = view.revision();
         // Whoever sees the state can watch from there.
@@ -413,9 +413,10 @@ fn next_write(queue: &mut mpsc::Receiver<Order>) -> Option<Request> {
 
 /// A change-set of somebody else, as watchers see it; `view` is the state before.
 fn commit_of(view: &View, revision: Revision, changes: &[Change]) -> Commit {
-    let events = changes.iter().map(|change| Event {
+    let versions = Version::of_each(revision, changes.len());
+    let events = changes.iter().zip(versions).map(|(change, version)| Event {
         key: change.key.clone(),
-        revision,
+        version,
         operation: change.operation,
         old: view.get(&change.key).map(|object| Arc::clone(&object.document)),
         document: Arc::clone(&change.document),
@@ -424,22 +425,27 @@ fn commit_of(view: &View, revision: Revision, changes: &[Change]) -> Commit {
     Commit { revision, events: events.collect(), bytes }
 }
 
-/// Brings what is derived up to `view`, in it.
-pub(super) fn derived(admissions: &[Arc<dyn Admission>], view: &mut View) -> Vec<Event> {
+/// Brings what is derived up to `view`, in it. Its versions come before those of the `stored` objects
+/// of the same revision, which are on disk.
+pub(super) fn derived(
+    admissions: &[Arc<dyn Admission>],
+    view: &mut View,
+    stored: usize,
+) -> Vec<Event> {
     let revision = view.revision();
-    let mut changes = Vec::new();
-    let mut events = Vec::new();
+    let mut writes = Vec::new();
     for admission in admissions {
         let derived = catch_unwind(AssertUnwindSafe(|| admission.derive()));
-        for (key, new) in derived.unwrap_or_else(|_panic| {
+        writes.extend(derived.unwrap_or_else(|_panic| {
             tracing::error!(%revision, "an admission derived nothing");
             Vec::new()
-        }) {
-            let Some((change, event)) = effect(view, revision, key, new) else { continue };
-            changes.push(change);
-            events.push(event);
-        }
+        }));
     }
+    writes.retain(|(key, new)| has_effect(view, key, new.as_ref()));
+    let versions = Version::of_each(revision, writes.len().saturating_add(stored));
+    let effects = writes.into_iter().zip(versions);
+    let effects = effects.filter_map(|((key, new), version)| effect(view, version, key, new));
+    let (changes, events): (Vec<_>, Vec<_>) = effects.unzip();
     view.advance(revision, &changes);
     events
 }

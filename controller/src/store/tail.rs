@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Document, Key, Operation, Range, Resource, Revision};
+use super::{Document, Key, Operation, Range, Resource, Revision, Version};
 use crate::{
     authz::{Sight, Standing},
     error::{ApiError, Reason},
@@ -21,8 +21,8 @@ use crate::{
 pub struct Event {
     /// Which object.
     pub key: Key,
-    /// When.
-    pub revision: Revision,
+    /// When, and as the how-manieth of its change-set.
+    pub version: Version,
     /// What became of it.
     pub operation: Operation,
     /// The object before; none when it is new, or when its past is no longer known.
@@ -32,6 +32,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// When.
+    pub fn revision(&self) -> Revision {
+        self.version.revision()
+    }
+
     /// The object after, parsed; for a deletion, its last state.
     pub fn value(&self) -> Arc<Value> {
         self.document.value()
@@ -53,8 +58,9 @@ impl Event {
 pub struct Cursor {
     tail: Arc<Tail>,
     head: watch::Receiver<Revision>,
-    /// Where it began.
-    since: Revision,
+    /// Where it began, perhaps within a commit.
+    since: Version,
+    /// The last commit it is done with.
     position: Revision,
     range: Range,
     sight: Option<Arc<Sight>>,
@@ -126,26 +132,26 @@ impl Tail {
         self.head.subscribe()
     }
 
-    /// A cursor that gives what happened after `position`.
+    /// A cursor that gives what happened after `since`.
     pub(super) fn cursor(
         self: &Arc<Self>,
         range: Range,
         sight: Option<Arc<Sight>>,
-        position: Revision,
+        since: Version,
     ) -> Result<Cursor, ApiError> {
         let head = self.head.subscribe();
         // What is in the tail is durable, though it may not have been announced yet.
         let recent = self.recent.read().commits.back().map(|commit| commit.revision);
         let newest = recent.unwrap_or_default().max(*head.borrow());
-        if position > newest {
-            return Err(ApiError::too_large(position, newest));
+        if since > newest.into() {
+            return Err(ApiError::too_large(since, newest));
         }
-        let (_, since) = self.derived;
-        if position < since && self.derives(&range) {
-            return Err(ApiError::expired(position, since));
+        let (_, known) = self.derived;
+        if since < known.into() && self.derives(&range) {
+            return Err(ApiError::expired(since, known));
         }
-        let cursor =
-            Cursor { tail: Arc::clone(self), head, since: position, position, range, sight };
+        let position = Revision(since.following().revision().0.saturating_sub(1));
+        let cursor = Cursor { tail: Arc::clone(self), head, since, position, range, sight };
         cursor.tail.after(position, 0)?;
         Ok(cursor)
     }
@@ -218,10 +224,12 @@ impl Cursor {
             if let Some(last) = commits.last() {
                 self.expect_standing()?;
                 self.position = last.revision;
+                let first = self.since.following();
                 let events: Vec<Event> = commits
                     .iter()
                     .flat_map(|commit| &commit.events)
-                    .filter(|event| self.range.contains(&event.key) && self.sees(event))
+                    .filter(|event| event.version >= first && self.range.contains(&event.key))
+                    .filter(|event| self.sees(event))
                     .cloned()
                     .collect();
                 if !events.is_empty() {
@@ -237,19 +245,17 @@ impl Cursor {
     }
 
     fn sees(&self, event: &Event) -> bool {
-        self.sight.as_ref().is_none_or(|sight| sight.saw(&event.key, event.revision))
+        self.sight.as_ref().is_none_or(|sight| sight.saw(&event.key, event.revision()))
     }
 
     /// What came into sight or went out of it is in no event: its holder must look again.
     fn expect_standing(&self) -> Result<(), ApiError> {
-        let standing = self.sight.as_ref().map(|sight| sight.standing(self.since));
+        let standing = self.sight.as_ref().map(|sight| sight.standing(self.since.revision()));
         match standing.unwrap_or(Standing::Same) {
             Standing::Same => Ok(()),
             Standing::Changed => {
-                let message = format!(
-                    "what you may see has changed since revision {}: list again",
-                    self.since
-                );
+                let since = self.since;
+                let message = format!("what you may see has changed since {since}: list again");
                 Err(ApiError::new(Reason::Expired, message))
             }
             Standing::Nothing => {
@@ -260,8 +266,8 @@ impl Cursor {
     }
 
     /// Everything up to here has been returned, or lies outside the range.
-    pub fn position(&self) -> Revision {
-        self.position
+    pub fn position(&self) -> Version {
+        self.since.max(self.position.into())
     }
 }
 
@@ -277,7 +283,7 @@ mod tests {
     fn commit(revision: u64, name: &str) -> Commit {
         let event = Event {
             key: Key::new(Resource::new("nodes", "x"), None, name),
-            revision: Revision(revision),
+            version: Revision(revision).into(),
             operation: Operation::Put,
             old: None,
             document: Arc::new(Document::of(json!({}))),
@@ -296,12 +302,12 @@ mod tests {
     #[tokio::test]
     async fn a_cursor_within_the_tail_gets_every_event() {
         let tail = full_tail();
-        let mut cursor = tail.cursor(Range::Everything, None, Revision(0)).expect("in the tail");
+        let mut cursor = tail.cursor(Range::Everything, None, Version::ANY).expect("in the tail");
 
         let mut next = 1;
         while next <= limits::WATCH_TAIL_COMMITS as u64 {
             for event in cursor.next().await.expect("not expired") {
-                assert_eq!(event.revision, Revision(next));
+                assert_eq!(event.revision(), Revision(next));
                 next += 1;
             }
         }
@@ -314,10 +320,10 @@ mod tests {
         tail.extend([commit(count + 1, "a")]);
         tail.announce(Revision(count + 1));
 
-        let refusal = tail.cursor(Range::Everything, None, Revision(0)).err();
+        let refusal = tail.cursor(Range::Everything, None, Version::ANY).err();
 
         assert_eq!(refusal.map(|error| error.code()), Some(410));
-        assert!(tail.cursor(Range::Everything, None, Revision(1)).is_ok());
+        assert!(tail.cursor(Range::Everything, None, Revision(1).into()).is_ok());
     }
 
     #[test]
@@ -329,7 +335,9 @@ mod tests {
         let tail = Arc::new(Tail::new(Revision(2), recent).deriving(vec![derived.clone()]));
         let from = |resource: &Resource, revision| {
             let range = Range::Container(resource.clone(), "web".into());
-            tail.cursor(range, None, Revision(revision)).map(drop).map_err(|error| error.code())
+            tail.cursor(range, None, Revision(revision).into())
+                .map(drop)
+                .map_err(|error| error.code())
         };
 
         assert_eq!(from(&derived, 1), Err(410));
@@ -344,12 +352,12 @@ mod tests {
             |revision| Commit { bytes: limits::WATCH_TAIL_BYTES / 2, ..commit(revision, "a") };
         tail.extend([large(1), large(2)]);
         tail.announce(Revision(2));
-        assert!(tail.cursor(Range::Everything, None, Revision(0)).is_ok());
+        assert!(tail.cursor(Range::Everything, None, Version::ANY).is_ok());
 
         tail.extend([commit(3, "a")]);
 
-        assert!(tail.cursor(Range::Everything, None, Revision(0)).is_err());
-        assert!(tail.cursor(Range::Everything, None, Revision(1)).is_ok());
+        assert!(tail.cursor(Range::Everything, None, Version::ANY).is_err());
+        assert!(tail.cursor(Range::Everything, None, Revision(1).into()).is_ok());
     }
 
     #[tokio::test]
@@ -359,7 +367,7 @@ mod tests {
             |revision| Commit { bytes: limits::WATCH_BATCH_BYTES / 2, ..commit(revision, "a") };
         tail.extend([half(1), half(2), half(3)]);
         tail.announce(Revision(3));
-        let mut cursor = tail.cursor(Range::Everything, None, Revision(0)).expect("in the tail");
+        let mut cursor = tail.cursor(Range::Everything, None, Version::ANY).expect("in the tail");
 
         let sizes = [cursor.next().await, cursor.next().await];
 
@@ -373,16 +381,16 @@ mod tests {
     enum Step {
         /// Commits of so many events each, published together.
         Commit(u8, u8),
-        /// A reader reads.
-        Read,
-        /// A reader breaks off, and comes back where it was.
+        /// A reader reads, and breaks off after so many events, if there are more.
+        Read(usize),
+        /// It breaks off between two reads, and comes back where it was.
         Resume,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             (1_u8..4, 0_u8..4).prop_map(|(commits, events)| Step::Commit(commits, events)),
-            Just(Step::Read),
+            (1_usize..12).prop_map(Step::Read),
             Just(Step::Resume),
         ];
         proptest::collection::vec(step, 1..64)
@@ -392,8 +400,9 @@ mod tests {
         #[test]
         fn a_reader_gets_every_event_once_and_in_order_or_is_told_to_list_again(steps in steps()) {
             let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
-            let (mut head, mut seen) = (0_u64, Revision(0));
-            let mut cursor = tail.cursor(Range::Everything, None, seen).expect("at the head");
+            let (mut head, mut seen) = (0_u64, Version::from(Revision(0)));
+            let from = |seen| tail.cursor(Range::Everything, None, seen);
+            let mut cursor = from(seen).expect("at the head");
             // What was committed after what the reader saw last: name and revision.
             let mut due: VecDeque<(String, u64)> = VecDeque::new();
             for step in steps {
@@ -404,11 +413,11 @@ mod tests {
                             head += 1;
                             let mut one = commit(head, "");
                             let event = one.events.pop().expect("one");
-                            for number in 0..events {
-                                let name = format!("{head}-{number}");
+                            for version in Version::of_each(Revision(head), events.into()) {
+                                let name = version.to_string();
                                 due.push_back((name.clone(), head));
                                 let key = Key::new(Resource::new("nodes", "x"), None, &name);
-                                one.events.push(Event { key, ..event.clone() });
+                                one.events.push(Event { key, version, ..event.clone() });
                             }
                             // The tail holds four of them.
                             one.bytes = limits::WATCH_TAIL_BYTES / 4;
@@ -417,39 +426,48 @@ mod tests {
                         tail.extend(made);
                         tail.announce(Revision(head));
                     }
-                    Step::Read => {
+                    Step::Read(most) => {
                         let read = cursor.next().now_or_never();
                         let Some(read) = read else {
                             prop_assert!(due.is_empty(), "{due:?} is not told");
                             continue;
                         };
                         match read {
-                            Ok(events) => for event in events {
-                                let told = (event.key.name().to_owned(), event.revision.0);
-                                prop_assert_eq!(Some(told), due.pop_front());
+                            Ok(events) => {
                                 seen = cursor.position();
-                            },
-                            Err(error) => {
-                                prop_assert_eq!(error.reason(), Reason::Expired);
-                                prop_assert!(head - seen.0 > 4, "{} of {head} is kept", seen.0);
-                                // It lists, and goes on from there.
-                                due.clear();
-                                seen = Revision(head);
-                                cursor = tail.cursor(Range::Everything, None, seen).expect("head");
+                                let is_cut = events.len() > most;
+                                for event in events.into_iter().take(most) {
+                                    let told = (event.key.name().to_owned(), event.revision().0);
+                                    prop_assert_eq!(Some(told), due.pop_front());
+                                    if is_cut {
+                                        seen = event.version;
+                                    }
+                                }
+                                if is_cut {
+                                    cursor = from(seen).expect("it has just been read");
+                                }
+                                continue;
                             }
+                            Err(error) => prop_assert_eq!(error.reason(), Reason::Expired),
                         }
+                        let next = seen.following().revision().0;
+                        prop_assert!(head + 1 - next > 4, "{next} of {head} is kept");
+                        // It lists, and goes on from there.
+                        due.clear();
+                        seen = Revision(head).into();
+                        cursor = from(seen).expect("at the head");
                     }
-                    Step::Resume => match tail.cursor(Range::Everything, None, cursor.position()) {
+                    Step::Resume => match from(cursor.position()) {
                         Ok(again) => cursor = again,
                         Err(error) => {
                             prop_assert_eq!(error.reason(), Reason::Expired);
                             due.clear();
-                            seen = Revision(head);
-                            cursor = tail.cursor(Range::Everything, None, seen).expect("head");
+                            seen = Revision(head).into();
+                            cursor = from(seen).expect("at the head");
                         }
                     },
                 }
-                let future = tail.cursor(Range::Everything, None, Revision(head + 1));
+                let future = from(Revision(head + 1).into());
                 prop_assert_eq!(future.err().map(|error| error.reason()), Some(Reason::Timeout));
             }
         }
@@ -459,7 +477,7 @@ mod tests {
     fn a_position_in_the_future_is_refused() {
         let tail = full_tail();
 
-        let refusal = tail.cursor(Range::Everything, None, Revision(u64::MAX)).err();
+        let refusal = tail.cursor(Range::Everything, None, Revision(u64::MAX).into()).err();
 
         assert_eq!(refusal.map(|error| error.code()), Some(504));
     }
@@ -469,24 +487,25 @@ mod tests {
         let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
         tail.extend([commit(1, "a")]);
 
-        let mut cursor = tail.cursor(Range::Everything, None, Revision(1)).expect("it is there");
+        let mut cursor =
+            tail.cursor(Range::Everything, None, Revision(1).into()).expect("it is there");
         tail.extend([commit(2, "b")]);
         tail.announce(Revision(2));
 
-        assert_eq!(cursor.next().await.expect("not expired")[0].revision, Revision(2));
+        assert_eq!(cursor.next().await.expect("not expired")[0].revision(), Revision(2));
     }
 
     #[tokio::test]
     async fn a_cursor_skips_other_ranges_and_still_moves_on() {
         let tail = Arc::new(Tail::new(Revision(0), Recent::default()));
         let only = Key::new(Resource::new("nodes", "x"), None, "b");
-        let mut cursor = tail.cursor(Range::Object(only), None, Revision(0)).expect("at the head");
+        let mut cursor = tail.cursor(Range::Object(only), None, Version::ANY).expect("at the head");
         tail.extend([commit(1, "a"), commit(2, "b")]);
         tail.announce(Revision(2));
 
         let events = cursor.next().await.expect("not expired");
 
         assert_eq!(events.len(), 1);
-        assert_eq!(cursor.position(), Revision(2));
+        assert_eq!(cursor.position(), Revision(2).into());
     }
 }

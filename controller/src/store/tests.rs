@@ -10,6 +10,7 @@ use crate::{
     authz::{Authorizer, Identity},
 };
 
+mod cuts;
 mod disk;
 mod etcd;
 mod journal;
@@ -67,7 +68,7 @@ async fn a_created_object_carries_its_revision() {
     let made = create(&store, "a", 1).await.expect("nothing refuses it");
 
     assert_eq!(made.revision, Revision(1));
-    assert_eq!(made.value()["metadata"]["resourceVersion"], "1");
+    assert_eq!(made.value()["metadata"]["resourceVersion"], "1999");
     let read = store.get(&proof("a")).expect("it exists");
     assert_eq!(read.value(), made.value());
 }
@@ -120,7 +121,7 @@ async fn a_watcher_sees_each_change_with_what_was_before() {
     assert!(events[0].old.is_none());
     assert_eq!(events[1].operation, Operation::Delete);
     assert_eq!(events[1].old_value(), Some(made.value()));
-    assert_eq!(events[1].value()["metadata"]["resourceVersion"], "2");
+    assert_eq!(events[1].value()["metadata"]["resourceVersion"], "2999");
 }
 
 #[tokio::test]
@@ -158,7 +159,7 @@ async fn an_object_has_a_largest_size() {
     let store = open(&folder.path().join("db"), vec![]);
     let sized = |bytes: usize| {
         // As it is stored, at the revision it gets.
-        let mut value = json!({"metadata": {"name": "a", "resourceVersion": "1"}, "spec": ""});
+        let mut value = json!({"metadata": {"name": "a", "resourceVersion": "1999"}, "spec": ""});
         let rest = bytes - size_of(&value);
         value["spec"] = json!("x".repeat(rest));
         write(Expect::Absent, Some(value))

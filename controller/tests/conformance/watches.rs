@@ -264,6 +264,70 @@ async fn a_browser_follows_and_comes_back_to_where_it_was() {
     assert_eq!(round(&events.next().await.expect("what was missed")), 2);
 }
 
+/// What an event says: what happened to which object, and its version.
+fn said(event: &Value) -> (String, String, u64) {
+    let object = &event["object"];
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    (text(&event["type"]), text(&object["metadata"]["name"]), revision(object))
+}
+
+#[tokio::test]
+async fn who_breaks_off_within_a_change_of_several_objects_goes_on_after_what_they_saw() {
+    const POOLS: &str = "/apis/network.isocast.dev/v1alpha1/addresspools";
+    const ORGANIZATIONS: &str = "/apis/resourcemanager.isocast.dev/v1alpha1/organizations";
+    // An organization that comes or goes changes each pool that is granted to it, in its own commit.
+    const GRANTED: usize = 4;
+    const CHANGES: usize = 2 * GRANTED;
+    let api = Api::start();
+    let mut client = connect(&api).await;
+    for pool in 0..GRANTED {
+        let pool = json!({
+            "apiVersion": "network.isocast.dev/v1alpha1", "kind": "AddressPool",
+            "metadata": {"name": format!("vips-{pool}")},
+            "spec": {
+                "prefixes": [format!("192.0.2.{}/28", pool * 16)],
+                "grants": [{"organization": "acme"}],
+            },
+        });
+        assert_eq!(client.post(POOLS, &pool).await.code, StatusCode::CREATED);
+    }
+    let start = revision(&client.get(POOLS).await.body);
+    let acme = json!({
+        "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Organization",
+        "metadata": {"name": "acme"}, "spec": {},
+    });
+    assert_eq!(client.post(ORGANIZATIONS, &acme).await.code, StatusCode::CREATED);
+    let path = format!("{POOLS}?watch=1&resourceVersion={start}");
+    let mut whole = connect(&api).await.watch(&path).await;
+    let mut seen = Vec::new();
+    for _ in 0..GRANTED {
+        seen.push(said(&soon(whole.next()).await.expect("a pool")));
+    }
+    let gone = client.delete(&format!("{ORGANIZATIONS}/acme"), &json!({})).await;
+    assert_eq!(gone.code, StatusCode::OK, "{:?}", gone.body);
+    for _ in 0..GRANTED {
+        seen.push(said(&soon(whole.next()).await.expect("a pool")));
+    }
+    assert!(seen.windows(2).all(|pair| pair[0].2 < pair[1].2), "in order, each its own: {seen:?}");
+
+    let (mut lines, mut last) = (Vec::new(), start);
+    for _ in 0..CHANGES {
+        let path = format!("{POOLS}?watch=1&resourceVersion={last}");
+        let mut watch = connect(&api).await.watch(&path).await;
+        lines.push(said(&soon(watch.next()).await.expect("a pool")));
+        last = lines.last().expect("one").2;
+    }
+    assert_eq!(lines, seen);
+
+    let (mut events, mut id) = (Vec::new(), start.to_string());
+    for _ in 0..CHANGES {
+        let mut watch = Events::open(&api, &format!("{POOLS}?watch=1"), Some(&id)).await;
+        events.push(said(&watch.next().await.expect("a pool")));
+        id = watch.last_id.clone().expect("each has one");
+    }
+    assert_eq!(events, seen);
+}
+
 #[tokio::test]
 async fn a_browser_that_was_away_too_long_is_told_and_begins_anew() {
     let api = Api::start();

@@ -1,13 +1,13 @@
 //! [`Framing`]: how the events of a watch are told apart on the wire.
 //!
 //! Kubernetes' lines of JSON, or server-sent events for browsers (WHATWG HTML §9.2), which come back
-//! by themselves and say with `Last-Event-ID` where they were. A revision may have several events: only
-//! the last one has an id, for who comes back with it has seen them all.
+//! by themselves and say with `Last-Event-ID` where they were: the version of the last object they were
+//! given, which is what other clients go on from as well.
 
 use bytes::{Bytes, BytesMut};
 use hyper::header::HeaderValue;
 
-use crate::store::Revision;
+use crate::store::Version;
 
 /// How events are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub(in crate::apiserver) enum Framing {
 /// Where somebody who breaks off after an event goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resume {
-    /// After this revision.
-    After(Revision),
+    /// After this version.
+    After(Version),
     /// At the beginning.
     Anew,
     /// Where they would have gone on before it.
@@ -46,8 +46,8 @@ impl Framing {
         let mut event = BytesMut::with_capacity(object.len() + 64);
         if self == Self::EventStream {
             match resume {
-                Resume::After(revision) => {
-                    event.extend_from_slice(format!("id: {revision}\n").as_bytes());
+                Resume::After(version) => {
+                    event.extend_from_slice(format!("id: {version}\n").as_bytes());
                 }
                 Resume::Anew => event.extend_from_slice(b"id:\n"),
                 Resume::Unchanged => {}
@@ -71,18 +71,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::Revision;
 
     #[test]
     fn an_event_is_one_line_whatever_is_in_it() {
         let object = json!({"text": "a\nb\r\u{2028}"}).to_string();
 
-        let line = Framing::Lines.event("ADDED", object.as_bytes(), Resume::After(Revision(7)));
-        let event =
-            Framing::EventStream.event("ADDED", object.as_bytes(), Resume::After(Revision(7)));
+        let resume = Resume::After(Revision(7).into());
+
+        let line = Framing::Lines.event("ADDED", object.as_bytes(), resume);
+        let event = Framing::EventStream.event("ADDED", object.as_bytes(), resume);
 
         let text = r#"{"type":"ADDED","object":{"text":"a\nb\r"#;
         assert!(line.starts_with(text.as_bytes()) && line.ends_with(b"}\n"), "{line:?}");
-        assert_eq!(event, [b"id: 7\ndata: ", &*line, b"\n"].concat());
+        assert_eq!(event, [b"id: 7999\ndata: ", &*line, b"\n"].concat());
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Index {
         // Commits are followed together: what was judged is durable now, or never will be.
         self.proposed.clear();
         for event in events {
-            self.followed = event.revision;
+            self.followed = event.revision();
             let resource = event.key.resource();
             if !self.references.contains_key(resource) {
                 continue;

@@ -154,7 +154,7 @@ fn a_deletion_sees_what_was_written_a_moment_before_in_the_same_batch() {
 
     let event = |operation, old| Event {
         key: key.clone(),
-        revision: Revision(2),
+        version: Revision(2).into(),
         operation,
         old,
         document: Arc::new(user.clone().into()),

@@ -125,7 +125,8 @@ impl World {
                 (None, Some(old)) => (Operation::Delete, Arc::clone(old)),
                 (None, None) => continue,
             };
-            let event = Event { key: key.clone(), revision, operation, old, document };
+            let version = revision.into();
+            let event = Event { key: key.clone(), version, operation, old, document };
             let document = Arc::clone(&event.document);
             changes.push(Change { key, operation, previous: Revision(0), document });
             self.events.push(event);

@@ -94,7 +94,7 @@ impl Purge {
                         for event in events.iter().filter(|it| is_container(it.key.resource())) {
                             let object = Object {
                                 key: event.key.clone(),
-                                revision: event.revision,
+                                revision: event.revision(),
                                 document: Arc::clone(&event.document),
                             };
                             if event.operation == Operation::Put && is_leaving(&object) {

@@ -125,13 +125,13 @@ async fn two_controllers_write_to_one_log_and_lose_no_update() {
     soon(async {
         while last < end {
             for event in cursor.next().await.expect("not expired") {
-                if event.revision == first.revision {
+                if event.revision() == first.revision {
                     continue;
                 }
-                assert_eq!(event.revision, last.next());
+                assert_eq!(event.revision(), last.next());
                 let old = event.old_value().expect("it was there")["spec"]["size"].as_u64();
                 assert_eq!(event.value()["spec"]["size"].as_u64(), old.map(|old| old + 1));
-                last = event.revision;
+                last = event.revision();
             }
         }
     })
@@ -362,6 +362,20 @@ async fn a_change_of_as_many_objects_as_etcd_takes_is_written_and_one_of_more_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_breaks_off_within_a_change_set_goes_on_at_any_controller() {
+    let etcd = Etcd::start();
+    let open = || store_with(&etcd, vec![Arc::new(cuts::Together)]);
+    let (one, other) = (open(), open());
+    soon(cuts::change(&one)).await;
+    cuts::misses_nothing(&one).await;
+    let head = one.view(&everything()).revision();
+    soon(other.reach(head)).await;
+    cuts::misses_nothing(&other).await;
+    drop((one, other));
+    cuts::misses_nothing(&open()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_of_the_largest_size_are_written_many_at_a_time() {
     let etcd = Etcd::start();
     let store = store(&etcd);
@@ -370,7 +384,7 @@ async fn objects_of_the_largest_size_are_written_many_at_a_time() {
         tokio::spawn(async move {
             // As it is stored, at the revision it gets.
             let mut value = object(&name, 1);
-            value["metadata"]["resourceVersion"] = json!("1");
+            value["metadata"]["resourceVersion"] = json!("1999");
             let rest = limits::OBJECT_BYTES - size_of(&value) - r#","text":"""#.len();
             value["spec"]["text"] = json!("x".repeat(rest));
             let write = write(Expect::Absent, Some(value));

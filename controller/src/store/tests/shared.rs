@@ -47,12 +47,27 @@ impl Backend for Mine {
 }
 
 fn stores() -> [Arc<Store>; 2] {
+    stores_with(vec![])
+}
+
+fn stores_with(admissions: Vec<Arc<dyn Admission>>) -> [Arc<Store>; 2] {
     let common = Arc::<Common>::default();
     [(); 2].map(|()| {
         let backend = Arc::new(Mine(Arc::clone(&common)));
-        let store = Store::open_retaining(Retention::default(), backend, vec![], Arc::default());
+        let retention = Retention::default();
+        let store = Store::open_retaining(retention, backend, admissions.clone(), Arc::default());
         Arc::new(store.expect("a fresh store opens"))
     })
+}
+
+#[tokio::test]
+async fn who_breaks_off_within_a_change_set_goes_on_at_any_of_them() {
+    let [one, other] = stores_with(vec![Arc::new(cuts::Together)]);
+    cuts::change(&one).await;
+    cuts::misses_nothing(&one).await;
+    let head = one.view(&everything()).revision();
+    soon(other.reach(head)).await;
+    cuts::misses_nothing(&other).await;
 }
 
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -113,7 +128,7 @@ async fn one_that_opens_while_another_writes_sees_each_revision_once() {
         while seen < 600 {
             for event in soon(cursor.next()).await.expect("not expired") {
                 seen += 1;
-                assert_eq!(event.revision, Revision(seen));
+                assert_eq!(event.revision(), Revision(seen));
             }
         }
     }
