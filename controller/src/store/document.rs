@@ -59,8 +59,12 @@ impl Document {
 
     /// The same, for one of many that are looked through: it does not displace what others use.
     pub fn glance(&self) -> Arc<Value> {
-        let known = self.parsed.lock().upgrade();
-        known.unwrap_or_else(|| Arc::new(self.parse()))
+        self.known().unwrap_or_else(|| Arc::new(self.parse()))
+    }
+
+    /// What it parses to, if somebody has that.
+    pub fn known(&self) -> Option<Arc<Value>> {
+        self.parsed.lock().upgrade()
     }
 
     /// Its text, read as `T`: for one of many, of which a few fields matter.
