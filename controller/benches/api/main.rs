@@ -1,7 +1,7 @@
 //! How fast the API is, and how small: the released binary in a process of its own, under load that
 //! comes over TLS from somebody with a token whom roles allow what they do.
 //!
-//! `cargo bench -p isocast-controller --bench api -- [--store etcd] [--json FILE]`. Client and server share the
+//! `cargo bench -p isocast-controller --bench api -- [watch] [--store etcd] [--json FILE]`. Client and server share the
 //! machine, so figures of one run can be compared with each other, and those of two machines cannot. Each row says what
 //! the server is meant to do on two cores; `docs/src/specification.md` has what it did.
 
@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use self::{
     report::{Goal::AtLeast, Goal::AtMost, Report},
-    server::Server,
+    server::{Caller, Server},
 };
 
 /// Objects of a small installation, for its memory.
@@ -41,6 +41,11 @@ async fn main() {
     let mut report = Report::from_arguments();
     if std::env::args().any(|argument| argument == "etcd") {
         etcd::compare(&mut report).await;
+        return report.write();
+    }
+    if std::env::args().any(|argument| argument == "watch") {
+        let server = Server::start();
+        watches(&mut report, &server.tenant().await).await;
         return report.write();
     }
     report.row("fdatasync_ms", "the disk keeps a page, p50, ms", disk::fdatasync_ms(), None);
@@ -65,8 +70,13 @@ async fn requests(report: &mut Report) {
     report.row("gets_per_s_64", "gets/s, 64 clients", gets.rate, AtLeast(13_500.0));
     let lists = load::lists(&tenant, 4).await;
     report.row("lists_per_s_4", "lists of 500/s, 4 clients", lists.rate, AtLeast(450.0));
+    watches(report, &tenant).await;
+}
+
+/// How long until watchers know.
+async fn watches(report: &mut Report, tenant: &Caller) {
     for (watchers, goal) in [(1, 0.5), (100, 1.0), (1_000, 4.0)] {
-        let latency = watch::latency(&tenant, watchers).await;
+        let latency = watch::latency(tenant, watchers).await;
         let key = format!("watch_p50_ms_{watchers}");
         let text = format!("watch latency p50, ms, {watchers} watchers");
         report.row(&key, &text, latency.p50_ms, AtMost(goal));

@@ -35,7 +35,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -306,17 +306,32 @@ async fn serve(
             () = silent => metrics.disconnected("silent"),
             () = lazy.cancelled() => metrics.disconnected("untaken"),
         }
+        Aside::Gone
     };
-    tokio::pin!(gone);
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = gone.as_mut() => return Ok(()),
-        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    let stops = async {
+        shutdown.cancelled().await;
+        Aside::Stops
+    };
+    // What rarely happens is looked at when it does, and not whenever the connection has something to
+    // say: each look takes a lock, one of them that of all connections.
+    let mut aside = FuturesUnordered::from_iter([gone.left_future(), stops.right_future()]);
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => return result,
+            Some(aside) = aside.next() => match aside {
+                Aside::Gone => return Ok(()),
+                Aside::Stops => connection.as_mut().graceful_shutdown(),
+            },
+        }
     }
-    tokio::select! {
-        result = connection => result,
-        () = gone => Ok(()),
-    }
+}
+
+/// What happens to a connection besides what is said on it.
+enum Aside {
+    /// Whoever is on the other end says or takes nothing.
+    Gone,
+    /// The server does.
+    Stops,
 }
 
 /// Who the client's certificate, verified by TLS, says it is.

@@ -5,11 +5,18 @@
 
 mod framing;
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use futures::stream;
-use http_body_util::{BodyExt, Full, StreamBody};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     Response, StatusCode,
     body::Frame,
@@ -17,8 +24,8 @@ use hyper::{
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use self::framing::Resume;
 pub(super) use self::framing::{EVENT_STREAM, Framing};
@@ -54,12 +61,16 @@ pub(super) struct WatchStream {
     pub(super) under_way: (UnderWay, Option<Seat>),
 }
 
-/// A stream between two frames.
+/// A stream under way. It is polled a few times for each event and watcher, so it keeps what it waits
+/// for instead of making it anew.
 struct Running {
     watch: WatchStream,
     pending: VecDeque<Pending>,
     deadline: Instant,
-    bookmark: tokio::time::Interval,
+    /// Goes off at the next bookmark, or at the end.
+    alarm: Pin<Box<Sleep>>,
+    /// Looked at only when it is over: many wait for it, behind one lock.
+    shutdown: FuturesUnordered<WaitForCancellationFutureOwned>,
     ended: bool,
 }
 
@@ -81,21 +92,22 @@ impl WatchStream {
         if let Some(version) = self.mark {
             pending.push_back(Pending::Framed(self.bookmark(version, true)));
         }
-        let mut bookmark = interval(limits::BOOKMARK_EVERY);
-        bookmark.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        bookmark.reset();
-        let running = Running { watch: self, pending, deadline, bookmark, ended: false };
-        let frames = stream::unfold(running, |mut running| async move {
-            let bytes = running.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(bytes)), running))
-        });
-        response(framing, StreamBody::new(frames).boxed())
+        let shutdown = FuturesUnordered::from_iter([self.shutdown.clone().cancelled_owned()]);
+        let alarm = Box::pin(sleep_until(self.next_alarm(deadline)));
+        let running = Running { watch: self, pending, deadline, alarm, shutdown, ended: false };
+        response(framing, running.boxed())
     }
 
-    /// What an event means to somebody who sees the selection only.
-    fn translate(&self, event: &Event, resume: Resume) -> Option<Bytes> {
+    /// When it is to say something, or to end.
+    fn next_alarm(&self, deadline: Instant) -> Instant {
+        let bookmark = Instant::now() + limits::BOOKMARK_EVERY;
+        if self.bookmarks { deadline.min(bookmark) } else { deadline }
+    }
+
+    /// Appends what an event means to somebody who sees the selection only.
+    fn translate(&self, event: &Event, resume: Resume, frame: &mut BytesMut) {
         if !self.collection.covers(&event.key) {
-            return None;
+            return;
         }
         let selects = |document: &Arc<Document>| {
             self.collection.selects(&self.selector, &event.key, document)
@@ -109,18 +121,19 @@ impl WatchStream {
             (Some(true), false) => "DELETED",
             // The past is unknown: it may have been selected.
             (None, false) if event.operation == Operation::Delete && selected => "DELETED",
-            (_, false) => return None,
+            (_, false) => return,
         };
-        Some(self.framed(kind, &self.collection.project(&event.document), resume))
+        self.append(kind, &self.collection.project(&event.document), resume, frame);
     }
 
-    fn framed(&self, kind: &str, object: &Document, resume: Resume) -> Bytes {
+    fn append(&self, kind: &str, object: &Document, resume: Resume, frame: &mut BytesMut) {
         if self.form == Form::Object {
-            return self.framing.event(kind, object.json().get().as_bytes(), resume);
+            let text = object.json().get();
+            return self.framing.append(frame, kind, text.as_bytes(), resume);
         }
         match render_one(&self.collection, self.form, object, Timestamp::now()) {
-            Ok(text) => self.framing.event(kind, &text, resume),
-            Err(error) => failure(self.framing, &error),
+            Ok(text) => self.framing.append(frame, kind, &text, resume),
+            Err(error) => frame.extend_from_slice(&failure(self.framing, &error)),
         }
     }
 
@@ -146,43 +159,52 @@ impl WatchStream {
     }
 }
 
-impl Running {
-    /// The next bytes to send, none when the watch is over.
-    async fn next(&mut self) -> Option<Bytes> {
+impl hyper::body::Body for Running {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
         loop {
-            let frame = self.take();
+            let frame = this.take();
             if !frame.is_empty() {
-                return Some(frame);
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
-            if self.ended {
-                return None;
+            if this.ended || this.shutdown.poll_next_unpin(context).is_ready() {
+                return Poll::Ready(None);
             }
-            tokio::select! {
-                () = self.watch.shutdown.cancelled() => return None,
-                () = sleep_until(self.deadline) => {
-                    self.ended = true;
-                    // Whoever comes back goes on from here, however quiet it was.
-                    if self.watch.bookmarks {
-                        self.mark();
-                    }
+            if this.alarm.poll_unpin(context).is_ready() {
+                this.wake_up();
+                continue;
+            }
+            match this.watch.cursor.poll_next(context) {
+                Poll::Ready(Ok(events)) => {
+                    this.pending.extend(events.into_iter().map(Pending::Event));
                 }
-                events = self.watch.cursor.next() => match events {
-                    Ok(events) => self.pending.extend(events.into_iter().map(Pending::Event)),
-                    Err(error) => {
-                        self.ended = true;
-                        let failure = failure(self.watch.framing, &error);
-                        self.pending.push_back(Pending::Framed(failure));
-                    }
-                },
-                _ = self.bookmark.tick(), if self.watch.bookmarks => self.mark(),
+                Poll::Ready(Err(error)) => {
+                    this.ended = true;
+                    let failure = failure(this.watch.framing, &error);
+                    this.pending.push_back(Pending::Framed(failure));
+                }
+                Poll::Pending => return Poll::Pending,
             }
         }
     }
+}
 
-    /// Says how far the watch has come.
-    fn mark(&mut self) {
-        let bookmark = self.watch.bookmark(self.watch.cursor.position(), false);
-        self.pending.push_back(Pending::Framed(bookmark));
+impl Running {
+    /// Says how far the watch has come; at the end too, so that whoever comes back goes on from here,
+    /// however quiet it was.
+    fn wake_up(&mut self) {
+        self.ended = Instant::now() >= self.deadline;
+        self.alarm.as_mut().reset(self.watch.next_alarm(self.deadline));
+        if self.watch.bookmarks {
+            let bookmark = self.watch.bookmark(self.watch.cursor.position(), false);
+            self.pending.push_back(Pending::Framed(bookmark));
+        }
     }
 
     /// As many events as make a reasonable frame; nothing when nothing of it is selected.
@@ -191,21 +213,22 @@ impl Running {
         while frame.len() < limits::WATCH_FRAME_BYTES
             && let Some(pending) = self.pending.pop_front()
         {
-            let line = match pending {
+            match pending {
                 Pending::Event(event) if self.watch.collection.ends_with(&event) => {
                     self.ended = true;
                     self.pending.clear();
                     let expired = ApiError::expired(event.version, event.version);
-                    Some(failure(self.watch.framing, &expired))
+                    frame.extend_from_slice(&failure(self.watch.framing, &expired));
                 }
-                Pending::Event(event) => self.watch.translate(&event, Resume::After(event.version)),
+                Pending::Event(event) => {
+                    self.watch.translate(&event, Resume::After(event.version), &mut frame);
+                }
                 // Of what exists, part is as good as nothing.
                 Pending::Existing(object) => {
-                    Some(self.watch.framed("ADDED", &object, Resume::Unchanged))
+                    self.watch.append("ADDED", &object, Resume::Unchanged, &mut frame);
                 }
-                Pending::Framed(line) => Some(line),
-            };
-            frame.extend_from_slice(&line.unwrap_or_default());
+                Pending::Framed(line) => frame.extend_from_slice(&line),
+            }
         }
         frame.freeze()
     }

@@ -7,6 +7,7 @@
 mod backend;
 mod backup;
 mod batch;
+mod bell;
 mod change;
 mod codec;
 mod document;
@@ -436,7 +437,7 @@ fn recent(reading: &Reading<'_>) -> Result<Recent, BackendError> {
         });
         let events = events.collect::<Result<Vec<_>, BackendError>>()?;
         let bytes = events.iter().map(|event| event.document.size()).sum();
-        recent.push(tail::Commit { revision, events, bytes });
+        recent.push(Arc::new(tail::Commit { revision, events, bytes }));
     }
     Ok(recent)
 }

@@ -351,8 +351,7 @@ impl Sequencer {
                 derived(&self.admissions, &mut view, 0);
                 let head = view.revision();
                 self.published.store(Arc::new(view));
-                self.tail.restart();
-                self.tail.announce(head);
+                self.tail.restart(head);
             }
         }
         self.is_behind = false;
@@ -376,10 +375,11 @@ impl Sequencer {
             last.events.splice(..0, derived);
         }
         let head = view.revision();
+        let commits: Vec<_> = commits.into_iter().map(Arc::new).collect();
         // Whoever sees the state can watch from there.
-        self.tail.extend(commits);
+        self.tail.extend(&commits);
         self.published.store(Arc::new(view));
-        self.tail.announce(head);
+        self.tail.announce(&commits, head);
     }
 
     /// Keeps the log within its retention, a slice at a time.

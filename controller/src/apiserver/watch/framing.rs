@@ -43,7 +43,14 @@ impl Framing {
     /// One event: `{"type":"ADDED","object":{…}}`, framed; `object` is compact JSON, which has no line
     /// breaks.
     pub(super) fn event(self, kind: &str, object: &[u8], resume: Resume) -> Bytes {
-        let mut event = BytesMut::with_capacity(object.len() + 64);
+        let mut event = BytesMut::new();
+        self.append(&mut event, kind, object, resume);
+        event.freeze()
+    }
+
+    /// The same, after others.
+    pub(super) fn append(self, event: &mut BytesMut, kind: &str, object: &[u8], resume: Resume) {
+        event.reserve(object.len() + 64);
         if self == Self::EventStream {
             match resume {
                 Resume::After(version) => {
@@ -62,7 +69,6 @@ impl Framing {
             Self::EventStream => b"}\n\n",
             Self::Lines => b"}\n",
         });
-        event.freeze()
     }
 }
 
