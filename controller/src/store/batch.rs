@@ -53,7 +53,9 @@ impl Draft {
     /// What `change` comes to after `view`; refuses objects that are too large.
     pub(super) fn of(view: &View, change: ProposedChange) -> Result<Self, ApiError> {
         let revision = view.revision().next();
-        let (mut changes, mut events, mut bytes) = (Vec::new(), Vec::new(), 0);
+        // Most are of one object, and the events stay for as long as watchers may ask for them.
+        let (mut changes, mut events) = (Vec::with_capacity(1), Vec::with_capacity(1));
+        let mut bytes = 0;
         for (key, new) in change.into_writes() {
             let Some((change, event)) = effect(view, revision, key, new) else { continue };
             let size = change.document.size();
