@@ -18,6 +18,7 @@ mod peering;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod world;
 
 use std::{
@@ -37,6 +38,7 @@ use self::resolve::ResolvedService;
 pub(super) use self::resolve::{RESOLVED_REFS, backends};
 pub use self::{
     exports::{Exports, Told},
+    texts::Texts,
     world::{Objects, World},
 };
 

@@ -4,7 +4,7 @@
 //! would be a second write of each creation, and a client would see a pool of which nothing is known.
 //! It only begins: whatever becomes of the pool later is the reporter's to say.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use isocast_api::{
     meta::ObjectMeta,
@@ -42,7 +42,7 @@ impl Default for FirstStatus {
 }
 
 impl FirstStatus {
-    fn take_in(&self, key: &Key, document: &Document, operation: Operation) {
+    fn take_in(&self, key: &Key, document: &Arc<Document>, operation: Operation) {
         if let Err(error) = self.world.lock().follow(key, document, operation) {
             tracing::error!(%key, %error, "node left out");
         }

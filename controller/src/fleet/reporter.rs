@@ -255,11 +255,13 @@ pub(super) fn pool_updates(
     now: Timestamp,
 ) -> Vec<Update> {
     let status = |it: &Object<_>| Some(aggregate::backend_pool(world, it, voices, now));
-    let update = |pool| update(view, pool, &status);
+    let update = |pool| update(view, &pool, &status);
+    let known = &world.backend_pools;
     match pools {
-        Pools::All => world.backend_pools.values().filter_map(update).collect(),
+        Pools::All => known.values().filter_map(update).collect(),
         Pools::These(names) => {
-            names.iter().filter_map(|name| update(world.backend_pools.get(name)?)).collect()
+            let pools = names.iter().filter_map(|(namespace, name)| known.get(namespace, name));
+            pools.filter_map(update).collect()
         }
     }
 }

@@ -419,7 +419,7 @@ fn world(store: &Store) -> (World, Revision) {
 }
 
 /// Adds an object or takes it out; leaves out what does not decode, and says so.
-fn follow(world: &mut World, key: &Key, document: &Document, operation: Operation) {
+fn follow(world: &mut World, key: &Key, document: &Arc<Document>, operation: Operation) {
     if let Err(error) = world.follow(key, document, operation) {
         tracing::error!(%key, %error, "object left out");
     }

@@ -53,9 +53,12 @@ impl Draft {
     /// What `change` comes to after `view`; refuses objects that are too large.
     pub(super) fn of(view: &View, change: ProposedChange) -> Result<Self, ApiError> {
         let revision = view.revision().next();
-        let (mut changes, mut events, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut writes = change.into_writes();
         writes.retain(|(key, new)| has_effect(view, key, new.as_ref()));
+        // Events stay for as long as watchers may ask for them, most of them alone: no room to grow.
+        let mut changes = Vec::with_capacity(writes.len());
+        let mut events = Vec::with_capacity(writes.len());
+        let mut bytes = 0;
         let versions = Version::of_each(revision, writes.len());
         for ((key, new), version) in writes.into_iter().zip(versions) {
             let Some((change, event)) = effect(view, version, key, new) else { continue };

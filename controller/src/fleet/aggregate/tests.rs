@@ -288,8 +288,8 @@ fn a_refused_pool_and_a_refused_peer_say_so() {
         .refuses("edge-ams", format!("bgppeer/{}", uid("bor-ams")), "Invalid");
     let voices = chorus.voices();
 
-    let pool = &world.backend_pools[&("web".to_owned(), "backends".to_owned())];
-    let pool = backend_pool(world, pool, &voices, Timestamp::UNIX_EPOCH);
+    let pool = world.backend_pools.get("web", "backends").expect("a pool");
+    let pool = backend_pool(world, &pool, &voices, Timestamp::UNIX_EPOCH);
     assert_eq!(brief(&pool.conditions, "Accepted"), "False Invalid");
     assert_eq!(brief(&pool.conditions, "Ready"), "True BackendsExist");
 
@@ -386,9 +386,8 @@ fn a_peer_is_established_when_every_session_is() {
 #[test]
 fn a_pool_says_which_backend_does_not_exist() {
     let pool = |world: &World| {
-        let key = ("web".to_owned(), "backends".to_owned());
-        let none = BTreeMap::new();
-        backend_pool(world, &world.backend_pools[&key], &none, Timestamp::UNIX_EPOCH)
+        let pool = world.backend_pools.get("web", "backends").expect("a pool");
+        backend_pool(world, &pool, &BTreeMap::new(), Timestamp::UNIX_EPOCH)
     };
     let whole = pool(&testing::world(&objects()));
     assert_eq!(

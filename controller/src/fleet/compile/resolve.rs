@@ -159,13 +159,12 @@ fn pool(
     problems: &mut Vec<Finding>,
 ) -> Option<wire::BackendPool> {
     let name = service.spec.backend_pool.as_str();
-    let Some(pool) = world.backend_pools.get(&(service.namespace().to_owned(), name.to_owned()))
-    else {
+    let Some(pool) = world.backend_pools.get(service.namespace(), name) else {
         let message = format!("there is no backendpool {name:?}");
         problems.push(problem("BackendPoolNotFound", message));
         return None;
     };
-    let (backends, unresolved) = backends(world, pool);
+    let (backends, unresolved) = backends(world, &pool);
     problems.extend(unresolved);
     Some(wire::BackendPool {
         uid: pool.metadata.uid.clone(),

@@ -1,10 +1,10 @@
-//! [`World`]: the objects that configurations are made of, decoded, without their annotations and the
-//! managers of their fields.
+//! [`World`]: the objects that configurations are made of, without their annotations and the managers of
+//! their fields.
 //!
 //! One world follows the store change by change; each compilation has a copy of its own. Both share what
 //! did not change, so neither costs more than the change does, however many objects there are.
 
-use std::{collections::BTreeMap, fmt};
+use std::{fmt, sync::Arc};
 
 use isocast_api::{
     agent::Keyring,
@@ -19,11 +19,13 @@ use isocast_api::{
     },
 };
 use rpds::RedBlackTreeMapSync;
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::texts::{Outline, Texts};
 use crate::{
     registry::metadata::text,
-    store::{Document, Key, Operation},
+    store::{Document, Key, Operation, Resource},
 };
 
 /// Objects of a kind, in order; a copy shares them.
@@ -52,8 +54,8 @@ pub struct World {
     pub address_pools: Objects<String, AddressPoolSpec>,
     /// By namespace and name.
     pub claims: Objects<(String, String), AddressClaimSpec>,
-    /// By namespace and name.
-    pub backend_pools: Objects<(String, String), BackendPoolSpec>,
+    /// Not decoded: they are many.
+    pub backend_pools: Texts<BackendPoolSpec>,
     /// By namespace and name.
     pub services: Objects<(String, String), AnycastServiceSpec>,
     /// By namespace and name.
@@ -89,7 +91,7 @@ impl World {
     pub(crate) fn follow(
         &mut self,
         key: &Key,
-        document: &Document,
+        document: &Arc<Document>,
         operation: Operation,
     ) -> Result<(), DecodeError> {
         let Some(kind) = kind_of(key) else { return Ok(()) };
@@ -118,7 +120,7 @@ impl World {
             it if it == AddressPoolSpec::KIND.kind => named(&mut self.address_pools, value, change),
             it if it == AddressClaimSpec::KIND.kind => namespaced(&mut self.claims, value, change),
             it if it == BackendPoolSpec::KIND.kind => {
-                namespaced(&mut self.backend_pools, value, change)
+                put_text(&mut self.backend_pools, value, change)
             }
             it if it == AnycastServiceSpec::KIND.kind => {
                 namespaced(&mut self.services, value, change)
@@ -191,7 +193,7 @@ enum Change {
 /// Where an object comes from.
 #[derive(Clone, Copy)]
 enum Source<'a> {
-    Stored { kind: &'static str, key: &'a Key, document: &'a Document },
+    Stored { kind: &'static str, key: &'a Key, document: &'a Arc<Document> },
     Value(&'a Value),
 }
 
@@ -217,13 +219,22 @@ impl Source<'_> {
         }
     }
 
-    fn decode<S: Spec>(&self) -> Result<Object<S>, DecodeError> {
+    fn key<S: Spec>(&self) -> Key {
         match self {
-            Self::Stored { key, document, .. } => {
-                document.read().map_err(|source| DecodeError::new(S::KIND.kind, key.name(), source))
+            Self::Stored { key, .. } => Key::clone(key),
+            Self::Value(_) => {
+                let resource = Resource::new(S::KIND.plural, S::KIND.group);
+                Key::new(resource, Some(&self.namespace()), &self.name())
             }
-            Self::Value(value) => Object::decode(value),
         }
+    }
+
+    fn decode<S: Spec>(&self) -> Result<Object<S>, DecodeError> {
+        let outline = match self {
+            Self::Stored { document, .. } => Outline::read(document),
+            Self::Value(value) => Outline::deserialize(*value).map(Object::from),
+        };
+        outline.map_err(|source| DecodeError::new(S::KIND.kind, &self.name(), source))
     }
 }
 
@@ -259,15 +270,29 @@ fn put<K: Ord, S: Spec>(
 ) -> Result<(), DecodeError> {
     match change {
         Change::Insert => {
-            let mut object = value.decode::<S>()?;
-            // Larger than all the rest of most objects, and nothing that a node can notice.
-            object.metadata.managed_fields = Vec::new();
-            object.metadata.annotations = BTreeMap::new();
-            objects.insert_mut(key, object);
+            objects.insert_mut(key, value.decode::<S>()?);
         }
         Change::Remove => drop(objects.remove_mut(&key)),
     }
     Ok(())
+}
+
+fn put_text<S: Spec>(
+    objects: &mut Texts<S>,
+    value: &Source<'_>,
+    change: Change,
+) -> Result<(), DecodeError> {
+    let key = value.key::<S>();
+    match (change, value) {
+        (Change::Insert, Source::Stored { document, .. }) => objects.insert(key, document),
+        (Change::Insert, Source::Value(value)) => {
+            objects.insert(key, &Arc::new(Value::clone(value).into()))
+        }
+        (Change::Remove, _) => {
+            objects.remove(&key);
+            Ok(())
+        }
+    }
 }
 
 #[cfg(test)]
