@@ -4,8 +4,18 @@
 //! its real data plane on a veth there.
 
 mod bench;
+#[expect(
+    clippy::expect_used,
+    dead_code,
+    unreachable_pub,
+    reason = "it is the tests' of the controller, and not all of it is for these"
+)]
+#[path = "../../../controller/tests/support/etcd.rs"]
+mod etcd;
 mod inside;
+mod processes;
 mod routing;
+mod several;
 
 use bench::Bench;
 
