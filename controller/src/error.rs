@@ -74,6 +74,7 @@ struct Facts {
     name: String,
     causes: Vec<Cause>,
     retry_after_s: Option<u32>,
+    allow: Option<&'static str>,
     continue_token: Option<String>,
     stale: bool,
     denied: bool,
@@ -90,6 +91,7 @@ impl ApiError {
             name: String::new(),
             causes: Vec::new(),
             retry_after_s: None,
+            allow: None,
             continue_token: None,
             stale: false,
             denied: false,
@@ -229,6 +231,16 @@ impl ApiError {
         self
     }
 
+    /// The same, with the methods that the path knows, where it does not know the one asked for
+    /// (RFC 9110 §15.5.6).
+    #[must_use]
+    pub fn allowing(mut self, methods: &'static str) -> Self {
+        if self.0.reason == Reason::MethodNotAllowed {
+            self.0.allow = Some(methods);
+        }
+        self
+    }
+
     /// The same, with a token to go on listing at a newer revision.
     #[must_use]
     pub fn with_continue(mut self, token: String) -> Self {
@@ -254,6 +266,11 @@ impl ApiError {
     /// Seconds after which the client may try again.
     pub fn retry_after(&self) -> Option<u32> {
         self.0.retry_after_s
+    }
+
+    /// The methods that the path knows, in a refusal of another one.
+    pub fn allow(&self) -> Option<&'static str> {
+        self.0.allow
     }
 
     /// The HTTP status code.

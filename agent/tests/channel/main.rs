@@ -83,6 +83,40 @@ async fn a_store_that_moves_on_without_this_node_sends_it_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_of_another_datacenter_gets_and_says_only_what_is_its_own() {
+    let mut controller = Controller::start().await;
+    controller.configure("ams-1", entries(3));
+    let revision = controller.configure("fra-1", entries(1));
+    let (in_ams, state) = Agent::join(&controller, "ams-1");
+    in_ams.delivered(revision).await;
+    in_ams.handle.ack(revision);
+    controller.report("ams-1", |it| it.progress == Progress::Applied { revision }).await;
+    let (in_fra, its_state) = Agent::join(&controller, "fra-1");
+
+    let received = in_fra.delivered(revision).await;
+    assert_eq!(received.configuration, entries(1));
+    in_fra.handle.ack(revision);
+    let status = NodeStatus { revision, dataplane_generation: 7, ..NodeStatus::default() };
+    in_fra.handle.set_status(status.clone());
+    controller.report("fra-1", |it| it.statement.is_some()).await;
+    let report = controller.nodes.report("ams-1").unwrap();
+    assert!(report.statement.is_none(), "{report:?}");
+
+    // Nor is it told what became of what it says it has: here, what the other one had.
+    in_ams.kill().await;
+    in_fra.kill().await;
+    for slot in ["last-known-good.0", "last-known-good.1"] {
+        let (of_ams, of_fra) = (state.path().join(slot), its_state.path().join(slot));
+        std::fs::remove_file(&of_fra).ok();
+        std::fs::copy(of_ams, of_fra).ok();
+    }
+    controller.configure("ams-1", entries(4));
+    let next = controller.configure("fra-1", entries(2));
+    let in_fra = Agent::start(controller.address, "fra-1", its_state.path());
+    assert_eq!(in_fra.delivered(next).await.configuration, entries(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_configuration_is_reported_and_the_old_one_survives_a_restart() {
     let mut controller = Controller::start().await;
     let good = controller.configure("a", entries(1));

@@ -1,4 +1,4 @@
-//! The bench: a namespace with an uplink, a controller, kubectl, and agents.
+//! The bench: a namespace with an uplink, a controller or several, kubectl, and agents.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,10 +7,10 @@
 )]
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fs::{self, File},
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -30,6 +30,8 @@ use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::{etcd::Etcd, processes::Process};
+
 /// How long anything may take here: several times what a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);
 const NODES: &str = "/apis/network.isocast.dev/v1alpha1/nodes";
@@ -40,9 +42,11 @@ static BENCHES: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Bench {
     name: String,
     dir: tempfile::TempDir,
-    kubeconfig: PathBuf,
-    agents_at: SocketAddr,
+    kubeconfig: RefCell<PathBuf>,
+    /// Where agents find controllers, as they are told.
+    agents_at: String,
     agents: Cell<u32>,
+    /// The one within this process, if it is not processes.
     controller: Option<JoinHandle<()>>,
     shutdown: CancellationToken,
 }
@@ -60,19 +64,29 @@ pub(crate) struct Agent {
 impl Bench {
     /// Runs a test on a thread of its own, inside a namespace of its own.
     pub(crate) fn run(test: impl FnOnce(&Self) + Send + 'static) {
-        let number = BENCHES.fetch_add(1, Ordering::Relaxed);
-        let name = format!("isot-node-{}-{number}", std::process::id());
-        let namespace = Namespace::new(name.clone());
-        let inside = thread::spawn(move || {
-            let file = File::open(format!("/run/netns/{name}")).unwrap();
-            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-            test(&Self::start(name));
+        inside(|name| test(&Self::start(name)));
+    }
+
+    /// The same with controllers that are processes, on one etcd. kubectl asks the first one.
+    pub(crate) fn run_on_etcd<const COUNT: usize>(
+        test: impl FnOnce(&Self, [Process; COUNT]) + Send + 'static,
+    ) {
+        inside(|name| {
+            let dir = tempfile::tempdir().unwrap();
+            let etcd = Etcd::start();
+            let processes = Process::several(dir.path(), &etcd);
+            let agents_at = processes.each_ref().map(Process::agents_at).join(",");
+            let kubeconfig = RefCell::new(processes[0].kubeconfig());
+            let (agents, shutdown) = (Cell::default(), CancellationToken::new());
+            let this =
+                Self { name, dir, kubeconfig, agents_at, agents, controller: None, shutdown };
+            test(&this, processes);
         });
-        let ended = inside.join();
-        drop(namespace);
-        if let Err(panic) = ended {
-            std::panic::resume_unwind(panic);
-        }
+    }
+
+    /// From now on kubectl asks this one.
+    pub(crate) fn talk_to(&self, controller: &Process) {
+        self.kubeconfig.replace(controller.kubeconfig());
     }
 
     fn start(name: String) -> Self {
@@ -90,6 +104,7 @@ impl Bench {
             });
         });
         let (kubeconfig, agents_at) = told.recv().unwrap();
+        let (kubeconfig, agents_at) = (RefCell::new(kubeconfig), agents_at.to_string());
         let (agents, controller) = (Cell::new(0), Some(controller));
         Self { name, dir, kubeconfig, agents_at, agents, controller, shutdown }
     }
@@ -118,7 +133,7 @@ impl Bench {
         let (socket, log) = (dir.join("agent.sock"), dir.join("log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_isocast-agent"));
         command
-            .args(["run", "--node", node, "--controller", &self.agents_at.to_string()])
+            .args(["run", "--node", node, "--controller", &self.agents_at])
             .arg("--state")
             .arg(dir.join("state"))
             .arg("--join-token-file")
@@ -180,7 +195,7 @@ impl Bench {
     /// What kubectl prints, or what it complains of.
     pub(crate) fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut child = Command::new(kubectl())
-            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECONFIG", &*self.kubeconfig.borrow())
             .env("HOME", self.dir.path())
             .args(arguments)
             .stdin(Stdio::piped())
@@ -259,6 +274,19 @@ impl Drop for Bench {
 /// A running router.
 pub(crate) struct Router(Child);
 
+impl Router {
+    /// A figure of what the node told it.
+    pub(crate) fn figure(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(ROUTER_API).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let is_it = |line: &&str| !line.starts_with('#') && line.contains(name);
+        let line = answer.lines().find(is_it).unwrap_or_else(|| panic!("no {name} in {answer}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+}
+
 impl Drop for Router {
     fn drop(&mut self) {
         self.0.kill().ok();
@@ -326,11 +354,16 @@ impl Drop for Agent {
     }
 }
 
+const ROUTER_API: &str = "127.0.0.1:9179";
+
 const ROUTER: &str = r#"
 [router]
 asn = 65001
 router-id = "10.98.0.254"
 listen = ["10.98.0.254:179"]
+
+[api]
+listen = "127.0.0.1:9179"
 
 [[peer]]
 name = "edge-1"
@@ -346,6 +379,23 @@ export = { default = "accept" }
 prefix = "192.0.2.0/24"
 next-hop = "self"
 "#;
+
+/// Runs something on a thread of its own, inside a namespace of its own, whose name it is given.
+fn inside(run: impl FnOnce(String) + Send + 'static) {
+    let number = BENCHES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("isot-node-{}-{number}", std::process::id());
+    let namespace = Namespace::new(name.clone());
+    let inside = thread::spawn(move || {
+        let file = File::open(format!("/run/netns/{name}")).unwrap();
+        setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+        run(name);
+    });
+    let ended = inside.join();
+    drop(namespace);
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
+}
 
 /// A namespace with a loopback and an uplink.
 struct Namespace {

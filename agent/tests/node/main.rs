@@ -3,9 +3,21 @@
 //! Controller, agent and kubectl run in a network namespace of the test's own; the agent loads
 //! its real data plane on a veth there.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bench;
+#[expect(
+    clippy::expect_used,
+    dead_code,
+    unreachable_pub,
+    reason = "it is the tests' of the controller, and not all of it is for these"
+)]
+#[path = "../../../controller/tests/support/etcd.rs"]
+mod etcd;
 mod inside;
+mod processes;
 mod routing;
+mod several;
 
 use bench::Bench;
 

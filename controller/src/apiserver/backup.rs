@@ -50,7 +50,8 @@ impl Backups {
         method: &Method,
     ) -> Result<Response<Body>, ApiError> {
         if *method != Method::GET {
-            return Err(ApiError::new(Reason::MethodNotAllowed, "a backup can only be read"));
+            let refusal = ApiError::new(Reason::MethodNotAllowed, "a backup can only be read");
+            return Err(refusal.allowing("GET"));
         }
         let proof = Authorizer.authorize::<verb::Backup, _>(identity, Range::Everything)?;
         let turn = Arc::clone(&self.0).try_acquire_owned().map_err(|_taken| {

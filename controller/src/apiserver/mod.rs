@@ -11,6 +11,7 @@ mod compress;
 mod discovery;
 mod flows;
 mod impersonate;
+mod methods;
 mod metrics;
 mod openapi;
 mod paced;
@@ -157,7 +158,7 @@ impl ApiServer {
             .map_err(|source| ServerError::Listen { address, source })?;
         let tls = Arc::new(tls(pki, credential).map_err(ServerError::Tls)?);
         let service = Service {
-            openapi: OpenApi::new(&registry),
+            openapi: OpenApi::new(&registry, &extensions),
             flows: Flows::new(&metrics),
             discovery: Discovery::new(&registry, &extensions, &relayed),
             registry,

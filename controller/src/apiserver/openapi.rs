@@ -2,7 +2,12 @@
 //!
 //! Made once, for kinds are declared at build time. A document's address carries its hash, so
 //! clients cache it for ever.
+//!
+//! What it says holds: every answer has the form that is declared for its code, and every refusal is
+//! a `Status`, which is what `default` says.
 
+mod paths;
+mod schemas;
 mod v2;
 
 use std::{collections::BTreeMap, sync::OnceLock};
@@ -12,7 +17,14 @@ use isocast_api::registry::Scope;
 use serde_json::{Map, Value, json};
 
 pub(super) use self::v2::{ASKED_AS as V2_ASKED_AS, MEDIA_TYPE as V2};
-use super::reviews::{SERVED, Served, schema};
+use self::{
+    paths::{Access, Names},
+    schemas::{NAMESPACE, common_schemas},
+};
+use super::{
+    Extension,
+    reviews::{SERVED, Served, schema},
+};
 use crate::registry::{Kind, Registry};
 
 /// The documents.
@@ -32,11 +44,14 @@ pub(super) struct Document {
 }
 
 impl OpenApi {
-    pub(super) fn new(registry: &Registry) -> Self {
+    /// Of the kinds of `registry`, and what others serve below their objects.
+    pub(super) fn new(registry: &Registry, extensions: &[Extension]) -> Self {
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         for kind in registry.kinds() {
             let path = kind.descriptor().path().trim_start_matches('/').to_owned();
-            groups.entry(path).or_default().add_kind(kind);
+            let its = |it: &&Extension| it.kind == kind.descriptor().resource_kind;
+            let posted = extensions.iter().filter(its).map(|it| it.name);
+            groups.entry(path).or_default().add_kind(kind, posted);
         }
         for review in SERVED {
             let path = format!("apis/{}/{}", review.group, review.version);
@@ -97,7 +112,7 @@ impl Default for Group {
 }
 
 impl Group {
-    fn add_kind(&mut self, kind: &Kind) {
+    fn add_kind(&mut self, kind: &Kind, posted: impl Iterator<Item = &'static str>) {
         let declared = kind.descriptor();
         let names = Names {
             group: declared.group,
@@ -122,6 +137,7 @@ impl Group {
             (false, false) => Access::Write,
         };
         names.add_paths(&mut self.paths, access);
+        posted.for_each(|subresource| names.add_posted(&mut self.paths, subresource));
     }
 
     /// A review is posted, and that is all.
@@ -151,7 +167,11 @@ impl Group {
             "openapi": "3.0.0",
             "info": {"title": "Isocast", "version": env!("CARGO_PKG_VERSION")},
             "paths": self.paths,
-            "components": {"schemas": self.schemas},
+            "components": {
+                "schemas": self.schemas,
+                "securitySchemes": {"BearerToken": {"type": "http", "scheme": "bearer"}},
+            },
+            "security": [{"BearerToken": []}],
         })
     }
 }
@@ -166,254 +186,14 @@ fn add_namespaces(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
         plural: "namespaces",
         namespaced: false,
     };
-    let schema = json!({
-        "type": "object",
-        "description": "The namespace of an organization, folder or project.",
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-            "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-        },
-        "x-kubernetes-group-version-kind": [names.gvk()],
-    });
-    schemas.insert(names.schema(), schema);
+    schemas.insert(names.schema(), schemas::namespace(&names.gvk()));
     schemas.insert(format!("{}List", names.schema()), names.list_schema());
     names.add_paths(paths, Access::Read);
 }
 
-/// Whether a resource can be changed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    /// As a whole: it has no status.
-    Whole,
-    Write,
-}
-
-/// What a resource is called.
-struct Names {
-    group: &'static str,
-    version: &'static str,
-    kind: &'static str,
-    prefix: String,
-    plural: &'static str,
-    namespaced: bool,
-}
-
-impl Names {
-    fn gvk(&self) -> Value {
-        json!({"group": self.group, "version": self.version, "kind": self.kind})
-    }
-
-    /// `dev.isocast.network.v1alpha1.Node`
-    fn schema(&self) -> String {
-        let mut parts: Vec<&str> = match self.group {
-            "" => vec!["core", "api", "k8s", "io"],
-            group => group.split('.').collect(),
-        };
-        parts.reverse();
-        format!("{}.{}.{}", parts.join("."), self.version, self.kind)
-    }
-
-    fn list_schema(&self) -> Value {
-        json!({
-            "type": "object",
-            "description": format!("A list of {} objects.", self.kind),
-            "required": ["items"],
-            "properties": {
-                "apiVersion": {"type": "string"},
-                "kind": {"type": "string"},
-                "metadata": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-                "items": {"type": "array", "items": reference(&self.schema())},
-            },
-            "x-kubernetes-group-version-kind": [{
-                "group": self.group, "version": self.version, "kind": format!("{}List", self.kind),
-            }],
-        })
-    }
-
-    /// The path of the objects of one place, and its parameters.
-    fn collection(&self) -> (String, Vec<Value>) {
-        let Self { prefix, plural, .. } = self;
-        if self.namespaced {
-            let parameter = path_parameter("namespace", "the container's namespace");
-            (format!("{prefix}/namespaces/{{namespace}}/{plural}"), vec![parameter])
-        } else {
-            (format!("{prefix}/{plural}"), vec![])
-        }
-    }
-
-    fn add_paths(&self, paths: &mut Map<String, Value>, access: Access) {
-        if self.namespaced {
-            let everywhere = format!("{}/{}", self.prefix, self.plural);
-            paths.insert(everywhere, json!({"get": self.operation("list")}));
-        }
-        let (collection, mut place) = self.collection();
-        let mut many = Map::new();
-        many.insert("get".into(), self.operation("list"));
-        let mut one = Map::new();
-        one.insert("get".into(), self.operation("get"));
-        if access != Access::Read {
-            many.insert("post".into(), self.operation("post"));
-            many.insert("delete".into(), self.operation("deletecollection"));
-            one.insert("put".into(), self.operation("put"));
-            one.insert("patch".into(), self.operation("patch"));
-            one.insert("delete".into(), self.operation("delete"));
-        }
-        many.insert("parameters".into(), json!(place));
-        paths.insert(collection.clone(), Value::Object(many));
-        place.push(path_parameter("name", "the object's name"));
-        one.insert("parameters".into(), json!(place));
-        let object = format!("{collection}/{{name}}");
-        if access == Access::Write {
-            let mut status = one.clone();
-            status.shift_remove("delete");
-            paths.insert(format!("{object}/status"), Value::Object(status));
-        }
-        paths.insert(object, Value::Object(one));
-    }
-
-    fn operation(&self, action: &str) -> Value {
-        let schema = match action {
-            "list" => reference(&format!("{}List", self.schema())),
-            "delete" | "deletecollection" => reference(STATUS),
-            _ => reference(&self.schema()),
-        };
-        let mut content = json!({"application/json": {"schema": schema}});
-        if action == "list"
-            && let Some(types) = content.as_object_mut()
-        {
-            let streamed = types.get("application/json").cloned().unwrap_or_default();
-            types.insert("application/json;stream=watch".into(), streamed);
-        }
-        let parameters: Vec<Value> =
-            query_parameters(action).map(|(name, kind)| query_parameter(name, kind)).collect();
-        let code = if action == "post" { "201" } else { "200" };
-        let mut responses = Map::new();
-        responses.insert(code.into(), json!({"description": "OK", "content": content}));
-        responses.insert("401".into(), json!({"description": "Unauthorized"}));
-        let mut operation = json!({
-            "operationId": format!("{action}{}{}", self.version, self.kind),
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": self.gvk(),
-            "parameters": parameters,
-            "responses": responses,
-        });
-        let whole = || json!({"schema": reference(&self.schema())});
-        let patch = || json!({"schema": {"type": "object"}});
-        let body = match action {
-            "post" | "put" => json!({"application/json": whole(), "application/yaml": whole()}),
-            "patch" => json!({
-                "application/apply-patch+yaml": patch(),
-                "application/json-patch+json": {"schema": {"type": "array"}},
-                "application/merge-patch+json": patch(),
-            }),
-            "delete" => json!({"application/json": {"schema": reference(DELETE_OPTIONS)}}),
-            _ => return operation,
-        };
-        if let Some(fields) = operation.as_object_mut() {
-            fields.insert("requestBody".into(), json!({"content": body}));
-        }
-        operation
-    }
-}
-
-fn query_parameters(action: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
-    const READ: &[(&str, &str)] = &[("resourceVersion", "string")];
-    const LIST: &[(&str, &str)] = &[
-        ("allowWatchBookmarks", "boolean"),
-        ("continue", "string"),
-        ("fieldSelector", "string"),
-        ("labelSelector", "string"),
-        ("limit", "integer"),
-        ("resourceVersion", "string"),
-        ("resourceVersionMatch", "string"),
-        ("sendInitialEvents", "boolean"),
-        ("timeoutSeconds", "integer"),
-        ("watch", "boolean"),
-    ];
-    const WRITE: &[(&str, &str)] =
-        &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
-    const FORCE: &[(&str, &str)] = &[("force", "boolean")];
-    const DELETE: &[(&str, &str)] = &[("dryRun", "string"), ("propagationPolicy", "string")];
-    let (first, second) = match action {
-        "list" => (LIST, &[][..]),
-        "get" => (READ, &[][..]),
-        "patch" => (WRITE, FORCE),
-        "delete" => (DELETE, &[][..]),
-        "deletecollection" => (DELETE, LIST.get(2..4).unwrap_or_default()),
-        _ => (WRITE, &[][..]),
-    };
-    first.iter().chain(second).copied()
-}
-
-fn query_parameter(name: &str, kind: &str) -> Value {
-    json!({
-        "name": name,
-        "in": "query",
-        "schema": {"type": kind, "uniqueItems": true},
-    })
-}
-
-fn path_parameter(name: &str, description: &str) -> Value {
-    json!({
-        "name": name,
-        "in": "path",
-        "description": description,
-        "required": true,
-        "schema": {"type": "string", "uniqueItems": true},
-    })
-}
+/// Where schemas are in a document.
+const REFERENCE: &str = "#/components/schemas/";
 
 fn reference(schema: &str) -> Value {
     json!({"$ref": format!("{REFERENCE}{schema}")})
-}
-
-/// Where schemas are in a document.
-const REFERENCE: &str = "#/components/schemas/";
-const NAMESPACE: &str = "io.k8s.api.core.v1.Namespace";
-const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
-const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
-
-fn common_schemas() -> Map<String, Value> {
-    let mut schemas = Map::new();
-    schemas.insert(
-        STATUS.into(),
-        json!({
-            "type": "object",
-            "description": "The outcome of a request that returns no object.",
-            "properties": {
-                "apiVersion": {"type": "string"},
-                "kind": {"type": "string"},
-                "status": {"type": "string"},
-                "message": {"type": "string"},
-                "reason": {"type": "string"},
-                "code": {"type": "integer"},
-            },
-        }),
-    );
-    schemas.insert(
-        DELETE_OPTIONS.into(),
-        json!({
-            "type": "object",
-            "description": "Options of a deletion.",
-            "properties": {
-                "apiVersion": {"type": "string"},
-                "kind": {"type": "string"},
-                "dryRun": {"type": "array", "items": {"type": "string"}},
-                "gracePeriodSeconds": {"type": "integer"},
-                "propagationPolicy": {"type": "string"},
-                "preconditions": {
-                    "type": "object",
-                    "properties": {
-                        "resourceVersion": {"type": "string"},
-                        "uid": {"type": "string"},
-                    },
-                },
-            },
-        }),
-    );
-    schemas
 }

@@ -77,6 +77,20 @@ pub(super) fn refusal(error: &ApiError) -> Response<Body> {
     if let Some(seconds) = error.retry_after() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if let Some(methods) = error.allow() {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    }
+    response
+}
+
+/// What is answered to HEAD: no content, only its size (RFC 9110 §9.3.2). HTTP/2 would send what it
+/// is given, and clients reset the stream.
+pub(super) fn without_content(response: Response<Body>) -> Response<Body> {
+    let size = body::Body::size_hint(response.body()).exact();
+    let mut response = response.map(|_content| Full::default().boxed());
+    if let Some(size) = size {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    }
     response
 }
 

@@ -54,6 +54,31 @@ struct Request {
     spec: Question,
 }
 
+/// Adds what may be left out, as Kubernetes does: an answer is a whole review.
+fn complete(review: Review, fields: &mut Map<String, Value>) -> Result<(), ApiError> {
+    let served = SERVED.iter().find(|served| served.review == review);
+    let (version, kind) = served.map_or_else(Default::default, |served| {
+        (format!("{}/{}", served.group, served.version), served.kind)
+    });
+    for (field, expected) in [("apiVersion", version.as_str()), ("kind", kind)] {
+        let said = fields.entry(field).or_insert_with(|| json!(expected));
+        if *said == "" {
+            *said = json!(expected);
+        }
+        if *said != expected {
+            let message = format!("the review has {field} {said}; {expected:?} is expected");
+            return Err(ApiError::bad_request(message));
+        }
+    }
+    if !fields.entry("metadata").or_insert_with(|| json!({})).is_object() {
+        return Err(ApiError::bad_request("not a review: metadata is no object"));
+    }
+    if review != Review::SelfSubject {
+        fields.entry("spec").or_insert_with(|| json!({}));
+    }
+    Ok(())
+}
+
 impl Call<'_> {
     /// Answers a review, which is about `namespace` if it was asked there.
     pub(super) fn review(
@@ -70,18 +95,19 @@ impl Call<'_> {
             serde_json::from_slice(&self.body)
                 .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?
         };
-        let request = Request::deserialize(&body)
+        let fields = body
+            .as_object_mut()
+            .ok_or_else(|| ApiError::bad_request("not a review: the body is no object"))?;
+        complete(review, fields)?;
+        let request = Request::deserialize(&*fields)
             .map_err(|error| ApiError::bad_request(format!("not a review: {error}")))?;
         let status = self.answer(review, namespace.unwrap_or_default(), &request.spec)?;
-        if let Some(fields) = body.as_object_mut() {
-            fields.insert("status".to_owned(), status);
-            fields.entry("metadata").or_insert_with(|| json!({}));
-            // As Kubernetes: an answer does not repeat the secret.
-            if review == Review::Token
-                && let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut)
-            {
-                spec.remove("token");
-            }
+        fields.insert("status".to_owned(), status);
+        // As Kubernetes: an answer does not repeat the secret.
+        if review == Review::Token
+            && let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut)
+        {
+            spec.remove("token");
         }
         Ok(respond::json(StatusCode::CREATED, &body))
     }

@@ -29,6 +29,7 @@ use super::{
     discovery::Discovery,
     flows::{Caller, Flows, Turn, Weight},
     impersonate::impersonated,
+    methods::methods,
     openapi::{OpenApi, V2, V2_ASKED_AS},
     paced::{Disconnect, paced},
     request::{Prefix, Query, Route},
@@ -109,6 +110,10 @@ impl Service {
             refusal: refusal.as_ref(),
         };
         let response = self.audited(answered, response).await;
+        let response = match method {
+            Method::HEAD => respond::without_content(response),
+            _ => response,
+        };
         // What has no size is streamed, and may be large.
         let size = response.body().size_hint().exact();
         let is_small = |size: u64| size < limits::PACED_FROM as u64;
@@ -238,6 +243,7 @@ impl Service {
             }
             Route::Backup | Route::Health | Route::Version => Err(unknown_resource()),
         };
+        let answered = answered.map_err(|error| error.allowing(methods(&route, &self.registry)));
         let response = compressed(&head.method, &head.headers, answered?);
         Ok(match answer {
             Some(seat) => response.map(|body| respond::holding(body, seat)),

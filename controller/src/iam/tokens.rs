@@ -3,7 +3,7 @@
 //! A token is 32 random bytes that are shown once; what is stored is their hash, with the account,
 //! in its status. It is found by that hash, so nothing is compared that could be timed.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use isocast_api::{
@@ -251,11 +251,15 @@ impl Issuer {
             scope,
         };
         let audiences = token.audiences.clone();
+        // Users have no namespace: the field is left out, as everywhere.
+        let namespace = account.key.container().map(|namespace| ("namespace", namespace));
+        let metadata: BTreeMap<_, _> =
+            [("name", account.key.name())].into_iter().chain(namespace).collect();
         self.store(&account.key, &token, now).await?;
         Ok(json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
-            "metadata": {"name": account.key.name(), "namespace": account.key.container()},
+            "metadata": metadata,
             "spec": {"audiences": audiences, "expirationSeconds": ttl},
             "status": {"token": text, "expirationTimestamp": expires_at},
         }))

@@ -17,6 +17,7 @@ mod builtins;
 mod compress;
 mod fairness;
 mod limits;
+mod methods;
 mod openapi;
 mod reads;
 mod slow;

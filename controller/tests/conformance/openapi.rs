@@ -161,3 +161,46 @@ async fn kubectl_checks_and_creates_every_review() {
     let explained = api.kubectl(&["explain", "subjectaccessreview.spec.resourceAttributes"]);
     explained.expect_words(&["KIND: ", "SubjectAccessReview", "subresource"]);
 }
+
+#[tokio::test]
+async fn a_review_is_answered_whole_and_what_is_no_review_is_refused() {
+    let api = Api::start();
+    let mut client = connect(&api).await;
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+
+    let answer = client.post(path, &json!({})).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{answer:?}");
+    assert_eq!(answer.body["apiVersion"], "authorization.k8s.io/v1");
+    assert_eq!(answer.body["kind"], "SelfSubjectRulesReview");
+    assert_eq!((&answer.body["metadata"], &answer.body["spec"]), (&json!({}), &json!({})));
+    for wrong in [json!([]), json!({"kind": "TokenReview"}), json!({"metadata": 5})] {
+        let answer = client.post(path, &wrong).await;
+        assert_eq!(answer.code, StatusCode::BAD_REQUEST, "{wrong}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_route_that_discovery_shows_is_described_with_its_refusals() {
+    let api = Api::start();
+    let mut client = connect(&api).await;
+    let mut described = BTreeSet::new();
+    for document in documents(&mut client).await {
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            described.insert(path.clone());
+            let methods = item.as_object().expect("an item").iter();
+            for (method, operation) in methods.filter(|(name, _)| *name != "parameters") {
+                let refused = &operation["responses"]["default"]["content"]["application/json"];
+                let schema = refused["schema"]["$ref"].as_str().expect("a reference");
+                assert!(schema.ends_with(".v1.Status"), "{method} {path}");
+            }
+        }
+    }
+    for path in [
+        "/apis/iam.isocast.dev/v1alpha1/users/{name}/certificate",
+        "/apis/iam.isocast.dev/v1alpha1/namespaces/{namespace}/serviceaccounts/{name}/token",
+        "/apis/network.isocast.dev/v1alpha1/bgppolicies/{name}/preview",
+        "/apis/network.isocast.dev/v1alpha1/nodes/{name}/token",
+    ] {
+        assert!(described.contains(path), "{path}");
+    }
+}

@@ -1,0 +1,57 @@
+//! Methods of HTTP that no client of Kubernetes needs, and others send.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::{DATACENTERS, connect, with_project};
+use crate::support::{Api, client::Credentials};
+
+#[tokio::test]
+async fn a_refused_method_comes_with_those_that_are_not() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let object = format!("{DATACENTERS}/ams");
+    let claims = "/apis/network.isocast.dev/v1alpha1/addressclaims";
+    for (method, path, allowed) in [
+        (Method::PUT, DATACENTERS, "DELETE, GET, POST"),
+        (Method::POST, &*object, "DELETE, GET, PATCH, PUT"),
+        (Method::OPTIONS, &*object, "DELETE, GET, PATCH, PUT"),
+        (Method::DELETE, &*format!("{object}/status"), "GET, PATCH, PUT"),
+        (Method::PATCH, claims, "GET"),
+        (Method::GET, "/apis/iam.isocast.dev/v1alpha1/users/a/token", "POST"),
+        (Method::PUT, "/apis/network.isocast.dev/v1alpha1/nodes/a/agent/v1/status", "GET, POST"),
+        (Method::DELETE, "/apis/network.isocast.dev/v1alpha1/bgpsessions/a", "GET"),
+        (Method::GET, "/apis/authorization.k8s.io/v1/subjectaccessreviews", "POST"),
+        (Method::POST, "/api/v1/namespaces", "GET"),
+        (Method::POST, "/apis", "GET"),
+        (Method::POST, "/backup", "GET"),
+    ] {
+        let answer = client.send(method.clone(), path, "application/json", "{}").await;
+        assert_eq!(answer.code, StatusCode::METHOD_NOT_ALLOWED, "{method} {path} {answer:?}");
+        assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn head_has_no_content_in_http_2_either() {
+    let api = Api::start();
+    connect(&api).await;
+    let tls = Credentials::load(api.kubeconfig()).tls().await.expect("TLS");
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    for path in ["/version", DATACENTERS] {
+        let request = Request::builder()
+            .method(Method::HEAD)
+            .uri(format!("https://localhost{path}"))
+            .body(Full::<Bytes>::default())
+            .expect("a request");
+        let answer = sender.send_request(request).await.expect("an answer");
+        assert_eq!(answer.headers()["content-type"], "application/json");
+        assert_ne!(answer.headers()["content-length"], "0");
+        let body = answer.into_body().collect().await.expect("it is not broken off").to_bytes();
+        assert!(body.is_empty(), "{body:?}");
+    }
+}
