@@ -194,7 +194,7 @@ fn routes() -> Vec<Route> {
         add(label("get"), Method::GET, object.clone(), "", none.clone());
         add(label("list"), Method::GET, collection.clone(), "", none.clone());
         // From a revision that is not there yet: an answer, and no stream.
-        let watch = format!("{collection}?watch=1&resourceVersion=999999");
+        let watch = format!("{collection}?watch=1&resourceVersion=999999999999");
         add(label("watch"), Method::GET, watch, "", none.clone());
         if kind.scope == Scope::Namespaced {
             add(label("list all"), Method::GET, everywhere, "", none.clone());

@@ -48,7 +48,9 @@ async fn administrators_of_a_container_ask_about_others_there_and_nowhere_else()
     let answer = alice.post(&locally("secret"), &question("bob", "secret")).await;
     assert_eq!(answer.code, StatusCode::NOT_FOUND, "what may not be known is not there");
     let whole = format!("{AUTHORIZATION}/subjectaccessreviews");
-    assert_eq!(alice.post(&whole, &question("bob", "web")).await.code, StatusCode::FORBIDDEN);
+    let mut anywhere = question("bob", "web");
+    anywhere["kind"] = json!("SubjectAccessReview");
+    assert_eq!(alice.post(&whole, &anywhere).await.code, StatusCode::FORBIDDEN);
     let in_view = format!("/organizations/globex{}", locally("web"));
     assert_eq!(platform.admin.post(&in_view, &question("bob", "web")).await.code, 404);
     // Another account of that name is not meant.
