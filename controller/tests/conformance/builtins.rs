@@ -99,7 +99,9 @@ async fn a_secret_comes_as_text_or_protobuf_and_is_sealed_on_disk() {
     let refused = client.send(Method::POST, super::DATACENTERS, protobuf, body).await;
     assert_eq!(refused.code, StatusCode::UNSUPPORTED_MEDIA_TYPE, "only what clients know by heart");
 
-    let disk = std::fs::read(api.folder.path().join("data/isocast.redb")).expect("readable");
+    let file = |name: &str| std::fs::read(api.folder.path().join("data").join(name));
+    let disk =
+        ["isocast.redb", "isocast.journal"].map(|name| file(name).expect("readable")).concat();
     let holds = |text: &[u8]| disk.windows(text.len()).any(|part| part == text);
     assert!(holds(b"labelSelector") || holds(b"organizations"), "the log is there");
     for text in ["correct-horse", "Y29ycmVjdC1ob3JzZQ", "YmF0dGVyeS1zdGFwbGU", "battery-staple"] {
