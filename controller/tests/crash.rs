@@ -369,8 +369,9 @@ async fn the_past_is_read_and_pages_go_on_after_a_restart() {
     assert_eq!(names(&past), ["a", "b", "c"]);
     assert_eq!(past["metadata"]["resourceVersion"], then.as_str());
     assert_eq!(names(&client.get(DATACENTERS).await.body), ["a", "b", "d"]);
-    let gone = format!("{DATACENTERS}?resourceVersion=1&resourceVersionMatch=Exact");
-    let first = client.get(&gone).await;
+    // The end of revision 1.
+    let earliest = format!("{DATACENTERS}?resourceVersion=1999&resourceVersionMatch=Exact");
+    let first = client.get(&earliest).await;
     assert_eq!((first.code, names(&first.body)), (StatusCode::OK, vec![]));
 }
 

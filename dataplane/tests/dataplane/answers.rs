@@ -1,7 +1,9 @@
 //! Whose a UDP flow is: who answered it.
 
 use std::{
+    io::ErrorKind,
     net::{SocketAddr, UdpSocket},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -45,7 +47,16 @@ fn flows() -> [Flow; 2] {
 
 /// Sends a datagram from the service's port to the flow's client.
 fn answer(flow: Flow) {
-    let socket = UdpSocket::bind((flow.destination, flow.port)).expect("the VIP is on loopback");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let socket = loop {
+        match UdpSocket::bind((flow.destination, flow.port)) {
+            // A program that another test is starting holds on to the last one until it runs.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::yield_now();
+            }
+            bound => break bound.expect("the VIP is on loopback"),
+        }
+    };
     socket.send_to(b"a", (flow.source, flow.source_port)).expect("send");
 }
 
@@ -275,7 +286,7 @@ fn serve(network: &Network, host: usize, name: &'static str) {
     for vip in VIPS {
         let socket = network.hosts[host]
             .enter(|| UdpSocket::bind((vip, PORT)).expect("the VIP is on loopback"));
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             while let Ok((_, client)) = socket.recv_from(&mut [0; 64]) {
                 let _lost = socket.send_to(name.as_bytes(), client);
             }
