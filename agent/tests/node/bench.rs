@@ -187,7 +187,13 @@ impl Bench {
     pub(crate) fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds() {
-            assert!(Instant::now() < deadline, "never: {what}\n{}", self.logs());
+            assert!(
+                Instant::now() < deadline,
+                "never: {what}\n{}\n{}",
+                self.try_kubectl(&["get", "anycastservices", "-A", "-o", "yaml"], "")
+                    .unwrap_or_else(|error| error),
+                self.logs()
+            );
             thread::yield_now();
         }
     }

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     authz::{Authorizer, verb},
     error::Reason,
-    store::{self, Expect, Key, Persistence, Resource, Store, Version, View, Write},
+    store::{self, Expect, Key, Persistence, Resource, Revision, Store, Version, View, Write},
 };
 
 /// Turns reports into status.
@@ -45,6 +45,7 @@ pub struct Reporter {
     store: Arc<Store>,
     nodes: Arc<Nodes>,
     editions: watch::Receiver<Arc<Edition>>,
+    followed: Arc<Mutex<(World, Revision)>>,
     keys: Arc<Mutex<Keys>>,
     due: Arc<Mutex<Due>>,
     metrics: Arc<Metrics>,
@@ -66,8 +67,9 @@ impl Reporter {
         nodes: Arc<Nodes>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (editions, keys, due) = (source.editions(), source.keys(), source.due());
-        Self { store, nodes, editions, keys, due, metrics }
+        let (editions, followed) = (source.editions(), source.followed());
+        let (keys, due) = (source.keys(), source.due());
+        Self { store, nodes, editions, followed, keys, due, metrics }
     }
 
     /// Reports until the store closes.
@@ -93,6 +95,7 @@ impl Reporter {
         let view = self.store.view(&proof);
         let reports = self.nodes.reports();
         let keys = self.keys.lock().clone();
+        let (newest, _) = self.followed.lock().clone();
         let (instant, now) = (Instant::now(), Timestamp::now());
         let compilation = &edition.compilation;
         let voices = voices(compilation.world(), &reports, instant);
@@ -102,8 +105,9 @@ impl Reporter {
             *refused = refusals;
             pools = Pools::All;
         }
-        let mut updates = updates(compilation, &keys, &view, &reports, instant, now);
-        updates.extend(pool_updates(compilation.world(), &pools, &view, &voices, now));
+        let mut updates = updates(compilation, &newest, &keys, &view, &reports, instant, now);
+        let pools = pool_updates(compilation.world(), &newest, &pools, &view, &voices, now);
+        updates.extend(pools);
         let writes = stream::iter(updates).map(|update| self.write(update));
         writes.buffer_unordered(STATUS_WRITES).collect::<()>().await;
     }
@@ -199,9 +203,11 @@ fn voices<'a>(
     known.map(|(node, report)| (node.as_str(), voice(node, report, now))).collect()
 }
 
-/// Every status that differs from what the view has, but those of pools.
+/// Every status that differs from what the view has, but those of pools. `newest` is what is compared
+/// first: a compilation keeps the status that objects had before it.
 pub(super) fn updates(
     compilation: &Compilation,
+    newest: &World,
     keys: &Keys,
     view: &View,
     reports: &BTreeMap<String, Report>,
@@ -227,20 +233,20 @@ pub(super) fn updates(
         })
     };
     let mut updates = Vec::new();
-    collect(view, &world.nodes, &mut updates, of_node);
-    collect(view, &world.datacenters, &mut updates, |it| {
+    collect(view, (&world.nodes, &newest.nodes), &mut updates, of_node);
+    collect(view, (&world.datacenters, &newest.datacenters), &mut updates, |it| {
         Some(aggregate::datacenter(world, it, &voices, now))
     });
-    collect(view, &world.peers, &mut updates, |it| {
+    collect(view, (&world.peers, &newest.peers), &mut updates, |it| {
         Some(aggregate::bgp_peer(compilation, it, &voices, now))
     });
-    collect(view, &world.services, &mut updates, |it| {
+    collect(view, (&world.services, &newest.services), &mut updates, |it| {
         Some(aggregate::service(compilation, it, &voices, now))
     });
-    collect(view, &world.drains, &mut updates, |it| {
+    collect(view, (&world.drains, &newest.drains), &mut updates, |it| {
         Some(aggregate::drain(world, it, &voices, now))
     });
-    collect(view, &world.key_rotations, &mut updates, |it| {
+    collect(view, (&world.key_rotations, &newest.key_rotations), &mut updates, |it| {
         Some(rotations::status(world, keys, it, reports, now))
     });
     updates
@@ -249,14 +255,15 @@ pub(super) fn updates(
 /// Every status of these pools that differs from what the view has.
 pub(super) fn pool_updates(
     world: &World,
+    newest: &World,
     pools: &Pools,
     view: &View,
     voices: &BTreeMap<&str, Voice<'_>>,
     now: Timestamp,
 ) -> Vec<Update> {
     let status = |it: &Object<_>| Some(aggregate::backend_pool(world, it, voices, now));
-    let update = |pool| update(view, &pool, &status);
-    let known = &world.backend_pools;
+    let update = |pool| update(view, &pool, &pool, &status);
+    let known = &newest.backend_pools;
     match pools {
         Pools::All => known.values().filter_map(update).collect(),
         Pools::These(names) => {
@@ -266,14 +273,15 @@ pub(super) fn pool_updates(
     }
 }
 
-/// Adds the updates of one kind.
+/// Adds the updates of one kind: of the objects of a compilation, as the newest ones need them.
 fn collect<K: Ord, S: Spec>(
     view: &View,
-    known: &Objects<K, S>,
+    (compiled, newest): (&Objects<K, S>, &Objects<K, S>),
     updates: &mut Vec<Update>,
     status: impl Fn(&Object<S>) -> Option<S::Status>,
 ) {
-    updates.extend(known.values().filter_map(|object| update(view, object, &status)));
+    let of_one = |(key, object)| update(view, object, newest.get(key).unwrap_or(object), &status);
+    updates.extend(compiled.iter().filter_map(of_one));
 }
 
 /// The update of an object, if it needs one. Most have the status that they shall have, and are not
@@ -281,16 +289,17 @@ fn collect<K: Ord, S: Spec>(
 fn update<S: Spec>(
     view: &View,
     object: &Object<S>,
+    newest: &Object<S>,
     status: &impl Fn(&Object<S>) -> Option<S::Status>,
 ) -> Option<Update> {
-    let other = |it: &Object<S>| status(it).filter(|next| *next != it.status);
-    let next = other(object)?;
+    let next = status(object).filter(|next| *next != newest.status)?;
     let resource = Resource::new(S::KIND.plural, S::KIND.group);
     let key = Key::new(resource, object.metadata.namespace.as_deref(), object.name());
     let stored = view.get(&key)?;
     let version = object.metadata.resource_version.as_deref();
     let is_newest =
         version.and_then(|it| it.parse().ok()).map(Version::revision) == Some(stored.revision);
+    let other = |it: &Object<S>| status(it).filter(|next| *next != it.status);
     let next = if is_newest { next } else { other(&stored.document.read::<Object<S>>().ok()?)? };
     match serde_json::to_value(next) {
         Ok(status) => Some(Update { object: stored.clone(), status }),

@@ -57,7 +57,7 @@ pub struct StoreSource {
     removals_sheet: Mutex<Sheet>,
     nodes: OnceLock<Arc<Nodes>>,
     /// What the store had at a revision, as far as the log was followed. The keys are not in it.
-    followed: Mutex<(World, Revision)>,
+    followed: Arc<Mutex<(World, Revision)>>,
     /// What happened to pools on the way.
     due: Arc<Mutex<Due>>,
     /// When removals that are held, or keys, may go on.
@@ -89,7 +89,7 @@ impl StoreSource {
             Removals::default()
         });
         let (mut world, revision) = world(&store);
-        let followed = Mutex::new((world.clone(), revision));
+        let followed = Arc::new(Mutex::new((world.clone(), revision)));
         let mut due = Due::default();
         due.note_all(revision);
         world.keyring = keys.keyring();
@@ -124,6 +124,11 @@ impl StoreSource {
     /// The keys, as far as the cluster has come with them.
     pub(super) fn keys(&self) -> Arc<Mutex<Keys>> {
         Arc::clone(&self.keys)
+    }
+
+    /// What the store had at a revision: newer than any compilation, which status alone is no reason for.
+    pub(super) fn followed(&self) -> Arc<Mutex<(World, Revision)>> {
+        Arc::clone(&self.followed)
     }
 
     /// Which pools are to be looked at.

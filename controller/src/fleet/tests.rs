@@ -260,6 +260,44 @@ async fn a_refusal_is_told_to_the_owner_of_the_entry_with_the_name_of_the_node()
     platform.condition(("Node", "edge-ams"), "Applied", ("False", "Refused")).await;
 }
 
+/// Nothing is compiled because of a status, and what was compiled is of no help in judging one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_returns_to_what_it_was_when_configurations_were_compiled() {
+    let platform = Platform::start().await;
+    let nodes = ["edge-ams", "edge-fra", "be-ams-1", "be-ams-2"];
+    let serve = |revision| {
+        for node in nodes {
+            platform.say(node, Progress::Applied { revision }, serving());
+        }
+    };
+    let service = ("AnycastService", "www");
+    serve(1);
+    platform.condition(service, "Programmed", ("True", "Programmed")).await;
+    platform.condition(service, "Ready", ("True", "Ready")).await;
+    let node = platform.get("Node", "be-idle");
+    let mut value = Value::clone(&node.value());
+    value["spec"]["tunnelAddresses"] = json!(["198.51.100.250"]);
+    write(&platform.store, Expect::At(node.revision), value).await.unwrap();
+    let changed = platform.get("Node", "be-idle");
+    let mut editions = platform.source.editions();
+    let compiled = editions.wait_for(|edition| edition.revision >= changed.revision);
+    drop(timeout(DEADLINE, compiled).await.unwrap().unwrap());
+
+    let error = EntryError {
+        key: format!("service/{}", uid("www")),
+        reason: "TooManyServices".into(),
+        message: "too many".into(),
+        name: "web/www".into(),
+    };
+    let nack = Arc::new(Nack { revision: 9, reason: "no".into(), errors: vec![error] });
+    platform.say("edge-ams", Progress::Refused { held: None, nack }, NodeStatus::default());
+    platform.condition(service, "Programmed", ("False", "TooManyServices")).await;
+    serve(changed.revision.0);
+
+    platform.condition(service, "Programmed", ("True", "Programmed")).await;
+    platform.condition(("Node", "edge-ams"), "Applied", ("True", "Applied")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_falls_silent_is_spoken_for_no_longer() {
     let platform = Platform::start().await;
@@ -275,7 +313,15 @@ async fn a_node_that_falls_silent_is_spoken_for_no_longer() {
     let now = jiff::Timestamp::now();
     let keys = platform.source.keys().lock().clone();
     let compilation = &edition.compilation;
-    let updates = super::reporter::updates(compilation, &keys, &view, &reports, later, now);
+    let updates = super::reporter::updates(
+        compilation,
+        compilation.world(),
+        &keys,
+        &view,
+        &reports,
+        later,
+        now,
+    );
 
     let service = updates.iter().find(|update| update.object.key.name() == "www").unwrap();
     let programmed = find_status(&service.status, "Programmed");
