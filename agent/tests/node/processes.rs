@@ -80,6 +80,7 @@ impl Process {
         while !(fs::exists(self.kubeconfig()).unwrap() && answers()) {
             let log = fs::read_to_string(self.data.join("log")).unwrap();
             assert!(Instant::now() < deadline, "the controller gets ready: {log}");
+            // A process of its own says in no other way that it is ready.
             std::thread::sleep(Duration::from_millis(5));
         }
     }

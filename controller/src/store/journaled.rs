@@ -184,6 +184,8 @@ impl<B: Backend> Shared<B> {
             }
             Err(error) => {
                 waiting.since = Some(Instant::now());
+                // Whoever asked may not be the applier, which then has a term to wait for again.
+                self.due.notify_one();
                 Err(error)
             }
         }
