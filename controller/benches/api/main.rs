@@ -1,7 +1,7 @@
 //! How fast the API is, and how small: the released binary in a process of its own, under load that
 //! comes over TLS from somebody with a token whom roles allow what they do.
 //!
-//! `cargo bench -p isocast-controller --bench api -- [watch] [--store etcd] [--json FILE]`. Client and server share the
+//! `cargo bench -p isocast-controller --bench api -- [PART] [--store etcd] [--json FILE]`. Client and server share the
 //! machine, so figures of one run can be compared with each other, and those of two machines cannot. Each row says what
 //! the server is meant to do on two cores; `docs/src/specification.md` has what it did.
 
@@ -36,6 +36,27 @@ const MANY_OBJECTS: usize = 100_000;
 /// Projects that do nothing.
 const IDLE_PROJECTS: usize = 100_000;
 
+/// What is measured by itself when it is named.
+#[derive(Clone, Copy)]
+enum Part {
+    Requests,
+    Watch,
+    Size,
+    Projects,
+}
+
+impl Part {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "requests" => Self::Requests,
+            "watch" => Self::Watch,
+            "size" => Self::Size,
+            "projects" => Self::Projects,
+            _ => return None,
+        })
+    }
+}
+
 #[tokio::main]
 async fn main() {
     let mut report = Report::from_arguments();
@@ -43,20 +64,26 @@ async fn main() {
         etcd::compare(&mut report).await;
         return report.write();
     }
-    if std::env::args().any(|argument| argument == "watch") {
-        let server = Server::start();
-        watches(&mut report, &server.tenant().await).await;
-        return report.write();
+    match std::env::args().find_map(|argument| Part::named(&argument)) {
+        Some(Part::Requests) => requests(&mut report).await,
+        Some(Part::Watch) => {
+            let server = Server::start();
+            watches(&mut report, &server.tenant().await).await;
+        }
+        Some(Part::Size) => size(&mut report).await,
+        Some(Part::Projects) => projects(&mut report).await,
+        None => {
+            requests(&mut report).await;
+            size(&mut report).await;
+            projects(&mut report).await;
+        }
     }
-    report.row("fdatasync_ms", "the disk keeps a page, p50, ms", disk::fdatasync_ms(), None);
-    requests(&mut report).await;
-    size(&mut report).await;
-    projects(&mut report).await;
     report.write();
 }
 
 /// Requests of each kind, on a server that is filled by them.
 async fn requests(report: &mut Report) {
+    report.row("fdatasync_ms", "the disk keeps a page, p50, ms", disk::fdatasync_ms(), None);
     let server = Server::start();
     let tenant = server.tenant().await;
     let alone = load::creates(&tenant, 1).await;
@@ -88,14 +115,11 @@ async fn watches(report: &mut Report, tenant: &Caller) {
 async fn size(report: &mut Report) {
     let server = Server::start();
     let tenant = server.tenant().await;
+    report.row("rss_empty_mib", "memory, MiB, of nothing", server.rss_mib(), None);
     load::fill(&tenant, 0..OBJECTS).await;
+    report.row("rss_objects_mib", "  15 k objects", server.rss_mib(), None);
     let watchers = watch::open(&tenant, 1_000).await;
-    report.row(
-        "rss_mib",
-        "memory, MiB, 15 k objects and 1,000 watchers",
-        server.rss_mib(),
-        AtMost(80.0),
-    );
+    report.row("rss_mib", "  15 k objects and 1,000 watchers", server.rss_mib(), AtMost(80.0));
     drop(watchers);
     load::fill(&tenant, OBJECTS..MANY_OBJECTS).await;
     let stopped = server.stop();

@@ -8,6 +8,7 @@ mod audit;
 mod authenticate;
 mod backup;
 mod compress;
+mod connection;
 mod discovery;
 mod flows;
 mod impersonate;
@@ -25,23 +26,10 @@ mod service;
 mod view;
 mod watch;
 
-use std::{
-    fmt, io,
-    net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use hyper::{Request, body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use futures::future::BoxFuture;
 use isocast_api::ResourceKind;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -51,24 +39,28 @@ use rustls::{
 };
 use serde_json::Value;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::metrics::Metrics;
 use self::{
-    backup::Backups, discovery::Discovery, flows::Flows, openapi::OpenApi, paced::Disconnect,
+    backup::Backups,
+    connection::{BoxError, PROTOCOLS, serve},
+    discovery::Discovery,
+    flows::Flows,
+    openapi::OpenApi,
     service::Service,
 };
 use crate::{
-    audit::{Call, Limiter, of_call},
+    audit::Limiter,
     authz::Identity,
     cabinet::Cabinet,
     error::ApiError,
     limits,
-    pki::{self, Credential, Pki},
+    pki::{Credential, Pki},
     registry::Registry,
     store::Object,
 };
@@ -250,97 +242,6 @@ impl fmt::Debug for Relayed {
     }
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Serves one connection.
-async fn serve(
-    tls: TlsAcceptor,
-    service: Arc<Service>,
-    stream: TcpStream,
-    source: IpAddr,
-) -> Result<(), BoxError> {
-    stream.set_nodelay(true)?;
-    let stream = timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
-    let identity: Option<Arc<Identity>> = identity(&stream).map(Arc::new);
-    let (shutdown, metrics) = (service.shutdown.clone(), Arc::clone(&service.metrics));
-    // Idle clients of Go and Rust keep a connection for this long.
-    let head_patience = service.patience.saturating_mul(3) / 2;
-    let (lazy, began) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
-    let disconnect = Disconnect { patience: service.patience, connection: lazy.clone() };
-    let begins = Arc::clone(&began);
-    let answer = service_fn(move |request: Request<Incoming>| {
-        begins.store(true, Relaxed);
-        let (service, identity) = (Arc::clone(&service), identity.clone());
-        let disconnect = disconnect.clone();
-        async move {
-            let call = Arc::new(Call::new(source));
-            let answered = service.answer(identity.as_deref(), request, disconnect);
-            // A connection keeps the room of what answers, also while a watch goes on for hours.
-            Ok::<_, std::convert::Infallible>(Box::pin(of_call(call, answered)).await)
-        }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_patience)
-        .max_buf_size(limits::HEADER_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(limits::HEADER_BYTES).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(STREAMS_RESET)
-        .max_local_error_reset_streams(Some(STREAMS_RESET))
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(limits::HTTP2_PING);
-    let connection = builder.serve_connection(TokioIo::new(stream), answer);
-    tokio::pin!(connection);
-    // What is said before the first request is not the business of any protocol's own timeouts.
-    let silent = async {
-        sleep(head_patience).await;
-        if began.load(Relaxed) {
-            std::future::pending::<()>().await;
-        }
-    };
-    let gone = async {
-        tokio::select! {
-            () = silent => metrics.disconnected("silent"),
-            () = lazy.cancelled() => metrics.disconnected("untaken"),
-        }
-        Aside::Gone
-    };
-    let stops = async {
-        shutdown.cancelled().await;
-        Aside::Stops
-    };
-    // What rarely happens is looked at when it does, and not whenever the connection has something to
-    // say: each look takes a lock, one of them that of all connections.
-    let mut aside = FuturesUnordered::from_iter([gone.left_future(), stops.right_future()]);
-    loop {
-        tokio::select! {
-            result = connection.as_mut() => return result,
-            Some(aside) = aside.next() => match aside {
-                Aside::Gone => return Ok(()),
-                Aside::Stops => connection.as_mut().graceful_shutdown(),
-            },
-        }
-    }
-}
-
-/// What happens to a connection besides what is said on it.
-enum Aside {
-    /// Whoever is on the other end says or takes nothing.
-    Gone,
-    /// The server does.
-    Stops,
-}
-
-/// Who the client's certificate, verified by TLS, says it is.
-fn identity(stream: &TlsStream<TcpStream>) -> Option<Identity> {
-    let (_, session) = stream.get_ref();
-    session.peer_certificates()?.first().and_then(pki::identity)
-}
-
 fn tls(pki: &Pki, credential: &Credential) -> Result<ServerConfig, BoxError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let clients: Arc<dyn ClientCertVerifier> =
@@ -351,7 +252,7 @@ fn tls(pki: &Pki, credential: &Credential) -> Result<ServerConfig, BoxError> {
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(clients)
         .with_single_cert(credential.chain.clone(), credential.key.clone_key())?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(config)
 }
 
@@ -359,8 +260,3 @@ fn tls(pki: &Pki, credential: &Credential) -> Result<ServerConfig, BoxError> {
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
 /// After a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Streams of one HTTP/2 connection.
-const STREAMS: u32 = 250;
-/// Streams that a client may give up before they were looked at; one that goes on so is disconnected
-/// (CVE-2023-44487).
-const STREAMS_RESET: usize = 64;

@@ -38,7 +38,7 @@ async fn a_refused_method_comes_with_those_that_are_not() {
 async fn head_has_no_content_in_http_2_either() {
     let api = Api::start();
     connect(&api).await;
-    let tls = Credentials::load(api.kubeconfig()).tls().await.expect("TLS");
+    let tls = Credentials::load(api.kubeconfig()).tls_of(&[b"h2"]).await.expect("TLS");
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.expect("HTTP/2");
     tokio::spawn(connection);

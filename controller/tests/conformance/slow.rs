@@ -49,12 +49,15 @@ async fn rest(mut stream: TlsStream<TcpStream>) -> String {
 #[tokio::test]
 async fn who_says_nothing_or_half_a_head_is_disconnected() {
     let api = impatient(None);
-    for head in ["", "G", "GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: "] {
-        let mut stream = tls(&api).await;
+    let credentials = Credentials::load(api.kubeconfig());
+    let heads =
+        ["", "G", "GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: "].map(|head| (head, "http/1.1"));
+    for (head, protocol) in heads.into_iter().chain([("", "h2"), ("PRI * HTTP/2.0\r\n", "h2")]) {
+        let mut stream = credentials.tls_of(&[protocol.as_bytes()]).await.expect("TLS");
         stream.write_all(head.as_bytes()).await.expect("it reads");
         let began = Instant::now();
         assert!(!rest(stream).await.contains("200 OK"), "{head:?}");
-        assert!(began.elapsed() < Duration::from_secs(30), "{head:?}");
+        assert!(began.elapsed() < Duration::from_secs(30), "{head:?} {protocol}");
     }
 }
 
@@ -123,10 +126,9 @@ async fn who_does_not_take_what_it_asked_for_is_disconnected() {
     }
 
     // Over HTTP/2 it is a window that stays shut, while the connection lives.
+    let multiplexed = Credentials::load(api.kubeconfig()).tls_of(&[b"h2"]).await.expect("TLS");
     let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(tls(&api).await))
-            .await
-            .expect("HTTP/2");
+        http2::handshake(TokioExecutor::new(), TokioIo::new(multiplexed)).await.expect("HTTP/2");
     let connection = tokio::spawn(connection);
     let request = Request::get(format!("https://localhost{MAPS}")).body(Empty::<Bytes>::new());
     let answer = soon(sender.send_request(request.expect("a request"))).await.expect("a head");

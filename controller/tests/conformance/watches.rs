@@ -46,7 +46,7 @@ fn round(event: &Value) -> usize {
 }
 
 async fn multiplexed(api: &Api) -> SendRequest<Empty<Bytes>> {
-    let stream = Credentials::load(api.kubeconfig()).tls().await.expect("TLS");
+    let stream = Credentials::load(api.kubeconfig()).tls_of(&[b"h2"]).await.expect("TLS");
     let (sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
     tokio::spawn(connection);

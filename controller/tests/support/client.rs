@@ -115,14 +115,23 @@ impl Credentials {
     pub async fn tls(
         &self,
     ) -> Result<TlsStream<TcpStream>, Box<dyn std::error::Error + Send + Sync>> {
+        self.tls_of(&[]).await
+    }
+
+    /// The same, that offers these protocols.
+    pub async fn tls_of(
+        &self,
+        protocols: &[&[u8]],
+    ) -> Result<TlsStream<TcpStream>, Box<dyn std::error::Error + Send + Sync>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[self.version])?
             .with_root_certificates(self.roots.clone());
-        let config = match &self.identity {
+        let mut config = match &self.identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
             None => builder.with_no_client_auth(),
         };
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::IpAddress(self.address.ip().into());

@@ -1,0 +1,139 @@
+//! One connection: from its handshake, through the protocol that was agreed on there, to its end.
+//!
+//! Owns what somebody may cost who says nothing, and when they are hung up on. It knows no request:
+//! what one asks is the service's business.
+//!
+//! There are thousands of them that wait. HTTP/2 over TLS is always agreed on (RFC 9113 §3.2), so
+//! what is said first need not be kept until it is known what it is.
+
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{paced::Disconnect, service::Service};
+use crate::{
+    audit::{Call, of_call},
+    authz::Identity,
+    limits, pki,
+};
+
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a client may agree on with the server, the better one first.
+pub(super) const PROTOCOLS: [&[u8]; 2] = [HTTP_2, b"http/1.1"];
+const HTTP_2: &[u8] = b"h2";
+/// Streams of one HTTP/2 connection.
+const STREAMS: u32 = 250;
+/// Streams that a client may give up before they were looked at; one that goes on so is disconnected
+/// (CVE-2023-44487).
+const STREAMS_RESET: usize = 64;
+
+/// Serves one connection.
+pub(super) async fn serve(
+    tls: TlsAcceptor,
+    service: Arc<Service>,
+    stream: TcpStream,
+    source: IpAddr,
+) -> Result<(), BoxError> {
+    stream.set_nodelay(true)?;
+    // What only the handshake takes is not to stay.
+    let handshake = Box::pin(timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(stream)));
+    let stream = handshake.await??;
+    let identity: Option<Arc<Identity>> = identity(&stream).map(Arc::new);
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+    let (shutdown, metrics) = (service.shutdown.clone(), Arc::clone(&service.metrics));
+    // Idle clients of Go and Rust keep a connection for this long.
+    let head_patience = service.patience.saturating_mul(3) / 2;
+    let (lazy, began) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let disconnect = Disconnect { patience: service.patience, connection: lazy.clone() };
+    let begins = Arc::clone(&began);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        begins.store(true, Relaxed);
+        let (service, identity) = (Arc::clone(&service), identity.clone());
+        let disconnect = disconnect.clone();
+        async move {
+            let call = Arc::new(Call::new(source));
+            let answered = service.answer(identity.as_deref(), request, disconnect);
+            // A connection keeps the room of what answers, also while a watch goes on for hours.
+            Ok::<_, Infallible>(Box::pin(of_call(call, answered)).await)
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_patience)
+        .max_buf_size(limits::HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits::HEADER_BYTES).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(STREAMS_RESET)
+        .max_local_error_reset_streams(Some(STREAMS_RESET))
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(limits::HTTP2_PING);
+    let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), answer));
+    // What is said before the first request is not the business of any protocol's own timeouts.
+    let silent = async {
+        sleep(head_patience).await;
+        if began.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    let gone = async {
+        tokio::select! {
+            () = silent => metrics.disconnected("silent"),
+            () = lazy.cancelled() => metrics.disconnected("untaken"),
+        }
+        Aside::Gone
+    };
+    let stops = async {
+        shutdown.cancelled().await;
+        Aside::Stops
+    };
+    // What rarely happens is looked at when it does, and not whenever the connection has something to
+    // say: each look takes a lock, one of them that of all connections.
+    let mut aside = FuturesUnordered::from_iter([gone.left_future(), stops.right_future()]);
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => return result,
+            Some(aside) = aside.next() => match aside {
+                Aside::Gone => return Ok(()),
+                Aside::Stops => connection.as_mut().graceful_shutdown(),
+            },
+        }
+    }
+}
+
+/// What happens to a connection besides what is said on it.
+enum Aside {
+    /// Whoever is on the other end says or takes nothing.
+    Gone,
+    /// The server does.
+    Stops,
+}
+
+/// Who the client's certificate, verified by TLS, says it is.
+fn identity(stream: &TlsStream<TcpStream>) -> Option<Identity> {
+    let (_, session) = stream.get_ref();
+    session.peer_certificates()?.first().and_then(pki::identity)
+}
