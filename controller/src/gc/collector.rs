@@ -218,7 +218,7 @@ impl Collector {
             Some(after) => scan.view.range_after(&all, after).take(limits::GC_SCAN).collect(),
             None => scan.view.iter().take(limits::GC_SCAN).collect(),
         };
-        for object in &part {
+        for object in part.iter().filter(|object| may_concern(object.document.json().get())) {
             let value = object.glance();
             let waits = metadata::is_terminating(&value)
                 && [FOREGROUND, ORPHAN].iter().any(|it| has_finalizer(&value, it));
@@ -400,6 +400,12 @@ enum Visit {
     /// It changed meanwhile, or there is more to do.
     Again,
     Done,
+}
+
+/// Whether an object may have owners or be on its way out, by its text: most have neither, and parsing
+/// them all is what a start with many of them would wait for.
+fn may_concern(text: &str) -> bool {
+    ["\"ownerReferences\"", "\"deletionTimestamp\""].iter().any(|field| text.contains(field))
 }
 
 fn owners_of(object: &Value) -> Vec<Value> {

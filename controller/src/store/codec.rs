@@ -14,12 +14,12 @@
 //! Record and changes are hashed apart: where only the record and the changes' hash are left, the chain is
 //! still the same one (see `kept`).
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Audit, BackendError, Change, ChangeSet, Key, Operation, Revision};
+use super::{Audit, BackendError, Change, ChangeSet, Document, Key, Operation, Revision};
 
 /// Hash that a row adds to the chain.
 pub(super) type Link = [u8; 32];
@@ -45,6 +45,16 @@ struct RowChange {
     op: Operation,
     previous: Revision,
     value: Box<RawValue>,
+}
+
+/// The same, of which one value is wanted.
+#[derive(Deserialize)]
+struct RowValue<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    op: Operation,
+    #[serde(borrow)]
+    value: &'a RawValue,
 }
 
 /// What a row does to one object; its value is not looked at.
@@ -129,6 +139,19 @@ pub(super) fn decode(revision: Revision, row: &[u8]) -> Result<ChangeSet, Backen
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| corrupt(revision))?;
     Ok(ChangeSet { audit, changes })
+}
+
+/// Reads what the row of `revision` puts at `key`, and nothing else of it.
+pub(super) fn document(
+    revision: Revision,
+    row: &[u8],
+    key: &Key,
+) -> Result<Document, BackendError> {
+    let changes: Vec<RowValue<'_>> = serde_json::from_slice(checked(revision, row)?.changes)
+        .map_err(|_source| corrupt(revision))?;
+    let key = key.to_row();
+    let put = changes.into_iter().rfind(|it| it.op == Operation::Put && it.key == key);
+    Ok(put.ok_or_else(|| corrupt(revision))?.value.to_owned().into())
 }
 
 /// Reads what the row of `revision` does, and to which objects.
@@ -223,7 +246,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::{Document, Resource};
+    use crate::store::Resource;
 
     fn set() -> ChangeSet {
         ChangeSet {
@@ -252,6 +275,8 @@ mod tests {
         assert_eq!(read.audit, set().audit);
         assert_eq!(read.changes[0].key, set().changes[0].key);
         assert_eq!(*read.changes[0].value(), *set().changes[0].value());
+        let alone = document(Revision(1), &row, &set().changes[0].key).expect("readable");
+        assert_eq!(*alone.value(), *set().changes[0].value());
         let links = links(Revision(1), &row).expect("whole");
         assert_eq!((links.previous, links.own), (GENESIS, link));
         let steps = steps(Revision(1), &row).expect("readable");

@@ -4,10 +4,17 @@
 //! sequence by their chain up to the head, the objects all together by the head's digest. What does
 //! not is an error, never data.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        mpsc::{self, SyncSender},
+    },
+    thread,
+};
 
 use super::{
-    Backend, BackendError, ChangeSet, Key, Keyring, Object, Operation, Revision, Snapshot,
+    Backend, BackendError, ChangeSet, Key, Keyring, Object, Revision, Snapshot,
     backend::{HEAD, Table},
     codec::{self, Link, Links},
     head::{Digest, Head},
@@ -15,6 +22,8 @@ use super::{
 
 /// Rows asked for at once.
 const ROWS_AT_ONCE: usize = 100;
+/// So many times that many are read before they are decoded.
+const READ_AHEAD: usize = 4;
 
 /// Takes a row of the log, and says whether to go on.
 pub(super) type Show<'a> =
@@ -27,6 +36,16 @@ pub(super) struct Reading<'a> {
     pub(super) head: Head,
     /// The head as it is stored; none where nothing is.
     pub(super) stored_head: Option<Vec<u8>>,
+}
+
+/// What is decoded at once.
+type Chunk = Vec<(Place, Vec<u8>)>;
+
+/// Where an object belongs among all of them, and where its row is.
+struct Place {
+    at: usize,
+    key: Key,
+    revision: Revision,
 }
 
 impl<'a> Reading<'a> {
@@ -65,21 +84,56 @@ impl<'a> Reading<'a> {
         if digest != self.head.digest {
             return Err(BackendError::corrupt("objects are missing, or are not the newest ones"));
         }
-        let mut objects = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(ROWS_AT_ONCE) {
-            let wanted: Vec<_> = rows.iter().map(|(_, revision)| revision_key(*revision)).collect();
-            let found = self.snapshot.get_many(Table::Log, &wanted)?;
-            for ((key, revision), row) in rows.iter().zip(found) {
-                let row = row.ok_or_else(|| missing(*revision))?;
-                objects.push(self.object_in(*revision, &row, key)?);
+        // Rows that were written one after the other lie on the same pages.
+        let mut places: Vec<Place> = rows.into_iter().enumerate().map(Place::of).collect();
+        places.sort_unstable_by_key(|place| place.revision);
+        let mut objects = self.objects_at(places)?;
+        objects.sort_unstable_by_key(|(place, _)| *place);
+        Ok(objects.into_iter().map(|(_, object)| object).collect())
+    }
+
+    /// The objects of these places. While some are decoded, the rows of the next are read.
+    fn objects_at(&self, places: Vec<Place>) -> Result<Vec<(usize, Object)>, BackendError> {
+        let (keyring, mut objects) = (self.keyring, Vec::with_capacity(places.len()));
+        let (sender, chunks) = mpsc::sync_channel::<Chunk>(READ_AHEAD);
+        thread::scope(|scope| {
+            let decode = || {
+                for (Place { at, key, revision }, row) in chunks.into_iter().flatten() {
+                    objects.push((at, object_in(keyring, revision, &row, key)?));
+                }
+                Ok(objects)
+            };
+            let decoder = thread::Builder::new().name("decoder".into());
+            let decoding = decoder.spawn_scoped(scope, decode).map_err(BackendError::of_io)?;
+            let read = self.read_rows(places, sender);
+            let decoded = decoding.join().unwrap_or_else(|_panic| Err(unreadable()));
+            read.and(decoded)
+        })
+    }
+
+    /// Sends the rows of these places, until nobody takes them any more.
+    fn read_rows(&self, places: Vec<Place>, to: SyncSender<Chunk>) -> Result<(), BackendError> {
+        let mut places = places.into_iter();
+        loop {
+            let places: Vec<Place> = places.by_ref().take(ROWS_AT_ONCE).collect();
+            if places.is_empty() {
+                return Ok(());
+            }
+            let keys: Vec<_> = places.iter().map(|place| revision_key(place.revision)).collect();
+            let found = self.snapshot.get_many(Table::Log, &keys)?;
+            let rows = places.into_iter().zip(found).map(|(place, row)| match row {
+                Some(row) => Ok((place, row)),
+                None => Err(missing(place.revision)),
+            });
+            if to.send(rows.collect::<Result<_, _>>()?).is_err() {
+                return Ok(());
             }
         }
-        Ok(objects)
     }
 
     /// The object that the row of `revision` holds at `key`.
     pub(super) fn object(&self, key: &Key, revision: Revision) -> Result<Object, BackendError> {
-        self.object_in(revision, &self.row(revision)?, key)
+        object_in(self.keyring, revision, &self.row(revision)?, key.clone())
     }
 
     /// The row of `revision`, which must be there.
@@ -99,16 +153,6 @@ impl<'a> Reading<'a> {
             keyring.open_set(&mut set)?;
         }
         Ok(set)
-    }
-
-    fn object_in(&self, revision: Revision, row: &[u8], key: &Key) -> Result<Object, BackendError> {
-        let mut set = codec::decode(revision, row)?;
-        set.changes.retain(|it| it.key == *key && it.operation == Operation::Put);
-        if let Some(keyring) = self.keyring {
-            keyring.open_set(&mut set)?;
-        }
-        let change = set.changes.pop().ok_or_else(|| codec::corrupt(revision))?;
-        Ok(Object { key: change.key, revision, document: change.document })
     }
 
     /// At most `limit` change-sets from `from` on, in order.
@@ -158,6 +202,25 @@ impl<'a> Reading<'a> {
         })?;
         if is_over { Ok(()) } else { Err(missing(next)) }
     }
+}
+
+impl Place {
+    fn of((at, (key, revision)): (usize, (Key, Revision))) -> Self {
+        Self { at, key, revision }
+    }
+}
+
+fn object_in(
+    keyring: Option<&Keyring>,
+    revision: Revision,
+    row: &[u8],
+    key: Key,
+) -> Result<Object, BackendError> {
+    let mut document = Arc::new(codec::document(revision, row, &key)?);
+    if let Some(keyring) = keyring {
+        keyring.open_change(&key, &mut document)?;
+    }
+    Ok(Object { key, revision, document })
 }
 
 pub(super) fn revision_key(revision: Revision) -> [u8; 8] {

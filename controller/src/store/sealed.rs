@@ -210,8 +210,20 @@ impl Keyring {
 
     /// Opens what is sealed in a change-set.
     pub(super) fn open_set(&self, set: &mut ChangeSet) -> Result<(), BackendError> {
-        for change in set.changes.iter_mut().filter(|change| is_sealed(&change.key)) {
-            change.document = self.open_document(&change.key, &change.document)?;
+        for change in &mut set.changes {
+            self.open_change(&change.key, &mut change.document)?;
+        }
+        Ok(())
+    }
+
+    /// Opens what a change puts at `key`, if it is sealed.
+    pub(super) fn open_change(
+        &self,
+        key: &Key,
+        document: &mut Arc<Document>,
+    ) -> Result<(), BackendError> {
+        if is_sealed(key) {
+            *document = self.open_document(key, document)?;
         }
         Ok(())
     }
