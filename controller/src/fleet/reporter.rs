@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
     sync::watch,
+    task::spawn_blocking,
     time::{Instant, sleep},
 };
 
@@ -58,6 +59,18 @@ pub(super) struct Update {
     pub(super) status: Value,
 }
 
+/// What one round looks at. Where every one of many pools is due that takes half a second, in which a
+/// thread that serves requests would be missed.
+struct Round {
+    edition: Arc<Edition>,
+    view: View,
+    reports: BTreeMap<String, Report>,
+    keys: Keys,
+    newest: World,
+    pools: Pools,
+    refused: Refused,
+}
+
 impl Reporter {
     /// A reporter of what `nodes` say about the objects of `source`.
     #[must_use]
@@ -80,7 +93,7 @@ impl Reporter {
         loop {
             let edition = Arc::clone(&self.editions.borrow_and_update());
             changes.mark_unchanged();
-            self.round(&edition, &mut refused).await;
+            self.round(edition, &mut refused).await;
             sleep(STATUS_INTERVAL).await;
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
@@ -90,26 +103,27 @@ impl Reporter {
         }
     }
 
-    async fn round(&self, edition: &Edition, refused: &mut Refused) {
+    async fn round(&self, edition: Arc<Edition>, refused: &mut Refused) {
         let Ok(proof) = right::<verb::List>() else { return };
+        let revision = edition.revision;
         let view = self.store.view(&proof);
         let reports = self.nodes.reports();
         let keys = self.keys.lock().clone();
         let (newest, _) = self.followed.lock().clone();
-        let (instant, now) = (Instant::now(), Timestamp::now());
-        let compilation = &edition.compilation;
-        let voices = voices(compilation.world(), &reports, instant);
-        let mut pools = self.due.lock().take(edition.revision);
-        let refusals = refused_pools(&voices);
-        if *refused != refusals {
-            *refused = refusals;
-            pools = Pools::All;
+        let pools = self.due.lock().take(revision);
+        let before = std::mem::take(refused);
+        let round = Round { edition, view, reports, keys, newest, pools, refused: before };
+        match spawn_blocking(move || round.updates()).await {
+            Ok((updates, refusals)) => {
+                *refused = refusals;
+                let writes = stream::iter(updates).map(|update| self.write(update));
+                writes.buffer_unordered(STATUS_WRITES).collect::<()>().await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "status could not be made out");
+                self.due.lock().note_all(revision);
+            }
         }
-        let mut updates = updates(compilation, &newest, &keys, &view, &reports, instant, now);
-        let pools = pool_updates(compilation.world(), &newest, &pools, &view, &voices, now);
-        updates.extend(pools);
-        let writes = stream::iter(updates).map(|update| self.write(update));
-        writes.buffer_unordered(STATUS_WRITES).collect::<()>().await;
     }
 
     async fn write(&self, update: Update) {
@@ -143,6 +157,22 @@ impl Reporter {
                 self.metrics.status_failures.inc();
             }
         }
+    }
+}
+
+impl Round {
+    /// What is to be written, and the pools that nodes refuse now.
+    fn updates(self) -> (Vec<Update>, Refused) {
+        let (instant, now) = (Instant::now(), Timestamp::now());
+        let Self { newest, view, reports, .. } = &self;
+        let compilation = &self.edition.compilation;
+        let voices = voices(compilation.world(), reports, instant);
+        let refused = refused_pools(&voices);
+        let pools = if self.refused == refused { &self.pools } else { &Pools::All };
+        let mut updates = updates(compilation, newest, &self.keys, view, reports, instant, now);
+        let world = compilation.world();
+        updates.extend(pool_updates(world, newest, pools, view, &voices, now));
+        (updates, refused)
     }
 }
 
