@@ -40,19 +40,11 @@ struct ChangeRef<'a> {
 }
 
 #[derive(Deserialize)]
-struct RowChange {
-    key: String,
-    op: Operation,
-    previous: Revision,
-    value: Box<RawValue>,
-}
-
-/// The same, of which one value is wanted.
-#[derive(Deserialize)]
-struct RowValue<'a> {
+struct RowChange<'a> {
     #[serde(borrow)]
     key: Cow<'a, str>,
     op: Operation,
+    previous: Revision,
     #[serde(borrow)]
     value: &'a RawValue,
 }
@@ -124,16 +116,14 @@ pub(super) fn encode(
 pub(super) fn decode(revision: Revision, row: &[u8]) -> Result<ChangeSet, BackendError> {
     let Parts { record, changes, .. } = checked(revision, row)?;
     let audit = serde_json::from_slice(record).map_err(|_source| corrupt(revision))?;
-    let changes: Vec<RowChange> =
-        serde_json::from_slice(changes).map_err(|_source| corrupt(revision))?;
-    let changes = changes
+    let changes = changes_of(revision, changes)?
         .into_iter()
         .map(|change| {
             Some(Change {
                 key: Key::from_row(&change.key)?,
                 operation: change.op,
                 previous: change.previous,
-                document: Arc::new(change.value.into()),
+                document: Arc::new(change.value.to_owned().into()),
             })
         })
         .collect::<Option<Vec<_>>>()
@@ -147,8 +137,7 @@ pub(super) fn document(
     row: &[u8],
     key: &Key,
 ) -> Result<Document, BackendError> {
-    let changes: Vec<RowValue<'_>> = serde_json::from_slice(checked(revision, row)?.changes)
-        .map_err(|_source| corrupt(revision))?;
+    let changes = changes_of(revision, checked(revision, row)?.changes)?;
     let key = key.to_row();
     let put = changes.into_iter().rfind(|it| it.op == Operation::Put && it.key == key);
     Ok(put.ok_or_else(|| corrupt(revision))?.value.to_owned().into())
@@ -166,6 +155,10 @@ pub(super) fn outline(revision: Revision, row: &[u8]) -> Result<Outline, Backend
     let steps = steps_of(revision, changes)?;
     let (own, changes) = (links.own, hash(changes));
     Ok(Outline { own, changes, record: record.to_vec(), audit, steps })
+}
+
+fn changes_of(revision: Revision, changes: &[u8]) -> Result<Vec<RowChange<'_>>, BackendError> {
+    serde_json::from_slice(changes).map_err(|_source| corrupt(revision))
 }
 
 fn steps_of(revision: Revision, changes: &[u8]) -> Result<Vec<Step>, BackendError> {
