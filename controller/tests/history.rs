@@ -161,6 +161,21 @@ async fn ask(
     timeout(Duration::from_secs(20), answered).await.ok().flatten()
 }
 
+/// The same, of anybody, until it is answered and done.
+async fn insist(kubeconfigs: &[PathBuf], method: Method, path: &str, body: String) -> Value {
+    let done = async {
+        loop {
+            let mut client = connect(kubeconfigs).await;
+            if let Some((200, object)) = ask(&mut client, method.clone(), path, body.clone()).await
+            {
+                return object;
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    timeout(DEADLINE, done).await.expect("it is done")
+}
+
 /// Adds until it is over; gives what was acknowledged, and how many additions nobody answered.
 async fn add(
     kubeconfigs: Vec<PathBuf>,
@@ -356,7 +371,13 @@ async fn one_history(mut controllers: Vec<Controller>, mut etcd: Option<Etcd>) {
         added.extend(mine);
         unknown += unanswered;
     }
-    let list = connect(&kubeconfigs).await.get(DATACENTERS).await.body;
+    // A read may be a moment behind what was written elsewhere; a write is not, and a read that names
+    // its version is no older.
+    let mark = json!({"metadata": {"annotations": {"history": "ends"}}}).to_string();
+    let path = format!("{DATACENTERS}/{}", counter(0));
+    let end = revision(&insist(&kubeconfigs, Method::PATCH, &path, mark).await);
+    let path = format!("{DATACENTERS}?resourceVersion={end}");
+    let list = insist(&kubeconfigs, Method::GET, &path, String::new()).await;
     let items = list["items"].as_array().expect("a list");
     let newest = items.iter().map(revision).max().expect("counters");
     until.store(usize::try_from(newest).expect("small"), Ordering::Relaxed);
