@@ -117,6 +117,7 @@ pub async fn play(
     let mut scene = Scene { lab, load, collector, kube };
     progress("waiting until every user is served by the nearest datacenter");
     scene.settle().await?;
+    scene.load.begin_connections();
 
     let mut report = Report::new(&scenario.name, &scene.lab.topology.name);
     if let (Some(kube), Some(limit)) = (&scene.kube, scenario.apply_limit) {

@@ -48,6 +48,8 @@ pub struct Stream {
 pub struct Load {
     streams: Vec<Stream>,
     connections: usize,
+    /// Once long-lived connections may begin.
+    begun: CancellationToken,
     record: Arc<Mutex<Record>>,
     stop: CancellationToken,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -72,14 +74,16 @@ pub enum LoadError {
 }
 
 impl Load {
-    /// Starts load on every stream, with so many long-lived connections over all of them.
+    /// Starts requests on every stream; so many long-lived connections over all of them are to
+    /// [begin](Self::begin_connections) later.
     ///
     /// # Errors
     /// A thread cannot be started.
     pub fn start(streams: Vec<Stream>, connections: usize) -> Result<Self, LoadError> {
         let record = Arc::new(Mutex::new(Record::default()));
         let stop = CancellationToken::new();
-        let mut load = Self { streams, connections, record, stop, threads: Vec::new() };
+        let begun = CancellationToken::new();
+        let mut load = Self { streams, connections, begun, record, stop, threads: Vec::new() };
         let mut clients: Vec<_> = load.streams.iter().map(|stream| stream.client.clone()).collect();
         clients.dedup();
         for client in clients {
@@ -97,6 +101,12 @@ impl Load {
         &self.streams
     }
 
+    /// Opens the long-lived connections. Each begins where its user is then, and an event that moves it
+    /// is the first to do so: not before every user is served where they belong.
+    pub fn begin_connections(&self) {
+        self.begun.cancel();
+    }
+
     /// Forgets all samples so far and begins a window at the instant returned.
     #[must_use]
     pub fn begin_window(&self) -> Instant {
@@ -108,9 +118,12 @@ impl Load {
         look(&self.record.lock())
     }
 
-    /// Long-lived connections that do not live; `None`: all do.
+    /// Long-lived connections that do not live; `None`: all that have begun do.
     #[must_use]
     pub fn missing_connections(&self, now: Instant) -> Option<String> {
+        if !self.begun.is_cancelled() {
+            return None;
+        }
         // Each has its turn, and time to answer.
         let span = RECENT + users::pause(self.connections);
         let since = now.checked_sub(span).unwrap_or(now);
@@ -125,7 +138,7 @@ impl Load {
         let stream_count = self.streams.len();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (record, stop) = (Arc::clone(&self.record), self.stop.clone());
-        let connections = self.connections;
+        let steady = users::Steady { count: self.connections, begun: self.begun.clone() };
         std::thread::Builder::new().name(format!("users-{client}")).spawn(move || {
             if let Some((_, stream)) = streams.first()
                 && let Err(error) = stream.namespace.enter()
@@ -133,7 +146,7 @@ impl Load {
                 tracing::error!(%error, "users cannot enter their node");
                 return;
             }
-            runtime.block_on(users::run(streams, stream_count, connections, record, stop));
+            runtime.block_on(users::run(streams, stream_count, steady, record, stop));
         })
     }
 }

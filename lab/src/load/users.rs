@@ -24,22 +24,34 @@ use super::{
     record::{Break, FlowKey, Record, Sample},
 };
 
-/// Makes load on `streams` (with their positions among `stream_count`) until `stop`, with so many
-/// long-lived connections over all streams.
+/// Long-lived connections over all streams.
+pub(super) struct Steady {
+    pub(super) count: usize,
+    /// Once they may begin.
+    pub(super) begun: CancellationToken,
+}
+
+/// Makes load on `streams` (with their positions among `stream_count`) until `stop`, with their share of
+/// the long-lived connections.
 pub(super) async fn run(
     streams: Vec<(usize, Stream)>,
     stream_count: usize,
-    connections: usize,
+    connections: Steady,
     record: Arc<Mutex<Record>>,
     stop: CancellationToken,
 ) {
     let mut tasks = JoinSet::new();
     for (position, stream) in streams {
-        let of_stream = (0..connections).filter(|number| number % stream_count == position);
+        let of_stream = (0..connections.count).filter(|number| number % stream_count == position);
         let ports = Arc::new(AtomicUsize::new(0));
         for _ in of_stream {
             let (ports, record) = (Arc::clone(&ports), Arc::clone(&record));
-            tasks.spawn(steady(position, stream.clone(), ports, pause(connections), record));
+            let (begun, pause) = (connections.begun.clone(), pause(connections.count));
+            let connection = steady(position, stream.clone(), ports, pause, record);
+            tasks.spawn(async move {
+                begun.cancelled().await;
+                connection.await;
+            });
         }
         tasks.spawn(open_loop(position, stream, Arc::clone(&record)));
     }
