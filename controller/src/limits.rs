@@ -22,6 +22,10 @@ pub(crate) const EVENT_LIFETIME: Duration = Duration::from_secs(3600);
 pub(crate) const EVENT_SWEEP: Duration = Duration::from_secs(30);
 /// Length of the objects that are kept parsed, as JSON; parsed, they are about ten times as large.
 pub(crate) const PARSED_BYTES: usize = 256 << 10;
+/// Names and values of an object's annotations, as in Kubernetes.
+pub(crate) const ANNOTATIONS_BYTES: usize = 256 << 10;
+/// Texts of one kind that others of it are packed with.
+pub(crate) const DICTIONARY_BYTES: usize = 8 << 10;
 /// Objects that a page says follow it; of more, it does not say how many.
 pub(crate) const REMAINING_COUNTED: usize = 5_000;
 /// Commits a watcher reads at once.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use isocast_api::registry::Column;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, json};
 
 use super::request::Form;
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
     },
     store::{Document, Event, Key, Range, Version},
 };
+
+/// Bytes of what comes before the items of a list, about.
+const LIST_HEAD_BYTES: usize = 256;
 
 /// Something to list and watch.
 #[derive(Clone, Debug)]
@@ -139,30 +142,48 @@ pub(super) fn render_list(
             "items": parsed().map(|item| table::partial(&item)).collect::<Vec<_>>(),
         }),
         Form::Object => {
-            return text(&List {
-                kind: format!("{}List", collection.kind()),
-                api_version: collection.api_version(),
-                metadata,
-                items: listing.items.iter().map(|item| item.json()).collect(),
-            });
+            let (kind, api_version) =
+                (format!("{}List", collection.kind()), collection.api_version());
+            return list(&ListHead { kind, api_version, metadata }, &listing.items);
         }
     };
     text(&rendered)
 }
 
-/// The objects of a listing as they are: their text is copied and not looked at.
+/// What comes before the items.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct List<'a> {
+struct ListHead<'a> {
     kind: String,
     api_version: &'a str,
     metadata: Value,
-    items: Vec<&'a RawValue>,
+}
+
+/// The objects of a listing as they are: their text is copied and not looked at.
+fn list(head: &ListHead<'_>, items: &[Arc<Document>]) -> Result<Bytes, ApiError> {
+    let size: usize = items.iter().map(|item| item.size().saturating_add(1)).sum();
+    let mut list = Vec::with_capacity(size.saturating_add(LIST_HEAD_BYTES));
+    serde_json::to_writer(&mut list, head).map_err(unencodable)?;
+    // The items go into the object that was just closed.
+    list.pop();
+    list.extend_from_slice(b",\"items\":[");
+    for (number, item) in items.iter().enumerate() {
+        if number > 0 {
+            list.push(b',');
+        }
+        item.append_to(&mut list);
+    }
+    list.extend_from_slice(b"]}");
+    Ok(list.into())
 }
 
 fn text(value: &impl Serialize) -> Result<Bytes, ApiError> {
-    let text = serde_json::to_vec(value);
-    text.map(Bytes::from).map_err(|error| ApiError::internal(format!("cannot be encoded: {error}")))
+    serde_json::to_vec(value).map(Bytes::from).map_err(unencodable)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err passes")]
+fn unencodable(error: serde_json::Error) -> ApiError {
+    ApiError::internal(format!("cannot be encoded: {error}"))
 }
 
 /// An object in the form that was asked for.
@@ -180,7 +201,7 @@ pub(super) fn render_one(
             text(&collection.columns().table(&metadata, [object], include, now))
         }
         Form::Partial => text(&table::partial(&object.glance())),
-        Form::Object => Ok(Bytes::copy_from_slice(object.json().get().as_bytes())),
+        Form::Object => Ok(Bytes::copy_from_slice(object.text().as_bytes())),
     }
 }
 

@@ -128,7 +128,7 @@ impl WatchStream {
 
     fn append(&self, kind: &str, object: &Document, resume: Resume, frame: &mut BytesMut) {
         if self.form == Form::Object {
-            let text = object.json().get();
+            let text = object.text();
             return self.framing.append(frame, kind, text.as_bytes(), resume);
         }
         match render_one(&self.collection, self.form, object, Timestamp::now()) {

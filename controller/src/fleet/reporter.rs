@@ -132,7 +132,7 @@ impl Reporter {
         else {
             return;
         };
-        let Ok(mut value) = object.document.read::<Value>() else { return };
+        let Ok(mut value) = object.document.text().read::<Value>() else { return };
         if let Some(fields) = value.as_object_mut() {
             fields.insert("status".into(), status);
         }
@@ -330,7 +330,8 @@ fn update<S: Spec>(
     let is_newest =
         version.and_then(|it| it.parse().ok()).map(Version::revision) == Some(stored.revision);
     let other = |it: &Object<S>| status(it).filter(|next| *next != it.status);
-    let next = if is_newest { next } else { other(&stored.document.read::<Object<S>>().ok()?)? };
+    let next =
+        if is_newest { next } else { other(&stored.document.text().read::<Object<S>>().ok()?)? };
     match serde_json::to_value(next) {
         Ok(status) => Some(Update { object: stored.clone(), status }),
         Err(error) => {

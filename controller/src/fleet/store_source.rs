@@ -452,8 +452,9 @@ fn matters(event: &Event) -> bool {
         return false;
     }
     let (Some(old), true) = (&event.old, is_reported(kind.resource_kind)) else { return true };
+    let (old, new) = (old.text(), event.document.text());
     event.operation == Operation::Delete
-        || match (old.read::<Wanted<'_>>(), event.document.read::<Wanted<'_>>()) {
+        || match (old.read::<Wanted<'_>>(), new.read::<Wanted<'_>>()) {
             (Ok(old), Ok(new)) => !old.is_same(&new),
             _ => true,
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     FOREGROUND, ORPHAN, Owners,
-    decide::{Action, Owner, decide, has_finalizer, is_waiting},
+    decide::{Action, Owner, decide, is_waiting},
     owners::references,
     queue::Queue,
 };
@@ -218,10 +218,10 @@ impl Collector {
             Some(after) => scan.view.range_after(&all, after).take(limits::GC_SCAN).collect(),
             None => scan.view.iter().take(limits::GC_SCAN).collect(),
         };
-        for object in part.iter().filter(|object| may_concern(object.document.json().get())) {
+        for object in part.iter().filter(|object| may_concern(&object.document.text())) {
             let value = object.glance();
             let waits = metadata::is_terminating(&value)
-                && [FOREGROUND, ORPHAN].iter().any(|it| has_finalizer(&value, it));
+                && [FOREGROUND, ORPHAN].iter().any(|it| metadata::has_finalizer(&value, it));
             if waits || !references(&value).is_empty() {
                 self.queue.push(object.key.clone());
             }

@@ -51,7 +51,7 @@ pub(super) fn decide(
     dependents: Count,
     in_circle: bool,
 ) -> Action {
-    let has = |finalizer| has_finalizer(object, finalizer);
+    let has = |finalizer| metadata::has_finalizer(object, finalizer);
     if metadata::is_terminating(object) {
         return match (has(ORPHAN), has(FOREGROUND)) {
             (true, _) if dependents.all == 0 => Action::Finish(ORPHAN),
@@ -81,12 +81,7 @@ pub(super) fn decide(
 
 /// Whether `object` waits for its dependents.
 pub(super) fn is_waiting(object: &Value) -> bool {
-    metadata::is_terminating(object) && has_finalizer(object, FOREGROUND)
-}
-
-pub(super) fn has_finalizer(object: &Value, finalizer: &str) -> bool {
-    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-    finalizers.is_some_and(|finalizers| finalizers.iter().any(|it| it == finalizer))
+    metadata::is_terminating(object) && metadata::has_finalizer(object, FOREGROUND)
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ impl Admission for Owners {
         let mut dependents = self.dependents.write();
         dependents.clear();
         // Few objects have owners, and their text says which.
-        let owned = |object: &&Object| object.document.json().get().contains("\"ownerReferences\"");
+        let owned = |object: &&Object| object.document.text().contains("\"ownerReferences\"");
         for object in view.iter().filter(owned) {
             for reference in references(&object.glance()) {
                 add(&mut dependents, &object.key, &reference);

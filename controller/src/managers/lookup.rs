@@ -46,7 +46,11 @@ pub(super) fn decode<S: Spec>(value: &Value) -> Result<Object<S>, ApiError> {
 
 /// The typed object, where many are looked through.
 pub(super) fn read<S: Spec>(object: &store::Object) -> Result<Object<S>, ApiError> {
-    object.document.read().map_err(|error| ApiError::internal(format!("{}: {error}", object.key)))
+    object
+        .document
+        .text()
+        .read()
+        .map_err(|error| ApiError::internal(format!("{}: {error}", object.key)))
 }
 
 /// Puts `status` into `value`, and touches nothing else.

@@ -35,7 +35,10 @@ struct LabelRequirement {
 enum LabelTest {
     Absent,
     Exists,
+    /// As whole numbers; what is none is not compared.
+    Greater(i64),
     In(Vec<String>),
+    Less(i64),
     NotIn(Vec<String>),
 }
 
@@ -86,7 +89,10 @@ impl LabelRequirement {
     }
 
     fn is_met_by(&self, value: Option<&str>) -> bool {
+        let number = || value.and_then(|value| value.parse::<i64>().ok());
         match &self.test {
+            LabelTest::Greater(limit) => number().is_some_and(|number| number > *limit),
+            LabelTest::Less(limit) => number().is_some_and(|number| number < *limit),
             LabelTest::Absent => value.is_none(),
             LabelTest::Exists => value.is_some(),
             LabelTest::In(values) => {
@@ -100,7 +106,7 @@ impl LabelRequirement {
     }
 
     fn needs_label(&self) -> bool {
-        matches!(self.test, LabelTest::Exists | LabelTest::In(_))
+        !matches!(self.test, LabelTest::Absent | LabelTest::NotIn(_))
     }
 }
 
@@ -168,10 +174,11 @@ impl Selector {
         if let Some(value) = object.known() {
             return self.matches(&value);
         }
-        match self.look(object.json().get()) {
+        let text = object.text();
+        match self.look(&text) {
             Seen::NotSelected => false,
             Seen::Selected if says_all => true,
-            Seen::Open if says_all && let Ok(read) = object.read::<Labelled<'_>>() => {
+            Seen::Open if says_all && let Ok(read) = text.read::<Labelled<'_>>() => {
                 let labels = read.metadata.labels;
                 let value = |key: &str| labels.get(key).map(|value| &**value);
                 self.labels.iter().all(|it| it.is_met_by(value(&it.key)))
@@ -234,10 +241,15 @@ fn label_requirement(term: &str) -> Result<LabelRequirement, ApiError> {
         };
     }
     let one = |value: &str| vec![value.trim().to_owned()];
+    let number = |text: &str| text.trim().parse().map_err(|_not_a_number| malformed());
     if let Some((key, value)) = term.split_once("!=") {
         requirement(key, LabelTest::NotIn(one(value)))
     } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
         requirement(key, LabelTest::In(one(value)))
+    } else if let Some((key, limit)) = term.split_once('>') {
+        requirement(key, LabelTest::Greater(number(limit)?))
+    } else if let Some((key, limit)) = term.split_once('<') {
+        requirement(key, LabelTest::Less(number(limit)?))
     } else if let Some(key) = term.strip_prefix('!') {
         requirement(key, LabelTest::Absent)
     } else {

@@ -31,12 +31,12 @@ const FORMAT: u8 = 4;
 const LINKS_BYTES: usize = 65;
 const HEADER_BYTES: usize = LINKS_BYTES + size_of::<u32>();
 
+/// What comes before the value.
 #[derive(Serialize)]
-struct ChangeRef<'a> {
+struct ChangeHead {
     key: String,
     op: Operation,
     previous: Revision,
-    value: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -84,20 +84,10 @@ pub(super) fn encode(
     set: &ChangeSet,
 ) -> Result<(Link, Vec<u8>), BackendError> {
     let fault = |source| BackendError::Encode { source };
-    let changes: Vec<ChangeRef<'_>> = set
-        .changes
-        .iter()
-        .map(|change| ChangeRef {
-            key: change.key.to_row(),
-            op: change.operation,
-            previous: change.previous,
-            value: change.document.json(),
-        })
-        .collect();
     let mut row = vec![0; HEADER_BYTES];
     serde_json::to_writer(&mut row, &set.audit).map_err(fault)?;
     let record_bytes = row.len().saturating_sub(HEADER_BYTES);
-    serde_json::to_writer(&mut row, &changes).map_err(fault)?;
+    append_changes(&mut row, &set.changes).map_err(fault)?;
     let (record, changes) = row
         .get(HEADER_BYTES..)
         .unwrap_or_default()
@@ -110,6 +100,24 @@ pub(super) fn encode(
         place.copy_from_slice(&header);
     }
     Ok((link, row))
+}
+
+fn append_changes(row: &mut Vec<u8>, changes: &[Change]) -> Result<(), serde_json::Error> {
+    row.push(b'[');
+    for (number, change) in changes.iter().enumerate() {
+        if number > 0 {
+            row.push(b',');
+        }
+        let (op, previous) = (change.operation, change.previous);
+        serde_json::to_writer(&mut *row, &ChangeHead { key: change.key.to_row(), op, previous })?;
+        // The value is JSON already: it goes into the object that was just closed.
+        row.pop();
+        row.extend_from_slice(b",\"value\":");
+        change.document.append_to(row);
+        row.push(b'}');
+    }
+    row.push(b']');
+    Ok(())
 }
 
 /// Reads the row of `revision` back.

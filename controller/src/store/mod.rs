@@ -23,6 +23,7 @@ mod lease;
 mod log;
 mod memory;
 mod metrics;
+mod packed;
 mod reading;
 mod records;
 mod redb;
@@ -56,7 +57,7 @@ pub use self::{
     },
     backup::{BackupError, NamedFile, Restored, restore},
     change::{Audit, Change, ChangeSet, Object, Operation, Revision},
-    document::{Document, Glance},
+    document::{Document, Glance, Text},
     etcd::{EtcdBackend, EtcdFiles, EtcdOptions},
     journaled::Journaled,
     key::{Key, Range, Resource},

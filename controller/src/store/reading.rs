@@ -99,7 +99,9 @@ impl<'a> Reading<'a> {
         thread::scope(|scope| {
             let decode = || {
                 for (Place { at, key, revision }, row) in chunks.into_iter().flatten() {
-                    objects.push((at, object_in(keyring, revision, &row, key)?));
+                    let object = object_in(keyring, revision, &row, key)?;
+                    object.document.pack(object.key.resource());
+                    objects.push((at, object));
                 }
                 Ok(objects)
             };

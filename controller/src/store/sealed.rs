@@ -71,7 +71,12 @@ const FIELD: &str = "sealed";
 
 /// Whether the values of a key are sealed.
 pub(super) fn is_sealed(key: &Key) -> bool {
-    key.resource().as_str() == "secrets"
+    is_secret(key.resource())
+}
+
+/// Whether a resource is that of Secrets.
+pub(super) fn is_secret(resource: &Resource) -> bool {
+    resource.as_str() == "secrets"
 }
 
 /// Whether a row of the log may have a value that is sealed.
@@ -146,7 +151,8 @@ impl Keyring {
 
     fn seal(&self, place: &Key, document: &Document) -> Result<Value, BackendError> {
         let fault = || BackendError::Sealed { key: self.active.clone() };
-        let mut text = document.json().get().as_bytes().to_vec();
+        let mut text = Vec::new();
+        document.append_to(&mut text);
         let salt: [u8; SALT_BYTES] = rand::random();
         let key = self.derive(&self.active, &salt).ok_or_else(fault)?;
         let aad = Aad::from(place.to_string().into_bytes());

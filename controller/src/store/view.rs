@@ -26,6 +26,7 @@ impl View {
     pub(crate) fn new(revision: Revision, objects: Vec<Object>) -> Self {
         let mut map = RedBlackTreeMapSync::new_sync();
         for object in objects {
+            object.document.pack(object.key.resource());
             map.insert_mut(object.key.clone(), object);
         }
         Self {
@@ -101,6 +102,8 @@ impl View {
     pub(crate) fn advance(&mut self, revision: Revision, changes: &[Change]) {
         self.revision = revision;
         for change in changes {
+            // That of a deletion stays for a while, too: watchers may have to hear of it.
+            change.document.pack(change.key.resource());
             match change.operation {
                 Operation::Put => {
                     let object = Object {

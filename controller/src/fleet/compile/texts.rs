@@ -96,7 +96,7 @@ struct Metadata {
 impl<S: Spec> Outline<S> {
     /// Reads a stored object so.
     pub(super) fn read(document: &Document) -> Result<Object<S>, serde_json::Error> {
-        document.read::<Self>().map(Object::from)
+        document.text().read::<Self>().map(Object::from)
     }
 }
 

@@ -61,7 +61,8 @@ impl Space {
         let claims = lookup::all::<AddressClaimSpec>();
         let taken = view.range(&claims).filter_map(|claim| {
             // Two fields of each claim, and not all of it: this is every writer's time.
-            let Claim { spec, status } = claim.document.read().ok()?;
+            let text = claim.document.text();
+            let Claim { spec, status } = text.read().ok()?;
             let address = status.address.filter(|_| spec.pool == pool)?;
             let namespace = claim.key.container().unwrap_or_default().to_owned();
             Some((address, Taken::Held(Holder { namespace, name: claim.key.name().to_owned() })))
