@@ -73,6 +73,35 @@ fn dependents_go_after_their_owner_in_the_background() {
     wait_for(&api, &[]);
 }
 
+/// As Helm uninstalls: kinds that it does not know in the order of their names, so what is used first.
+#[test]
+fn what_is_in_use_waits_for_its_users_in_the_foreground() {
+    const SERVICE: &str = "
+apiVersion: network.isocast.dev/v1alpha1
+kind: AnycastService
+metadata: {name: www, namespace: web-prod}
+spec:
+  addresses: [{claim: www-v4}]
+  ports: [{name: http, protocol: TCP, port: 80}]
+  backendPool: www
+  healthCheck: {tcp: {port: 80}}
+";
+    let api = Api::with_platform();
+    api.kubectl_in(SERVICE, &["apply", "-f", "-"]).expect_ok();
+    let delete = ["delete", "--timeout=60s", "addressclaim/www-v4", "bpool/www"];
+    let refused = api.kubectl(&with(&delete, WEB));
+    assert!(!refused.ok, "{}", refused.out);
+    assert!(refused.err.contains("it is in use by anycastservices"), "{}", refused.err);
+
+    let all = [&delete[..], &["anycastservice/www", "--cascade=foreground"]].concat();
+    api.kubectl(&with(&all, WEB)).expect_ok();
+
+    let left = ["get", "addressclaim/www-v4", "bpool/www", "anycastservice/www", "-o", "name"];
+    let left = api.kubectl(&with(&left, WEB));
+    assert_eq!(left.out, "", "all of them are gone");
+    assert_eq!(left.err.matches("(NotFound)").count(), 3, "{}", left.err);
+}
+
 #[test]
 fn dependents_go_before_their_owner_in_the_foreground() {
     let api = Api::with_platform();

@@ -3,7 +3,8 @@
 //! Two rules, each in the transaction that would delete:
 //! - An object that others need is not deleted while they do; which fields need what is declared with
 //!   the kinds ([`Reference`]). A user that goes itself does not count: one that waits for its own
-//!   dependents, or that stands in the same dying container.
+//!   dependents, or that stands in the same dying container. Whoever deletes in the foreground is not
+//!   refused: the object is marked, and waits for its users as it does for its dependents.
 //! - An object that a [`Lien`](isocast_api::resourcemanager::Lien) keeps is not deleted by anybody,
 //!   nor is a container above it.
 //!
@@ -29,8 +30,9 @@ use crate::{
     admission::{Admission, ProposedChange},
     authz::Identity,
     error::{ApiError, Cause},
+    gc,
     iam::Access,
-    registry::namespaces,
+    registry::{metadata, namespaces},
     store::{Event, Key, Object, View},
 };
 
@@ -122,6 +124,10 @@ impl Admission for Protection {
         let step = Step::of(change);
         if step.asks_for_deletion() {
             self.expect_no_lien(&index, view, change, Restriction::Delete)?;
+            if !waits(change.new.as_ref()) {
+                self.expect_unused(&index, view, change)?;
+            }
+        } else if waits(change.old_value().map(|old| &**old)) && !waits(change.new.as_ref()) {
             self.expect_unused(&index, view, change)?;
         } else if step == Step::Update && changes_spec(change) {
             self.expect_no_lien(&index, view, change, Restriction::Update)?;
@@ -147,6 +153,13 @@ impl fmt::Debug for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Protection").finish_non_exhaustive()
     }
+}
+
+/// Whether an object is marked, and waits for what needs it.
+fn waits(value: Option<&Value>) -> bool {
+    value.is_some_and(|value| {
+        metadata::is_terminating(value) && metadata::has_finalizer(value, gc::FOREGROUND)
+    })
 }
 
 fn changes_spec(change: &ProposedChange) -> bool {

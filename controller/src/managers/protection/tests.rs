@@ -69,6 +69,27 @@ fn what_is_in_use_is_kept_and_its_users_are_named() {
 }
 
 #[test]
+fn whoever_deletes_in_the_foreground_waits_for_users_instead() {
+    let mut waiting = pool("www");
+    waiting["metadata"]["deletionTimestamp"] = json!("2026-11-23T14:00:00Z");
+    waiting["metadata"]["finalizers"] = json!([gc::FOREGROUND]);
+    let used = || state().with(service("s", "www"));
+    assert!(used().update(waiting.clone()).is_ok(), "it is marked");
+
+    // Neither the garbage collector nor anybody else lets it go now, or makes it wait for less.
+    let marked = used().with(waiting.clone());
+    let refusal = marked.delete(&key_of(&waiting)).unwrap_err();
+    assert!(refusal.message().contains("it is in use by anycastservices \"s\""), "{refusal}");
+    let mut released = waiting.clone();
+    released["metadata"]["finalizers"] = json!(["example.com/other"]);
+    assert_eq!(marked.update(released.clone()).unwrap_err().code(), 409);
+
+    let unused = state().with(waiting.clone());
+    assert!(unused.update(released).is_ok());
+    assert!(unused.delete(&key_of(&waiting)).is_ok());
+}
+
+#[test]
 fn every_kind_that_is_needed_is_kept() {
     let policy = object("BGPPolicy", None, "to-transit", &json!({"terms": []}));
     let peer = json!({
