@@ -52,6 +52,7 @@ const EXTENSIONS: &[(&str, &str, bool)] = &[
 
 /// What is neither a kind nor a review. Whoever shows nothing may ask the first four, and nothing else.
 const SERVICES: &[&str] = &[
+    "/",
     "/healthz",
     "/livez",
     "/readyz",
@@ -376,7 +377,7 @@ async fn every_route_answers_every_role_in_every_relation_as_the_table_says() {
         assert_eq!(host, other, "{row}");
         // Of itself a node may ask: the answer is no. What there can be is no secret to it.
         let is_own = route.plural.starts_with("self");
-        let is_document = ["api", "apis", "openapi"].contains(&&*route.plural);
+        let is_document = ["", "api", "apis", "openapi"].contains(&&*route.plural);
         assert!(['-', 'r', '.'].contains(&host) || is_own || is_open || is_document, "{row}");
         table.push_str(row.trim_end());
         table.push('\n');

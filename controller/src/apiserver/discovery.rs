@@ -3,6 +3,8 @@
 //! What exists is known once the server is put together; what is shown depends on the view and the
 //! form. An answer carries its hash, so clients that have it already are told so in a line.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{
     HeaderMap, Response, StatusCode,
@@ -135,6 +137,18 @@ impl Discovery {
             Some(known) => known.resources.push(resource),
             None => self.versions.push(GroupVersion { group, version, resources: vec![resource] }),
         }
+    }
+
+    /// `/`: where all else is.
+    pub(super) fn index(&self, in_view: bool) -> Response<Body> {
+        const OTHERS: [&str; 6] =
+            ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+        let mut paths: BTreeSet<String> =
+            ["/api", "/api/v1", "/apis"].into_iter().chain(OTHERS).map(str::to_owned).collect();
+        for GroupVersion { group, version, .. } in self.named(in_view) {
+            paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
+        }
+        respond::json(StatusCode::OK, &json!({"paths": paths}))
     }
 
     /// `/api`, aggregated when the client asks so.

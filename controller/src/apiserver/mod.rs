@@ -14,6 +14,7 @@ mod flows;
 mod impersonate;
 mod methods;
 mod metrics;
+mod namespaces;
 mod openapi;
 mod paced;
 mod protobuf;

@@ -8,6 +8,7 @@
 
 mod paths;
 mod schemas;
+mod swagger;
 mod v2;
 
 use std::{collections::BTreeMap, sync::OnceLock};
@@ -32,8 +33,9 @@ use crate::registry::{Kind, Registry};
 pub(super) struct OpenApi {
     index: Value,
     documents: BTreeMap<String, Document>,
-    /// All of them in version 2, once somebody asked.
+    /// All of them in version 2, in protobuf and in JSON, once somebody asked.
     v2: OnceLock<Document>,
+    swagger: OnceLock<Document>,
 }
 
 /// A document and its hash.
@@ -66,7 +68,12 @@ impl OpenApi {
                 (path.clone(), json!({"serverRelativeURL": url}))
             })
             .collect();
-        Self { index: json!({"paths": paths}), documents, v2: OnceLock::new() }
+        Self {
+            index: json!({"paths": paths}),
+            documents,
+            v2: OnceLock::new(),
+            swagger: OnceLock::new(),
+        }
     }
 
     pub(super) fn index(&self) -> &Value {
@@ -79,11 +86,17 @@ impl OpenApi {
 
     /// Version 2, in protobuf.
     pub(super) fn v2(&self) -> &Document {
-        self.v2.get_or_init(|| {
-            let read = |document: &Document| serde_json::from_slice(&document.body).ok();
-            let documents: Vec<Value> = self.documents.values().filter_map(read).collect();
-            Document::new(v2::encode(documents.iter()))
-        })
+        self.v2.get_or_init(|| Document::new(v2::encode(self.whole().iter())))
+    }
+
+    /// Version 2, in JSON.
+    pub(super) fn swagger(&self) -> &Document {
+        self.swagger.get_or_init(|| Document::of(&swagger::document(self.whole().iter())))
+    }
+
+    fn whole(&self) -> Vec<Value> {
+        let read = |document: &Document| serde_json::from_slice(&document.body).ok();
+        self.documents.values().filter_map(read).collect()
     }
 }
 
@@ -123,7 +136,8 @@ impl Group {
             namespaced: declared.scope == Scope::Namespaced,
         };
         if declared.group.is_empty() && !self.schemas.contains_key(NAMESPACE) {
-            add_namespaces(&mut self.paths, &mut self.schemas);
+            let metadata = (declared.schema)().pointer("/properties/metadata");
+            add_namespaces(&mut self.paths, &mut self.schemas, metadata);
         }
         let mut schema = (declared.schema)().clone();
         if let Some(fields) = schema.as_object_mut() {
@@ -177,7 +191,11 @@ impl Group {
 }
 
 /// Namespaces, which are no declared kind.
-fn add_namespaces(paths: &mut Map<String, Value>, schemas: &mut Map<String, Value>) {
+fn add_namespaces(
+    paths: &mut Map<String, Value>,
+    schemas: &mut Map<String, Value>,
+    metadata: Option<&Value>,
+) {
     let names = Names {
         group: "",
         version: "v1",
@@ -186,7 +204,7 @@ fn add_namespaces(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
         plural: "namespaces",
         namespaced: false,
     };
-    schemas.insert(names.schema(), schemas::namespace(&names.gvk()));
+    schemas.insert(names.schema(), schemas::namespace(&names.gvk(), metadata));
     schemas.insert(format!("{}List", names.schema()), names.list_schema());
     names.add_paths(paths, Access::Read);
 }

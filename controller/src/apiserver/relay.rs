@@ -27,7 +27,7 @@ impl Call<'_> {
         // A question that needs a body is posted, and reads all the same.
         let body = match *self.method {
             Method::GET => Bytes::new(),
-            Method::POST if !self.body.is_empty() => self.body.clone(),
+            Method::POST => self.body.clone(),
             _ => return Err(not_allowed()),
         };
         let key = kind.key(namespace, name)?;
@@ -35,6 +35,9 @@ impl Call<'_> {
             self.registry.authorize_about::<verb::Get, _>(self.identity, key, relayed.name)?;
         let object = self.registry.store().get(&proof);
         let object = object.ok_or_else(|| ApiError::not_found(proof.resource()))?;
+        if *self.method == Method::POST && body.is_empty() {
+            return Err(ApiError::bad_request("a question that is posted has a body"));
+        }
         let target = match self.raw_query {
             Some(query) => format!("/{rest}?{query}"),
             None => format!("/{rest}"),

@@ -30,6 +30,8 @@ pub(super) enum Route {
     GroupVersion { group: String, version: String },
     /// `/healthz`, `/livez`, `/readyz`
     Health,
+    /// `/`
+    Index,
     /// `/api/v1/namespaces`
     Namespaces { name: Option<String> },
     /// Objects.
@@ -94,6 +96,7 @@ impl Route {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let owned = |part: &&str| (*part).to_owned();
         Some(match &*parts {
+            [""] => Self::Index,
             ["backup"] => Self::Backup,
             ["healthz" | "livez" | "readyz"] => Self::Health,
             ["version"] => Self::Version,
@@ -176,6 +179,7 @@ mod tests {
             Route::Group { .. } => "GET /apis/iam.isocast.dev",
             Route::GroupVersion { .. } => "GET /apis/iam.isocast.dev/v1alpha1",
             Route::Health => "GET /healthz",
+            Route::Index => "GET /",
             Route::Namespaces { name: None } => "GET /api/v1/namespaces",
             Route::Namespaces { name: Some(_) } => "GET /api/v1/namespaces/eng",
             // Rows by kind, review and verb: made from what there is.

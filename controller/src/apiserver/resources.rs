@@ -77,21 +77,6 @@ impl Call<'_> {
         self.object(kind, namespace, name, subresource).await
     }
 
-    /// Serves the namespaces.
-    pub(super) fn namespaces(&self, name: Option<&str>) -> Result<Response<Body>, ApiError> {
-        self.read_only()?;
-        if let Some(name) = name {
-            let proof =
-                self.registry.authorize::<verb::List, _>(self.identity, Range::Containers)?;
-            let proof = self.within(proof);
-            self.expect_reached()?;
-            let namespace = namespaces::get(&self.registry.store().view(&proof), name)?;
-            let namespace = Arc::new(namespace.into());
-            return self.projected(&Collection::Namespaces, &namespace);
-        }
-        self.read(Collection::Namespaces, None, None)
-    }
-
     async fn collection(
         &self,
         kind: &Arc<Kind>,
@@ -173,7 +158,7 @@ impl Call<'_> {
     }
 
     /// The same right, for what the view shows.
-    fn within<V: Verb>(&self, proof: Authorized<V, Range>) -> Authorized<V, Range> {
+    pub(super) fn within<V: Verb>(&self, proof: Authorized<V, Range>) -> Authorized<V, Range> {
         match self.prefix {
             Some(prefix) => proof.below(self.registry.access(), &prefix.name),
             None => proof,
@@ -305,7 +290,7 @@ impl Call<'_> {
     }
 
     /// Lists or watches, also one object alone.
-    fn read(
+    pub(super) fn read(
         &self,
         collection: Collection,
         namespace: Option<&str>,
@@ -415,7 +400,7 @@ impl Call<'_> {
         self.projected(collection, &collection.project(object))
     }
 
-    fn projected(
+    pub(super) fn projected(
         &self,
         collection: &Collection,
         object: &Document,
@@ -481,13 +466,9 @@ impl Call<'_> {
     }
 
     /// Refuses a read that must not be older than what is yet to come.
-    fn expect_reached(&self) -> Result<(), ApiError> {
+    pub(super) fn expect_reached(&self) -> Result<(), ApiError> {
         let head = *self.registry.store().revisions().borrow();
         expect_reached(self.query.version()?.unwrap_or_default(), head)
-    }
-
-    fn read_only(&self) -> Result<(), ApiError> {
-        if *self.method == Method::GET { Ok(()) } else { Err(not_allowed()) }
     }
 }
 

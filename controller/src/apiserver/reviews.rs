@@ -89,6 +89,7 @@ impl Call<'_> {
         if *self.method != Method::POST {
             return Err(not_allowed());
         }
+        self.expect_right_to_ask(review, namespace.unwrap_or_default())?;
         let mut body: Value = if self.content_type() == wire::PROTOBUF {
             wire::decode(review, &self.body)?
         } else {
@@ -123,34 +124,45 @@ impl Call<'_> {
             Review::SelfSubject => json!({"userInfo": self.user_info(self.identity)}),
             Review::SelfRules => self.rules(Some(self.identity), &question.place()),
             Review::SelfAccess => Verdict::on(access, self.identity, question).to_status(),
-            Review::SubjectAccess => {
-                self.expect_right_to_ask("subjectaccessreviews", AUTHORIZATION)?;
-                self.judge_subject(question)
-            }
+            Review::SubjectAccess => self.judge_subject(question),
             Review::LocalSubjectAccess => self.judge_locally(question, namespace)?,
-            Review::Token => {
-                self.expect_right_to_ask("tokenreviews", AUTHENTICATION)?;
-                self.judge_token(question)
-            }
+            Review::Token => self.judge_token(question),
             Review::Access => self.explain(question)?,
         })
     }
 
-    /// To ask about others is a right.
-    fn expect_right_to_ask(&self, plural: &str, group: &str) -> Result<(), ApiError> {
-        let right = Key::new(Resource::new(plural, group), None, "");
+    /// To ask about others is a right. Whoever does not have it is not told what is wrong with the
+    /// question.
+    fn expect_right_to_ask(&self, review: Review, namespace: &str) -> Result<(), ApiError> {
+        let resource = match review {
+            Review::SubjectAccess => Resource::new("subjectaccessreviews", AUTHORIZATION),
+            Review::Token => Resource::new("tokenreviews", AUTHENTICATION),
+            Review::LocalSubjectAccess => {
+                self.expect_namespace_in_view(namespace)?;
+                return self.expect_right_in(namespace, LOCAL_REVIEWS, AUTHORIZATION);
+            }
+            Review::SelfSubject | Review::SelfRules | Review::SelfAccess | Review::Access => {
+                return Ok(());
+            }
+        };
+        let right = Key::new(resource, None, "");
         self.registry.authorize::<verb::Create, _>(self.identity, right).map(drop)
     }
 
-    /// The same in a container, by whoever may ask there.
-    fn expect_right_to_ask_in(
-        &self,
-        namespace: &str,
-        plural: &str,
-        group: &str,
-    ) -> Result<(), ApiError> {
+    fn expect_right_in(&self, namespace: &str, plural: &str, group: &str) -> Result<(), ApiError> {
         let right = Range::Container(Resource::new(plural, group), namespace.into());
         self.registry.authorize::<verb::Create, _>(self.identity, right).map(drop)
+    }
+
+    /// What lies beside the container that the URL begins with does not exist.
+    fn expect_namespace_in_view(&self, namespace: &str) -> Result<(), ApiError> {
+        match self.prefix {
+            Some(prefix) if !self.registry.access().is_within(namespace, &prefix.name) => {
+                let namespaces = Resource::new("namespaces", "");
+                Err(ApiError::not_found(&Key::new(namespaces, None, namespace)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn judge_subject(&self, question: &Question) -> Value {
@@ -168,13 +180,6 @@ impl Call<'_> {
 
     /// About one namespace, so that its administrators can ask.
     fn judge_locally(&self, question: &Question, namespace: &str) -> Result<Value, ApiError> {
-        if let Some(prefix) = self.prefix
-            && !self.registry.access().is_within(namespace, &prefix.name)
-        {
-            let namespaces = Resource::new("namespaces", "");
-            return Err(ApiError::not_found(&Key::new(namespaces, None, namespace)));
-        }
-        self.expect_right_to_ask_in(namespace, LOCAL_REVIEWS, AUTHORIZATION)?;
         match &question.resource_attributes {
             Some(asked) if asked.namespace == namespace => Ok(self.judge_subject(question)),
             Some(_) => Err(ApiError::bad_request(format!(
@@ -206,7 +211,7 @@ impl Call<'_> {
         let own = username(self.identity);
         let (who, name) = match &question.user {
             Some(user) if *user != own => {
-                self.expect_right_to_ask_in(&question.place(), "accessreviews", GROUP)?;
+                self.expect_right_in(&question.place(), "accessreviews", GROUP)?;
                 (self.registry.access().identity(user), user.clone())
             }
             _ => (Some(self.identity.clone()), own),

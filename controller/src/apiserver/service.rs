@@ -163,13 +163,7 @@ impl Service {
         let route = Route::parse(path);
         match route {
             Some(Route::Health) => {
-                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-                return Ok(if self.registry.store().is_alive() {
-                    respond::bytes(StatusCode::OK, plain, "ok")
-                } else {
-                    let body = "the store takes no writes";
-                    respond::bytes(StatusCode::INTERNAL_SERVER_ERROR, plain, body)
-                });
+                return Ok(health(self.registry.store().is_alive(), path, query.has("verbose")));
             }
             Some(Route::Version) => return Ok(respond::json(StatusCode::OK, &version())),
             _ => {}
@@ -236,6 +230,7 @@ impl Service {
             Route::GroupVersion { group, version } => {
                 found(self.discovery.resources(in_view, group, version))
             }
+            Route::Index => Ok(self.discovery.index(in_view)),
             Route::OpenApi => Ok(respond::json(StatusCode::OK, self.openapi.index())),
             Route::OpenApiV2 => self.document_v2(&head.headers),
             Route::OpenApiGroup { path } => {
@@ -282,16 +277,24 @@ impl Service {
         Ok(response)
     }
 
-    /// Version 2, to those who understand it in protobuf.
+    /// Version 2, in the first form that the client names: protobuf, or JSON.
     fn document_v2(&self, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
         let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        let mut ranges = accepted.unwrap_or_default().split(',').map(str::trim);
-        if !ranges.any(|range| [V2, V2_ASKED_AS].contains(&range)) {
-            let message = format!("only the following media types are accepted: {V2}");
-            return Err(ApiError::new(Reason::NotAcceptable, message));
-        }
-        let document = self.openapi.v2();
-        let media_type = HeaderValue::from_static(V2);
+        let ranges = accepted.unwrap_or("*/*").split(',');
+        let mut types = ranges.filter_map(|range| range.split(';').next()).map(str::trim);
+        let (document, media_type) = types
+            .find_map(|it| match it {
+                V2 | V2_ASKED_AS => Some((self.openapi.v2(), HeaderValue::from_static(V2))),
+                "application/json" | "application/*" | "*/*" => {
+                    Some((self.openapi.swagger(), JSON))
+                }
+                _ => None,
+            })
+            .ok_or_else(|| {
+                let types = format!("application/json, {V2}");
+                let message = format!("only the following media types are accepted: {types}");
+                ApiError::new(Reason::NotAcceptable, message)
+            })?;
         Ok(respond::tagged(headers, &document.hash, media_type, document.body.clone()))
     }
 }
@@ -335,6 +338,24 @@ where
 
 fn found(value: Option<Value>) -> Result<Response<Body>, ApiError> {
     value.map(|value| respond::json(StatusCode::OK, &value)).ok_or_else(unknown_resource)
+}
+
+/// `/healthz`, `/livez` and `/readyz`: a word, or what was looked at.
+fn health(is_alive: bool, path: &str, is_verbose: bool) -> Response<Body> {
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    let name = path.trim_matches('/');
+    let (code, body) = match (is_alive, is_verbose) {
+        (true, false) => (StatusCode::OK, "ok".to_owned()),
+        (true, true) => (StatusCode::OK, format!("[+]store ok\n{name} check passed\n")),
+        (false, false) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the store takes no writes".to_owned())
+        }
+        (false, true) => {
+            let body = format!("[-]store failed: it takes no writes\n{name} check failed\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, body)
+        }
+    };
+    respond::bytes(code, plain, body)
 }
 
 /// `/version`: the Kubernetes API whose conventions are followed, and what this is.

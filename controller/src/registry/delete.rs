@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::{
@@ -16,13 +16,15 @@ use crate::{
     store::{Document, Key, Object},
 };
 
-/// The body of a DELETE.
+/// The body of a DELETE. What is null there is not said.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeleteOptions {
     /// Which object exactly.
+    #[serde(deserialize_with = "unless_null")]
     pub preconditions: Preconditions,
     /// `All`, to try only.
+    #[serde(deserialize_with = "unless_null")]
     pub dry_run: Vec<String>,
     /// What becomes of objects that have this one as their owner.
     pub propagation_policy: Option<String>,
@@ -42,6 +44,12 @@ pub enum Propagation {
     Foreground,
     /// They stay.
     Orphan,
+}
+
+fn unless_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl DeleteOptions {
@@ -131,7 +139,7 @@ impl Registry {
             let last = old.value();
             let finalizers = delete.finalizers(&last)?;
             if finalizers.is_empty() {
-                return Ok(Outcome::Remove);
+                return Ok(Outcome::Remove(None));
             }
             let mut marked = Value::clone(&last);
             metadata::of(&mut marked)?.insert("finalizers".into(), json!(finalizers));

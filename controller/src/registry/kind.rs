@@ -4,11 +4,12 @@ use std::{borrow::Cow, sync::Arc};
 
 use isocast_api::{
     core::Alias,
+    field::{FieldError, FieldErrorReason},
     registry::{KindDescriptor, Scope},
 };
 use serde_json::{Value, json};
 
-use super::{decode::Decoded, structure::Structure, table::Columns};
+use super::{decode::Decoded, labels, metadata, structure::Structure, table::Columns};
 use crate::{
     error::{ApiError, Cause, Reason},
     store::{Document, Key, Range, Resource},
@@ -210,10 +211,28 @@ impl Kind {
         new: &Value,
         old: Option<&Value>,
     ) -> Result<(), ApiError> {
-        let errors = (self.descriptor.validate)(new, old);
-        if errors.is_empty() {
+        let mut errors = labels::check(new, old);
+        errors.extend((self.descriptor.validate)(new, old));
+        if errors.is_empty() { Ok(()) } else { Err(self.invalid(key, &errors)) }
+    }
+
+    /// A replacement says which version it replaces, or it would undo what its author has not seen. Of
+    /// ConfigMaps, Secrets and Events it is taken without one, as by Kubernetes.
+    pub(super) fn check_based(&self, key: &Key, new: &Value) -> Result<(), ApiError> {
+        let is_free = self.descriptor.built_in && self.descriptor.kind != "Lease";
+        if is_free || !metadata::text(new, "resourceVersion").is_empty() {
             return Ok(());
         }
+        let missing = FieldError {
+            field: "metadata.resourceVersion".to_owned(),
+            reason: FieldErrorReason::Invalid,
+            message: "must be specified for an update".to_owned(),
+            bad_value: Some("0".to_owned()),
+        };
+        Err(self.invalid(key, &[missing]))
+    }
+
+    fn invalid(&self, key: &Key, errors: &[FieldError]) -> ApiError {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let list = match &*texts {
             [only] => only.clone(),
@@ -237,9 +256,9 @@ impl Kind {
             (kind, group) => format!("{kind}.{group}"),
         };
         let message = format!("{kind} {:?} is invalid: {list}", key.name());
-        Err(ApiError::new(Reason::Invalid, message)
+        ApiError::new(Reason::Invalid, message)
             .of(self.descriptor.kind, self.descriptor.group, key.name())
-            .with_causes(causes))
+            .with_causes(causes)
     }
 
     fn check_scope(&self, namespace: Option<&str>) -> Result<(), ApiError> {

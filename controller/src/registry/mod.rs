@@ -4,12 +4,13 @@
 //! validates, and turns verbs into writes. It knows no kind by name.
 
 mod apply;
-mod decode;
+pub(crate) mod decode;
 mod delete;
 mod fields;
 mod json_patch;
 mod json_path;
 mod kind;
+mod labels;
 mod list;
 mod managed;
 pub(crate) mod metadata;

@@ -23,7 +23,8 @@ use crate::{
 pub(super) enum Outcome {
     Unchanged,
     Put(Value),
-    Remove,
+    /// The object goes. It was to become this first, if it goes because it waits for nothing any more.
+    Remove(Option<Value>),
 }
 
 impl Kind {
@@ -103,7 +104,7 @@ impl Kind {
 
 pub(super) fn outcome(old: &Object, new: Value) -> Outcome {
     if metadata::is_terminating(&new) && !metadata::has_finalizers(&new) {
-        Outcome::Remove
+        Outcome::Remove(Some(new))
     } else if *old.value() == new {
         Outcome::Unchanged
     } else {

@@ -141,6 +141,7 @@ impl Registry {
         kind.check_type(&mut object)?;
         let (kind, object) = (kind.stored(), kind.to_stored(object));
         check_name(&object, proof.resource())?;
+        kind.check_based(proof.resource(), &object)?;
         let manager = manager(Operation::Update, subresource, options);
         let object = self
             .modify(proof, subresource, options, |old| {
@@ -237,7 +238,10 @@ impl Registry {
             let written = match decide(&old)? {
                 Outcome::Unchanged => return Ok(old.document),
                 Outcome::Put(value) => self.put(proof, expect, value, subresource, options).await,
-                Outcome::Remove => self.remove(proof, expect, options).await,
+                Outcome::Remove(last) => {
+                    let removed = self.remove(proof, expect, options).await;
+                    removed.map(|removed| with_last(removed, last))
+                }
             };
             match written {
                 Err(overtaken) if overtaken.is_stale() => {}
@@ -288,6 +292,17 @@ impl Registry {
         };
         self.store.write(proof, write).await
     }
+}
+
+/// What is answered to whoever made an object go by an update: what they made of it, and not what it was
+/// before. Clients go on with what they are told.
+fn with_last(removed: Object, last: Option<Value>) -> Object {
+    let Some(mut last) = last else { return removed };
+    let version = removed.value().pointer("/metadata/resourceVersion").cloned();
+    if let (Some(version), Ok(metadata)) = (version, metadata::of(&mut last)) {
+        metadata.insert("resourceVersion".into(), version);
+    }
+    Object { document: Arc::new(last.into()), ..removed }
 }
 
 fn check_namespace(object: &Value, namespace: Option<&str>) -> Result<(), ApiError> {

@@ -51,6 +51,10 @@ async fn administrators_of_a_container_ask_about_others_there_and_nowhere_else()
     let mut anywhere = question("bob", "web");
     anywhere["kind"] = json!("SubjectAccessReview");
     assert_eq!(alice.post(&whole, &anywhere).await.code, StatusCode::FORBIDDEN);
+    // What is wrong with the question is told to whoever may ask it.
+    let wrong = question("bob", "web");
+    assert_eq!(alice.post(&whole, &wrong).await.code, StatusCode::FORBIDDEN);
+    assert_eq!(platform.admin.post(&whole, &wrong).await.code, StatusCode::BAD_REQUEST);
     let in_view = format!("/organizations/globex{}", locally("web"));
     assert_eq!(platform.admin.post(&in_view, &question("bob", "web")).await.code, 404);
     // Another account of that name is not meant.

@@ -14,6 +14,7 @@ mod support;
 mod apply;
 mod apply_cases;
 mod builtins;
+mod clients;
 mod compress;
 mod fairness;
 mod limits;

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 
-use super::{DATACENTERS, connect, with_project};
+use super::{DATACENTERS, connect, datacenter, with_project};
 use crate::support::{Api, client::Credentials};
 
 #[tokio::test]
@@ -32,6 +33,30 @@ async fn a_refused_method_comes_with_those_that_are_not() {
         assert_eq!(answer.code, StatusCode::METHOD_NOT_ALLOWED, "{method} {path} {answer:?}");
         assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn a_question_to_a_node_that_is_posted_has_a_body() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let nodes = "/apis/network.isocast.dev/v1alpha1/nodes";
+    let node = json!({
+        "apiVersion": "network.isocast.dev/v1alpha1", "kind": "Node",
+        "metadata": {"name": "a"},
+        "spec": {
+            "datacenter": "ams", "roles": ["Backend"],
+            "tunnelAddresses": ["10.1.21.2"], "uplinks": [{"interface": "eth1"}],
+        },
+    });
+    let answer = client.post(DATACENTERS, &datacenter("ams", "eu")).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{answer:?}");
+    let answer = client.post(nodes, &node).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{answer:?}");
+
+    let path = format!("{nodes}/a/agent/v1/explain");
+    let answer = client.send(Method::POST, &path, "application/json", "").await;
+    assert_eq!(answer.code, StatusCode::BAD_REQUEST, "{answer:?}");
+    assert_eq!(answer.body["message"], "a question that is posted has a body");
 }
 
 #[tokio::test]

@@ -60,8 +60,8 @@ async fn every_kind_in_discovery_has_a_schema_with_fields() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-#[tokio::test]
-async fn every_reference_leads_to_a_schema() {
+/// Every reference in a document leads to something there.
+fn expect_references(document: &Value) {
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {
             Value::Object(fields) => {
@@ -72,20 +72,23 @@ async fn every_reference_leads_to_a_schema() {
             _ => {}
         }
     }
-    let api = Api::start();
-    for document in documents(&mut connect(&api).await).await {
-        let mut found = Vec::new();
-        references(&document, &mut found);
-        assert!(!found.is_empty());
-        for reference in found {
-            let pointer = reference.trim_start_matches('#');
-            assert!(document.pointer(pointer).is_some(), "{reference}");
-        }
+    let mut found = Vec::new();
+    references(document, &mut found);
+    assert!(!found.is_empty());
+    for reference in found {
+        let pointer = reference.trim_start_matches('#');
+        assert!(document.pointer(pointer).is_some(), "{reference}");
     }
 }
 
 #[tokio::test]
-async fn version_2_is_for_those_who_understand_it() {
+async fn every_reference_leads_to_a_schema() {
+    let api = Api::start();
+    documents(&mut connect(&api).await).await.iter().for_each(expect_references);
+}
+
+#[tokio::test]
+async fn version_2_is_in_the_form_that_is_asked_for() {
     let api = Api::start();
     let mut client = connect(&api).await;
     let media_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -98,8 +101,23 @@ async fn version_2_is_for_those_who_understand_it() {
     let known = [("accept", media_type), ("if-none-match", &*tag)];
     let again = client.get_with("/openapi/v2", &known).await;
     assert_eq!(again.code, StatusCode::NOT_MODIFIED);
-    let answer = client.get_with("/openapi/v2", &[("accept", "application/json")]).await;
+    let text = [("accept", "application/yaml")];
+    let answer = client.get_with("/openapi/v2", &text).await;
     assert_eq!(answer.code, StatusCode::NOT_ACCEPTABLE);
+
+    // Those who name no form, or JSON first, read it.
+    for accepted in ["application/json", "*/*", "application/json, */*;q=0.1"] {
+        let answer = client.get_with("/openapi/v2", &[("accept", accepted)]).await;
+        assert_eq!(answer.headers["content-type"], "application/json", "{accepted}");
+        let (document, path) = (&answer.body, "/api/v1/namespaces/{name}");
+        assert_eq!(document["swagger"], "2.0");
+        let answered = &document["paths"][path]["get"]["responses"]["200"]["schema"]["$ref"];
+        let name = answered.as_str().and_then(|it| it.strip_prefix("#/definitions/"));
+        let namespace = &document["definitions"][name.expect("a schema")];
+        let metadata = &namespace["properties"]["metadata"]["properties"];
+        assert_eq!(metadata["labels"]["type"], "object", "{namespace}");
+        expect_references(document);
+    }
 }
 
 #[tokio::test]

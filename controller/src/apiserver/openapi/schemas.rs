@@ -16,15 +16,15 @@ pub(super) fn common_schemas() -> Map<String, Value> {
         .collect()
 }
 
-/// The schema of namespaces, which are no declared kind.
-pub(super) fn namespace(gvk: &Value) -> Value {
+/// The schema of namespaces, which are no declared kind; their `metadata` is that of any other.
+pub(super) fn namespace(gvk: &Value, metadata: Option<&Value>) -> Value {
     json!({
         "type": "object",
         "description": "The namespace of an organization, folder or project.",
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "metadata": metadata,
             "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
             "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
         },

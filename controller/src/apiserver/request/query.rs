@@ -30,6 +30,11 @@ impl<'a> Query<'a> {
         self.0.get(name).map_or("", |value| value)
     }
 
+    /// Whether anything is said of it.
+    pub(in crate::apiserver) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     pub(in crate::apiserver) fn is_watch(&self) -> bool {
         self.flag("watch")
     }
@@ -40,7 +45,7 @@ impl<'a> Query<'a> {
 
     /// Whether a watch begins with what exists, if the client says so.
     fn sends_initial_events(&self) -> Option<bool> {
-        Some(self.text("sendInitialEvents")).filter(|text| !text.is_empty()).map(is_true)
+        self.0.get("sendInitialEvents").map(|text| is_true(text))
     }
 
     /// Whether the end of what exists is marked.
@@ -184,8 +189,9 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// Whether something is wanted; not, if nothing is said.
     pub(in crate::apiserver) fn flag(&self, name: &str) -> bool {
-        is_true(self.text(name))
+        self.0.get(name).is_some_and(|text| is_true(text))
     }
 }
 
@@ -196,8 +202,9 @@ pub(in crate::apiserver) fn default_watch_timeout(now: Timestamp) -> Duration {
     Duration::from_secs(1800 + spread)
 }
 
+/// As Kubernetes reads what clients write: `True` of Python, and a bare `?watch`, too.
 fn is_true(text: &str) -> bool {
-    matches!(text, "true" | "1")
+    text != "0" && !text.eq_ignore_ascii_case("false")
 }
 
 fn malformed(name: &str, value: &str) -> ApiError {
@@ -214,6 +221,21 @@ mod tests {
     use hyper::header;
 
     use super::*;
+
+    #[test]
+    fn a_flag_is_set_by_all_but_two_words() {
+        for set in ["watch=true", "watch=True", "watch=1", "watch=yes", "watch=", "watch"] {
+            assert!(Query::parse(set).is_watch(), "{set}");
+        }
+        for unset in ["", "watch=false", "watch=False", "watch=FALSE", "watch=0", "bookmarks=true"]
+        {
+            assert!(!Query::parse(unset).is_watch(), "{unset}");
+        }
+        let said = |query| Query::parse(query).sends_initial_events();
+        let (python, nothing) = (said("sendInitialEvents=False"), said("watch=1"));
+        assert_eq!((python, nothing), (Some(false), None));
+        assert!(Query::parse("force=True").write_options("a").expect("legal").force);
+    }
 
     #[test]
     fn malformed_parameters_are_bad_requests() {

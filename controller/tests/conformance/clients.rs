@@ -1,0 +1,220 @@
+//! What clients other than kubectl say and rely on: Helm, Ansible, controller-runtime, the libraries of
+//! Python and JavaScript.
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{DATACENTERS, causes, connect, datacenter, next, with_project};
+use crate::support::Api;
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/web/configmaps";
+const APPLY: &str = "application/apply-patch+yaml";
+
+fn config_map(metadata: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}})
+}
+
+#[tokio::test]
+async fn flags_are_set_in_the_words_of_python() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    for (name, owner) in [("owner", None), ("dependent", Some("owner"))] {
+        let mut metadata = json!({"name": name});
+        if let Some(owner) = owner {
+            let owner = client.get(&format!("{CONFIG_MAPS}/{owner}")).await.body;
+            metadata["ownerReferences"] = json!([{
+                "apiVersion": "v1", "kind": "ConfigMap", "name": owner["metadata"]["name"],
+                "uid": owner["metadata"]["uid"],
+            }]);
+        }
+        let answer = client.post(CONFIG_MAPS, &config_map(&metadata)).await;
+        assert_eq!(answer.code, StatusCode::CREATED, "{answer:?}");
+    }
+
+    let path = format!("{CONFIG_MAPS}?watch=True&fieldSelector=metadata.name%3Downer");
+    let mut lines = connect(&api).await.watch(&path).await;
+    let (kind, object) = next(&mut lines).await;
+    assert_eq!((&*kind, &object["metadata"]["name"]), ("ADDED", &json!("owner")));
+
+    let path = format!("{CONFIG_MAPS}/owner?orphanDependents=True");
+    assert_eq!(client.send(Method::DELETE, &path, "", "").await.code, StatusCode::OK);
+    let (kind, orphaning) = next(&mut lines).await;
+    assert_eq!(kind, "MODIFIED");
+    assert_eq!(orphaning["metadata"]["finalizers"], json!(["orphan"]));
+    while next(&mut lines).await.0 != "DELETED" {}
+    let dependent = client.get(&format!("{CONFIG_MAPS}/dependent")).await;
+    assert_eq!(dependent.code, StatusCode::OK);
+    let owners = dependent.body["metadata"]["ownerReferences"].as_array();
+    assert!(owners.is_none_or(Vec::is_empty), "{owners:?}");
+}
+
+#[tokio::test]
+async fn options_of_a_deletion_that_are_null_are_not_said() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    client.post(CONFIG_MAPS, &config_map(&json!({"name": "a"}))).await;
+
+    let options = json!({
+        "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0,
+        "propagationPolicy": null, "preconditions": null, "dryRun": null, "orphanDependents": null,
+    });
+    let answer = client.delete(&format!("{CONFIG_MAPS}/a"), &options).await;
+
+    assert_eq!(answer.code, StatusCode::OK, "{answer:?}");
+    assert_eq!(client.get(&format!("{CONFIG_MAPS}/a")).await.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn whoever_removes_the_last_finalizer_is_answered_what_they_wrote() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let metadata = json!({"name": "a", "finalizers": ["example.com/guard"]});
+    let a = format!("{CONFIG_MAPS}/a");
+    for method in [Method::PUT, Method::PATCH] {
+        assert_eq!(client.post(CONFIG_MAPS, &config_map(&metadata)).await.code, 201);
+        let mut lines = connect(&api)
+            .await
+            .watch(&format!("{CONFIG_MAPS}?watch=1&fieldSelector=metadata.name%3Da"))
+            .await;
+        let mut marked = client.delete(&a, &json!({})).await.body;
+        assert!(marked["metadata"]["deletionTimestamp"].is_string(), "{marked}");
+        let (content_type, body) = match method {
+            Method::PUT => {
+                marked["metadata"]["finalizers"] = json!([]);
+                marked["data"]["a"] = json!("c");
+                ("application/json", marked.clone())
+            }
+            _ => {
+                let metadata = json!({"finalizers": null});
+                ("application/merge-patch+json", json!({"metadata": metadata, "data": {"a": "c"}}))
+            }
+        };
+
+        let answer = client.send(method.clone(), &a, content_type, body.to_string()).await;
+
+        assert_eq!(answer.code, StatusCode::OK, "{answer:?}");
+        let metadata = &answer.body["metadata"];
+        assert!([&Value::Null, &json!([])].contains(&&metadata["finalizers"]), "{answer:?}");
+        assert_eq!(answer.body["data"]["a"], "c");
+        // Who watches is told what was there last, and at the same version.
+        let last = loop {
+            let (kind, object) = next(&mut lines).await;
+            if kind == "DELETED" {
+                break object;
+            }
+        };
+        assert_eq!(last["metadata"]["finalizers"], json!(["example.com/guard"]));
+        assert_eq!(last["metadata"]["resourceVersion"], metadata["resourceVersion"]);
+        assert_eq!(client.get(&a).await.code, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn labels_that_no_selector_can_say_are_refused() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let object = config_map(&json!({"name": "a", "labels": {"a b": "c", "d": "e!"}}));
+
+    let refused = client.post(CONFIG_MAPS, &object).await;
+
+    assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        causes(&refused.body),
+        ["FieldValueInvalid metadata.labels", "FieldValueInvalid metadata.labels"]
+    );
+    let message = refused.body["message"].as_str().expect("text");
+    let begin = "ConfigMap \"a\" is invalid: [metadata.labels: Invalid value: \"a b\": name part must \
+                 consist of";
+    assert!(message.starts_with(begin), "{message}");
+    client.post(DATACENTERS, &datacenter("ams", "eu")).await;
+    let ams = format!("{DATACENTERS}/ams");
+    let refused = client.merge(&ams, &json!({"metadata": {"finalizers": ["no name!"]}})).await;
+    assert_eq!(causes(&refused.body), ["FieldValueInvalid metadata.finalizers"]);
+    let apply = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "b", "annotations": {"a b": "c"}},
+    });
+    let path = format!("{CONFIG_MAPS}/b?fieldManager=x");
+    let refused = client.send(Method::PATCH, &path, APPLY, apply.to_string()).await;
+    assert_eq!(causes(&refused.body), ["FieldValueInvalid metadata.annotations"]);
+}
+
+#[tokio::test]
+async fn installers_make_sure_of_a_namespace_that_is_there() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let namespace = |name: &str| {
+        let metadata = json!({"name": name, "labels": {"name": name}, "creationTimestamp": null});
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    };
+
+    // Helm 3, Argo CD, Flux.
+    let answer = client.post("/api/v1/namespaces", &namespace("web")).await;
+    assert_eq!(answer.code, StatusCode::CONFLICT);
+    assert_eq!(answer.body["reason"], "AlreadyExists");
+    assert_eq!(answer.body["details"]["kind"], "namespaces");
+    // Helm 4.
+    let path = |name: &str| format!("/api/v1/namespaces/{name}?fieldManager=helm&force=false");
+    let apply = namespace("web").to_string();
+    let answer = client.send(Method::PATCH, &path("web"), APPLY, apply.clone()).await;
+    assert_eq!(answer.code, StatusCode::OK, "{answer:?}");
+    assert_eq!(answer.body["metadata"]["labels"], json!({"kubernetes.io/metadata.name": "web"}));
+    let warning = answer.headers["warning"].to_str().expect("text");
+    assert_eq!(warning, r#"299 - "metadata.labels: a namespace has those of its container""#);
+
+    let answer = client.post("/api/v1/namespaces", &namespace("other")).await;
+    assert_eq!(answer.code, StatusCode::METHOD_NOT_ALLOWED, "that is what a project is for");
+    let answer = client.send(Method::PATCH, &path("other"), APPLY, apply.clone()).await;
+    assert_eq!(answer.code, StatusCode::NOT_FOUND);
+    let answer = client.send(Method::PATCH, &path("acme"), APPLY, apply).await;
+    assert_eq!(answer.code, StatusCode::BAD_REQUEST);
+    let merge = "application/merge-patch+json";
+    let answer = client.send(Method::PATCH, &path("web"), merge, "{}").await;
+    assert_eq!(answer.code, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn labels_are_compared_as_numbers() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    for (name, tier) in [("two", "2"), ("ten", "10"), ("word", "x")] {
+        let metadata = json!({"name": name, "labels": {"tier": tier}});
+        client.post(CONFIG_MAPS, &config_map(&metadata)).await;
+    }
+    client.post(CONFIG_MAPS, &config_map(&json!({"name": "none"}))).await;
+    for (selector, selected) in [
+        ("tier%3E2", &["ten"][..]),
+        ("tier%3E1", &["ten", "two"]),
+        ("tier%3C10", &["two"]),
+        ("tier%3C11,tier%3E9", &["ten"]),
+    ] {
+        let answer = client.get(&format!("{CONFIG_MAPS}?labelSelector={selector}")).await;
+        let items = answer.body["items"].as_array().expect("a list");
+        let names: Vec<_> = items.iter().map(|item| item["metadata"]["name"].as_str()).collect();
+        assert_eq!(
+            names,
+            selected.iter().map(|name| Some(*name)).collect::<Vec<_>>(),
+            "{selector}"
+        );
+    }
+    let answer = client.get(&format!("{CONFIG_MAPS}?labelSelector=tier%3Ex")).await;
+    assert_eq!(answer.code, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn the_root_says_where_all_else_is_and_health_says_what_was_looked_at() {
+    let api = Api::start();
+    let mut client = connect(&api).await;
+
+    let paths = client.get("/").await.body["paths"].clone();
+    let paths = paths.as_array().expect("paths");
+    for path in ["/api/v1", "/apis/network.isocast.dev/v1alpha1", "/openapi/v3", "/readyz"] {
+        assert!(paths.contains(&json!(path)), "{path}");
+    }
+    for path in paths.iter().filter_map(Value::as_str).filter(|path| !path.ends_with('z')) {
+        assert_eq!(client.get(path).await.code, StatusCode::OK, "{path}");
+    }
+
+    let verbose = client.get("/readyz?verbose").await.body;
+    assert_eq!(verbose, "[+]store ok\nreadyz check passed\n");
+}
