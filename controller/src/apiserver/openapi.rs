@@ -48,19 +48,20 @@ pub(super) struct Document {
 impl OpenApi {
     /// Of the kinds of `registry`, and what others serve below their objects.
     pub(super) fn new(registry: &Registry, extensions: &[Extension]) -> Self {
-        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+        let mut groups: BTreeMap<String, Vec<Declared<'_>>> = BTreeMap::new();
         for kind in registry.kinds() {
             let path = kind.descriptor().path().trim_start_matches('/').to_owned();
-            let its = |it: &&Extension| it.kind == kind.descriptor().resource_kind;
-            let posted = extensions.iter().filter(its).map(|it| it.name);
-            groups.entry(path).or_default().add_kind(kind, posted);
+            groups.entry(path).or_default().push(Declared::Kind(kind));
         }
         for review in SERVED {
             let path = format!("apis/{}/{}", review.group, review.version);
-            groups.entry(path).or_default().add_review(review);
+            groups.entry(path).or_default().push(Declared::Review(review));
         }
-        let documents: BTreeMap<String, Document> =
-            groups.into_iter().map(|(path, group)| (path, Document::of(&group.whole()))).collect();
+        // One after the other: as trees, all of them take megabytes.
+        let documents: BTreeMap<String, Document> = groups
+            .into_iter()
+            .map(|(path, declared)| (path, Document::of(&Group::of(declared, extensions).whole())))
+            .collect();
         let paths: Map<String, Value> = documents
             .iter()
             .map(|(path, document)| {
@@ -112,6 +113,12 @@ impl Document {
     }
 }
 
+/// What is described.
+enum Declared<'a> {
+    Kind(&'a Kind),
+    Review(&'static Served),
+}
+
 /// A document in the making.
 struct Group {
     paths: Map<String, Value>,
@@ -125,6 +132,20 @@ impl Default for Group {
 }
 
 impl Group {
+    fn of(declared: Vec<Declared<'_>>, extensions: &[Extension]) -> Self {
+        let mut group = Self::default();
+        for declared in declared {
+            match declared {
+                Declared::Kind(kind) => {
+                    let its = |it: &&Extension| it.kind == kind.descriptor().resource_kind;
+                    group.add_kind(kind, extensions.iter().filter(its).map(|it| it.name));
+                }
+                Declared::Review(review) => group.add_review(review),
+            }
+        }
+        group
+    }
+
     fn add_kind(&mut self, kind: &Kind, posted: impl Iterator<Item = &'static str>) {
         let declared = kind.descriptor();
         let names = Names {

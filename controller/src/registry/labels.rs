@@ -17,15 +17,15 @@ const PREFIX_MAX: usize = 253;
 pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let changed = |field: &str| {
-        let of = |object: &Value| object.get("metadata")?.get(field).cloned();
-        of(new).filter(|value| old.and_then(of).as_ref() != Some(value))
+        let value = of(new, field)?;
+        (old.and_then(|old| of(old, field)) != Some(value)).then_some(value)
     };
     let metadata = FieldPath::root().field("metadata");
     if let Some(Value::Object(labels)) = changed("labels") {
-        check_labels(&labels, &metadata.field("labels"), &mut errors);
+        check_labels(labels, &metadata.field("labels"), &mut errors);
     }
     if let Some(Value::Object(annotations)) = changed("annotations") {
-        check_annotations(&annotations, &metadata.field("annotations"), &mut errors);
+        check_annotations(annotations, &metadata.field("annotations"), &mut errors);
     }
     if let Some(Value::Array(finalizers)) = changed("finalizers") {
         let path = metadata.field("finalizers");
@@ -34,6 +34,10 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
     }
     errors.into_vec()
+}
+
+fn of<'a>(object: &'a Value, field: &str) -> Option<&'a Value> {
+    object.get("metadata")?.get(field)
 }
 
 fn check_labels(labels: &Map<String, Value>, path: &FieldPath, errors: &mut Errors) {

@@ -65,14 +65,16 @@ fn operation(operation: &Value) -> Value {
     let mut produces: Vec<&String> = Vec::new();
     let mut responses = Map::new();
     for (code, answer) in objects(operation, "/responses") {
-        let mut response = json!({"description": answer.get("description")});
+        let mut response = Map::new();
+        response.extend(answer.get("description").map(|it| ("description".to_owned(), it.clone())));
         for (media_type, content) in objects(answer, "/content") {
             if !produces.contains(&media_type) {
                 produces.push(media_type);
             }
-            response["schema"] = schema(content.get("schema").unwrap_or(&Value::Null));
+            let schema = schema(content.get("schema").unwrap_or(&Value::Null));
+            response.insert("schema".to_owned(), schema);
         }
-        responses.insert(code.clone(), response);
+        responses.insert(code.clone(), Value::Object(response));
     }
     fields.insert("parameters".to_owned(), parameters);
     fields.insert("produces".to_owned(), json!(produces));
