@@ -16,7 +16,7 @@ pub use self::{
     address::{HostAddress, InvalidAddress, InvalidPrefix, Prefix},
     community::{Community, InvalidCommunity},
     duration::{Duration, InvalidDuration},
-    name::{InvalidName, Label, Name},
+    name::{InvalidName, Label, Name, is_label},
     route::{
         AsPathPattern, CommunityPattern, InvalidAsPathPattern, InvalidCommunityPattern,
         InvalidIpPrefix, InvalidNextHopRule, IpPrefix, NextHopRule,

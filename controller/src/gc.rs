@@ -16,6 +16,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::decide::is_waiting;
 pub use self::{
     collector::{Collector, Metrics},
     owners::Owners,

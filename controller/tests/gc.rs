@@ -11,7 +11,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::Api;
+use support::{Api, SERVICE};
 
 const WEB: &[&str] = &["-n", "web-prod"];
 
@@ -76,16 +76,6 @@ fn dependents_go_after_their_owner_in_the_background() {
 /// As Helm uninstalls: kinds that it does not know in the order of their names, so what is used first.
 #[test]
 fn what_is_in_use_waits_for_its_users_in_the_foreground() {
-    const SERVICE: &str = "
-apiVersion: network.isocast.dev/v1alpha1
-kind: AnycastService
-metadata: {name: www, namespace: web-prod}
-spec:
-  addresses: [{claim: www-v4}]
-  ports: [{name: http, protocol: TCP, port: 80}]
-  backendPool: www
-  healthCheck: {tcp: {port: 80}}
-";
     let api = Api::with_platform();
     api.kubectl_in(SERVICE, &["apply", "-f", "-"]).expect_ok();
     let delete = ["delete", "--timeout=60s", "addressclaim/www-v4", "bpool/www"];
@@ -165,7 +155,7 @@ fn what_is_in_use_outlives_its_owner_until_it_is_not() {
     let owner = uid(&api, "owner");
     let child = pool("web-prod", "child", Some(("BackendPool", "owner", &owner)));
     api.kubectl_in(&child, &["apply", "-f", "-"]).expect_ok();
-    let service = support::SERVICE.replace("backendPool: www", "backendPool: child");
+    let service = SERVICE.replace("backendPool: www", "backendPool: child");
     api.kubectl_in(&service, &["apply", "-f", "-"]).expect_ok();
 
     api.kubectl(&with(&["delete", "bpool", "owner"], WEB)).expect_ok();

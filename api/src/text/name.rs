@@ -34,7 +34,9 @@ pub enum InvalidName {
 const LABEL_LENGTH_MAX: usize = 63;
 const NAME_LENGTH_MAX: usize = 253;
 
-fn is_label(text: &str) -> bool {
+/// Whether a text is a label of a DNS name, however long.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = [text.bytes().next(), text.bytes().next_back()];
     ends.into_iter().all(|end| end.is_some_and(alphanumeric))

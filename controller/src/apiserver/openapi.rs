@@ -236,3 +236,11 @@ const REFERENCE: &str = "#/components/schemas/";
 fn reference(schema: &str) -> Value {
     json!({"$ref": format!("{REFERENCE}{schema}")})
 }
+
+/// The fields of an object in a document.
+fn fields<'a>(
+    document: &'a Value,
+    pointer: &str,
+) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
+    document.pointer(pointer).and_then(Value::as_object).into_iter().flatten()
+}

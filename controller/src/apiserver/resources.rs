@@ -172,19 +172,28 @@ impl Call<'_> {
         namespace: Option<&str>,
         name: Option<&str>,
     ) -> Result<(), ApiError> {
-        let Some(prefix) = self.prefix else { return Ok(()) };
+        if self.prefix.is_none() {
+            return Ok(());
+        }
         if !is_in_views(kind.descriptor()) {
             return Err(unknown_resource());
         }
-        let missing = match (namespace, name) {
+        let place = match (namespace, name) {
             (Some(namespace), _) => Key::new(Resource::new("namespaces", ""), None, namespace),
             (None, Some(name)) => Key::new(kind.resource().clone(), None, name),
             (None, None) => return Ok(()),
         };
-        if self.registry.access().is_within(missing.name(), &prefix.name) {
-            return Ok(());
+        self.expect_within(&place)
+    }
+
+    /// The same of a container, or a namespace.
+    pub(super) fn expect_within(&self, place: &Key) -> Result<(), ApiError> {
+        match self.prefix {
+            Some(prefix) if !self.registry.access().is_within(place.name(), &prefix.name) => {
+                Err(ApiError::not_found(place))
+            }
+            _ => Ok(()),
         }
-        Err(ApiError::not_found(&missing))
     }
 
     fn expect_parent_in_view(&self, kind: &Kind, body: &[u8]) -> Result<(), ApiError> {

@@ -138,7 +138,7 @@ impl Call<'_> {
             Review::SubjectAccess => Resource::new("subjectaccessreviews", AUTHORIZATION),
             Review::Token => Resource::new("tokenreviews", AUTHENTICATION),
             Review::LocalSubjectAccess => {
-                self.expect_namespace_in_view(namespace)?;
+                self.expect_within(&Key::new(Resource::new("namespaces", ""), None, namespace))?;
                 return self.expect_right_in(namespace, LOCAL_REVIEWS, AUTHORIZATION);
             }
             Review::SelfSubject | Review::SelfRules | Review::SelfAccess | Review::Access => {
@@ -152,17 +152,6 @@ impl Call<'_> {
     fn expect_right_in(&self, namespace: &str, plural: &str, group: &str) -> Result<(), ApiError> {
         let right = Range::Container(Resource::new(plural, group), namespace.into());
         self.registry.authorize::<verb::Create, _>(self.identity, right).map(drop)
-    }
-
-    /// What lies beside the container that the URL begins with does not exist.
-    fn expect_namespace_in_view(&self, namespace: &str) -> Result<(), ApiError> {
-        match self.prefix {
-            Some(prefix) if !self.registry.access().is_within(namespace, &prefix.name) => {
-                let namespaces = Resource::new("namespaces", "");
-                Err(ApiError::not_found(&Key::new(namespaces, None, namespace)))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn judge_subject(&self, question: &Question) -> Value {

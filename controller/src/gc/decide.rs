@@ -79,8 +79,8 @@ pub(super) fn decide(
     Action::Delete { propagation, unblock }
 }
 
-/// Whether `object` waits for its dependents.
-pub(super) fn is_waiting(object: &Value) -> bool {
+/// Whether `object` goes in the foreground: it waits for its dependents, and for what uses it.
+pub(crate) fn is_waiting(object: &Value) -> bool {
     metadata::is_terminating(object) && metadata::has_finalizer(object, FOREGROUND)
 }
 

@@ -32,7 +32,7 @@ use crate::{
     error::{ApiError, Cause},
     gc,
     iam::Access,
-    registry::{metadata, namespaces},
+    registry::namespaces,
     store::{Event, Key, Object, View},
 };
 
@@ -124,10 +124,12 @@ impl Admission for Protection {
         let step = Step::of(change);
         if step.asks_for_deletion() {
             self.expect_no_lien(&index, view, change, Restriction::Delete)?;
-            if !waits(change.new.as_ref()) {
+            if !change.new.as_ref().is_some_and(gc::is_waiting) {
                 self.expect_unused(&index, view, change)?;
             }
-        } else if waits(change.old_value().map(|old| &**old)) && !waits(change.new.as_ref()) {
+        } else if change.old_value().is_some_and(|old| gc::is_waiting(old))
+            && !change.new.as_ref().is_some_and(gc::is_waiting)
+        {
             self.expect_unused(&index, view, change)?;
         } else if step == Step::Update && changes_spec(change) {
             self.expect_no_lien(&index, view, change, Restriction::Update)?;
@@ -153,13 +155,6 @@ impl fmt::Debug for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Protection").finish_non_exhaustive()
     }
-}
-
-/// Whether an object is marked, and waits for what needs it.
-fn waits(value: Option<&Value>) -> bool {
-    value.is_some_and(|value| {
-        metadata::is_terminating(value) && metadata::has_finalizer(value, gc::FOREGROUND)
-    })
 }
 
 fn changes_spec(change: &ProposedChange) -> bool {

@@ -3,7 +3,10 @@
 //! A name is qualified: a prefix that is a DNS subdomain, a slash, and a part of its own; the prefix
 //! may be left out. Checked when they change: what was stored under other rules stays until then.
 
-use isocast_api::field::{Errors, FieldError, FieldErrorReason, FieldPath};
+use isocast_api::{
+    field::{Errors, FieldError, FieldErrorReason, FieldPath},
+    text::is_label,
+};
 use serde_json::{Map, Value};
 
 use crate::limits;
@@ -82,7 +85,7 @@ fn check_name(name: &str, given: &str, path: &FieldPath, errors: &mut Errors) {
             if prefix.len() > PREFIX_MAX {
                 errors.invalid(path, given, format!("prefix part {}", too_long(PREFIX_MAX)));
             }
-            if !prefix.split('.').all(is_dns_label) {
+            if !prefix.split('.').all(is_label) {
                 errors.invalid(path, given, PREFIX);
             }
             part
@@ -104,11 +107,6 @@ fn is_part(text: &str) -> bool {
     let is_end = |c: Option<&u8>| c.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
     bytes.iter().copied().all(is_inner) && is_end(bytes.first()) && is_end(bytes.last())
-}
-
-fn is_dns_label(text: &str) -> bool {
-    let is_inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    !text.is_empty() && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 fn too_long(most: usize) -> String {

@@ -43,7 +43,7 @@ impl Packed {
     pub(super) fn of(text: &str, resource: &Resource) -> Option<Self> {
         let length = u32::try_from(text.len()).ok()?;
         let with = |dictionary: Option<Arc<Dictionary>>| {
-            let words = dictionary.as_ref().map_or(&[][..], |dictionary| &dictionary.0);
+            let words = words(dictionary.as_ref());
             let bytes = compress_with_dict(text.as_bytes(), words).into_boxed_slice();
             Self { bytes, length, dictionary }
         };
@@ -72,13 +72,17 @@ impl Packed {
         let start = buffer.len();
         buffer.resize(start.saturating_add(self.length()), 0);
         let place = buffer.get_mut(start..).unwrap_or_default();
-        let words = self.dictionary.as_ref().map_or(&[][..], |dictionary| &dictionary.0);
+        let words = words(self.dictionary.as_ref());
         let appended = decompress_into_with_dict(&self.bytes, place, words);
         if appended.is_err() {
             buffer.truncate(start);
         }
         appended.map(drop)
     }
+}
+
+fn words(dictionary: Option<&Arc<Dictionary>>) -> &[u8] {
+    dictionary.map_or(&[], |dictionary| &dictionary.0)
 }
 
 /// The dictionary of a resource that knows a text, too; none if it has no room for it. `before` is the
@@ -88,7 +92,7 @@ fn learn(
     resource: &Resource,
     before: Option<&Arc<Dictionary>>,
 ) -> Option<Arc<Dictionary>> {
-    let words = before.map_or(&[][..], |before| &before.0);
+    let words = words(before);
     if words.len().saturating_add(text.len()) > limits::DICTIONARY_BYTES {
         return None;
     }

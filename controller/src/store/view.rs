@@ -26,7 +26,6 @@ impl View {
     pub(crate) fn new(revision: Revision, objects: Vec<Object>) -> Self {
         let mut map = RedBlackTreeMapSync::new_sync();
         for object in objects {
-            object.document.pack(object.key.resource());
             map.insert_mut(object.key.clone(), object);
         }
         Self {

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::REFERENCE;
+use super::{REFERENCE, fields};
 
 /// Where schemas are in a document of this version.
 const DEFINITIONS: &str = "#/definitions/";
@@ -16,10 +16,10 @@ const UNKNOWN: [&str; 5] = ["allOf", "anyOf", "nullable", "not", "oneOf"];
 pub(super) fn document<'a>(documents: impl Iterator<Item = &'a Value>) -> Value {
     let (mut paths, mut definitions) = (Map::new(), Map::new());
     for document in documents {
-        for (path, operations) in objects(document, "/paths") {
+        for (path, operations) in fields(document, "/paths") {
             paths.insert(path.clone(), path_item(operations));
         }
-        for (name, definition) in objects(document, "/components/schemas") {
+        for (name, definition) in fields(document, "/components/schemas") {
             definitions.insert(name.clone(), schema(definition));
         }
     }
@@ -34,13 +34,6 @@ pub(super) fn document<'a>(documents: impl Iterator<Item = &'a Value>) -> Value 
     })
 }
 
-fn objects<'a>(
-    value: &'a Value,
-    pointer: &str,
-) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
-    value.pointer(pointer).and_then(Value::as_object).into_iter().flatten()
-}
-
 fn path_item(item: &Value) -> Value {
     let parts = item.as_object().into_iter().flatten();
     let part = |(name, part): (&String, &Value)| {
@@ -51,23 +44,23 @@ fn path_item(item: &Value) -> Value {
 }
 
 fn operation(operation: &Value) -> Value {
-    let mut fields: Map<String, Value> = operation.as_object().cloned().unwrap_or_default();
-    let body = fields.shift_remove("requestBody").unwrap_or_default();
-    let types: Vec<String> = objects(&body, "/content").map(|(name, _)| name.clone()).collect();
+    let mut described: Map<String, Value> = operation.as_object().cloned().unwrap_or_default();
+    let body = described.shift_remove("requestBody").unwrap_or_default();
+    let types: Vec<String> = fields(&body, "/content").map(|(name, _)| name.clone()).collect();
     let mut parameters = parameters(operation.get("parameters").unwrap_or(&Value::Null));
     if let (Some((_, content)), Some(list)) =
-        (objects(&body, "/content").next(), parameters.as_array_mut())
+        (fields(&body, "/content").next(), parameters.as_array_mut())
     {
         let schema = schema(content.get("schema").unwrap_or(&Value::Null));
         list.push(json!({"name": "body", "in": "body", "schema": schema}));
-        fields.insert("consumes".to_owned(), json!(types));
+        described.insert("consumes".to_owned(), json!(types));
     }
     let mut produces: Vec<&String> = Vec::new();
     let mut responses = Map::new();
-    for (code, answer) in objects(operation, "/responses") {
+    for (code, answer) in fields(operation, "/responses") {
         let mut response = Map::new();
         response.extend(answer.get("description").map(|it| ("description".to_owned(), it.clone())));
-        for (media_type, content) in objects(answer, "/content") {
+        for (media_type, content) in fields(answer, "/content") {
             if !produces.contains(&media_type) {
                 produces.push(media_type);
             }
@@ -76,10 +69,10 @@ fn operation(operation: &Value) -> Value {
         }
         responses.insert(code.clone(), Value::Object(response));
     }
-    fields.insert("parameters".to_owned(), parameters);
-    fields.insert("produces".to_owned(), json!(produces));
-    fields.insert("responses".to_owned(), Value::Object(responses));
-    Value::Object(fields)
+    described.insert("parameters".to_owned(), parameters);
+    described.insert("produces".to_owned(), json!(produces));
+    described.insert("responses".to_owned(), Value::Object(responses));
+    Value::Object(described)
 }
 
 /// Parameters of a path or a query, whose schemas are part of themselves here.

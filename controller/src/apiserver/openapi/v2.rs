@@ -8,7 +8,7 @@
 use prost::Message;
 use serde_json::{Map, Value};
 
-use super::REFERENCE;
+use super::{REFERENCE, fields};
 
 /// What it is answered as.
 pub(in crate::apiserver) const MEDIA_TYPE: &str =
@@ -21,8 +21,8 @@ pub(in crate::apiserver) const ASKED_AS: &str =
 pub(super) fn encode<'a>(documents: impl Iterator<Item = &'a Value>) -> Vec<u8> {
     let (mut paths, mut definitions) = (Vec::new(), Map::new());
     for document in documents {
-        paths.extend(objects(document, "/paths").filter_map(|(path, item)| patch(path, item)));
-        for (name, schema) in objects(document, "/components/schemas") {
+        paths.extend(fields(document, "/paths").filter_map(|(path, item)| patch(path, item)));
+        for (name, schema) in fields(document, "/components/schemas") {
             definitions.insert(name.clone(), schema.clone());
         }
     }
@@ -34,13 +34,6 @@ pub(super) fn encode<'a>(documents: impl Iterator<Item = &'a Value>) -> Vec<u8> 
         definitions: Some(Schemas::of(&definitions)),
     };
     document.encode_to_vec()
-}
-
-fn objects<'a>(
-    value: &'a Value,
-    pointer: &str,
-) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
-    value.pointer(pointer).and_then(Value::as_object).into_iter().flatten()
 }
 
 /// The part of a path that says how its objects are patched.

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     admission::ProposedChange,
     error::{ApiError, Reason},
+    registry::metadata,
     store::{Key, Range, Resource, View},
 };
 
@@ -93,7 +94,7 @@ fn is_marked(container: &Value) -> bool {
 }
 
 pub(super) fn has_finalizer(container: &Value) -> bool {
-    finalizers(container).any(|finalizer| finalizer == FINALIZER)
+    metadata::has_finalizer(container, FINALIZER)
 }
 
 pub(super) fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
