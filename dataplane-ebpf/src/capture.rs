@@ -155,16 +155,20 @@ fn take<const V6: bool>(
     }
 }
 
+/// Counts what was handed up: 0 or 1.
 #[inline(never)]
-fn hand_up_again(ctx: *mut xdp_md, outcome: u32, action: u32) {
-    let Some(progress) = CAPTURE_PROGRESS.get_ptr_mut(0) else { return };
+#[unsafe(no_mangle)]
+pub extern "C" fn hand_up_again(ctx: *mut xdp_md, outcome: u32, action: u32) -> u32 {
+    let Some(progress) = CAPTURE_PROGRESS.get_ptr_mut(0) else { return 0 };
     // SAFETY: as above.
     unsafe {
-        if (*progress).is_under_way != 0 {
-            (*progress).is_under_way = 0;
-            hand_up(ctx, progress, bpf_ktime_get_ns(), outcome, action);
+        if (*progress).is_under_way == 0 {
+            return 0;
         }
+        (*progress).is_under_way = 0;
+        hand_up(ctx, progress, bpf_ktime_get_ns(), outcome, action);
     }
+    1
 }
 
 /// # Safety

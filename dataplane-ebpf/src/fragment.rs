@@ -69,7 +69,9 @@ impl Piece {
 
 /// Forwards a fragment that was sent to a VIP over IPv4.
 #[inline(never)]
-pub fn run_v4(ctx: *mut xdp_md, generation: Generation) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn fragment_v4(ctx: *mut xdp_md, half: u32) -> u32 {
+    let generation = Generation::of_half(half);
     let forward =
         |frame, ip: &Ip, served: &mut Served| forward::<false>(ctx, generation, frame, ip, served);
     task::carry_on::<false>(ctx, forward)
@@ -77,7 +79,9 @@ pub fn run_v4(ctx: *mut xdp_md, generation: Generation) -> u32 {
 
 /// The same over IPv6.
 #[inline(never)]
-pub fn run_v6(ctx: *mut xdp_md, generation: Generation) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn fragment_v6(ctx: *mut xdp_md, half: u32) -> u32 {
+    let generation = Generation::of_half(half);
     let forward =
         |frame, ip: &Ip, served: &mut Served| forward::<true>(ctx, generation, frame, ip, served);
     task::carry_on::<true>(ctx, forward)

@@ -97,7 +97,9 @@ fn transport<const V6: bool>(
 /// Forwards an error that was sent to a VIP over IPv4. A function of its own in the kernel: what
 /// is rare must not cost registers where it is not.
 #[inline(never)]
-pub fn run_v4(ctx: *mut xdp_md, generation: Generation) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn quote_v4(ctx: *mut xdp_md, half: u32) -> u32 {
+    let generation = Generation::of_half(half);
     let forward =
         |frame, ip: &Ip, served: &mut Served| forward::<false>(ctx, generation, frame, ip, served);
     task::carry_on::<false>(ctx, forward)
@@ -105,7 +107,9 @@ pub fn run_v4(ctx: *mut xdp_md, generation: Generation) -> u32 {
 
 /// The same over IPv6.
 #[inline(never)]
-pub fn run_v6(ctx: *mut xdp_md, generation: Generation) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn quote_v6(ctx: *mut xdp_md, half: u32) -> u32 {
+    let generation = Generation::of_half(half);
     let forward =
         |frame, ip: &Ip, served: &mut Served| forward::<true>(ctx, generation, frame, ip, served);
     task::carry_on::<true>(ctx, forward)

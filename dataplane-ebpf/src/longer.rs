@@ -36,14 +36,28 @@ use crate::{
 /// Sends a packet over IPv4 on its way: the verdict, or what is left to do. The numbers are those of
 /// [`task::Met`].
 #[inline(never)]
-pub fn run_v4(ctx: *mut xdp_md, generation: Generation, service: u64, hash: u64, slot: u32) -> u32 {
-    whole::<false>(ctx, generation, service, hash, slot)
+#[unsafe(no_mangle)]
+pub extern "C" fn longer_v4(
+    ctx: *mut xdp_md,
+    half: u32,
+    service: u64,
+    hash: u64,
+    slot: u32,
+) -> u32 {
+    whole::<false>(ctx, Generation::of_half(half), service, hash, slot)
 }
 
 /// The same over IPv6.
 #[inline(never)]
-pub fn run_v6(ctx: *mut xdp_md, generation: Generation, service: u64, hash: u64, slot: u32) -> u32 {
-    whole::<true>(ctx, generation, service, hash, slot)
+#[unsafe(no_mangle)]
+pub extern "C" fn longer_v6(
+    ctx: *mut xdp_md,
+    half: u32,
+    service: u64,
+    hash: u64,
+    slot: u32,
+) -> u32 {
+    whole::<true>(ctx, Generation::of_half(half), service, hash, slot)
 }
 
 #[inline(always)]

@@ -9,6 +9,10 @@
 //!
 //! Packet fields are read and written through plain pointers: the target has no unaligned access
 //! of its own, so `read_unaligned` would become one load per byte. The verifier proves each bound.
+//!
+//! What is out of line is exported, as a function of C: the verifier proves such a function once, for
+//! any arguments, in place of anew on each way that leads to it. It takes the context, numbers, or what
+//! may be null, and returns a number; a generation is handed over as its half.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -73,7 +77,10 @@ pub fn isocast(ctx: XdpContext) -> u32 {
 
 /// The verdict, or what is left to do. The stack that it needs is free again afterwards.
 #[inline(never)]
-fn arrive(ctx: *mut xdp_md, met: &mut MaybeUninit<Met>) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn arrive(ctx: *mut xdp_md, met: *mut MaybeUninit<Met>) -> u32 {
+    // SAFETY: the caller's own, or nothing as far as the verifier can tell.
+    let Some(met) = (unsafe { met.as_mut() }) else { return xdp_action::XDP_PASS };
     let mut served = Served::NOBODY;
     let verdict = ingress::run(&XdpContext::new(ctx), &mut served, met);
     match verdict {

@@ -35,20 +35,22 @@ const OPTIONS_MAX: usize = 8;
 #[inline(always)]
 pub fn clamp<const V6: bool>(ctx: &XdpContext, generation: Generation, room: u32) {
     if V6 {
-        clamp_v6(ctx.ctx, generation, room);
+        clamp_v6(ctx.ctx, generation.half(), room);
     } else {
-        clamp_v4(ctx.ctx, generation, room);
+        clamp_v4(ctx.ctx, generation.half(), room);
     }
 }
 
 #[inline(never)]
-fn clamp_v4(ctx: *mut xdp_md, generation: Generation, room: u32) -> u32 {
-    incoming::<false>(Frame::of_argument(ctx), generation, room)
+#[unsafe(no_mangle)]
+pub extern "C" fn clamp_v4(ctx: *mut xdp_md, half: u32, room: u32) -> u32 {
+    incoming::<false>(Frame::of_argument(ctx), Generation::of_half(half), room)
 }
 
 #[inline(never)]
-fn clamp_v6(ctx: *mut xdp_md, generation: Generation, room: u32) -> u32 {
-    incoming::<true>(Frame::of_argument(ctx), generation, room)
+#[unsafe(no_mangle)]
+pub extern "C" fn clamp_v6(ctx: *mut xdp_md, half: u32, room: u32) -> u32 {
+    incoming::<true>(Frame::of_argument(ctx), Generation::of_half(half), room)
 }
 
 /// The service is the destination. Counts what was lowered: 0 or 1.

@@ -38,13 +38,15 @@ const IPV6_MINIMUM: u32 = 1280;
 
 /// Answers an IPv4 packet of a service that is longer than `room`, if it may be answered.
 #[inline(never)]
-pub fn too_big_v4(ctx: *mut xdp_md, room: u32, service: u16) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn too_big_v4(ctx: *mut xdp_md, room: u32, service: u16) -> u32 {
     settle(ctx, Served::of(service), answer::<false>(ctx, room))
 }
 
 /// The same over IPv6.
 #[inline(never)]
-pub fn too_big_v6(ctx: *mut xdp_md, room: u32, service: u16) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn too_big_v6(ctx: *mut xdp_md, room: u32, service: u16) -> u32 {
     settle(ctx, Served::of(service), answer::<true>(ctx, room))
 }
 

@@ -44,14 +44,16 @@ const MSS_V6: u16 = 1440;
 
 /// Answers the SYN that stands right after the Ethernet header, or hands it to the stack.
 #[inline(never)]
-pub fn answer_v4(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    try_answer::<false>(&XdpContext::new(ctx), generation).unwrap_or(XDP_PASS)
+#[unsafe(no_mangle)]
+pub extern "C" fn cookie_v4(ctx: *mut xdp_md, half: u32) -> u32 {
+    try_answer::<false>(&XdpContext::new(ctx), Generation::of_half(half)).unwrap_or(XDP_PASS)
 }
 
 /// The same over IPv6.
 #[inline(never)]
-pub fn answer_v6(ctx: *mut xdp_md, generation: Generation) -> u32 {
-    try_answer::<true>(&XdpContext::new(ctx), generation).unwrap_or(XDP_PASS)
+#[unsafe(no_mangle)]
+pub extern "C" fn cookie_v6(ctx: *mut xdp_md, half: u32) -> u32 {
+    try_answer::<true>(&XdpContext::new(ctx), Generation::of_half(half)).unwrap_or(XDP_PASS)
 }
 
 #[inline(always)]

@@ -94,28 +94,28 @@ pub fn finish(ctx: *mut xdp_md, verdict: u32, met: &MaybeUninit<Met>) -> u32 {
     if !is_left(verdict) {
         return verdict;
     }
-    let generation = Generation::of_half(verdict & HALF);
+    let half = verdict & HALF;
     let verdict = match kind(verdict) {
         way @ (LONGER_V4 | LONGER_V6) => {
             // SAFETY: written before such a task is returned. The verifier lets the privileged read
             // what it cannot tell.
             let Met { service, hash, slot } = unsafe { met.assume_init() };
             if way == LONGER_V4 {
-                longer::run_v4(ctx, generation, service, hash, slot)
+                longer::longer_v4(ctx, half, service, hash, slot)
             } else {
-                longer::run_v6(ctx, generation, service, hash, slot)
+                longer::longer_v6(ctx, half, service, hash, slot)
             }
         }
         _ => verdict,
     };
     let served = Served::from_code(verdict >> SERVED);
     match kind(verdict) {
-        COOKIE_V4 => answered(ctx, served, syncookie::answer_v4(ctx, generation)),
-        COOKIE_V6 => answered(ctx, served, syncookie::answer_v6(ctx, generation)),
-        QUOTE_V4 => icmp::run_v4(ctx, generation),
-        QUOTE_V6 => icmp::run_v6(ctx, generation),
-        FRAGMENT_V4 => fragment::run_v4(ctx, generation),
-        FRAGMENT_V6 => fragment::run_v6(ctx, generation),
+        COOKIE_V4 => answered(ctx, served, syncookie::cookie_v4(ctx, half)),
+        COOKIE_V6 => answered(ctx, served, syncookie::cookie_v6(ctx, half)),
+        QUOTE_V4 => icmp::quote_v4(ctx, half),
+        QUOTE_V6 => icmp::quote_v6(ctx, half),
+        FRAGMENT_V4 => fragment::fragment_v4(ctx, half),
+        FRAGMENT_V6 => fragment::fragment_v6(ctx, half),
         _ => verdict,
     }
 }

@@ -38,7 +38,8 @@ const _: () = assert!(MET & (Target::TAG | ACTION) == 0);
 
 /// Takes the tag off a packet that is ours; it is returned.
 #[inline(never)]
-pub fn take_off(ctx: *mut xdp_md) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn take_off(ctx: *mut xdp_md) -> u32 {
     try_take_off(&XdpContext::new(ctx), Frame::of_argument(ctx)).unwrap_or(NONE)
 }
 
@@ -102,7 +103,8 @@ pub fn put_on(ctx: *mut xdp_md, verdict: u32, arrived: u32) -> u32 {
 
 /// Whether there was room.
 #[inline(never)]
-fn tagged(ctx: *mut xdp_md, tag: u32) -> u32 {
+#[unsafe(no_mangle)]
+pub extern "C" fn tagged(ctx: *mut xdp_md, tag: u32) -> u32 {
     let ctx = XdpContext::new(ctx);
     if adjust(&ctx, -(TAG_LEN as i32)).is_err() {
         maps::count(Outcome::NoHeadroom);
