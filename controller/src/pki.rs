@@ -4,6 +4,8 @@
 //! SPIFFE URIs (`spiffe://isocast/node/ams-1`), never common names; a certificate of another
 //! authority proves nothing here.
 
+mod sec1;
+
 use std::{
     fs, io,
     net::IpAddr,
@@ -59,7 +61,7 @@ pub struct Credential {
     pub key: PrivateKeyDer<'static>,
     /// The certificate in PEM.
     pub certificate_pem: String,
-    /// The key in PEM.
+    /// The key in PEM, as SEC 1 has it.
     pub key_pem: String,
 }
 
@@ -236,7 +238,7 @@ impl Pki {
             chain: vec![made.der().clone(), self.certificate.clone()],
             key: PrivatePkcs8KeyDer::from(pair.serialize_der()).into(),
             certificate_pem: made.pem(),
-            key_pem: pair.serialize_pem(),
+            key_pem: sec1::serialize(&pair),
         })
     }
 }

@@ -6,6 +6,7 @@
 use hyper::{HeaderMap, header};
 use jiff::Timestamp;
 
+use super::websocket;
 use crate::{
     authz::Identity,
     error::{ApiError, Reason},
@@ -27,16 +28,23 @@ pub(super) fn identify(
         Some(Identity::Subject(who)) if !access.is_live(who) => Err(unauthorized()),
         Some(identity) => Ok(Some(identity.clone())),
         None => {
-            let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-            let token = value.to_str().ok().and_then(|value| {
-                let (scheme, token) = value.split_once(' ')?;
-                scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-            });
-            let bearer = token.and_then(|token| access.bearer_of(token, now));
+            let token = match headers.get(header::AUTHORIZATION) {
+                Some(value) => value.to_str().ok().and_then(bearer_token).map(str::to_owned),
+                None => match websocket::token(headers) {
+                    Some(token) => Some(token),
+                    None => return Ok(None),
+                },
+            };
+            let bearer = token.and_then(|token| access.bearer_of(&token, now));
             let bearer = bearer.ok_or_else(unauthorized)?;
             Ok(Some(Identity::Subject(bearer)))
         }
     }
+}
+
+fn bearer_token(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 pub(super) fn unauthorized() -> ApiError {

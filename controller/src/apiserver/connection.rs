@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{paced::Disconnect, service::Service};
+use super::{paced::Disconnect, service::Service, websocket::Slot};
 use crate::{
     audit::{Call, of_call},
     authz::Identity,
@@ -64,14 +64,15 @@ pub(super) async fn serve(
     let head_patience = service.patience.saturating_mul(3) / 2;
     let (lazy, began) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let disconnect = Disconnect { patience: service.patience, connection: lazy.clone() };
-    let begins = Arc::clone(&began);
+    let (begins, becomes) = (Arc::clone(&began), Slot::default());
+    let slot = Slot::clone(&becomes);
     let answer = service_fn(move |request: Request<Incoming>| {
         begins.store(true, Relaxed);
         let (service, identity) = (Arc::clone(&service), identity.clone());
-        let disconnect = disconnect.clone();
+        let (disconnect, slot) = (disconnect.clone(), Slot::clone(&slot));
         async move {
             let call = Arc::new(Call::new(source));
-            let answered = service.answer(identity.as_deref(), request, disconnect);
+            let answered = service.answer(identity.as_deref(), request, disconnect, &slot);
             // A connection keeps the room of what answers, also while a watch goes on for hours.
             Ok::<_, Infallible>(Box::pin(of_call(call, answered)).await)
         }
@@ -91,7 +92,8 @@ pub(super) async fn serve(
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(limits::HTTP2_PING);
     let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), answer));
+    let mut connection =
+        Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(stream), answer));
     // What is said before the first request is not the business of any protocol's own timeouts.
     let silent = async {
         sleep(head_patience).await;
@@ -115,12 +117,22 @@ pub(super) async fn serve(
     let mut aside = FuturesUnordered::from_iter([gone.left_future(), stops.right_future()]);
     loop {
         tokio::select! {
-            result = connection.as_mut() => return result,
+            result = connection.as_mut() => {
+                result?;
+                break;
+            }
             Some(aside) = aside.next() => match aside {
                 Aside::Gone => return Ok(()),
                 Aside::Stops => connection.as_mut().graceful_shutdown(),
             },
         }
+    }
+    drop(connection);
+    let Some(socket) = becomes.lock().take() else { return Ok(()) };
+    // A watch ends by itself when the server stops.
+    tokio::select! {
+        result = socket.serve() => result,
+        Some(Aside::Gone) = aside.next() => Ok(()),
     }
 }
 

@@ -26,6 +26,7 @@ mod reviews;
 mod service;
 mod view;
 mod watch;
+mod websocket;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -2,6 +2,7 @@
 //!
 //! Parsed once at the edge into types; nothing further in looks at a URL or a header.
 
+pub(super) mod address;
 mod form;
 mod query;
 

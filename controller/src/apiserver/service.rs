@@ -32,9 +32,10 @@ use super::{
     methods::methods,
     openapi::{OpenApi, V2, V2_ASKED_AS},
     paced::{Disconnect, paced},
-    request::{Prefix, Query, Route},
+    request::{Prefix, Query, Route, address},
     resources::{Call, unknown_resource},
     respond::{self, Body, JSON},
+    websocket::{Handshake, Slot},
 };
 use crate::{
     audit::Limiter,
@@ -70,15 +71,24 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Answers one request of `identity`.
+    /// Answers one request of `identity`. Whoever wants a WebSocket finds it in `slot`.
     pub(super) async fn answer(
         &self,
         identity: Option<&Identity>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         disconnect: Disconnect,
+        slot: &Slot,
     ) -> Response<Body> {
         let started = Instant::now();
         let method = request.method().clone();
+        if let Some(unescaped) = address::unescaped(request.uri()) {
+            *request.uri_mut() = unescaped;
+        }
+        if *request.method() == Method::GET
+            && let Some(today) = address::of_former_watch(request.uri())
+        {
+            *request.uri_mut() = today;
+        }
         let uri = request.uri().clone();
         let query = Query::parse(uri.query().unwrap_or_default());
         let is_watch = query.is_watch();
@@ -86,10 +96,16 @@ impl Service {
         let agent = request.headers().get(header::USER_AGENT).cloned();
         let known_as = self.identify(identity, request.headers());
         let identity = known_as.as_ref().ok().and_then(Option::as_ref);
+        let mut handshake = None;
         let result = match self.metrics.begin_request() {
             Some(_under_way) => {
                 let asker = known_as.as_ref().map(Option::as_ref).map_err(ApiError::clone);
-                let answered = self.dispatch(asker, request, query);
+                let answered = async {
+                    if is_watch {
+                        handshake = Handshake::of(&mut request)?;
+                    }
+                    self.dispatch(asker, request, query).await
+                };
                 let late = ApiError::new(Reason::Timeout, "the request took too long");
                 timeout(limits::REQUEST_TIMEOUT, answered)
                     .await
@@ -120,6 +136,12 @@ impl Service {
         let response = match size.is_some_and(is_small) {
             true => response,
             false => response.map(|body| paced(body, disconnect)),
+        };
+        let response = match handshake {
+            Some(handshake) if response.status() == StatusCode::OK => {
+                handshake.complete(response, slot)
+            }
+            _ => response,
         };
         let code = response.status().as_u16();
         let elapsed = started.elapsed();

@@ -1,7 +1,8 @@
 //! Reading what clients send: JSON or YAML into a value, with every duplicate field named.
 //!
 //! serde_json would keep the last of two equal fields and say nothing. Null fields are dropped: in
-//! an object's desired state absence and null mean the same. Depth is bounded.
+//! an object's desired state absence and null mean the same; but for maps of texts that everybody knows
+//! (labels, what a ConfigMap holds), where null is the empty text, as in Kubernetes. Depth is bounded.
 
 use std::{cell::RefCell, collections::HashSet, fmt};
 
@@ -24,7 +25,7 @@ pub(crate) struct Decoded {
 /// What to do with fields that are null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nulls {
-    /// They are as good as absent.
+    /// They are as good as absent, or as empty where there are texts alone.
     Drop,
     /// They mean something: "remove", in a merge patch.
     Keep,
@@ -62,6 +63,17 @@ enum Path<'a> {
     Root,
     Field(&'a Self, &'a str),
     Item(&'a Self, usize),
+}
+
+impl Path<'_> {
+    /// Whether what lies right below is text, whatever the kind.
+    fn holds_texts(self) -> bool {
+        match self {
+            Self::Field(Path::Root, name) => TEXTS.contains(&name),
+            Self::Field(Path::Field(Path::Root, "metadata"), name) => TEXTS_OF_ALL.contains(&name),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Path<'_> {
@@ -173,7 +185,9 @@ impl<'de> Visitor<'de> for Node<'_> {
                 }
                 duplicates.push(path.to_string());
             }
-            if value.is_null() && self.nulls == Nulls::Drop {
+            if value.is_null() && self.nulls == Nulls::Drop && self.path.holds_texts() {
+                object.insert(name, Value::String(String::new()));
+            } else if value.is_null() && self.nulls == Nulls::Drop {
                 object.shift_remove(&name);
                 dropped.insert(name);
             } else {
@@ -184,6 +198,10 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
+/// Of ConfigMaps and Secrets.
+const TEXTS: [&str; 3] = ["binaryData", "data", "stringData"];
+/// Of all metadata.
+const TEXTS_OF_ALL: [&str; 2] = ["annotations", "labels"];
 /// Duplicates that are worth naming.
 const DUPLICATES_MAX: usize = 64;
 
@@ -201,6 +219,18 @@ mod tests {
 
         assert_eq!(decoded.duplicates, ["spec.list[0].b", "spec.a"]);
         assert_eq!(decoded.value, json!({"spec": {"a": 2, "list": [{"b": 2}]}}));
+    }
+
+    #[test]
+    fn null_is_the_empty_text_where_there_are_texts_alone_and_nothing_elsewhere() {
+        let body = b"metadata:\n  labels: {a: null, b: x}\n  name: null\ndata:\n  key:\nspec: {data: {a: null}}";
+
+        let decoded = yaml(body, Nulls::Drop).expect("YAML");
+
+        let expected = json!({
+            "metadata": {"labels": {"a": "", "b": "x"}}, "data": {"key": ""}, "spec": {"data": {}},
+        });
+        assert_eq!(decoded.value, expected);
     }
 
     #[test]

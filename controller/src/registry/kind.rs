@@ -232,6 +232,12 @@ impl Kind {
         Err(self.invalid(key, &[missing]))
     }
 
+    /// Whether what is not there is made when it is to be replaced, as by Kubernetes: whoever holds a
+    /// Lease or counts an Event writes the whole of it.
+    pub(super) fn is_made_by_update(&self) -> bool {
+        self.descriptor.built_in && matches!(self.descriptor.kind, "Event" | "Lease")
+    }
+
     fn invalid(&self, key: &Key, errors: &[FieldError]) -> ApiError {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let list = match &*texts {

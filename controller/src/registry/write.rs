@@ -123,7 +123,7 @@ impl Registry {
         Ok(parent_of(kind.resource(), &decoded.value).map(str::to_owned))
     }
 
-    /// Replaces an object, or its status.
+    /// Replaces an object, or its status. Leases and Events are made by it if need be.
     ///
     /// # Errors
     /// When there is no such object, it is not at the resourceVersion the new one names, or the new
@@ -140,12 +140,28 @@ impl Registry {
         let (mut object, warnings) = kind.prune(decoded, options.validation)?;
         kind.check_type(&mut object)?;
         let (kind, object) = (kind.stored(), kind.to_stored(object));
-        check_name(&object, proof.resource())?;
-        kind.check_based(proof.resource(), &object)?;
+        let key = proof.resource();
+        check_name(&object, key)?;
+        if self.store.current(proof).is_none() {
+            if subresource == Subresource::Status || !kind.is_made_by_update() {
+                return Err(ApiError::not_found(key));
+            }
+            let proof =
+                self.authorize_creation::<verb::Create>(proof.actor(), key.clone(), &object)?;
+            let new = kind.prepare_new(&proof, object.clone(), options)?;
+            match self.put(&proof, Expect::Absent, new, subresource, options).await {
+                Err(taken) if taken.reason() == Reason::AlreadyExists => {}
+                result => {
+                    let object = result?.document;
+                    return Ok(Written { object, created: true, warnings });
+                }
+            }
+        }
+        kind.check_based(key, &object)?;
         let manager = manager(Operation::Update, subresource, options);
         let object = self
             .modify(proof, subresource, options, |old| {
-                kind.evolve(proof.resource(), old, object.clone(), subresource, &manager)
+                kind.evolve(key, old, object.clone(), subresource, &manager)
             })
             .await?;
         Ok(Written { object, created: false, warnings })

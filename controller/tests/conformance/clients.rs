@@ -5,7 +5,10 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{DATACENTERS, causes, connect, datacenter, next, with_project};
-use crate::support::Api;
+use crate::support::{
+    Api,
+    accounts::{IAM, binding, iam, user},
+};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/web/configmaps";
 const APPLY: &str = "application/apply-patch+yaml";
@@ -217,4 +220,77 @@ async fn the_root_says_where_all_else_is_and_health_says_what_was_looked_at() {
 
     let verbose = client.get("/readyz?verbose").await.body;
     assert_eq!(verbose, "[+]store ok\nreadyz check passed\n");
+}
+
+#[tokio::test]
+async fn a_replacement_of_nothing_makes_leases_and_events_and_of_other_kinds_says_so() {
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/web/leases";
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "leader"}, "spec": {"holderIdentity": "a"},
+    });
+    let put = |path: String, object: &Value| (Method::PUT, path, object.to_string());
+
+    let (method, path, body) = put(format!("{LEASES}/leader"), &lease);
+    let made = client.send(method.clone(), &path, "application/json", body.clone()).await;
+    let again = client.send(method, &path, "application/json", body).await;
+    assert_eq!((made.code, again.code.as_u16()), (StatusCode::CREATED, 422), "{again:?}");
+    assert_eq!(made.body["spec"]["holderIdentity"], "a");
+
+    for (path, object) in [
+        (format!("{CONFIG_MAPS}/a"), config_map(&json!({"name": "a"}))),
+        (format!("{DATACENTERS}/ams"), datacenter("ams", "eu")),
+    ] {
+        let (method, path, body) = put(path, &object);
+        let answer = client.send(method, &path, "application/json", body).await;
+        assert_eq!(answer.code, StatusCode::NOT_FOUND, "{answer:?}");
+    }
+
+    // Whoever may only replace makes nothing.
+    let may = ["get", "update"].map(|verb| format!("coordination.k8s.io/leases.{verb}"));
+    let role = iam("Role", Some("web"), "up", &json!({"includedPermissions": may}));
+    client.create(&format!("{IAM}/namespaces/web/roles"), &role).await;
+    let mut keeper = api.user(&mut client, "kim").await;
+    let mut bound = binding("web", "up", "up", &user("kim"));
+    bound["spec"]["role"]["namespace"] = json!("web");
+    client.create(&format!("{IAM}/namespaces/web/policybindings"), &bound).await;
+    let other = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "other"},
+    });
+    let (method, path, body) = put(format!("{LEASES}/other"), &other);
+    let refusal = keeper.send(method, &path, "application/json", body).await;
+    assert_eq!(refusal.code, StatusCode::FORBIDDEN, "{refusal:?}");
+}
+
+#[tokio::test]
+async fn null_among_texts_is_the_empty_text() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let mut object = config_map(&json!({"name": "a", "labels": {"tier": null}}));
+    object["data"] = json!({"empty": null, "full": "x"});
+
+    let made = client.create(CONFIG_MAPS, &object).await.body;
+    let patched = client.merge(&format!("{CONFIG_MAPS}/a"), &json!({"data": {"full": null}})).await;
+
+    assert_eq!(made["data"], json!({"empty": "", "full": "x"}));
+    assert_eq!(made["metadata"]["labels"], json!({"tier": ""}));
+    assert_eq!(patched.body["data"], json!({"empty": ""}), "of a patch it removes");
+}
+
+#[tokio::test]
+async fn an_escape_of_what_needs_none_is_read_and_no_other() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    client.create(CONFIG_MAPS, &config_map(&json!({"name": "r1"}))).await;
+
+    let found = client.get("/api/v1/namespaces/we%62/config%6Daps/r%31").await;
+    assert_eq!(found.code, StatusCode::OK);
+    for odd in ["r1%00", "r1%2F", "%72%00"] {
+        let answer = client.get(&format!("{CONFIG_MAPS}/{odd}")).await;
+        assert_eq!(answer.code, StatusCode::NOT_FOUND, "{odd}");
+    }
+    let across = client.get("/api/v1/namespaces/x%00web/configmaps/r1").await;
+    assert_eq!(across.code, StatusCode::NOT_FOUND);
 }

@@ -23,6 +23,7 @@ mod openapi;
 mod reads;
 mod slow;
 mod watches;
+mod websocket;
 mod writes;
 
 use std::time::Duration;
