@@ -1,9 +1,12 @@
 //! `isocast-controller`: parses the command line and starts the library.
 
+mod allocator;
+
 use std::{
     io::{self, IsTerminal},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -14,13 +17,14 @@ use isocast_controller::{
     restore,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Objects are trees of small strings: half of what glibc's allocator costs with them is saved.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::allocator::Thrift;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -86,10 +90,15 @@ fn serve(options: &RunOptions) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
+        let thrift = Thrift::begin();
         let controller = Controller::start(options).await?;
         greet(&controller);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(controller.run(shutdown.clone()));
+        tokio::spawn(async {
+            sleep(START).await;
+            drop(thrift);
+        });
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -109,7 +118,7 @@ fn greet(controller: &Controller) {
 }
 
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new(LOGGED));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
@@ -119,3 +128,9 @@ fn log(format: LogFormat) {
         LogFormat::Text => builder.init(),
     }
 }
+
+/// What goes on at a start after clients are served: what is due is done, and what was read once freed.
+const START: Duration = Duration::from_secs(3);
+/// What is logged unless `RUST_LOG` says otherwise. Of what rustls warns is what anybody may say to it
+/// before they said who they are, as often as they like: an address in place of a name, say.
+const LOGGED: &str = "info,rustls=error";

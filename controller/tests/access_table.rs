@@ -62,6 +62,7 @@ const SERVICES: &[&str] = &[
     "/api/v1/namespaces",
     "/api/v1/namespaces/eng",
     "/apis",
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "/apis/audit.isocast.dev/v1alpha1/auditchain",
     "/apis/audit.isocast.dev/v1alpha1/auditrecords",
     "/apis/iam.isocast.dev",

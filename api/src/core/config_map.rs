@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{BuiltIn, Words, check_base64, check_immutable, check_keys};
 use crate::{
-    field::Errors,
+    field::{Errors, FieldPath},
     registry::{AGE, Column, ResourceKind},
     schema,
 };
@@ -46,6 +46,12 @@ impl BuiltIn for ConfigMap {
 
     fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         check_keys(new, &["data", "binaryData"], errors);
+        let keys = |field| new.get(field).and_then(Value::as_object).into_iter().flatten();
+        for (key, _) in keys("binaryData").filter(|(key, _)| keys("data").any(|(it, _)| it == *key))
+        {
+            let message = "duplicate of key present in data".to_owned();
+            errors.invalid(&FieldPath::root().field("binaryData").key(key), key, message);
+        }
         check_immutable(new, old, &["data", "binaryData"], errors);
         check_base64(new, "binaryData", errors);
     }

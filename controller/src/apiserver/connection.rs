@@ -9,6 +9,7 @@
 use std::{
     convert::Infallible,
     net::IpAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -16,11 +17,13 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use hyper::{Request, body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::{HttpService, service_fn},
 };
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
@@ -28,7 +31,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{paced::Disconnect, service::Service, websocket::Slot};
+use super::{paced::Disconnect, respond::Body, service::Service, websocket::Slot};
 use crate::{
     audit::{Call, of_call},
     authz::Identity,
@@ -77,23 +80,25 @@ pub(super) async fn serve(
             Ok::<_, Infallible>(Box::pin(of_call(call, answered)).await)
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_patience)
-        .max_buf_size(limits::HEADER_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(limits::HEADER_BYTES).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(STREAMS_RESET)
-        .max_local_error_reset_streams(Some(STREAMS_RESET))
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(limits::HTTP2_PING);
-    let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-    let mut connection =
-        Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(stream), answer));
+    let stream = TokioIo::new(stream);
+    let mut connection: Pin<Box<dyn Spoken>> = if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(limits::HEADER_BYTES).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(STREAMS_RESET)
+            .max_local_error_reset_streams(Some(STREAMS_RESET))
+            .max_concurrent_streams(STREAMS)
+            .keep_alive_interval(limits::HTTP2_PING);
+        Box::pin(builder.serve_connection(stream, answer))
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_patience)
+            .max_buf_size(limits::HEADER_BYTES);
+        Box::pin(builder.serve_connection(stream, answer).with_upgrades())
+    };
     // What is said before the first request is not the business of any protocol's own timeouts.
     let silent = async {
         sleep(head_patience).await;
@@ -123,7 +128,7 @@ pub(super) async fn serve(
             }
             Some(aside) = aside.next() => match aside {
                 Aside::Gone => return Ok(()),
-                Aside::Stops => connection.as_mut().graceful_shutdown(),
+                Aside::Stops => connection.as_mut().stop(),
             },
         }
     }
@@ -133,6 +138,34 @@ pub(super) async fn serve(
     tokio::select! {
         result = socket.serve() => result,
         Some(Aside::Gone) = aside.next() => Ok(()),
+    }
+}
+
+/// A connection in the protocol that was agreed on.
+trait Spoken: Future<Output = hyper::Result<()>> + Send {
+    /// Answers what was asked, and nothing more.
+    fn stop(self: Pin<&mut Self>);
+}
+
+type Stream = TokioIo<TlsStream<TcpStream>>;
+
+impl<S> Spoken for http1::UpgradeableConnection<Stream, S>
+where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible> + Send,
+    S::Future: Send,
+{
+    fn stop(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<S> Spoken for http2::Connection<Stream, S, TokioExecutor>
+where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+{
+    fn stop(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
     }
 }
 

@@ -14,7 +14,7 @@ use isocast_api::registry::{KindDescriptor, Scope};
 use serde_json::{Value, json};
 
 use super::{
-    Extension, Relayed,
+    Extension, Relayed, definitions,
     respond::{self, Body},
     reviews::{SERVED, Served},
 };
@@ -91,12 +91,29 @@ const NAMESPACE: Names = Names {
     namespaced: false,
 };
 
+const DEFINITION: Names = Names {
+    group: definitions::GROUP,
+    version: definitions::VERSION,
+    kind: definitions::KIND,
+    plural: definitions::PLURAL,
+    singular: "customresourcedefinition",
+    short: &["crd", "crds"],
+    categories: &[],
+    namespaced: false,
+};
+
 impl Discovery {
     /// The kinds of `registry`, and what others serve below their objects.
     pub(super) fn new(registry: &Registry, extensions: &[Extension], relayed: &[Relayed]) -> Self {
         let mut this = Self { versions: Vec::new() };
         this.add(Resource {
             names: NAMESPACE,
+            verbs: READ_VERBS,
+            subresources: Vec::new(),
+            is_in_views: true,
+        });
+        this.add(Resource {
+            names: DEFINITION,
             verbs: READ_VERBS,
             subresources: Vec::new(),
             is_in_views: true,

@@ -20,10 +20,10 @@ use serde_json::{Map, Value, json};
 pub(super) use self::v2::{ASKED_AS as V2_ASKED_AS, MEDIA_TYPE as V2};
 use self::{
     paths::{Access, Names},
-    schemas::{NAMESPACE, common_schemas},
+    schemas::{NAMESPACE, OBJECT_META, common_schemas},
 };
 use super::{
-    Extension,
+    Extension, definitions,
     reviews::{SERVED, Served, schema},
 };
 use crate::registry::{Kind, Registry};
@@ -53,6 +53,8 @@ impl OpenApi {
             let path = kind.descriptor().path().trim_start_matches('/').to_owned();
             groups.entry(path).or_default().push(Declared::Kind(kind));
         }
+        let path = format!("apis/{}", definitions::API_VERSION);
+        groups.entry(path).or_default().push(Declared::Definitions);
         for review in SERVED {
             let path = format!("apis/{}/{}", review.group, review.version);
             groups.entry(path).or_default().push(Declared::Review(review));
@@ -115,6 +117,8 @@ impl Document {
 
 /// What is described.
 enum Declared<'a> {
+    /// CustomResourceDefinitions.
+    Definitions,
     Kind(&'a Kind),
     Review(&'static Served),
 }
@@ -136,6 +140,11 @@ impl Group {
         let mut group = Self::default();
         for declared in declared {
             match declared {
+                Declared::Definitions => group.add_undeclared(
+                    DEFINITIONS,
+                    "The definition of a kind, of which there are none.",
+                    None,
+                ),
                 Declared::Kind(kind) => {
                     let its = |it: &&Extension| it.kind == kind.descriptor().resource_kind;
                     group.add_kind(kind, extensions.iter().filter(its).map(|it| it.name));
@@ -158,7 +167,11 @@ impl Group {
         };
         if declared.group.is_empty() && !self.schemas.contains_key(NAMESPACE) {
             let metadata = (declared.schema)().pointer("/properties/metadata");
-            add_namespaces(&mut self.paths, &mut self.schemas, metadata);
+            let description = "The namespace of an organization, folder or project.";
+            self.add_undeclared(NAMESPACES, description, metadata);
+        }
+        if let Some(metadata) = (declared.schema)().pointer("/properties/metadata") {
+            self.schemas.entry(OBJECT_META).or_insert_with(|| metadata.clone());
         }
         let mut schema = (declared.schema)().clone();
         if let Some(fields) = schema.as_object_mut() {
@@ -173,6 +186,21 @@ impl Group {
         };
         names.add_paths(&mut self.paths, access);
         posted.for_each(|subresource| names.add_posted(&mut self.paths, subresource));
+    }
+
+    /// What is no declared kind, and only read.
+    fn add_undeclared(
+        &mut self,
+        [group, version, kind, prefix, plural]: [&'static str; 5],
+        description: &str,
+        metadata: Option<&Value>,
+    ) {
+        let prefix = prefix.to_owned();
+        let names = Names { group, version, kind, prefix, plural, namespaced: false };
+        let schema = schemas::undeclared(description, &names.gvk(), metadata);
+        self.schemas.insert(names.schema(), schema);
+        self.schemas.insert(format!("{}List", names.schema()), names.list_schema());
+        names.add_paths(&mut self.paths, Access::Read);
     }
 
     /// A review is posted, and that is all.
@@ -211,24 +239,14 @@ impl Group {
     }
 }
 
-/// Namespaces, which are no declared kind.
-fn add_namespaces(
-    paths: &mut Map<String, Value>,
-    schemas: &mut Map<String, Value>,
-    metadata: Option<&Value>,
-) {
-    let names = Names {
-        group: "",
-        version: "v1",
-        kind: "Namespace",
-        prefix: "/api/v1".into(),
-        plural: "namespaces",
-        namespaced: false,
-    };
-    schemas.insert(names.schema(), schemas::namespace(&names.gvk(), metadata));
-    schemas.insert(format!("{}List", names.schema()), names.list_schema());
-    names.add_paths(paths, Access::Read);
-}
+const NAMESPACES: [&str; 5] = ["", "v1", "Namespace", "/api/v1", "namespaces"];
+const DEFINITIONS: [&str; 5] = [
+    definitions::GROUP,
+    definitions::VERSION,
+    definitions::KIND,
+    "/apis/apiextensions.k8s.io/v1",
+    definitions::PLURAL,
+];
 
 /// Where schemas are in a document.
 const REFERENCE: &str = "#/components/schemas/";

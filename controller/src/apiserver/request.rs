@@ -10,7 +10,7 @@ pub(super) use self::{
     form::Form,
     query::{Query, default_watch_timeout},
 };
-use super::{audit::AuditRoute, reviews::Review};
+use super::{audit::AuditRoute, definitions, reviews::Review};
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(super) enum Route {
     CoreResources,
     /// `/apis`
     Groups,
+    /// `/apis/apiextensions.k8s.io/v1/customresourcedefinitions`
+    Definitions { name: Option<String> },
     /// `/apis/{group}`
     Group { group: String },
     /// `/apis/{group}/{version}`
@@ -114,6 +116,12 @@ impl Route {
             ["apis", group, version] => {
                 Self::GroupVersion { group: owned(group), version: owned(version) }
             }
+            ["apis", definitions::GROUP, definitions::VERSION, definitions::PLURAL] => {
+                Self::Definitions { name: None }
+            }
+            ["apis", definitions::GROUP, definitions::VERSION, definitions::PLURAL, name] => {
+                Self::Definitions { name: Some(owned(name)) }
+            }
             ["apis", group, version, plural]
                 if AuditRoute::of(group, version, plural).is_some() =>
             {
@@ -176,6 +184,9 @@ mod tests {
             Route::Backup => "GET /backup",
             Route::CoreVersions => "GET /api",
             Route::CoreResources => "GET /api/v1",
+            Route::Definitions { .. } => {
+                "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+            }
             Route::Groups => "GET /apis",
             Route::Group { .. } => "GET /apis/iam.isocast.dev",
             Route::GroupVersion { .. } => "GET /apis/iam.isocast.dev/v1alpha1",

@@ -16,9 +16,10 @@ use super::{
     Extension, Metrics, Relayed,
     discovery::is_in_views,
     flows::{Caller, Flows, Seat},
+    lists,
     request::{Form, ObjectPath, Prefix, Query, default_watch_timeout},
     respond::{self, Body, JSON},
-    view::{Collection, render_list, render_one},
+    view::{Collection, render_one},
     watch::{Framing, WatchStream, failed},
 };
 use crate::{
@@ -251,8 +252,7 @@ impl Call<'_> {
         }
         let items = items.iter().map(|item| collection.project(item)).collect();
         let listing = Listing { items, ..listing };
-        let list = render_list(&collection, Form::Object, &listing, Timestamp::now());
-        Ok(respond::bytes(StatusCode::OK, JSON, list?))
+        lists::answer(&collection, Form::Object, listing, Timestamp::now())
     }
 
     async fn extension(
@@ -326,15 +326,14 @@ impl Call<'_> {
                 }
                 listing
             }
-            Collection::Claims(..) | Collection::Namespaces => {
+            Collection::Claims(..) | Collection::Definitions | Collection::Namespaces => {
                 self.expect_reached()?;
                 let view = self.registry.store().view(&list);
                 let items = existing(&collection, &view, &selector);
                 Listing { revision: view.revision(), items, next: None, remaining: None }
             }
         };
-        let rendered = render_list(&collection, form, &listing, Timestamp::now());
-        Ok(respond::bytes(StatusCode::OK, JSON, rendered?))
+        lists::answer(&collection, form, listing, Timestamp::now())
     }
 
     fn watch(
@@ -468,7 +467,9 @@ impl Call<'_> {
     fn selector(&self, collection: &Collection) -> Result<Selector, ApiError> {
         let (labels, fields) = (self.query.text("labelSelector"), self.query.text("fieldSelector"));
         let fields = match collection {
-            Collection::Claims(..) | Collection::Namespaces => fields.into(),
+            Collection::Claims(..) | Collection::Definitions | Collection::Namespaces => {
+                fields.into()
+            }
             Collection::Objects(kind) => kind.to_stored_selector(fields),
         };
         Selector::parse(labels, &fields, collection.selectable())
@@ -488,6 +489,7 @@ fn existing(collection: &Collection, view: &View, selector: &Selector) -> Vec<Ar
             let page = (None, limits::LIST_ITEMS);
             claims.list(view, None, page, |claim| selector.matches(claim)).0
         }
+        Collection::Definitions => Vec::new(),
         Collection::Namespaces => {
             let all = namespaces::list(view).into_iter();
             let selected = all.filter(|namespace| selector.matches(namespace));

@@ -39,7 +39,12 @@ pub(super) fn bytes(
     content_type: HeaderValue,
     body: impl Into<Bytes>,
 ) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()).boxed());
+    streamed(code, content_type, Full::new(body.into()).boxed())
+}
+
+/// An answer that is made as it is read.
+pub(super) fn streamed(code: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response

@@ -184,6 +184,11 @@ impl Service {
         let (prefix, path) = Prefix::split(head.uri.path());
         let route = Route::parse(path);
         match route {
+            Some(Route::Health | Route::Version)
+                if head.method != Method::GET && head.method != Method::HEAD =>
+            {
+                return Err(only_read().allowing("GET, HEAD"));
+            }
             Some(Route::Health) => {
                 return Ok(health(self.registry.store().is_alive(), path, query.has("verbose")));
             }
@@ -239,12 +244,13 @@ impl Service {
             Route::Audit(route) => {
                 self.audit(identity, *route, prefix.as_ref(), (&head.method, &call.query)).await
             }
+            Route::Definitions { name } => {
+                call.definitions(name.as_deref()).or_else(|error| call.told(error))
+            }
             Route::Namespaces { name } => {
                 call.namespaces(name.as_deref()).or_else(|error| call.told(error))
             }
-            _ if head.method != Method::GET => {
-                Err(ApiError::new(Reason::MethodNotAllowed, "this path can only be read"))
-            }
+            _ if head.method != Method::GET => Err(only_read()),
             Route::CoreVersions => Ok(self.discovery.core(in_view, &head.headers)),
             Route::CoreResources => found(self.discovery.resources(in_view, "", "v1")),
             Route::Groups => Ok(self.discovery.groups(in_view, &head.headers)),
@@ -317,8 +323,15 @@ impl Service {
                 let message = format!("only the following media types are accepted: {types}");
                 ApiError::new(Reason::NotAcceptable, message)
             })?;
-        Ok(respond::tagged(headers, &document.hash, media_type, document.body.clone()))
+        let mut response =
+            respond::tagged(headers, &document.hash, media_type, document.body.clone());
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+        Ok(response)
     }
+}
+
+fn only_read() -> ApiError {
+    ApiError::new(Reason::MethodNotAllowed, "this path can only be read")
 }
 
 /// Refuses what no client needs to say before it says what it wants.

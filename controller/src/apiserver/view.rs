@@ -8,27 +8,26 @@ use bytes::Bytes;
 use isocast_api::registry::Column;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::request::Form;
+use super::{definitions, request::Form};
 use crate::{
     error::ApiError,
     managers::Claims,
     registry::{
-        Kind, Listing, Selector, namespaces,
+        Kind, Selector, namespaces,
         table::{self, Columns},
     },
-    store::{Document, Event, Key, Range, Version},
+    store::{Document, Event, Key, Range},
 };
-
-/// Bytes of what comes before the items of a list, about.
-const LIST_HEAD_BYTES: usize = 256;
 
 /// Something to list and watch.
 #[derive(Clone, Debug)]
 pub(super) enum Collection {
     /// ResourceClaims, made of the objects that they are about.
     Claims(Arc<Kind>, Arc<Claims>),
+    /// CustomResourceDefinitions, of which there are none.
+    Definitions,
     /// core/v1 Namespaces.
     Namespaces,
     /// The objects of a kind.
@@ -38,6 +37,7 @@ pub(super) enum Collection {
 impl Collection {
     pub(super) fn kind(&self) -> &str {
         match self {
+            Self::Definitions => definitions::KIND,
             Self::Namespaces => "Namespace",
             Self::Claims(kind, _) | Self::Objects(kind) => kind.descriptor().kind,
         }
@@ -45,6 +45,7 @@ impl Collection {
 
     pub(super) fn api_version(&self) -> &str {
         match self {
+            Self::Definitions => definitions::API_VERSION,
             Self::Namespaces => "v1",
             Self::Claims(kind, _) | Self::Objects(kind) => kind.api_version(),
         }
@@ -52,6 +53,7 @@ impl Collection {
 
     pub(super) fn columns(&self) -> &Columns {
         match self {
+            Self::Definitions => &DEFINITION_COLUMNS,
             Self::Namespaces => &NAMESPACE_COLUMNS,
             Self::Claims(kind, _) | Self::Objects(kind) => kind.columns(),
         }
@@ -60,6 +62,7 @@ impl Collection {
     /// Fields to select by, besides name and namespace.
     pub(super) fn selectable(&self) -> &'static [&'static str] {
         match self {
+            Self::Definitions => &[],
             Self::Namespaces => &["status.phase"],
             Self::Claims(kind, _) | Self::Objects(kind) => kind.descriptor().selectable_fields,
         }
@@ -68,7 +71,8 @@ impl Collection {
     /// The share of the store it is made from.
     pub(super) fn range(&self, namespace: Option<&str>) -> Range {
         match self {
-            Self::Namespaces => Range::Containers,
+            // What everybody may look at; nothing there is one.
+            Self::Definitions | Self::Namespaces => Range::Containers,
             Self::Claims(kind, _) | Self::Objects(kind) => kind.range(namespace),
         }
     }
@@ -77,6 +81,7 @@ impl Collection {
     pub(super) fn covers(&self, key: &Key) -> bool {
         match self {
             Self::Claims(_, claims) => claims.covers(key),
+            Self::Definitions => false,
             Self::Namespaces => {
                 namespaces::containers().any(|resource| resource == *key.resource())
             }
@@ -90,6 +95,7 @@ impl Collection {
             Self::Claims(_, claims) => {
                 claims.of(&stored.value()).unwrap_or_else(|| Arc::new(Value::Null.into()))
             }
+            Self::Definitions => Arc::clone(stored),
             Self::Namespaces => Arc::new(namespaces::of(&stored.value()).into()),
             Self::Objects(kind) => kind.to_served(stored),
         }
@@ -105,6 +111,7 @@ impl Collection {
                     selector.matches(&claim) && claims.shows(&claim)
                 })
             }
+            Self::Definitions => false,
             Self::Namespaces => selector.matches(&namespaces::of(&stored.value())),
             Self::Objects(_) => selector.selects(key, stored),
         }
@@ -116,73 +123,12 @@ impl Collection {
     }
 }
 
-/// A listing in the form that was asked for.
-pub(super) fn render_list(
-    collection: &Collection,
-    form: Form,
-    listing: &Listing,
-    now: Timestamp,
-) -> Result<Bytes, ApiError> {
-    let mut metadata = Map::new();
-    metadata.insert("resourceVersion".into(), json!(Version::from(listing.revision).to_string()));
-    if let Some(token) = &listing.next {
-        metadata.insert("continue".into(), json!(token));
-    }
-    if let Some(remaining) = listing.remaining {
-        metadata.insert("remainingItemCount".into(), json!(remaining));
-    }
-    let metadata = Value::Object(metadata);
-    let parsed = || listing.items.iter().map(|item| item.glance());
-    let rendered = match form {
-        Form::Table(include) => collection.columns().table(&metadata, parsed(), include, now),
-        Form::Partial => json!({
-            "kind": "PartialObjectMetadataList",
-            "apiVersion": "meta.k8s.io/v1",
-            "metadata": metadata,
-            "items": parsed().map(|item| table::partial(&item)).collect::<Vec<_>>(),
-        }),
-        Form::Object => {
-            let (kind, api_version) =
-                (format!("{}List", collection.kind()), collection.api_version());
-            return list(&ListHead { kind, api_version, metadata }, &listing.items);
-        }
-    };
-    text(&rendered)
-}
-
-/// What comes before the items.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ListHead<'a> {
-    kind: String,
-    api_version: &'a str,
-    metadata: Value,
-}
-
-/// The objects of a listing as they are: their text is copied and not looked at.
-fn list(head: &ListHead<'_>, items: &[Arc<Document>]) -> Result<Bytes, ApiError> {
-    let size: usize = items.iter().map(|item| item.size().saturating_add(1)).sum();
-    let mut list = Vec::with_capacity(size.saturating_add(LIST_HEAD_BYTES));
-    serde_json::to_writer(&mut list, head).map_err(unencodable)?;
-    // The items go into the object that was just closed.
-    list.pop();
-    list.extend_from_slice(b",\"items\":[");
-    for (number, item) in items.iter().enumerate() {
-        if number > 0 {
-            list.push(b',');
-        }
-        item.append_to(&mut list);
-    }
-    list.extend_from_slice(b"]}");
-    Ok(list.into())
-}
-
-fn text(value: &impl Serialize) -> Result<Bytes, ApiError> {
+pub(super) fn text(value: &impl Serialize) -> Result<Bytes, ApiError> {
     serde_json::to_vec(value).map(Bytes::from).map_err(unencodable)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err passes")]
-fn unencodable(error: serde_json::Error) -> ApiError {
+pub(super) fn unencodable(error: serde_json::Error) -> ApiError {
     ApiError::internal(format!("cannot be encoded: {error}"))
 }
 
@@ -204,6 +150,15 @@ pub(super) fn render_one(
         Form::Object => Ok(Bytes::copy_from_slice(object.text().as_bytes())),
     }
 }
+
+static DEFINITION_COLUMNS: LazyLock<Columns> = LazyLock::new(|| {
+    Columns::new(&[Column::new(
+        "Created At",
+        "date",
+        ".metadata.creationTimestamp",
+        "When it was made",
+    )])
+});
 
 static NAMESPACE_COLUMNS: LazyLock<Columns> = LazyLock::new(|| {
     Columns::new(&[

@@ -294,3 +294,68 @@ async fn an_escape_of_what_needs_none_is_read_and_no_other() {
     let across = client.get("/api/v1/namespaces/x%00web/configmaps/r1").await;
     assert_eq!(across.code, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn there_are_no_definitions_of_kinds_and_everybody_may_know() {
+    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let mut nobody = api.user(&mut client, "nora").await;
+
+    for path in [DEFINITIONS.to_owned(), format!("/projects/web{DEFINITIONS}")] {
+        let list = client.get(&path).await;
+        let kind = json!("CustomResourceDefinitionList");
+        assert_eq!((&list.body["kind"], &list.body["items"]), (&kind, &json!([])), "{path}");
+    }
+    let list = nobody.get(DEFINITIONS).await.body;
+    assert_eq!(list["items"], json!([]));
+    let one = client.get(&format!("{DEFINITIONS}/pools.example.com")).await;
+    assert_eq!(one.code, StatusCode::NOT_FOUND);
+    assert_eq!(client.post(DEFINITIONS, &json!({})).await.code, StatusCode::METHOD_NOT_ALLOWED);
+    let version = list["metadata"]["resourceVersion"].as_str().expect("a version");
+    let path = format!(
+        "{DEFINITIONS}?watch=1&allowWatchBookmarks=true&timeoutSeconds=1&resourceVersion={version}"
+    );
+    let mut lines = nobody.watch(&path).await;
+    // Containers come and go, and are none.
+    client
+        .create(
+            "/apis/resourcemanager.isocast.dev/v1alpha1/organizations",
+            &json!({
+                "apiVersion": "resourcemanager.isocast.dev/v1alpha1", "kind": "Organization",
+                "metadata": {"name": "globex"}, "spec": {},
+            }),
+        )
+        .await;
+    let (kind, _) = next(&mut lines).await;
+    assert_eq!(kind, "BOOKMARK");
+    assert!(lines.try_next().await.is_none());
+}
+
+#[tokio::test]
+async fn media_types_are_read_in_any_case_and_options_in_yaml() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let body = config_map(&json!({"name": "a"})).to_string();
+
+    let made =
+        client.send(Method::POST, CONFIG_MAPS, "Application/JSON; charset=UTF-8", body).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{made:?}");
+    let path = format!("{CONFIG_MAPS}/a");
+    let options = "kind: DeleteOptions\ndryRun: [All]\n";
+    let rehearsed = client.send(Method::DELETE, &path, "application/yaml", options).await;
+    assert_eq!(rehearsed.code, StatusCode::OK, "{rehearsed:?}");
+    assert_eq!(client.get(&path).await.code, StatusCode::OK, "only rehearsed");
+    let mut twice = config_map(&json!({"name": "b"}));
+    twice["binaryData"] = json!({"a": "YQ=="});
+    assert_eq!(
+        causes(&client.post(CONFIG_MAPS, &twice).await.body),
+        ["FieldValueInvalid binaryData[a]"]
+    );
+    for path in ["/version", "/readyz"] {
+        let answer = client.post(path, &json!({})).await;
+        assert_eq!(answer.code, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(answer.headers["allow"], "GET, HEAD");
+    }
+    assert_eq!(client.get("/openapi/v2").await.headers["vary"], "Accept");
+}

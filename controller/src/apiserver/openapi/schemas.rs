@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use super::reference;
 
 pub(super) const NAMESPACE: &str = "io.k8s.api.core.v1.Namespace";
+/// What all metadata is like. Clients look for it by this name (Terraform), though every kind says what
+/// its own is.
+pub(super) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
@@ -16,15 +19,15 @@ pub(super) fn common_schemas() -> Map<String, Value> {
         .collect()
 }
 
-/// The schema of namespaces, which are no declared kind; their `metadata` is that of any other.
-pub(super) fn namespace(gvk: &Value, metadata: Option<&Value>) -> Value {
+/// The schema of what is no declared kind, and only read; its `metadata` is that of any other.
+pub(super) fn undeclared(description: &str, gvk: &Value, metadata: Option<&Value>) -> Value {
     json!({
         "type": "object",
-        "description": "The namespace of an organization, folder or project.",
+        "description": description,
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": metadata,
+            "metadata": metadata.cloned().unwrap_or_else(free),
             "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
             "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
         },

@@ -5,17 +5,13 @@
 
 use std::sync::Arc;
 
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Call, unknown_resource};
 use crate::{
-    apiserver::{
-        request::ObjectPath,
-        respond::{self, Body, JSON},
-        view::{Collection, render_list},
-    },
+    apiserver::{lists, request::ObjectPath, respond::Body, view::Collection},
     authz::{Authorizer, Identity, verb},
     error::ApiError,
     limits,
@@ -82,8 +78,7 @@ impl Call<'_> {
             let (items, last) = claims.list(&view, namespace, page, selects);
             let next = last.map(|last| registry.end_page(&view, &last));
             let listing = Listing { revision: view.revision(), items, next, remaining: None };
-            let rendered = render_list(&collection, form, &listing, Timestamp::now());
-            return Ok(respond::bytes(StatusCode::OK, JSON, rendered?));
+            return lists::answer(&collection, form, listing, Timestamp::now());
         }
         let watch = Authorizer.authorize::<verb::Watch, _>(&CLAIMANT, Range::Everything)?;
         let watched = registry.watch(&whole, &watch, self.query.watch_options(self.headers)?)?;

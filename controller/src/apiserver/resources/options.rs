@@ -8,7 +8,10 @@ use super::Call;
 use crate::{
     apiserver::protobuf::{self, PROTOBUF},
     error::{ApiError, Reason},
-    registry::{DeleteOptions, Kind, Patch, WriteOptions},
+    registry::{
+        DeleteOptions, Kind, Patch, WriteOptions,
+        decode::{self, Nulls},
+    },
     store::Persistence,
 };
 
@@ -21,12 +24,11 @@ impl Call<'_> {
     pub(super) fn delete_options(&self) -> Result<(DeleteOptions, WriteOptions), ApiError> {
         let mut options = self.write_options()?;
         let text = |name| Some(self.query.text(name)).filter(|text: &&str| !text.is_empty());
-        let read = |body: &[u8]| -> Result<DeleteOptions, ApiError> {
-            serde_json::from_slice(body).map_err(|error| {
-                ApiError::bad_request(format!("the body is not DeleteOptions: {error}"))
-            })
+        let malformed = |error: serde_json::Error| {
+            ApiError::bad_request(format!("the body is not DeleteOptions: {error}"))
         };
-        let delete = match self.content_type() {
+        let read = |body: &[u8]| serde_json::from_slice(body).map_err(malformed);
+        let delete: DeleteOptions = match &*self.content_type() {
             _ if self.body.is_empty() => DeleteOptions {
                 propagation_policy: text("propagationPolicy").map(str::to_owned),
                 orphan_dependents: text("orphanDependents")
@@ -34,6 +36,10 @@ impl Call<'_> {
                 ..DeleteOptions::default()
             },
             PROTOBUF => read(&protobuf::delete_options(&self.body)?)?,
+            "application/yaml" => {
+                let options = decode::yaml(&self.body, Nulls::Drop)?.value;
+                serde_json::from_value(options).map_err(malformed)?
+            }
             _ => read(&self.body)?,
         };
         delete.propagation()?;
@@ -48,7 +54,7 @@ impl Call<'_> {
     /// The body of a create or an update.
     pub(super) fn whole_object(&self, kind: &Kind) -> Result<Cow<'_, [u8]>, ApiError> {
         let content_type = self.content_type();
-        match content_type {
+        match &*content_type {
             "" | "application/json" | "application/yaml" => return Ok(Cow::Borrowed(&self.body)),
             PROTOBUF => {
                 if let Some(decoded) = protobuf::object(kind, &self.body) {
@@ -57,7 +63,7 @@ impl Call<'_> {
             }
             _ => {}
         }
-        Err(unsupported(content_type, "application/json, application/yaml"))
+        Err(unsupported(&content_type, "application/json, application/yaml"))
     }
 
     pub(super) fn patch(&self, kind: &Kind) -> Result<(Patch<'_>, WriteOptions), ApiError> {
@@ -74,7 +80,7 @@ impl Call<'_> {
             let why = "may not be specified for non-apply patch";
             return Err(ApiError::option("PatchOptions", "force", "Forbidden", why));
         }
-        let patch = match content_type {
+        let patch = match &*content_type {
             "application/apply-patch+yaml" => Patch::Apply(&self.body),
             STRATEGIC if kind.descriptor().built_in => Patch::Strategic(&self.body),
             "application/json-patch+json" => Patch::Json(&self.body),
@@ -88,9 +94,11 @@ impl Call<'_> {
         Ok((patch, options))
     }
 
-    pub(in crate::apiserver) fn content_type(&self) -> &str {
+    /// The media type of the body, in small letters (RFC 9110 §8.3.1).
+    pub(in crate::apiserver) fn content_type(&self) -> String {
         let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        value.and_then(|value| value.split(';').next()).unwrap_or_default().trim()
+        let media_type = value.and_then(|value| value.split(';').next()).unwrap_or_default();
+        media_type.trim().to_ascii_lowercase()
     }
 }
 
