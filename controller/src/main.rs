@@ -1,12 +1,9 @@
 //! `isocast-controller`: parses the command line and starts the library.
 
-mod allocator;
-
 use std::{
     io::{self, IsTerminal},
     path::Path,
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -17,14 +14,13 @@ use isocast_controller::{
     restore,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::allocator::Thrift;
+/// Objects are trees of small strings: half of what glibc's allocator costs with them is saved.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -90,15 +86,10 @@ fn serve(options: &RunOptions) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
-        let thrift = Thrift::begin();
         let controller = Controller::start(options).await?;
         greet(&controller);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(controller.run(shutdown.clone()));
-        tokio::spawn(async {
-            sleep(START).await;
-            drop(thrift);
-        });
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -129,8 +120,6 @@ fn log(format: LogFormat) {
     }
 }
 
-/// What goes on at a start after clients are served: what is due is done, and what was read once freed.
-const START: Duration = Duration::from_secs(3);
 /// What is logged unless `RUST_LOG` says otherwise. Of what rustls warns is what anybody may say to it
 /// before they said who they are, as often as they like: an address in place of a name, say.
 const LOGGED: &str = "info,rustls=error";
