@@ -10,7 +10,7 @@
 //! Packet fields are read and written through plain pointers: the target has no unaligned access
 //! of its own, so `read_unaligned` would become one load per byte. The verifier proves each bound.
 //!
-//! What is out of line is exported, as a function of C: the verifier proves such a function once, for
+//! What is out of line, and whose arguments allow it, is exported, as a function of C: the verifier proves such a function once, for
 //! any arguments, in place of anew on each way that leads to it. It takes the context, numbers, or what
 //! may be null, and returns a number; a generation is handed over as its half.
 #![no_std]

@@ -46,9 +46,9 @@ impl BuiltIn for ConfigMap {
 
     fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {
         check_keys(new, &["data", "binaryData"], errors);
-        let keys = |field| new.get(field).and_then(Value::as_object).into_iter().flatten();
-        for (key, _) in keys("binaryData").filter(|(key, _)| keys("data").any(|(it, _)| it == *key))
-        {
+        let (data, binary) = (new.get("data"), new.get("binaryData"));
+        let binary = binary.and_then(Value::as_object).into_iter().flatten();
+        for (key, _) in binary.filter(|(key, _)| data.is_some_and(|data| data.get(key).is_some())) {
             let message = "duplicate of key present in data".to_owned();
             errors.invalid(&FieldPath::root().field("binaryData").key(key), key, message);
         }

@@ -8,6 +8,10 @@ use super::Prefix;
 /// as it should be. Nothing else is read as what it stands for: no name has it, and keys are put
 /// together with some of it.
 pub(in crate::apiserver) fn unescaped(uri: &Uri) -> Option<Uri> {
+    // Nearly every address is.
+    if !uri.path().contains('%') {
+        return None;
+    }
     let mut path = String::with_capacity(uri.path().len());
     let mut rest = uri.path();
     while let Some(at) = rest.find('%') {
@@ -32,6 +36,9 @@ pub(in crate::apiserver) fn unescaped(uri: &Uri) -> Option<Uri> {
 /// `/apis/{group}/{version}/watch/…`: deprecated since Kubernetes 1.11 and served ever since, because
 /// Ruby's clients ask by no others. A name becomes a selection.
 pub(in crate::apiserver) fn of_former_watch(uri: &Uri) -> Option<Uri> {
+    if !uri.path().contains("/watch/") {
+        return None;
+    }
     let (_, path) = Prefix::split(uri.path());
     let view = uri.path().strip_suffix(path)?;
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
