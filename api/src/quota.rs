@@ -18,8 +18,8 @@ pub use self::{
         Allowance, GrantedAmount, ResourceGrant, ResourceGrantSpec, ResourceGrantStatus,
     },
     resource_registration::{
-        ClaimingResource, ConsumerKind, ConsumerType, RegistrationType, ResourceRegistration,
-        ResourceRegistrationSpec, ResourceRegistrationStatus,
+        ANY, ClaimingResource, ConsumerKind, ConsumerType, RegistrationType, RequestVerb,
+        ResourceRegistration, ResourceRegistrationSpec, ResourceRegistrationStatus,
     },
     resource_type::{AmountField, InvalidAmountField, InvalidResourceType, ResourceType},
 };

@@ -161,6 +161,7 @@ impl Controller {
         )
         .await?
         .backing_up(cabinet)
+        .within(Arc::clone(&quota))
         .with_patience(options.client_patience.into());
         let exporter = match options.metrics {
             Some(address) => Some(

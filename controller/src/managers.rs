@@ -38,7 +38,7 @@ pub use self::{
 };
 pub(crate) use self::{
     policies::preview as preview_policy,
-    quota::{Claims, foresee},
+    quota::{Claims, Place, Request, foresee},
 };
 use crate::{admission::Admission, iam::Access};
 

@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -382,4 +382,94 @@ async fn what_is_counted_is_proved_and_said() {
     let described = api.kubectl(&["describe", "rclaim", "-n", "web"]).expect_ok().out;
     assert!(described.contains("Allocated Amount:"), "{described}");
     assert!(described.contains("network.isocast.dev/pools"), "{described}");
+}
+
+/// A platform that counts the writes of pools, and how many `tenants` may do a second.
+async fn paced(tenants: u64) -> (Api, Client) {
+    let (api, mut admin) = platform().await;
+    let mut writes = registration(("network.isocast.dev", "BackendPool"), "writes", Some(tenants));
+    writes["spec"]["type"] = json!("Rate");
+    admin.create(&format!("{QUOTA}/resourceregistrations"), &writes).await;
+    (api, admin)
+}
+
+#[tokio::test]
+async fn writes_come_as_fast_as_was_granted_and_no_faster() {
+    let (api, mut admin) = paced(5).await;
+    let mut of_web = bound(&mut admin, &api, "editor", "web").await;
+    let mut of_shop = bound(&mut admin, &api, "editor", "shop").await;
+
+    let started = Instant::now();
+    let mut made = 0;
+    let refusal = loop {
+        let answer = of_web.post(&pools_in("web"), &pool("web", &format!("p-{made}"))).await;
+        if answer.code != StatusCode::CREATED {
+            break answer;
+        }
+        made += 1;
+    };
+    let most = started.elapsed().as_secs_f64().mul_add(5.0, 5.0);
+    assert!((5.0..=most).contains(&f64::from(made)), "{made} of {most}");
+    assert_eq!(refusal.code, StatusCode::TOO_MANY_REQUESTS, "{refusal:?}");
+    assert_eq!(refusal.headers["retry-after"], "1");
+    assert_eq!(refusal.body["details"]["retryAfterSeconds"], 1);
+    assert_eq!(refusal.body["details"]["causes"][0]["reason"], "QuotaExceeded");
+    let told = refusal.body["message"].as_str().expect("a text");
+    assert!(told.contains("not yours to see") && !told.contains("acme"), "{told}");
+
+    assert_eq!(of_web.get(&pools_in("web")).await.code, StatusCode::OK, "reads do not count");
+    of_shop.create(&pools_in("shop"), &pool("shop", "p")).await;
+    admin.create(&pools_in("web"), &pool("web", "by-who-runs-the-platform")).await;
+}
+
+#[tokio::test]
+async fn only_who_may_do_it_uses_up_what_a_tenant_may_do() {
+    let (api, mut admin) = paced(0).await;
+    let mut of_web = bound(&mut admin, &api, "editor", "web").await;
+    let mut viewer = bound(&mut admin, &api, "viewer", "web").await;
+    let mut stranger = api.user(&mut admin, "stranger").await;
+
+    let mut codes = Vec::new();
+    for client in [&mut of_web, &mut viewer, &mut stranger] {
+        codes.push(client.post(&pools_in("web"), &pool("web", "a")).await.code.as_u16());
+    }
+    assert_eq!(codes, [429, 403, 404], "who may not is told that, and counts for nothing");
+
+    let plan = json!({
+        "apiVersion": "quota.isocast.dev/v1alpha1", "kind": "ResourceGrant",
+        "metadata": {"name": "faster", "namespace": "acme"},
+        "spec": {"allowances": [
+            {"resourceType": "network.isocast.dev/writes", "buckets": [{"amount": 100}]},
+        ]},
+    });
+    admin.create(&grants_in("acme"), &plan).await;
+    of_web.create(&pools_in("web"), &pool("web", "a")).await;
+    let bucket = admin.get(&format!("{QUOTA}/namespaces/acme/allowancebuckets/writes")).await.body;
+    assert_eq!(bucket["status"]["limit"], 100);
+    assert_eq!(bucket["status"]["allocated"], 0, "what passes is not held");
+}
+
+#[tokio::test]
+async fn containers_are_made_as_fast_as_the_one_above_may() {
+    let (api, mut admin) = platform().await;
+    let group = "resourcemanager.isocast.dev";
+    let mut made = registration((group, "Project"), "projects", Some(0));
+    made["spec"]["type"] = json!("Rate");
+    made["spec"]["claimingResources"][0]["verbs"] = json!(["create", "list"]);
+    admin.create(&format!("{QUOTA}/resourceregistrations"), &made).await;
+    let mut of_acme = bound(&mut admin, &api, "admin", "acme").await;
+
+    let projects = format!("{RESOURCES}/projects");
+    let refusal = of_acme.post(&projects, &container("Project", "more", Some("acme"))).await;
+    assert_eq!(refusal.code, StatusCode::TOO_MANY_REQUESTS, "{refusal:?}");
+    let told = refusal.body["message"].as_str().expect("a text");
+    assert!(told.contains("organization \"acme\" may have 0 a second"), "{told}");
+    let malformed = of_acme.post(&projects, &json!([])).await;
+    assert_eq!(malformed.code, StatusCode::BAD_REQUEST, "{malformed:?}");
+
+    assert_eq!(of_acme.get(&projects).await.code, StatusCode::OK, "it counts for the platform");
+    let in_view = format!("/organizations/acme{projects}");
+    assert_eq!(of_acme.get(&in_view).await.code, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(of_acme.get(&format!("{projects}/web")).await.code, StatusCode::OK);
+    assert_eq!(of_acme.delete(&format!("{projects}/web"), &json!({})).await.code, StatusCode::OK);
 }

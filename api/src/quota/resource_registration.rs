@@ -25,7 +25,7 @@ pub struct ResourceRegistrationSpec {
     /// The kind of container that `defaultLimit` is about. Cannot change.
     pub consumer_type: ConsumerType,
     /// How it is counted: Entity counts objects, Allocation adds up amounts that objects state,
-    /// Feature is on or off. Cannot change.
+    /// Feature is on or off, Rate counts requests per second. Cannot change.
     pub r#type: RegistrationType,
     /// Its name in grants and claims: `network.isocast.dev/anycastservices`. No two registrations
     /// have the same. Cannot change.
@@ -97,16 +97,63 @@ pub enum RegistrationType {
     /// It is there or not: objects of the kinds, or with the fields, are refused unless each container
     /// of kind `consumerType` above them was granted it, or has it by default.
     Feature,
+    /// Requests per second: about objects of the kinds, by users and service accounts.
+    Rate,
+}
+
+/// What a request does, as permissions name it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestVerb {
+    /// Makes an object.
+    Create,
+    /// Deletes an object.
+    Delete,
+    /// Deletes those of a namespace; one request, however many they are.
+    DeleteCollection,
+    /// Reads an object.
+    Get,
+    /// Reads all objects.
+    List,
+    /// Changes what it names of an object.
+    Patch,
+    /// Replaces an object.
+    Update,
+    /// Begins to follow objects; what comes then is not counted.
+    Watch,
+}
+
+impl RequestVerb {
+    /// What a registration counts that does not say: those that write.
+    pub const WRITES: &[Self] =
+        &[Self::Create, Self::Delete, Self::DeleteCollection, Self::Patch, Self::Update];
+
+    /// The verb as permissions name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Patch => "patch",
+            Self::Update => "update",
+            Self::Watch => "watch",
+        }
+    }
 }
 
 /// A kind that takes of something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimingResource {
-    /// API group of the kind.
+    /// API group of the kind; for type Rate also `*`, all groups.
     #[schemars(length(max = 253))]
     pub api_group: String,
-    /// The kind.
+    /// The kind; for type Rate also `*`, all kinds.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// For type Allocation: the field that says how much an object takes. A number counts as it is,
@@ -114,6 +161,10 @@ pub struct ClaimingResource {
     /// is only for those who have it, unless it is absent, false, 0 or empty. Default: the whole kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount_field: Option<AmountField>,
+    /// For type Rate: the requests that count. Default: those that write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
+    pub verbs: Vec<RequestVerb>,
 }
 
 /// What is so.
@@ -189,26 +240,47 @@ impl Spec for ResourceRegistrationSpec {
             let message = format!("must be {:?}", crate::resourcemanager::GROUP);
             errors.invalid(&consumer.field("apiGroup"), &self.consumer_type.api_group, message);
         }
+        if self.r#type == RegistrationType::Feature && self.overcommit_percent.is_some() {
+            let message = "what is on or off is not divided";
+            errors.forbidden(&spec.field("overcommitPercent"), message);
+        }
         for (index, claiming) in self.claiming_resources.iter().enumerate() {
-            let path = spec.field("claimingResources").index(index);
-            match (self.r#type, &claiming.amount_field) {
-                (RegistrationType::Entity, Some(_)) => {
-                    let message = "objects of type Entity count as one each";
-                    errors.forbidden(&path.field("amountField"), message);
-                }
-                (RegistrationType::Feature, _) if self.overcommit_percent.is_some() => {
-                    let message = "what is on or off is not divided";
-                    errors.forbidden(&spec.field("overcommitPercent"), message);
-                    return;
-                }
-                (RegistrationType::Allocation, None) => {
-                    errors.required(&path.field("amountField"), "says how much an object takes");
-                }
-                _ => {}
-            }
+            claiming.validate(self.r#type, &spec.field("claimingResources").index(index), errors);
         }
     }
 }
+
+impl ClaimingResource {
+    fn validate(&self, of: RegistrationType, path: &FieldPath, errors: &mut Errors) {
+        let amount = path.field("amountField");
+        match (of, &self.amount_field) {
+            (RegistrationType::Entity, Some(_)) => {
+                errors.forbidden(&amount, "objects of type Entity count as one each");
+            }
+            (RegistrationType::Rate, Some(_)) => {
+                errors.forbidden(&amount, "requests count as one each");
+            }
+            (RegistrationType::Allocation, None) => {
+                errors.required(&amount, "says how much an object takes");
+            }
+            _ => {}
+        }
+        let is_any = |word: &str| word == ANY;
+        if of != RegistrationType::Rate {
+            if !self.verbs.is_empty() {
+                errors.forbidden(&path.field("verbs"), "only type Rate counts requests");
+            }
+            if is_any(&self.kind) || is_any(&self.api_group) {
+                errors.forbidden(&path.field("kind"), "only type Rate counts every kind");
+            }
+        } else if is_any(&self.api_group) && !is_any(&self.kind) {
+            errors.invalid(&path.field("kind"), &self.kind, "must be * where apiGroup is *");
+        }
+    }
+}
+
+/// Every group, or every kind.
+pub const ANY: &str = "*";
 
 fn one() -> u64 {
     1

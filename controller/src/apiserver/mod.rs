@@ -64,6 +64,7 @@ use crate::{
     cabinet::Cabinet,
     error::ApiError,
     limits,
+    managers::Quota,
     pki::{Credential, Pki},
     registry::Registry,
     store::Object,
@@ -158,6 +159,7 @@ impl ApiServer {
             flows: Flows::new(&metrics),
             discovery: Discovery::new(&registry, &extensions, &relayed),
             registry,
+            quota: None,
             extensions,
             relayed,
             metrics,
@@ -175,6 +177,13 @@ impl ApiServer {
     #[must_use]
     pub fn backing_up(mut self, files: Arc<dyn Cabinet>) -> Self {
         self.service.files = Some(files);
+        self
+    }
+
+    /// The same, which counts requests where `quota` has them counted.
+    #[must_use]
+    pub fn within(mut self, quota: Arc<Quota>) -> Self {
+        self.service.quota = Some(quota);
         self
     }
 

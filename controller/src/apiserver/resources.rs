@@ -1,5 +1,6 @@
 //! Objects over HTTP: which verb a request is, and what it is answered.
 
+mod charge;
 mod claims;
 mod options;
 
@@ -27,6 +28,7 @@ use crate::{
     authz::{Authorized, Identity, Verb, verb},
     error::{ApiError, Reason},
     limits,
+    managers::Quota,
     registry::{
         DeleteOptions, Kind, Listing, Propagation, Registry, Selector, Subresource, Watched,
         Written, expect_reached, namespaces,
@@ -37,6 +39,8 @@ use crate::{
 /// A request, as far as objects are concerned.
 pub(super) struct Call<'a> {
     pub(super) registry: &'a Registry,
+    /// Where requests are counted.
+    pub(super) quota: Option<&'a Quota>,
     pub(super) extensions: &'a [Extension],
     pub(super) relayed: &'a [Relayed],
     pub(super) metrics: &'a Arc<Metrics>,
@@ -61,6 +65,7 @@ impl Call<'_> {
             .ok_or_else(unknown_resource)?;
         let namespace = path.namespace.as_deref();
         self.expect_in_view(kind, namespace, path.name.as_deref())?;
+        self.charge(kind, path)?;
         if kind.descriptor().resource_kind == ResourceKind::ResourceClaim {
             return self.flows.list(|| self.claims(kind, path));
         }

@@ -43,6 +43,7 @@ use crate::{
     cabinet::Cabinet,
     error::{ApiError, Reason},
     limits,
+    managers::Quota,
     registry::Registry,
     store::{Key, Resource},
 };
@@ -51,6 +52,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) registry: Arc<Registry>,
+    pub(super) quota: Option<Arc<Quota>>,
     pub(super) openapi: OpenApi,
     pub(super) discovery: Discovery,
     pub(super) flows: Flows,
@@ -224,6 +226,7 @@ impl Service {
         let Turn { seat: _seat, answer } = self.flows.enter(caller, weight).await?;
         let call = Call {
             registry: &self.registry,
+            quota: self.quota.as_deref(),
             extensions: &self.extensions,
             relayed: &self.relayed,
             metrics: &self.metrics,

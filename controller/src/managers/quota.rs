@@ -15,21 +15,28 @@ mod ledger;
 mod meters;
 mod metrics;
 mod prover;
+mod rates;
 mod refusal;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
-use isocast_api::quota::AllowanceBucketSpec;
+use isocast_api::quota::{AllowanceBucketSpec, RequestVerb};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 pub(crate) use self::claim::{Claims, foresee};
 pub use self::{expiry::GrantExpiry, metrics::Metrics, prover::Prover};
-use self::{index::Index, prover::Totals};
+use self::{index::Index, prover::Totals, rates::Rates};
 use super::lookup;
 use crate::{
     admission::{Admission, ProposedChange},
@@ -45,13 +52,62 @@ pub struct Quota {
     access: Arc<Access>,
     metrics: Arc<Metrics>,
     index: Mutex<Index>,
+    rates: Mutex<Rates>,
+    /// Whether any requests count: most platforms count none, and do not wait for the index.
+    counts_requests: AtomicBool,
+}
+
+/// A request, as far as it counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) actor: &'a Identity,
+    pub(crate) verb: RequestVerb,
+    /// What it is about; without a name: all of a kind.
+    pub(crate) about: &'a Key,
+    /// The container it counts in.
+    pub(crate) place: Place<'a>,
+}
+
+/// Where a request counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// In a container, and those above.
+    In(&'a str),
+    /// In those above a container.
+    Above(&'a str),
 }
 
 impl Quota {
     /// Counts nothing yet; `access` says who may grant, and who may read a limit.
     #[must_use]
     pub fn new(access: Arc<Access>, metrics: Arc<Metrics>) -> Self {
-        Self { access, metrics, index: Mutex::default() }
+        let (index, rates, counts_requests) = Default::default();
+        Self { access, metrics, index, rates, counts_requests }
+    }
+
+    /// Lets a request through that does not come too fast.
+    ///
+    /// # Errors
+    /// `TooManyRequests`, and when to come back.
+    pub(crate) fn charge(&self, request: &Request<'_>, at: Instant) -> Result<(), ApiError> {
+        let now = Timestamp::now();
+        let index = self.index.lock();
+        let asks = index.asks(request, now.as_second());
+        let taken = self.rates.lock().take(&asks, at);
+        let Err((place, wait)) = taken else { return Ok(()) };
+        let shortage = asks.get(place).and_then(|ask| index.too_fast(ask));
+        drop(index);
+        self.metrics.throttled.inc();
+        Err(refusal::too_fast(&self.access, request, shortage.as_ref(), wait, now))
+    }
+
+    /// Whether any requests count.
+    pub(crate) fn counts_requests(&self) -> bool {
+        self.counts_requests.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, index: &Index) {
+        self.counts_requests.store(index.meters.counts_requests(), Ordering::Relaxed);
     }
 
     /// Grants that have ended by now, and are not said to have.
@@ -84,7 +140,9 @@ impl Admission for Quota {
     }
 
     fn open(&self, view: &View) {
-        *self.index.lock() = Index::of(view);
+        let mut index = self.index.lock();
+        *index = Index::of(view);
+        self.note(&index);
     }
 
     fn follow(&self, events: &[Event], view: &View) {
@@ -95,6 +153,7 @@ impl Admission for Quota {
         }
         // Also where the batch ends with what is only recorded.
         index.revision = view.revision();
+        self.note(&index);
     }
 
     fn settles(&self, change: &ProposedChange) -> bool {

@@ -39,7 +39,7 @@ pub(super) fn of(
         .collect();
     let allocated = amount(account.allocated);
     let overage = allocated.saturating_sub(limit.amount);
-    let (limit, available) = match (one.is_feature, limit.amount.min(1)) {
+    let (limit, available) = match (one.is_feature(), limit.amount.min(1)) {
         (true, is_on) => (is_on, is_on),
         (false, _) => (limit.amount, limit.amount.saturating_sub(allocated)),
     };

@@ -246,6 +246,12 @@ fn expect_countable(key: &Key, registration: &ResourceRegistration) -> Result<()
         let refuse = |part: &str, message: &str| {
             Err(invalid::<ResourceRegistrationSpec>(key, &format!("{field}.{part}"), message))
         };
+        if registration.spec.r#type == RegistrationType::Rate {
+            match meters::requests_of(claiming).next() {
+                Some(_) => continue,
+                None => return refuse("kind", "there is no such kind in that group"),
+            }
+        }
         let Some(kind) = meters::kind_of(&claiming.api_group, &claiming.kind) else {
             return refuse("kind", "there is no such kind in that group");
         };

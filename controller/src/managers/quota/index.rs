@@ -10,15 +10,19 @@ use hashbrown::{HashMap, HashSet};
 use isocast_api::{
     meta::{ConditionStatus, find_condition},
     object::{Object, Spec},
-    quota::{ResourceGrant, ResourceGrantSpec, ResourceRegistration, ResourceRegistrationSpec},
+    quota::{
+        ConsumerKind, ResourceGrant, ResourceGrantSpec, ResourceRegistration,
+        ResourceRegistrationSpec,
+    },
 };
 use serde_json::Value;
 
 use super::{
-    bucket,
+    Place, Request, bucket,
     ledger::{Account, Changes, Ledger},
     meters::{Meters, Type, TypeId},
     prover::Totals,
+    rates::Ask,
     tree::{self, Find, Tree},
 };
 use crate::{
@@ -155,6 +159,32 @@ impl Index {
         Ok(())
     }
 
+    /// What a request takes one of, nearest container first.
+    pub(super) fn asks(&self, request: &Request<'_>, now_s: i64) -> Vec<Ask> {
+        let place = match request.place {
+            Place::In(container) => container,
+            Place::Above(container) => self.tree.above(container),
+        };
+        let mut asks = Vec::new();
+        for container in self.tree.chain(place, &|_| None) {
+            for id in self.meters.of_request(request.about.resource(), request.verb) {
+                let limit = self.meters.get(id).and_then(|it| self.limit_at(&container, it, now_s));
+                let Some(limit) = limit else { continue };
+                let counter = (Arc::clone(&container), id);
+                asks.push(Ask { counter, per_second: limit.amount });
+            }
+        }
+        asks
+    }
+
+    /// What is said of a request that comes too fast.
+    pub(super) fn too_fast(&self, ask: &Ask) -> Option<Shortage> {
+        let (container, id) = &ask.counter;
+        let limit =
+            Limit { amount: ask.per_second, ..self.limit(container, self.meters.get(*id)?)? };
+        Some(self.shortage(container, self.meters.get(*id)?, &limit, (0, 1)))
+    }
+
     /// A change is durable. `view` is the state after its batch.
     pub(super) fn follow(
         &mut self,
@@ -229,11 +259,11 @@ impl Index {
         limit.amount = match granted.or(default) {
             Some(0) => 0,
             // However many.
-            Some(_) if one.is_feature => u64::MAX,
+            Some(_) if one.is_feature() => u64::MAX,
             Some(amount) => amount,
-            None if one.is_feature && is_consumer => 0,
+            None if one.is_feature() && is_consumer => 0,
             // What was granted for a time is not without a limit after it.
-            None if !one.is_feature && limit.has_ended() => 0,
+            None if !one.is_feature() && limit.has_ended() => 0,
             None => return None,
         };
         Some(limit)
@@ -319,30 +349,37 @@ impl Index {
         let shortages = gains.filter_map(|entry| {
             let one = self.meters.get(entry.id)?;
             let limit = self.limit_at(&entry.container, one, now_s)?;
-            let has_ended = limit.has_ended();
-            let limit = limit.amount;
             let held = self.ledger.account(&entry.container, entry.id).held();
-            if held + entry.amount <= i128::from(limit) {
+            if held + entry.amount <= i128::from(limit.amount) {
                 return None;
             }
-            let container = self.tree.get(&entry.container);
-            Some(Shortage {
-                container: Arc::clone(&entry.container),
-                kind: container.map_or("platform", |container| match container.kind {
-                    isocast_api::quota::ConsumerKind::Folder => "folder",
-                    isocast_api::quota::ConsumerKind::Organization => "organization",
-                    isocast_api::quota::ConsumerKind::Project => "project",
-                }),
-                registration: Arc::clone(&one.registration),
-                resource_type: Arc::clone(&one.resource_type),
-                limit,
-                allocated: amount(held),
-                requested: amount(entry.amount),
-                is_feature: one.is_feature,
-                has_ended,
-            })
+            Some(self.shortage(&entry.container, one, &limit, (held, entry.amount)))
         });
         shortages.collect()
+    }
+
+    fn shortage(
+        &self,
+        container: &Arc<str>,
+        one: &Type,
+        limit: &Limit<'_>,
+        (held, requested): (i128, i128),
+    ) -> Shortage {
+        Shortage {
+            container: Arc::clone(container),
+            kind: self.tree.get(container).map_or("platform", |container| match container.kind {
+                ConsumerKind::Folder => "folder",
+                ConsumerKind::Organization => "organization",
+                ConsumerKind::Project => "project",
+            }),
+            registration: Arc::clone(&one.registration),
+            resource_type: Arc::clone(&one.resource_type),
+            limit: limit.amount,
+            allocated: amount(held),
+            requested: amount(requested),
+            is_feature: one.is_feature(),
+            has_ended: limit.has_ended(),
+        }
     }
 
     // === registrations ===

@@ -6,7 +6,10 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use isocast_api::{
     object::Object,
-    quota::{ConsumerKind, RegistrationType, ResourceRegistration, ResourceRegistrationSpec},
+    quota::{
+        ANY, ClaimingResource, ConsumerKind, RegistrationType, RequestVerb, ResourceRegistration,
+        ResourceRegistrationSpec,
+    },
     registry::{self, KindDescriptor},
     text::Time,
 };
@@ -18,7 +21,7 @@ use crate::{
 };
 
 /// Something that is counted, by a number that no other thing ever has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct TypeId(u32);
 
 /// What is counted.
@@ -29,6 +32,8 @@ pub(super) struct Meters {
     ids: HashMap<Arc<str>, TypeId, RandomState>,
     /// By the kind of the objects that take of it.
     of_kinds: HashMap<Resource, Vec<(TypeId, Measure)>, RandomState>,
+    /// By the kind that requests are about.
+    of_requests: HashMap<Resource, Vec<(TypeId, Verbs)>, RandomState>,
     next: u32,
 }
 
@@ -44,10 +49,13 @@ pub(super) struct Type {
     pub(super) default_limit: Option<u64>,
     /// What the parts of a container may be granted of what it may have; none: anything.
     pub(super) overcommit_percent: Option<u32>,
-    /// It is on or off, and not counted out.
-    pub(super) is_feature: bool,
+    pub(super) counting: RegistrationType,
     claiming: Vec<(Resource, Measure)>,
+    requests: Vec<(Resource, Verbs)>,
 }
+
+/// Which requests count.
+type Verbs = Arc<[RequestVerb]>;
 
 /// How much an object takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +135,23 @@ impl Meters {
         self.types.get(&id).into_iter().flat_map(|one| one.claiming.iter().map(|(kind, _)| kind))
     }
 
+    /// What a request takes one of, however often its registration speaks of it.
+    pub(super) fn of_request(
+        &self,
+        resource: &Resource,
+        verb: RequestVerb,
+    ) -> impl Iterator<Item = TypeId> {
+        let meters = self.of_requests.get(resource).into_iter().flatten();
+        let meant = meters.filter(move |(_, verbs)| verbs.contains(&verb)).map(|(id, _)| *id);
+        let mut last = None;
+        meant.filter(move |id| last.replace(*id) != Some(*id))
+    }
+
+    /// Whether any requests count.
+    pub(super) fn counts_requests(&self) -> bool {
+        !self.of_requests.is_empty()
+    }
+
     /// A registration comes to be or changes. Whether everything of it is to be counted, by its
     /// number.
     pub(super) fn register(&mut self, registration: &ResourceRegistration) -> Option<TypeId> {
@@ -134,7 +159,7 @@ impl Meters {
         let known = self.ids.get(registration.name()).copied();
         if let Some(id) = known
             && let Some(one) = self.types.get_mut(&id)
-            && one.claiming == new.claiming
+            && (&one.claiming, &one.requests) == (&new.claiming, &new.requests)
             && one.uid == new.uid
         {
             *one = new;
@@ -148,6 +173,10 @@ impl Meters {
             let meters = self.of_kinds.entry(resource.clone()).or_default();
             meters.push((id, measure.clone()));
         }
+        for (resource, verbs) in &new.requests {
+            let meters = self.of_requests.entry(resource.clone()).or_default();
+            meters.push((id, Arc::clone(verbs)));
+        }
         self.types.insert(id, new);
         Some(id)
     }
@@ -160,6 +189,10 @@ impl Meters {
             meters.retain(|(other, _)| *other != id);
             !meters.is_empty()
         });
+        self.of_requests.retain(|_, meters| {
+            meters.retain(|(other, _)| *other != id);
+            !meters.is_empty()
+        });
         Some(id)
     }
 }
@@ -167,17 +200,13 @@ impl Meters {
 impl Type {
     fn of(registration: &ResourceRegistration) -> Self {
         let spec = &registration.spec;
-        let claiming = spec.claiming_resources.iter().filter_map(|claiming| {
-            let kind = kind_of(&claiming.api_group, &claiming.kind)?;
-            let measure = match (spec.r#type, &claiming.amount_field) {
-                (RegistrationType::Allocation, Some(field)) => {
-                    Measure::At(field.to_pointer().into())
-                }
-                (RegistrationType::Feature, Some(field)) => Measure::Use(field.to_pointer().into()),
-                _ => Measure::One,
-            };
-            Some((Resource::new(kind.plural, kind.group), measure))
-        });
+        let (mut claiming, mut requests) = (Vec::new(), Vec::new());
+        for it in &spec.claiming_resources {
+            match spec.r#type {
+                RegistrationType::Rate => requests.extend(requests_of(it)),
+                counting => claiming.extend(measured(counting, it)),
+            }
+        }
         Self {
             registration: registration.name().into(),
             uid: registration.metadata.uid.as_str().into(),
@@ -186,10 +215,37 @@ impl Type {
             consumer: spec.consumer_type.kind,
             default_limit: spec.default_limit,
             overcommit_percent: spec.overcommit_percent,
-            is_feature: spec.r#type == RegistrationType::Feature,
-            claiming: claiming.collect(),
+            counting: spec.r#type,
+            claiming,
+            requests,
         }
     }
+
+    /// It is on or off, and not counted out.
+    pub(super) fn is_feature(&self) -> bool {
+        self.counting == RegistrationType::Feature
+    }
+}
+
+/// The kind that takes of something, and how much an object of it does.
+fn measured(counting: RegistrationType, of: &ClaimingResource) -> Option<(Resource, Measure)> {
+    let kind = kind_of(&of.api_group, &of.kind)?;
+    let measure = match (counting, &of.amount_field) {
+        (RegistrationType::Allocation, Some(field)) => Measure::At(field.to_pointer().into()),
+        (RegistrationType::Feature, Some(field)) => Measure::Use(field.to_pointer().into()),
+        _ => Measure::One,
+    };
+    Some((Resource::new(kind.plural, kind.group), measure))
+}
+
+/// The requests that count, by the kind they are about.
+pub(super) fn requests_of(of: &ClaimingResource) -> impl Iterator<Item = (Resource, Verbs)> {
+    let verbs = if of.verbs.is_empty() { RequestVerb::WRITES } else { &of.verbs };
+    let verbs: Verbs = verbs.into();
+    let means = |word: &str, name| [ANY, name].contains(&word);
+    let kinds = registry::kinds().iter();
+    let meant = kinds.filter(move |it| means(&of.api_group, it.group) && means(&of.kind, it.kind));
+    meant.map(move |it| (Resource::new(it.plural, it.group), Arc::clone(&verbs)))
 }
 
 impl Measure {

@@ -7,6 +7,8 @@ use prometheus_client::{metrics::counter::Counter, registry::Registry};
 pub struct Metrics {
     /// Writes that did not fit, dry runs included.
     pub(super) refusals: Counter,
+    /// Requests that came too fast.
+    pub(super) throttled: Counter,
     /// Proofs that what is counted is what there is.
     pub(super) proofs: Counter,
     /// Proofs of the contrary.
@@ -20,6 +22,11 @@ impl Metrics {
             "isocast_controller_quota_refusals",
             "Writes that did not fit, dry runs included",
             self.refusals.clone(),
+        );
+        registry.register(
+            "isocast_controller_quota_throttled",
+            "Requests that came faster than was granted",
+            self.throttled.clone(),
         );
         registry.register(
             "isocast_controller_quota_proofs",

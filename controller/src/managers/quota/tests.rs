@@ -2,6 +2,7 @@
 
 mod grants;
 mod model;
+mod requests;
 
 use std::sync::Arc;
 
