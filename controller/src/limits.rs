@@ -153,6 +153,8 @@ pub(crate) const BODY_BYTES: usize = 1 << 20;
 pub(crate) const PACED_FROM: usize = 64 << 10;
 /// Size from which an answer is compressed for those who take it so.
 pub(crate) const GZIP_FROM: usize = 128 << 10;
+/// Size of an answer as YAML: it is held whole, twice.
+pub(crate) const YAML_ANSWER: usize = 4 << 20;
 /// Size of a request's head.
 pub(crate) const HEADER_BYTES: usize = 16 << 10;
 /// Time in which a request is answered, watches apart.

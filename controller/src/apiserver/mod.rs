@@ -29,6 +29,7 @@ mod service;
 mod view;
 mod watch;
 mod websocket;
+mod yaml;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 

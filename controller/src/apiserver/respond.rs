@@ -39,7 +39,12 @@ pub(super) fn bytes(
     content_type: HeaderValue,
     body: impl Into<Bytes>,
 ) -> Response<Body> {
-    streamed(code, content_type, Full::new(body.into()).boxed())
+    streamed(code, content_type, whole(body))
+}
+
+/// A body that is there already.
+pub(super) fn whole(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).boxed()
 }
 
 /// An answer that is made as it is read.

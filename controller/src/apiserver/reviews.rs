@@ -27,7 +27,7 @@ use self::{
     verdict::Verdict,
 };
 use super::{
-    resources::{Call, not_allowed},
+    resources::{Call, not_allowed, unknown_resource},
     respond::{self, Body},
 };
 use crate::{
@@ -55,12 +55,9 @@ struct Request {
 }
 
 /// Adds what may be left out, as Kubernetes does: an answer is a whole review.
-fn complete(review: Review, fields: &mut Map<String, Value>) -> Result<(), ApiError> {
-    let served = SERVED.iter().find(|served| served.review == review);
-    let (version, kind) = served.map_or_else(Default::default, |served| {
-        (format!("{}/{}", served.group, served.version), served.kind)
-    });
-    for (field, expected) in [("apiVersion", version.as_str()), ("kind", kind)] {
+fn complete(served: &Served, fields: &mut Map<String, Value>) -> Result<(), ApiError> {
+    let version = format!("{}/{}", served.group, served.version);
+    for (field, expected) in [("apiVersion", version.as_str()), ("kind", served.kind)] {
         let said = fields.entry(field).or_insert_with(|| json!(expected));
         if *said == "" {
             *said = json!(expected);
@@ -73,7 +70,7 @@ fn complete(review: Review, fields: &mut Map<String, Value>) -> Result<(), ApiEr
     if !fields.entry("metadata").or_insert_with(|| json!({})).is_object() {
         return Err(ApiError::bad_request("not a review: metadata is no object"));
     }
-    if review != Review::SelfSubject {
+    if served.review != Review::SelfSubject {
         fields.entry("spec").or_insert_with(|| json!({}));
     }
     Ok(())
@@ -99,9 +96,12 @@ impl Call<'_> {
         let fields = body
             .as_object_mut()
             .ok_or_else(|| ApiError::bad_request("not a review: the body is no object"))?;
-        complete(review, fields)?;
+        let served = SERVED.iter().find(|served| served.review == review);
+        let served = served.ok_or_else(unknown_resource)?;
+        complete(served, fields)?;
         let request = Request::deserialize(&*fields)
             .map_err(|error| ApiError::bad_request(format!("not a review: {error}")))?;
+        request.spec.expect_whole(served)?;
         let status = self.answer(review, namespace.unwrap_or_default(), &request.spec)?;
         fields.insert("status".to_owned(), status);
         // As Kubernetes: an answer does not repeat the secret.
@@ -171,10 +171,9 @@ impl Call<'_> {
     fn judge_locally(&self, question: &Question, namespace: &str) -> Result<Value, ApiError> {
         match &question.resource_attributes {
             Some(asked) if asked.namespace == namespace => Ok(self.judge_subject(question)),
-            Some(_) => Err(ApiError::bad_request(format!(
+            _ => Err(ApiError::bad_request(format!(
                 "spec.resourceAttributes.namespace must match namespace: {namespace}"
             ))),
-            None => Err(ApiError::bad_request("spec.resourceAttributes is required")),
         }
     }
 

@@ -36,6 +36,7 @@ use super::{
     resources::{Call, unknown_resource},
     respond::{self, Body, JSON},
     websocket::{Handshake, Slot},
+    yaml,
 };
 use crate::{
     audit::Limiter,
@@ -97,6 +98,7 @@ impl Service {
         let is_dry_run = !query.text("dryRun").is_empty();
         let agent = request.headers().get(header::USER_AGENT).cloned();
         let known_as = self.identify(identity, request.headers());
+        let in_yaml = yaml::is_asked_for(request.headers());
         let identity = known_as.as_ref().ok().and_then(Option::as_ref);
         let mut handshake = None;
         let result = match self.metrics.begin_request() {
@@ -117,7 +119,11 @@ impl Service {
                 .with_retry_after(1)),
         };
         let refusal = result.as_ref().err().cloned();
-        let response = result.unwrap_or_else(|error| respond::refusal(&error));
+        let response = match result {
+            Ok(response) => response,
+            Err(error) if in_yaml => yaml::refusal(&error).await,
+            Err(error) => respond::refusal(&error),
+        };
         let answered = Answered {
             identity: &known_as,
             method: &method,
@@ -270,7 +276,11 @@ impl Service {
             Route::Backup | Route::Health | Route::Version => Err(unknown_resource()),
         };
         let answered = answered.map_err(|error| error.allowing(methods(&route, &self.registry)));
-        let response = compressed(&head.method, &head.headers, answered?);
+        let answered = match yaml::is_asked_for(&head.headers) {
+            true => yaml::translated(answered?).await?,
+            false => answered?,
+        };
+        let response = compressed(&head.method, &head.headers, answered);
         Ok(match answer {
             Some(seat) => response.map(|body| respond::holding(body, seat)),
             None => response,

@@ -90,17 +90,46 @@ async fn a_token_is_reviewed_for_whom_it_is() {
     let spec = json!({"token": token, "audiences": ["vault", "other"]});
     let answer = ask(&mut platform.admin, spec).await;
     assert_eq!(answer.body["status"]["audiences"], json!(["vault"]));
-    for wrong in [
-        json!({"token": token, "audiences": ["other"]}),
-        json!({"token": "isocast_nothing"}),
-        json!({}),
-    ] {
+    for wrong in
+        [json!({"token": token, "audiences": ["other"]}), json!({"token": "isocast_nothing"})]
+    {
         let status = &ask(&mut platform.admin, wrong).await.body["status"];
         assert_eq!(status["authenticated"], false);
         assert_eq!(status["user"], json!({}));
         assert!(status["error"].is_string(), "{status}");
     }
+    let nothing = ask(&mut platform.admin, json!({})).await;
+    assert_eq!(nothing.code, StatusCode::BAD_REQUEST, "{nothing:?}");
     assert_eq!(ask(&mut alice, json!({"token": token})).await.code, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_question_is_about_one_thing_and_somebody() {
+    let mut platform = Platform::start().await;
+    let (whole, own) = ("subjectaccessreviews", "selfsubjectaccessreviews");
+    let (object, path) = (json!({"verb": "get"}), json!({"path": "/healthz", "verb": "get"}));
+    for (plural, kind, spec, field) in [
+        (own, "SelfSubjectAccessReview", json!({}), "resourceAttributes"),
+        (
+            own,
+            "SelfSubjectAccessReview",
+            json!({"resourceAttributes": object, "nonResourceAttributes": path}),
+            "nonResourceAttributes",
+        ),
+        (whole, "SubjectAccessReview", json!({"nonResourceAttributes": path}), "user"),
+        (whole, "SubjectAccessReview", json!({"user": "bob"}), "resourceAttributes"),
+    ] {
+        let answer = platform
+            .admin
+            .post(&format!("{AUTHORIZATION}/{plural}"), &review(kind, spec.clone()))
+            .await;
+        assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{kind} {spec}: {answer:?}");
+        let cause = &answer.body["details"]["causes"][0]["field"];
+        assert_eq!(*cause, format!("spec.{field}"), "{kind} {spec}");
+    }
+    let nowhere = review("LocalSubjectAccessReview", json!({"user": "bob"}));
+    let answer = platform.admin.post(&locally("web"), &nowhere).await;
+    assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");
 }
 
 #[tokio::test]

@@ -359,3 +359,50 @@ async fn media_types_are_read_in_any_case_and_options_in_yaml() {
     }
     assert_eq!(client.get("/openapi/v2").await.headers["vary"], "Accept");
 }
+
+#[tokio::test]
+async fn who_asks_for_yaml_has_it() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let mut map = config_map(&json!({"name": "a"}));
+    map["data"] = json!({"yes": "no", "version": "1.10", "lines": "a: 1\nb: 2\n"});
+    client.create(CONFIG_MAPS, &map).await;
+    let yaml = [("accept", "application/yaml")];
+
+    let path = format!("{CONFIG_MAPS}/a");
+    let answer = client.get_with(&path, &yaml).await;
+    assert_eq!(answer.headers["content-type"], "application/yaml");
+    let text = answer.body.as_str().expect("no JSON");
+    assert!(text.starts_with("apiVersion: v1\nkind: ConfigMap\n"), "{text}");
+    assert!(text.contains("\n  lines: |\n    a: 1\n    b: 2\n"), "{text}");
+    assert!(text.contains(": 'no'\n") || text.contains(": \"no\"\n"), "{text}");
+    let replaced = client.send(Method::PUT, &path, "application/yaml", text.to_owned()).await;
+    assert_eq!(replaced.code, StatusCode::OK, "{replaced:?}");
+    assert_eq!(replaced.body["data"], map["data"], "what was read can be written");
+
+    for (path, kind) in [
+        (CONFIG_MAPS, "kind: ConfigMapList\n"),
+        ("/api/v1", "kind: APIResourceList\n"),
+        ("/api/v1/namespaces/web/configmaps/none", "kind: Status\n"),
+        ("/apis/none", "kind: Status\n"),
+    ] {
+        let answer = client.get_with(path, &yaml).await;
+        assert_eq!(answer.headers["content-type"], "application/yaml", "{path}");
+        let text = answer.body.as_str().unwrap_or_else(|| panic!("{path}: {answer:?}"));
+        assert!(text.contains(kind), "{path}: {text}");
+    }
+    let watched = client.get_with(&format!("{CONFIG_MAPS}?watch=1"), &yaml).await;
+    assert_eq!(watched.code, StatusCode::NOT_ACCEPTABLE);
+
+    for number in 0..5 {
+        let mut large = config_map(&json!({"name": format!("large-{number}")}));
+        large["data"] = json!({"a": "x".repeat(1_000_000)});
+        client.create(CONFIG_MAPS, &large).await;
+    }
+    let all = client.get_with(CONFIG_MAPS, &yaml).await;
+    assert_eq!(all.code, StatusCode::NOT_ACCEPTABLE);
+    let told = all.body.as_str().expect("no JSON");
+    assert!(told.contains("more than 4 MiB") && told.contains("page by page"), "{told}");
+    let page = client.get_with(&format!("{CONFIG_MAPS}?limit=2"), &yaml).await;
+    assert_eq!(page.code, StatusCode::OK);
+}

@@ -122,7 +122,9 @@ impl Names {
             "delete" => deleted(&self.schema()),
             _ => reference(&self.schema()),
         };
-        let mut content = json!({"application/json": {"schema": schema}});
+        let mut content = json!({
+            "application/json": {"schema": schema}, "application/yaml": {"schema": schema},
+        });
         if action == "list"
             && let Some(types) = content.as_object_mut()
         {

@@ -6,7 +6,10 @@ use hyper::{HeaderMap, header};
 
 use super::Query;
 use crate::{
-    apiserver::watch::{EVENT_STREAM, Framing},
+    apiserver::{
+        watch::{EVENT_STREAM, Framing},
+        yaml::YAML,
+    },
     error::{ApiError, Reason},
     registry::table::IncludeObject,
 };
@@ -23,7 +26,8 @@ impl Query<'_> {
     /// The form to answer in: the first one the client accepts that there is.
     pub(in crate::apiserver) fn form(&self, headers: &HeaderMap) -> Result<Form, ApiError> {
         self.accepted(headers).map(|(form, _)| form).ok_or_else(|| {
-            let message = "only the following media types are accepted: application/json";
+            let message = "only the following media types are accepted: application/json, \
+                           application/yaml";
             ApiError::new(Reason::NotAcceptable, message)
         })
     }
@@ -44,7 +48,8 @@ impl Query<'_> {
             if media == EVENT_STREAM && self.is_watch() {
                 return Some((Form::Object, Framing::EventStream));
             }
-            if !["application/json", "application/*", "*/*"].contains(&media) {
+            let is_json = ["application/json", "application/*", "*/*"].contains(&media);
+            if !is_json && (media != YAML || self.is_watch()) {
                 return None;
             }
             let parameters: HashMap<&str, &str> =
@@ -88,5 +93,6 @@ mod tests {
         assert_eq!(form("application/json;as=Table;v=v9;g=meta.k8s.io,*/*"), Ok(Form::Object));
         assert_eq!(form("application/vnd.kubernetes.protobuf,application/json"), Ok(Form::Object));
         assert_eq!(form("application/vnd.kubernetes.protobuf"), Err(406));
+        assert_eq!(form("application/yaml"), Ok(Form::Object));
     }
 }

@@ -6,13 +6,20 @@ use isocast_api::{
 };
 use serde::Deserialize;
 
-use crate::{iam::Asked, managers::SYSTEM_NAMESPACE, store::Resource};
+use super::served::{Review, Served};
+use crate::{
+    error::{ApiError, Cause, Reason},
+    iam::Asked,
+    managers::SYSTEM_NAMESPACE,
+    store::Resource,
+};
 
 /// The fields of all reviews' specs: each uses its own.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Question {
     pub(super) user: Option<String>,
+    pub(super) groups: Option<Vec<String>>,
     pub(super) uid: Option<String>,
     pub(super) namespace: Option<String>,
     pub(super) resource_attributes: Option<Attributes>,
@@ -47,6 +54,57 @@ impl Question {
             (None, None | Some("")) => SYSTEM_NAMESPACE.to_owned(),
             (None, Some(namespace)) => namespace.to_owned(),
         }
+    }
+
+    /// Kubernetes' reviews ask one thing, of somebody. Ours may leave out what it likes.
+    ///
+    /// # Errors
+    /// `Invalid`, with what is missing or too much; `BadRequest` for want of a token.
+    pub(super) fn expect_whole(&self, served: &Served) -> Result<(), ApiError> {
+        let (object, path) = (&self.resource_attributes, &self.non_resource_attributes);
+        let mut names = self.user.iter().chain(self.groups.iter().flatten());
+        let of_somebody = names.any(|name| !name.is_empty());
+        let mut faults = Vec::new();
+        match served.review {
+            Review::Token if self.token.as_deref().is_none_or(str::is_empty) => {
+                let message = "token is required for TokenReview in authentication";
+                return Err(ApiError::bad_request(message));
+            }
+            Review::LocalSubjectAccess if path.is_some() => {
+                faults.push(("nonResourceAttributes", "disallowed on this kind of request"));
+            }
+            Review::SelfAccess | Review::SubjectAccess if object.is_some() && path.is_some() => {
+                let message = "cannot be specified in combination with resourceAttributes";
+                faults.push(("nonResourceAttributes", message));
+            }
+            _ => {}
+        }
+        let is_of_other = [Review::SubjectAccess, Review::LocalSubjectAccess];
+        if is_of_other.contains(&served.review) && !of_somebody {
+            faults.push(("user", "at least one of user or group must be specified"));
+        }
+        let is_one = is_of_other.contains(&served.review) || served.review == Review::SelfAccess;
+        if is_one && self.asks_for_everything() {
+            let message = "exactly one of nonResourceAttributes or resourceAttributes must be \
+                           specified";
+            faults.push(("resourceAttributes", message));
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let causes: Vec<Cause> = faults
+            .into_iter()
+            .map(|(field, message)| Cause {
+                reason: "FieldValueInvalid".to_owned(),
+                message: message.to_owned(),
+                field: format!("spec.{field}"),
+            })
+            .collect();
+        let list = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message));
+        let list = list.collect::<Vec<_>>().join(", ");
+        let message = format!("{}.{} \"\" is invalid: {list}", served.kind, served.group);
+        let error = ApiError::new(Reason::Invalid, message).of(served.kind, served.group, "");
+        Err(error.with_causes(causes))
     }
 
     /// Whether it names nothing in particular.
