@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Response, StatusCode};
-use isocast_api::{ResourceKind, registry::KindDescriptor};
+use isocast_api::{
+    ResourceKind,
+    registry::{KindDescriptor, Scope},
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -89,9 +92,12 @@ impl Call<'_> {
         namespace: Option<&str>,
     ) -> Result<Response<Body>, ApiError> {
         self.expect_writable(kind)?;
-        if namespace.is_some() {
+        match (kind.descriptor().scope, namespace) {
+            // What is in namespaces is made and deleted in one.
+            (Scope::Namespaced, None) if *self.method != Method::GET => return Err(not_allowed()),
             // A cluster-scoped kind has no place in a namespace.
-            kind.key(namespace, "")?;
+            (_, Some(_)) => drop(kind.key(namespace, "")?),
+            (_, None) => {}
         }
         match *self.method {
             Method::GET => {

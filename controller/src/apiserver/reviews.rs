@@ -34,6 +34,7 @@ use crate::{
     authz::{Identity, verb},
     error::ApiError,
     iam::{Catalog, Deciding},
+    registry::decode::{self, Nulls},
     store::{Key, Range, Resource},
 };
 
@@ -90,8 +91,7 @@ impl Call<'_> {
         let mut body: Value = if self.content_type() == wire::PROTOBUF {
             wire::decode(review, &self.body)?
         } else {
-            serde_json::from_slice(&self.body)
-                .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?
+            decode::yaml(&self.body, Nulls::Drop)?.value
         };
         let fields = body
             .as_object_mut()

@@ -127,6 +127,11 @@ async fn a_question_is_about_one_thing_and_somebody() {
         let cause = &answer.body["details"]["causes"][0]["field"];
         assert_eq!(*cause, format!("spec.{field}"), "{kind} {spec}");
     }
+    let spec = json!({"resourceAttributes": null, "nonResourceAttributes": path});
+    let asked = review("SelfSubjectAccessReview", spec);
+    let answer = platform.admin.post(&format!("{AUTHORIZATION}/{own}"), &asked).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{answer:?}");
+    assert_eq!(answer.body["spec"], json!({"nonResourceAttributes": path}), "null is nothing");
     let nowhere = review("LocalSubjectAccessReview", json!({"user": "bob"}));
     let answer = platform.admin.post(&locally("web"), &nowhere).await;
     assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");

@@ -21,6 +21,8 @@ async fn a_refused_method_comes_with_those_that_are_not() {
         (Method::OPTIONS, &*object, "DELETE, GET, PATCH, PUT"),
         (Method::DELETE, &*format!("{object}/status"), "GET, PATCH, PUT"),
         (Method::PATCH, claims, "GET"),
+        (Method::POST, claims, "GET"),
+        (Method::DELETE, claims, "GET"),
         (Method::GET, "/apis/iam.isocast.dev/v1alpha1/users/a/token", "POST"),
         (Method::PUT, "/apis/network.isocast.dev/v1alpha1/nodes/a/agent/v1/status", "GET, POST"),
         (Method::DELETE, "/apis/network.isocast.dev/v1alpha1/bgpsessions/a", "GET"),

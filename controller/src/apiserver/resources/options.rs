@@ -15,6 +15,11 @@ use crate::{
     store::Persistence,
 };
 
+const APPLY: &str = "application/apply-patch+yaml";
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+
 impl Call<'_> {
     pub(super) fn write_options(&self) -> Result<WriteOptions, ApiError> {
         let agent = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
@@ -67,10 +72,9 @@ impl Call<'_> {
     }
 
     pub(super) fn patch(&self, kind: &Kind) -> Result<(Patch<'_>, WriteOptions), ApiError> {
-        const STRATEGIC: &str = "application/strategic-merge-patch+json";
         let options = self.write_options()?;
         let content_type = self.content_type();
-        let applies = content_type == "application/apply-patch+yaml";
+        let applies = content_type == APPLY;
         // An apply says who applies; a guess would own fields nobody can give up.
         if applies && self.query.text("fieldManager").is_empty() {
             let why = "is required for apply patch";
@@ -81,14 +85,15 @@ impl Call<'_> {
             return Err(ApiError::option("PatchOptions", "force", "Forbidden", why));
         }
         let patch = match &*content_type {
-            "application/apply-patch+yaml" => Patch::Apply(&self.body),
+            APPLY => Patch::Apply(&self.body),
             STRATEGIC if kind.descriptor().built_in => Patch::Strategic(&self.body),
-            "application/json-patch+json" => Patch::Json(&self.body),
-            "application/merge-patch+json" => Patch::Merge(&self.body),
+            JSON_PATCH => Patch::Json(&self.body),
+            MERGE_PATCH => Patch::Merge(&self.body),
             other => {
-                let known = "application/json-patch+json, application/merge-patch+json, \
-                             application/apply-patch+yaml";
-                return Err(unsupported(other, known));
+                let strategic = if kind.descriptor().built_in { STRATEGIC } else { "" };
+                let known = [JSON_PATCH, MERGE_PATCH, strategic, APPLY];
+                let known: Vec<&str> = known.into_iter().filter(|it| !it.is_empty()).collect();
+                return Err(unsupported(other, &known.join(", ")));
             }
         };
         Ok((patch, options))
