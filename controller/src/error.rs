@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use isocast_api::field::FieldError;
 use serde_json::{Value, json};
 
 use crate::store::{Key, Revision, Version};
@@ -188,6 +189,32 @@ impl ApiError {
             field: String::new(),
         };
         Self::new(Reason::Timeout, message).with_retry_after(1).with_causes(vec![cause])
+    }
+
+    /// An object breaks rules of its kind, each of which is a cause.
+    pub fn invalid(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> Self {
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let list = match &*texts {
+            [only] => only.clone(),
+            several => format!("[{}]", several.join(", ")),
+        };
+        // The field has a place of its own.
+        let message = |error: &FieldError, text: &str| {
+            text.strip_prefix(&format!("{}: ", error.field)).unwrap_or(text).to_owned()
+        };
+        let causes = errors.iter().zip(&texts).map(|(error, text)| Cause {
+            reason: error.reason.as_str().to_owned(),
+            message: message(error, text),
+            field: error.field.clone(),
+        });
+        let qualified = match group {
+            "" => kind.to_owned(),
+            group => format!("{kind}.{group}"),
+        };
+        let causes = causes.collect();
+        Self::new(Reason::Invalid, format!("{qualified} {name:?} is invalid: {list}"))
+            .of(kind, group, name)
+            .with_causes(causes)
     }
 
     /// An option of a request (`ListOptions`, `PatchOptions`) makes no sense; `heading` is the class

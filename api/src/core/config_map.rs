@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{BuiltIn, Words, check_base64, check_immutable, check_keys};
 use crate::{
@@ -42,6 +42,16 @@ impl BuiltIn for ConfigMap {
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(schema::built_in_schema::<ConfigMap>);
         &SCHEMA
+    }
+
+    /// What is empty is as good as absent.
+    fn complete(value: &mut Value) {
+        let Some(map) = value.as_object_mut() else { return };
+        for field in ["data", "binaryData"] {
+            if map.get(field).and_then(Value::as_object).is_some_and(Map::is_empty) {
+                map.shift_remove(field);
+            }
+        }
     }
 
     fn validate(new: &Value, old: Option<&Value>, errors: &mut Errors) {

@@ -91,18 +91,35 @@ impl BuiltIn for Secret {
             errors.push(&kind, FieldErrorReason::Immutable, message, None);
         }
         let name = new.get("type").and_then(Value::as_str).unwrap_or_default();
-        for key in required_keys(name) {
-            if new.get("data").and_then(|data| data.get(key)).is_none() {
+        let lacks = |key: &&&str| new.get("data").and_then(|data| data.get(**key)).is_none();
+        for key in required_keys(name).iter().filter(lacks) {
+            errors.required(&data.key(key), String::new());
+        }
+        // One of them is enough.
+        if name == "kubernetes.io/basic-auth" && BASIC_AUTH.iter().filter(lacks).count() == 2 {
+            for key in BASIC_AUTH {
                 errors.required(&data.key(key), String::new());
             }
         }
+        let annotations = new.pointer("/metadata/annotations");
+        if name == "kubernetes.io/service-account-token"
+            && annotations.and_then(|it| it.get(ACCOUNT)).is_none()
+        {
+            let path = FieldPath::root().field("metadata").field("annotations").key(ACCOUNT);
+            errors.required(&path, String::new());
+        }
     }
 }
+
+/// The account that a token is of.
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
+const BASIC_AUTH: [&str; 2] = ["username", "password"];
 
 /// Keys that a secret of a well-known type has.
 fn required_keys(secret_type: &str) -> &'static [&'static str] {
     match secret_type {
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
         "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
         "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
         _ => &[],

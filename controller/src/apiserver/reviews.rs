@@ -9,12 +9,14 @@ mod served;
 mod verdict;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use hyper::{Method, Response, StatusCode};
 use isocast_api::{
+    field::{Errors, FieldPath},
     iam::{AUTHENTICATED, GROUP, MASTERS},
     registry::CORE,
+    schema::check,
 };
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -77,6 +79,22 @@ fn complete(served: &Served, fields: &mut Map<String, Value>) -> Result<(), ApiE
     Ok(())
 }
 
+/// What is asked is of the types that the review's schema says.
+fn expect_well_formed(served: &Served, fields: &Map<String, Value>) -> Result<(), ApiError> {
+    static SPECS: LazyLock<Vec<(Review, Value)>> = LazyLock::new(|| {
+        let spec = |review| schema::of(review).pointer_mut("/properties/spec").map(Value::take);
+        SERVED.iter().filter_map(|it| Some((it.review, spec(it.review)?))).collect()
+    });
+    let schema = SPECS.iter().find(|(review, _)| *review == served.review);
+    let (Some((_, schema)), Some(spec)) = (schema, fields.get("spec")) else { return Ok(()) };
+    let mut errors = Errors::default();
+    check(spec, schema, &FieldPath::spec(), &mut errors);
+    match errors.into_vec().first() {
+        Some(error) => Err(ApiError::bad_request(format!("not a review: {error}"))),
+        None => Ok(()),
+    }
+}
+
 impl Call<'_> {
     /// Answers a review, which is about `namespace` if it was asked there.
     pub(super) fn review(
@@ -99,6 +117,7 @@ impl Call<'_> {
         let served = SERVED.iter().find(|served| served.review == review);
         let served = served.ok_or_else(unknown_resource)?;
         complete(served, fields)?;
+        expect_well_formed(served, fields)?;
         let request = Request::deserialize(&*fields)
             .map_err(|error| ApiError::bad_request(format!("not a review: {error}")))?;
         request.spec.expect_whole(served)?;

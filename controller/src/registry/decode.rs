@@ -198,6 +198,17 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
+/// Makes null the empty text where there are texts alone, as reading an object does.
+pub(super) fn fill_texts(object: &mut Value) {
+    let of_all = TEXTS_OF_ALL.map(|field| format!("/metadata/{field}"));
+    for place in of_all.into_iter().chain(TEXTS.map(|field| format!("/{field}"))) {
+        let texts = object.pointer_mut(&place).and_then(Value::as_object_mut);
+        for text in texts.into_iter().flat_map(Map::values_mut).filter(|text| text.is_null()) {
+            *text = Value::String(String::new());
+        }
+    }
+}
+
 /// Of ConfigMaps and Secrets.
 const TEXTS: [&str; 3] = ["binaryData", "data", "stringData"];
 /// Of all metadata.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -16,15 +16,13 @@ use crate::{
     store::{Document, Key, Object},
 };
 
-/// The body of a DELETE. What is null there is not said.
+/// The body of a DELETE.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeleteOptions {
     /// Which object exactly.
-    #[serde(deserialize_with = "unless_null")]
     pub preconditions: Preconditions,
     /// `All`, to try only.
-    #[serde(deserialize_with = "unless_null")]
     pub dry_run: Vec<String>,
     /// What becomes of objects that have this one as their owner.
     pub propagation_policy: Option<String>,
@@ -44,12 +42,6 @@ pub enum Propagation {
     Foreground,
     /// They stay.
     Orphan,
-}
-
-fn unless_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl DeleteOptions {

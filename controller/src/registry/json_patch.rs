@@ -7,6 +7,7 @@
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
+use super::decode::fill_texts;
 use crate::{
     error::{ApiError, Reason},
     limits,
@@ -58,6 +59,7 @@ impl JsonPatch {
                 return Err(ApiError::about(Reason::Invalid, key, message));
             }
         }
+        fill_texts(value);
         Ok(())
     }
 }
@@ -108,6 +110,18 @@ mod tests {
 
         let failing = json!([{"op": "test", "path": "/b/0", "value": 2}]);
         assert_eq!(apply(&mut value, &failing), Err(422));
+
+        let mut map = json!({"metadata": {}, "data": {"b": "x"}, "spec": {}});
+        let nulls = json!([
+            {"op": "add", "path": "/data/a", "value": null},
+            {"op": "add", "path": "/metadata/labels", "value": {"l": null}},
+            {"op": "add", "path": "/spec/a", "value": null},
+        ]);
+        assert_eq!(apply(&mut map, &nulls), Ok(()));
+        let labels = json!({"labels": {"l": ""}});
+        let expected =
+            json!({"metadata": labels, "data": {"b": "x", "a": ""}, "spec": {"a": null}});
+        assert_eq!(map, expected, "null is a text among texts");
         assert_eq!(apply(&mut value, &json!({"op": "test"})), Err(400));
     }
 

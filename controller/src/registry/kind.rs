@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{decode::Decoded, labels, metadata, structure::Structure, table::Columns};
 use crate::{
-    error::{ApiError, Cause, Reason},
+    error::{ApiError, Reason},
     store::{Document, Key, Range, Resource},
 };
 
@@ -239,32 +239,7 @@ impl Kind {
     }
 
     fn invalid(&self, key: &Key, errors: &[FieldError]) -> ApiError {
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let list = match &*texts {
-            [only] => only.clone(),
-            several => format!("[{}]", several.join(", ")),
-        };
-        let causes = errors
-            .iter()
-            .zip(&texts)
-            .map(|(error, text)| Cause {
-                reason: error.reason.as_str().to_owned(),
-                // The field has a place of its own.
-                message: text
-                    .strip_prefix(&format!("{}: ", error.field))
-                    .unwrap_or(text)
-                    .to_owned(),
-                field: error.field.clone(),
-            })
-            .collect();
-        let kind = match (self.descriptor.kind, self.descriptor.group) {
-            (kind, "") => kind.to_owned(),
-            (kind, group) => format!("{kind}.{group}"),
-        };
-        let message = format!("{kind} {:?} is invalid: {list}", key.name());
-        ApiError::new(Reason::Invalid, message)
-            .of(self.descriptor.kind, self.descriptor.group, key.name())
-            .with_causes(causes)
+        ApiError::invalid(self.descriptor.kind, self.descriptor.group, key.name(), errors)
     }
 
     fn check_scope(&self, namespace: Option<&str>) -> Result<(), ApiError> {

@@ -23,6 +23,10 @@ const SERVER_FIELDS: &[&str] = &[
 /// Fields besides `metadata` that are not desired state.
 const NOT_DESIRED: &[&str] = &["apiVersion", "kind", "metadata", "status"];
 
+/// Fields that say nothing when they are empty, and are as good as absent.
+const OMITTED: &[&str] =
+    &["annotations", "finalizers", "generateName", "labels", "ownerReferences"];
+
 /// A text of `metadata`, empty when absent.
 pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get("metadata").and_then(|meta| meta.get(field)).and_then(Value::as_str).unwrap_or("")
@@ -60,6 +64,7 @@ pub(crate) fn begin(object: &mut Value, key: &Key, uid: &str, now: &str) -> Resu
         metadata.shift_remove(*field);
     }
     metadata.shift_remove("resourceVersion");
+    omit_empty(metadata);
     metadata.insert("name".into(), json!(key.name()));
     match key.container() {
         Some(namespace) => metadata.insert("namespace".into(), json!(namespace)),
@@ -69,6 +74,20 @@ pub(crate) fn begin(object: &mut Value, key: &Key, uid: &str, now: &str) -> Resu
     metadata.insert("creationTimestamp".into(), json!(now));
     metadata.insert("generation".into(), json!(1));
     Ok(())
+}
+
+fn omit_empty(metadata: &mut Map<String, Value>) {
+    for field in OMITTED {
+        let is_empty = metadata.get(*field).is_some_and(|value| match value {
+            Value::Object(fields) => fields.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            Value::String(text) => text.is_empty(),
+            _ => false,
+        });
+        if is_empty {
+            metadata.shift_remove(*field);
+        }
+    }
 }
 
 /// Makes the metadata of a changed object follow from the stored one, and counts the generation
@@ -83,6 +102,7 @@ pub(crate) fn carry_over(new: &mut Value, old: &Value, key: &Key) -> Result<(), 
     let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(1);
     let terminating = is_terminating(old);
     let metadata = of(new)?;
+    omit_empty(metadata);
     for field in SERVER_FIELDS.iter().chain(&["resourceVersion", "name", "namespace"]) {
         match old.get("metadata").and_then(|meta| meta.get(*field)) {
             Some(value) => metadata.insert((*field).into(), value.clone()),

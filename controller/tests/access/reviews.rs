@@ -98,6 +98,8 @@ async fn a_token_is_reviewed_for_whom_it_is() {
         assert_eq!(status["user"], json!({}));
         assert!(status["error"].is_string(), "{status}");
     }
+    let wrong = ask(&mut platform.admin, json!([token])).await;
+    assert_eq!(wrong.code, StatusCode::BAD_REQUEST, "{wrong:?}");
     let nothing = ask(&mut platform.admin, json!({})).await;
     assert_eq!(nothing.code, StatusCode::BAD_REQUEST, "{nothing:?}");
     assert_eq!(ask(&mut alice, json!({"token": token})).await.code, StatusCode::FORBIDDEN);

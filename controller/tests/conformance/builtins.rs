@@ -258,3 +258,59 @@ async fn built_in_kinds_are_discovered_and_explained_and_live_in_a_namespace_tha
     let answer = client.post(nowhere, &config_map("m", &json!({}))).await;
     assert_eq!(answer.body["message"], "namespaces \"nowhere\" not found");
 }
+
+#[tokio::test]
+async fn what_is_empty_is_as_good_as_absent() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    let path = format!("{CORE}/configmaps");
+    let empty = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": "a", "labels": {}, "annotations": {}, "finalizers": [], "ownerReferences": [],
+        },
+        "data": {}, "binaryData": {},
+    });
+    let made = client.create(&path, &empty).await.body;
+    let fields = |object: &Value| {
+        let names = |fields: &Value| fields.as_object().expect("fields").keys().cloned().collect();
+        let mut names: [Vec<String>; 2] = [names(object), names(&object["metadata"])];
+        names.iter_mut().for_each(|names| names.sort());
+        names
+    };
+    let metadata = ["creationTimestamp", "name", "namespace", "resourceVersion", "uid"];
+    let expected = [&["apiVersion", "kind", "metadata"][..], &metadata[..]];
+    assert_eq!(fields(&made), expected);
+    let path = format!("{path}/a");
+    let again = client.send(Method::PUT, &path, "application/json", empty.to_string()).await;
+    assert_eq!(again.code, StatusCode::OK, "{again:?}");
+    assert_eq!(again.body, made, "nothing has changed");
+}
+
+#[tokio::test]
+async fn secrets_of_well_known_types_have_what_these_need() {
+    let api = Api::start();
+    let mut client = with_project(&api).await;
+    for (secret_type, data, field) in [
+        ("kubernetes.io/dockercfg", json!({}), "data[.dockercfg]"),
+        ("kubernetes.io/basic-auth", json!({}), "data[username]"),
+        (
+            "kubernetes.io/service-account-token",
+            json!({}),
+            "metadata.annotations[kubernetes.io/service-account.name]",
+        ),
+    ] {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "type": secret_type,
+            "data": data,
+        });
+        let answer = client.post(&format!("{CORE}/secrets"), &secret).await;
+        assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{secret_type}: {answer:?}");
+        assert_eq!(answer.body["details"]["causes"][0]["field"], field);
+    }
+    let one_of_both = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"},
+        "type": "kubernetes.io/basic-auth", "stringData": {"password": "x"},
+    });
+    client.create(&format!("{CORE}/secrets"), &one_of_both).await;
+}

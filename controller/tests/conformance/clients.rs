@@ -346,6 +346,8 @@ async fn media_types_are_read_in_any_case_and_options_in_yaml() {
     let rehearsed = client.send(Method::DELETE, &path, "application/yaml", options).await;
     assert_eq!(rehearsed.code, StatusCode::OK, "{rehearsed:?}");
     assert_eq!(client.get(&path).await.code, StatusCode::OK, "only rehearsed");
+    let malformed = client.delete(&path, &json!([])).await;
+    assert_eq!(malformed.code, StatusCode::BAD_REQUEST, "{malformed:?}");
     let mut twice = config_map(&json!({"name": "b"}));
     twice["binaryData"] = json!({"a": "YQ=="});
     assert_eq!(

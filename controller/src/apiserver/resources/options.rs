@@ -29,10 +29,16 @@ impl Call<'_> {
     pub(super) fn delete_options(&self) -> Result<(DeleteOptions, WriteOptions), ApiError> {
         let mut options = self.write_options()?;
         let text = |name| Some(self.query.text(name)).filter(|text: &&str| !text.is_empty());
-        let malformed = |error: serde_json::Error| {
-            ApiError::bad_request(format!("the body is not DeleteOptions: {error}"))
+        let malformed = |why: &dyn std::fmt::Display| {
+            ApiError::bad_request(format!("the body is not DeleteOptions: {why}"))
         };
-        let read = |body: &[u8]| serde_json::from_slice(body).map_err(malformed);
+        let read = |body: &[u8]| {
+            let options = decode::yaml(body, Nulls::Drop)?.value;
+            match options.is_object() {
+                true => serde_json::from_value(options).map_err(|error| malformed(&error)),
+                false => Err(malformed(&"expected an object")),
+            }
+        };
         let delete: DeleteOptions = match &*self.content_type() {
             _ if self.body.is_empty() => DeleteOptions {
                 propagation_policy: text("propagationPolicy").map(str::to_owned),
@@ -41,10 +47,6 @@ impl Call<'_> {
                 ..DeleteOptions::default()
             },
             PROTOBUF => read(&protobuf::delete_options(&self.body)?)?,
-            "application/yaml" => {
-                let options = decode::yaml(&self.body, Nulls::Drop)?.value;
-                serde_json::from_value(options).map_err(malformed)?
-            }
             _ => read(&self.body)?,
         };
         delete.propagation()?;

@@ -1,18 +1,14 @@
 //! [`Question`]: what a review asks.
 
 use isocast_api::{
+    field::{Errors, FieldPath},
     registry::{Scope as KindScope, kinds},
     resourcemanager,
 };
 use serde::Deserialize;
 
 use super::served::{Review, Served};
-use crate::{
-    error::{ApiError, Cause, Reason},
-    iam::Asked,
-    managers::SYSTEM_NAMESPACE,
-    store::Resource,
-};
+use crate::{error::ApiError, iam::Asked, managers::SYSTEM_NAMESPACE, store::Resource};
 
 /// The fields of all reviews' specs: each uses its own.
 #[derive(Debug, Default, Deserialize)]
@@ -62,49 +58,36 @@ impl Question {
     /// `Invalid`, with what is missing or too much; `BadRequest` for want of a token.
     pub(super) fn expect_whole(&self, served: &Served) -> Result<(), ApiError> {
         let (object, path) = (&self.resource_attributes, &self.non_resource_attributes);
-        let mut names = self.user.iter().chain(self.groups.iter().flatten());
-        let of_somebody = names.any(|name| !name.is_empty());
-        let mut faults = Vec::new();
-        match served.review {
+        let (is_of_other, is_one) = match served.review {
             Review::Token if self.token.as_deref().is_none_or(str::is_empty) => {
                 let message = "token is required for TokenReview in authentication";
                 return Err(ApiError::bad_request(message));
             }
-            Review::LocalSubjectAccess if path.is_some() => {
-                faults.push(("nonResourceAttributes", "disallowed on this kind of request"));
-            }
-            Review::SelfAccess | Review::SubjectAccess if object.is_some() && path.is_some() => {
-                let message = "cannot be specified in combination with resourceAttributes";
-                faults.push(("nonResourceAttributes", message));
-            }
-            _ => {}
+            Review::SubjectAccess | Review::LocalSubjectAccess => (true, true),
+            Review::SelfAccess => (false, true),
+            _ => (false, false),
+        };
+        let mut errors = Errors::default();
+        let field = |name| FieldPath::spec().field(name);
+        if served.review == Review::LocalSubjectAccess && path.is_some() {
+            errors.forbidden(&field("nonResourceAttributes"), "disallowed on this kind of request");
+        } else if is_one && object.is_some() && path.is_some() {
+            let message = "cannot be specified in combination with resourceAttributes";
+            errors.forbidden(&field("nonResourceAttributes"), message);
         }
-        let is_of_other = [Review::SubjectAccess, Review::LocalSubjectAccess];
-        if is_of_other.contains(&served.review) && !of_somebody {
-            faults.push(("user", "at least one of user or group must be specified"));
+        let mut names = self.user.iter().chain(self.groups.iter().flatten());
+        if is_of_other && names.all(String::is_empty) {
+            errors.required(&field("user"), "at least one of user or group must be specified");
         }
-        let is_one = is_of_other.contains(&served.review) || served.review == Review::SelfAccess;
         if is_one && self.asks_for_everything() {
             let message = "exactly one of nonResourceAttributes or resourceAttributes must be \
                            specified";
-            faults.push(("resourceAttributes", message));
+            errors.required(&field("resourceAttributes"), message);
         }
-        if faults.is_empty() {
-            return Ok(());
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(ApiError::invalid(served.kind, served.group, "", &errors.into_vec())),
         }
-        let causes: Vec<Cause> = faults
-            .into_iter()
-            .map(|(field, message)| Cause {
-                reason: "FieldValueInvalid".to_owned(),
-                message: message.to_owned(),
-                field: format!("spec.{field}"),
-            })
-            .collect();
-        let list = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message));
-        let list = list.collect::<Vec<_>>().join(", ");
-        let message = format!("{}.{} \"\" is invalid: {list}", served.kind, served.group);
-        let error = ApiError::new(Reason::Invalid, message).of(served.kind, served.group, "");
-        Err(error.with_causes(causes))
     }
 
     /// Whether it names nothing in particular.
