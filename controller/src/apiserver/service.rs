@@ -277,7 +277,7 @@ impl Service {
         };
         let answered = answered.map_err(|error| error.allowing(methods(&route, &self.registry)));
         let answered = match yaml::is_asked_for(&head.headers) {
-            true => yaml::translated(answered?).await?,
+            true => yaml::translated(&head.method, answered?).await?,
             false => answered?,
         };
         let response = compressed(&head.method, &head.headers, answered);
