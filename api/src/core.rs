@@ -10,7 +10,7 @@ mod secret;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use schemars::JsonSchema;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use self::{
     config_map::ConfigMap,
@@ -108,6 +108,15 @@ fn validate<B: BuiltIn>(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         B::validate(new, old, &mut errors);
     }
     errors.into_vec()
+}
+
+/// Empty data is as good as none.
+fn omit_empty(object: &mut Map<String, Value>, fields: &[&str]) {
+    for field in fields {
+        if object.get(*field).and_then(Value::as_object).is_some_and(Map::is_empty) {
+            object.shift_remove(*field);
+        }
+    }
 }
 
 /// Keys of ConfigMaps and Secrets: names of files.

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{BuiltIn, Words, check_base64, check_immutable, check_keys};
+use super::{BuiltIn, Words, check_base64, check_immutable, check_keys, omit_empty};
 use crate::{
     field::{Errors, FieldPath},
     registry::{AGE, Column, ResourceKind},
@@ -44,13 +44,9 @@ impl BuiltIn for ConfigMap {
         &SCHEMA
     }
 
-    /// What is empty is as good as absent.
     fn complete(value: &mut Value) {
-        let Some(map) = value.as_object_mut() else { return };
-        for field in ["data", "binaryData"] {
-            if map.get(field).and_then(Value::as_object).is_some_and(Map::is_empty) {
-                map.shift_remove(field);
-            }
+        if let Some(map) = value.as_object_mut() {
+            omit_empty(map, &["data", "binaryData"]);
         }
     }
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{BuiltIn, Words, check_base64, check_immutable, check_keys};
+use super::{BuiltIn, Words, check_base64, check_immutable, check_keys, omit_empty};
 use crate::{
     field::{Errors, FieldErrorReason, FieldPath},
     registry::{AGE, Column, ResourceKind},
@@ -71,9 +71,7 @@ impl BuiltIn for Secret {
                 data.insert(key, json!(STANDARD.encode(text.as_str().unwrap_or_default())));
             }
         }
-        if secret.get("data").and_then(Value::as_object).is_some_and(Map::is_empty) {
-            secret.shift_remove("data");
-        }
+        omit_empty(secret, &["data"]);
         let kind = secret.entry("type").or_insert_with(|| json!(OPAQUE));
         if kind == "" {
             *kind = json!(OPAQUE);

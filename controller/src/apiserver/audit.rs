@@ -8,12 +8,12 @@
 //! below it, and `auditchain.get` on the platform.
 
 use hyper::{Method, Response, StatusCode, header::HeaderName};
-use isocast_api::resourcemanager;
+use isocast_api::{quota::RequestVerb, resourcemanager};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    request::{ObjectPath, Prefix, Query, Route},
+    request::{ObjectPath, Prefix, Query, Route, verb},
     resources::not_allowed,
     respond::{self, Body},
     service::Service,
@@ -309,18 +309,11 @@ fn is_container(resource: &Resource) -> bool {
 
 /// The verb of the API that a request is.
 fn verb_of(answered: &Answered<'_>, path: Option<&ObjectPath>) -> &'static str {
-    let is_one = path.is_some_and(|path| path.name.is_some());
-    match *answered.method {
-        Method::GET if answered.is_watch => "watch",
-        Method::GET if is_one || path.is_none() => "get",
-        Method::GET => "list",
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE if is_one => "delete",
-        Method::DELETE => "deletecollection",
-        _ => "other",
-    }
+    let is_one = match path {
+        Some(path) => path.name.is_some(),
+        None => *answered.method == Method::GET,
+    };
+    verb(answered.method, is_one, answered.is_watch).map_or("other", RequestVerb::as_str)
 }
 
 fn time(query: &Query<'_>, name: &'static str) -> Result<Option<Timestamp>, ApiError> {

@@ -10,7 +10,7 @@ use hyper::{Method, Response};
 use serde_json::Value;
 
 use super::{
-    resources::{Call, not_allowed},
+    resources::{APPLY, Call, not_allowed},
     respond::{self, Body},
     view::Collection,
 };
@@ -20,8 +20,6 @@ use crate::{
     registry::{decode, metadata, namespaces},
     store::{Key, Range, Resource},
 };
-
-const APPLY: &str = "application/apply-patch+yaml";
 
 impl Call<'_> {
     /// Serves the namespaces.

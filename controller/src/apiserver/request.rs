@@ -7,10 +7,28 @@ mod form;
 mod query;
 
 pub(super) use self::{
-    form::Form,
+    form::{Form, JSON_RANGES},
     query::{Query, default_watch_timeout},
 };
+use hyper::Method;
+use isocast_api::quota::RequestVerb;
+
 use super::{audit::AuditRoute, definitions, reviews::Review};
+
+/// The verb that a method is, of one object or of all; none: of nothing that there is.
+pub(super) fn verb(method: &Method, is_one: bool, is_watch: bool) -> Option<RequestVerb> {
+    Some(match (method, is_one) {
+        (&Method::GET, _) if is_watch => RequestVerb::Watch,
+        (&Method::GET, true) => RequestVerb::Get,
+        (&Method::GET, false) => RequestVerb::List,
+        (&Method::POST, _) => RequestVerb::Create,
+        (&Method::PUT, _) => RequestVerb::Update,
+        (&Method::PATCH, _) => RequestVerb::Patch,
+        (&Method::DELETE, true) => RequestVerb::Delete,
+        (&Method::DELETE, false) => RequestVerb::DeleteCollection,
+        _ => return None,
+    })
+}
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]

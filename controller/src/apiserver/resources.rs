@@ -16,6 +16,7 @@ use isocast_api::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::options::APPLY;
 use super::{
     Extension, Metrics, Relayed,
     discovery::is_in_views,

@@ -108,7 +108,7 @@ impl Service {
                     if is_watch {
                         handshake = Handshake::of(&mut request)?;
                     }
-                    self.dispatch(asker, request, query).await
+                    self.dispatch(asker, request, query, in_yaml).await
                 };
                 let late = ApiError::new(Reason::Timeout, "the request took too long");
                 timeout(limits::REQUEST_TIMEOUT, answered)
@@ -186,6 +186,7 @@ impl Service {
         identity: Result<Option<&Identity>, ApiError>,
         request: Request<Incoming>,
         query: Query<'_>,
+        in_yaml: bool,
     ) -> Result<Response<Body>, ApiError> {
         let (head, body) = request.into_parts();
         expect_short(&head)?;
@@ -276,7 +277,7 @@ impl Service {
             Route::Backup | Route::Health | Route::Version => Err(unknown_resource()),
         };
         let answered = answered.map_err(|error| error.allowing(methods(&route, &self.registry)));
-        let answered = match yaml::is_asked_for(&head.headers) {
+        let answered = match in_yaml {
             true => yaml::translated(&head.method, answered?).await?,
             false => answered?,
         };

@@ -7,7 +7,7 @@
 //! Must never refuse what was done already: the list of what a deletion removed is not bounded, and
 //! stays JSON.
 
-use std::borrow::Cow;
+use std::fmt::Display;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::{
@@ -15,9 +15,13 @@ use hyper::{
     body::Body as _,
     header::{self, HeaderValue},
 };
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 
-use super::respond::{self, Body, JSON};
+use super::{
+    request::JSON_RANGES,
+    respond::{self, Body, JSON},
+};
 use crate::{
     error::{ApiError, Reason},
     limits,
@@ -34,8 +38,7 @@ pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {
         return false;
     };
     let ranges = accepted.split(',').filter_map(|range| range.split(';').next()).map(str::trim);
-    let mut known =
-        ranges.filter(|range| [YAML, "application/json", "application/*", "*/*"].contains(range));
+    let mut known = ranges.filter(|range| *range == YAML || JSON_RANGES.contains(range));
     known.next() == Some(YAML)
 }
 
@@ -75,10 +78,9 @@ pub(super) async fn refusal(error: &ApiError) -> Response<Body> {
 }
 
 fn of(json: &[u8]) -> Result<String, ApiError> {
-    let failed = |error: Cow<'_, str>| ApiError::internal(format!("no YAML of it: {error}"));
-    let value: serde_json::Value =
-        serde_json::from_slice(json).map_err(|error| failed(error.to_string().into()))?;
-    serde_saphyr::to_string(&value).map_err(|error| failed(error.to_string().into()))
+    let failed = |error: &dyn Display| ApiError::internal(format!("no YAML of it: {error}"));
+    let value: Value = serde_json::from_slice(json).map_err(|error| failed(&error))?;
+    serde_saphyr::to_string(&value).map_err(|error| failed(&error))
 }
 
 fn too_large() -> ApiError {
@@ -92,7 +94,7 @@ fn too_large() -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::registry::decode::{self, Nulls};

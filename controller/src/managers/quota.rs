@@ -94,15 +94,21 @@ impl Quota {
         let index = self.index.lock();
         let asks = index.asks(request, now.as_second());
         let taken = self.rates.lock().take(&asks, at);
-        let Err((place, wait)) = taken else { return Ok(()) };
-        let shortage = asks.get(place).and_then(|ask| index.too_fast(ask));
+        let Err((ask, wait)) = taken else { return Ok(()) };
+        let shortage = index.too_fast(ask);
         drop(index);
         self.metrics.throttled.inc();
         Err(refusal::too_fast(&self.access, request, shortage.as_ref(), wait, now))
     }
 
+    /// Whether requests that do `verb` to objects of a kind count.
+    pub(crate) fn counts(&self, resource: &Resource, verb: RequestVerb) -> bool {
+        self.counts_requests()
+            && self.index.lock().meters.of_request(resource, verb).next().is_some()
+    }
+
     /// Whether any requests count.
-    pub(crate) fn counts_requests(&self) -> bool {
+    fn counts_requests(&self) -> bool {
         self.counts_requests.load(Ordering::Relaxed)
     }
 

@@ -22,6 +22,10 @@ pub(in crate::apiserver) enum Form {
     Table(IncludeObject),
 }
 
+/// Media ranges that JSON is in.
+pub(in crate::apiserver) const JSON_RANGES: [&str; 3] =
+    ["application/json", "application/*", "*/*"];
+
 impl Query<'_> {
     /// The form to answer in: the first one the client accepts that there is.
     pub(in crate::apiserver) fn form(&self, headers: &HeaderMap) -> Result<Form, ApiError> {
@@ -48,8 +52,7 @@ impl Query<'_> {
             if media == EVENT_STREAM && self.is_watch() {
                 return Some((Form::Object, Framing::EventStream));
             }
-            let is_json = ["application/json", "application/*", "*/*"].contains(&media);
-            if !is_json && (media != YAML || self.is_watch()) {
+            if !JSON_RANGES.contains(&media) && (media != YAML || self.is_watch()) {
                 return None;
             }
             let parameters: HashMap<&str, &str> =

@@ -5,13 +5,12 @@
 
 use std::time::Instant;
 
-use hyper::Method;
 use isocast_api::{quota::RequestVerb, resourcemanager};
 use jiff::Timestamp;
 
 use super::Call;
 use crate::{
-    apiserver::request::ObjectPath,
+    apiserver::request::{ObjectPath, verb},
     authz::Identity,
     error::ApiError,
     iam::Asked,
@@ -26,11 +25,9 @@ impl Call<'_> {
         let (Some(quota), Identity::Subject(who)) = (self.quota, self.identity) else {
             return Ok(());
         };
-        if !quota.counts_requests() {
-            return Ok(());
-        }
-        let Some(verb) = self.verb(path) else { return Ok(()) };
         let resource = kind.resource();
+        let verb = verb(self.method, path.name.is_some(), self.query.is_watch());
+        let Some(verb) = verb.filter(|verb| quota.counts(resource, *verb)) else { return Ok(()) };
         let (namespace, name) = (path.namespace.as_deref(), path.name.as_deref());
         let is_container = resourcemanager::is_container(resource.plural(), resource.group());
         let parent = match is_container && verb == RequestVerb::Create {
@@ -57,21 +54,5 @@ impl Call<'_> {
         let about = Key::new(resource.clone(), namespace, asked.name);
         let request = Request { actor: self.identity, verb, about: &about, place };
         quota.charge(&request, Instant::now())
-    }
-
-    /// What the request does; none: nothing that there is.
-    fn verb(&self, path: &ObjectPath) -> Option<RequestVerb> {
-        let verb = match (self.method, path.name.is_some()) {
-            (&Method::GET | &Method::HEAD, _) if self.query.is_watch() => RequestVerb::Watch,
-            (&Method::GET | &Method::HEAD, true) => RequestVerb::Get,
-            (&Method::GET | &Method::HEAD, false) => RequestVerb::List,
-            (&Method::POST, _) => RequestVerb::Create,
-            (&Method::PUT, _) => RequestVerb::Update,
-            (&Method::PATCH, _) => RequestVerb::Patch,
-            (&Method::DELETE, true) => RequestVerb::Delete,
-            (&Method::DELETE, false) => RequestVerb::DeleteCollection,
-            _ => return None,
-        };
-        Some(verb)
     }
 }

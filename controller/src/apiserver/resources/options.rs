@@ -15,7 +15,7 @@ use crate::{
     store::Persistence,
 };
 
-const APPLY: &str = "application/apply-patch+yaml";
+pub(in crate::apiserver) const APPLY: &str = "application/apply-patch+yaml";
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
@@ -92,10 +92,9 @@ impl Call<'_> {
             JSON_PATCH => Patch::Json(&self.body),
             MERGE_PATCH => Patch::Merge(&self.body),
             other => {
-                let strategic = if kind.descriptor().built_in { STRATEGIC } else { "" };
-                let known = [JSON_PATCH, MERGE_PATCH, strategic, APPLY];
-                let known: Vec<&str> = known.into_iter().filter(|it| !it.is_empty()).collect();
-                return Err(unsupported(other, &known.join(", ")));
+                let strategic = kind.descriptor().built_in.then_some(STRATEGIC);
+                let known = [JSON_PATCH, MERGE_PATCH].into_iter().chain(strategic).chain([APPLY]);
+                return Err(unsupported(other, &known.collect::<Vec<_>>().join(", ")));
             }
         };
         Ok((patch, options))

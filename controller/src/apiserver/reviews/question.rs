@@ -15,7 +15,7 @@ use crate::{error::ApiError, iam::Asked, managers::SYSTEM_NAMESPACE, store::Reso
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Question {
     pub(super) user: Option<String>,
-    pub(super) groups: Option<Vec<String>>,
+    pub(super) groups: Vec<String>,
     pub(super) uid: Option<String>,
     pub(super) namespace: Option<String>,
     pub(super) resource_attributes: Option<Attributes>,
@@ -75,7 +75,7 @@ impl Question {
             let message = "cannot be specified in combination with resourceAttributes";
             errors.forbidden(&field("nonResourceAttributes"), message);
         }
-        let mut names = self.user.iter().chain(self.groups.iter().flatten());
+        let mut names = self.user.iter().chain(&self.groups);
         if is_of_other && names.all(String::is_empty) {
             errors.required(&field("user"), "at least one of user or group must be specified");
         }

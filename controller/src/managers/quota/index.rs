@@ -180,9 +180,9 @@ impl Index {
     /// What is said of a request that comes too fast.
     pub(super) fn too_fast(&self, ask: &Ask) -> Option<Shortage> {
         let (container, id) = &ask.counter;
-        let limit =
-            Limit { amount: ask.per_second, ..self.limit(container, self.meters.get(*id)?)? };
-        Some(self.shortage(container, self.meters.get(*id)?, &limit, (0, 1)))
+        let one = self.meters.get(*id)?;
+        let limit = Limit { amount: ask.per_second, ..self.limit(container, one)? };
+        Some(self.shortage(container, one, &limit, (0, 1)))
     }
 
     /// A change is durable. `view` is the state after its batch.

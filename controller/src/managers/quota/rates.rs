@@ -30,7 +30,7 @@ pub(super) struct Rates {
 type Counter = (Arc<str>, TypeId);
 
 /// What a request counts for, and how many of it there may be a second.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) counter: Counter,
     pub(super) per_second: u64,
@@ -44,15 +44,19 @@ impl Rates {
     /// Lets a request through.
     ///
     /// # Errors
-    /// The first of `asks` that there were too many of, by its place, and when to come back.
-    pub(super) fn take(&mut self, asks: &[Ask], now: Instant) -> Result<(), (usize, Duration)> {
+    /// The first of `asks` that there were too many of, and when to come back.
+    pub(super) fn take<'a>(
+        &mut self,
+        asks: &'a [Ask],
+        now: Instant,
+    ) -> Result<(), (&'a Ask, Duration)> {
         let mut dues = Vec::with_capacity(asks.len());
-        for (place, ask) in asks.iter().enumerate() {
-            let Some(share) = share(ask.per_second) else { return Err((place, WINDOW)) };
+        for ask in asks {
+            let Some(share) = share(ask.per_second) else { return Err((ask, WINDOW)) };
             let due = self.due(&ask.counter, now) + share;
             let ahead = due.saturating_duration_since(now);
             if let Some(wait) = ahead.checked_sub(WINDOW).filter(|wait| !wait.is_zero()) {
-                return Err((place, wait));
+                return Err((ask, wait));
             }
             dues.push(due);
         }
@@ -107,9 +111,10 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(rates.take(&asks, now), Ok(()));
         }
-        assert_eq!(rates.take(&asks, now), Err((0, Duration::from_millis(250))));
+        assert_eq!(rates.take(&asks, now), Err((&asks[0], Duration::from_millis(250))));
         assert_eq!(rates.take(&asks, now + Duration::from_millis(250)), Ok(()));
-        assert_eq!(rates.take(&[ask("none", 0)], now), Err((0, WINDOW)));
+        let none = [ask("none", 0)];
+        assert_eq!(rates.take(&none, now), Err((&none[0], WINDOW)));
     }
 
     #[test]
@@ -118,7 +123,7 @@ mod tests {
         let both = [ask("project", 3), ask("organization", 1)];
         assert_eq!(rates.take(&both, now), Ok(()));
         for _ in 0..9 {
-            assert_eq!(rates.take(&both, now), Err((1, WINDOW)));
+            assert_eq!(rates.take(&both, now), Err((&both[1], WINDOW)));
         }
         let project = || rates.take(&both[..1], now).is_ok();
         assert_eq!(std::iter::repeat_with(project).take(9).filter(|passed| *passed).count(), 2);
