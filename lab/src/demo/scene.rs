@@ -142,6 +142,10 @@ impl Scene {
         let mut edges = HashMap::new();
         for border in self.lab.topology.borders() {
             let Some(uplink) = self.transit_interface(border) else { continue };
+            // Without power it has no kernel; a flow that nobody has answered since is still its own.
+            if !self.lab.topology.node_namespace(&border.name).exists() {
+                continue;
+            }
             let mut of_border: Vec<_> = last
                 .iter()
                 .filter(|(_, server)| Some(&server.datacenter) == border.datacenter.as_ref())
