@@ -160,8 +160,35 @@ impl BuiltIn for Event {
             let path = FieldPath::root().field("involvedObject").field("namespace");
             errors.invalid(&path, place, "does not match event.namespace".to_owned());
         }
+        // What says when it was observed is of the newer sort, whatever the group it came by.
+        if !text("/eventTime").is_empty() {
+            check_texts(new, errors);
+        }
     }
 }
+
+/// Who reports, what was done and why is said, and shortly.
+fn check_texts(event: &Value, errors: &mut Errors) {
+    for (field, most, required) in [
+        ("reportingComponent", QUALIFIED_NAME_BYTES, true),
+        ("reportingInstance", WORD_BYTES, true),
+        ("action", WORD_BYTES, true),
+        ("reason", WORD_BYTES, true),
+        ("message", MESSAGE_BYTES, false),
+    ] {
+        let (path, text) = (FieldPath::root().field(field), event.get(field));
+        let text = text.and_then(Value::as_str).unwrap_or_default();
+        if text.is_empty() && required {
+            errors.required(&path, "where there is an eventTime");
+        } else if text.len() > most {
+            errors.invalid(&path, "", format!("can have at most {most} bytes"));
+        }
+    }
+}
+
+const QUALIFIED_NAME_BYTES: usize = 253 + 1 + 63;
+const WORD_BYTES: usize = 128;
+const MESSAGE_BYTES: usize = 1024;
 
 const GROUP: &str = "events.k8s.io";
 
@@ -202,4 +229,59 @@ fn alias_schema() -> &'static Value {
         schema
     });
     &SCHEMA
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn faults(change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut event = json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": {"name": "www.1", "namespace": "web"},
+            "involvedObject": {"kind": "AnycastService", "namespace": "web", "name": "www"},
+            "eventTime": "2026-11-24T08:00:00.000001Z",
+            "reportingComponent": "example.com/test", "reportingInstance": "one",
+            "action": "Drain", "reason": "Drained", "message": "it is drained", "type": "Normal",
+        });
+        change(&mut event);
+        let faults = (super::super::descriptor::<Event>().validate)(&event, None);
+        faults.into_iter().map(|fault| fault.field).collect()
+    }
+
+    #[test]
+    fn who_says_when_it_was_observed_says_who_why_and_what_was_done() {
+        assert!(faults(|_| {}).is_empty());
+        for field in ["reportingComponent", "reportingInstance", "action", "reason"] {
+            assert_eq!(faults(|event| event[field] = json!("")), [field]);
+        }
+        assert!(faults(|event| event["message"] = json!("")).is_empty());
+        // Older recorders say neither.
+        let old = |event: &mut Value| {
+            for field in ["eventTime", "reportingComponent", "reportingInstance", "action"] {
+                event.as_object_mut().expect("an object").shift_remove(field);
+            }
+        };
+        assert!(faults(old).is_empty());
+    }
+
+    #[test]
+    fn texts_are_as_long_as_in_kubernetes() {
+        for (field, most) in
+            [("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)]
+        {
+            assert!(faults(|event| event[field] = json!("a".repeat(most))).is_empty(), "{field}");
+            assert_eq!(faults(|event| event[field] = json!("a".repeat(most + 1))), [field]);
+        }
+    }
+
+    #[test]
+    fn an_event_is_where_its_object_is() {
+        let elsewhere = |event: &mut Value| event["involvedObject"]["namespace"] = json!("mail");
+        assert_eq!(faults(elsewhere), ["involvedObject.namespace"]);
+        let nowhere = |event: &mut Value| event["involvedObject"]["namespace"] = json!("");
+        assert!(faults(nowhere).is_empty(), "what has no namespace is told of anywhere");
+    }
 }
