@@ -14,7 +14,12 @@
 //! Invariants: a record that is needed is never overwritten; what [`Journal::append`] refused is not
 //! there, or nothing is appended until that is certain.
 
-use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, Cursor, Read},
+    path::Path,
+};
 
 use redb::StorageBackend;
 
@@ -87,14 +92,16 @@ const PREFIX: usize = HASH + 8 + 4;
 /// Makes the file of a journal of so many bytes if there is none: whole, or after a crash not at all.
 /// Its blocks are written, so that the disk finds no place for them later.
 pub(super) fn make(path: &Path, bytes: usize) -> io::Result<()> {
-    files::make_whole(path, |new| File::create_new(new)?.write_all_at(&fresh(bytes), 0))
+    files::make_whole(path, |new| {
+        io::copy(&mut fresh(bytes), &mut File::create_new(new)?).map(|_copied| ())
+    })
 }
 
 /// What a journal of so many bytes is without a record.
-pub(super) fn fresh(bytes: usize) -> Vec<u8> {
-    let mut content = header(1, &rand::random());
-    content.resize(bytes.next_multiple_of(PAGE), 0);
-    content
+pub(super) fn fresh(bytes: usize) -> impl Read {
+    let header = header(1, &rand::random());
+    let rest = bytes.next_multiple_of(PAGE).saturating_sub(header.len());
+    Cursor::new(header).chain(io::repeat(0).take(rest as u64))
 }
 
 impl Journal {
@@ -106,37 +113,40 @@ impl Journal {
         storage: Box<dyn StorageBackend>,
     ) -> Result<(Self, Vec<Found>), BackendError> {
         let length = storage.len().map_err(BackendError::of_io)?;
-        let mut content = vec![0; usize::try_from(length).map_err(BackendError::corrupt)?];
-        storage.read(0, &mut content).map_err(BackendError::of_io)?;
-        let headers = content.chunks(PAGE).take(HEADERS);
-        let newest = headers.filter_map(read_header).max_by_key(|(generation, _)| *generation);
+        let pages = usize::try_from(length).map_err(BackendError::corrupt)? / PAGE;
+        let mut reader = Reader { storage: &*storage, pages, content: Vec::new() };
+        let mut newest = None;
+        for page in 0..HEADERS.min(pages) {
+            newest = newest.max(read_header(reader.read(page, PAGE)?));
+        }
         let (generation, key) =
             newest.ok_or_else(|| BackendError::corrupt("its journal has no header"))?;
-        let mut journal = Self {
-            storage,
-            generation,
-            key,
-            pages: content.len() / PAGE,
-            next: HEADERS,
-            sequence: 0,
-            needed: VecDeque::new(),
-            doubt: None,
-            record: Vec::new(),
-        };
+        let (mut next, mut sequence) = (HEADERS, 0);
         let mut found = Vec::new();
         let mut page = HEADERS;
-        while let Some(rest) = content.get(page * PAGE..).filter(|it| !it.is_empty()) {
-            let Some((sequence, body)) = read_record(&key, rest) else {
+        while page < pages {
+            let Some((of_record, body)) = reader.record(&key, page)? else {
                 page += 1;
                 continue;
             };
             page += pages_of(PREFIX + body.len());
-            if sequence > journal.sequence {
-                (journal.sequence, journal.next) = (sequence, page);
+            if of_record > sequence {
+                (sequence, next) = (of_record, page);
             }
-            found.push(Found { sequence, commit: Entry::read(body)? });
+            found.push(Found { sequence: of_record, commit: Entry::read(body)? });
         }
         found.sort_unstable_by_key(|found| found.sequence);
+        let journal = Self {
+            storage,
+            generation,
+            key,
+            pages,
+            next,
+            sequence,
+            needed: VecDeque::new(),
+            doubt: None,
+            record: Vec::new(),
+        };
         Ok((journal, found))
     }
 
@@ -273,14 +283,44 @@ fn write_record(key: &Key, sequence: u64, commit: &Commit, record: &mut Vec<u8>)
     Some(pages)
 }
 
-/// Sequence and content of the record that begins here, if one does.
-fn read_record<'a>(key: &Key, from: &'a [u8]) -> Option<(u64, &'a [u8])> {
-    let (hash, rest) = from.split_first_chunk::<HASH>()?;
-    let (sequence, sized) = rest.split_first_chunk()?;
-    let (length, body) = sized.split_first_chunk()?;
-    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-    let body = body.get(..length)?;
-    let hashed = rest.get(..PREFIX - HASH + length)?;
+/// Reads the file of a journal a record at a time: it is never in memory as a whole.
+struct Reader<'a> {
+    storage: &'a dyn StorageBackend,
+    /// Of the file.
+    pages: usize,
+    content: Vec<u8>,
+}
+
+impl Reader<'_> {
+    /// So many bytes from the beginning of a page on.
+    fn read(&mut self, page: usize, bytes: usize) -> Result<&[u8], BackendError> {
+        self.content.resize(bytes, 0);
+        let read = self.storage.read((page * PAGE) as u64, &mut self.content);
+        read.map_err(BackendError::of_io)?;
+        Ok(&self.content)
+    }
+
+    /// Sequence and content of the record that begins at a page, if one does.
+    fn record(&mut self, key: &Key, page: usize) -> Result<Option<(u64, &[u8])>, BackendError> {
+        let room = (self.pages - page) * PAGE;
+        let Some(length) = length_of(self.read(page, PAGE)?).filter(|length| *length <= room)
+        else {
+            return Ok(None);
+        };
+        Ok(read_record(key, self.read(page, length)?))
+    }
+}
+
+/// Of the record that would begin like this.
+fn length_of(record: &[u8]) -> Option<usize> {
+    let length = record.get(..PREFIX)?.last_chunk()?;
+    usize::try_from(u32::from_be_bytes(*length)).ok()?.checked_add(PREFIX)
+}
+
+/// Sequence and content of a record, if it is one.
+fn read_record<'a>(key: &Key, record: &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let (hash, hashed) = record.split_first_chunk::<HASH>()?;
+    let sequence = hashed.first_chunk()?;
     let is_right = blake3::keyed_hash(key, hashed) == *hash;
-    is_right.then_some((u64::from_be_bytes(*sequence), body))
+    is_right.then_some((u64::from_be_bytes(*sequence), record.get(PREFIX..)?))
 }

@@ -12,13 +12,11 @@ use redb::StorageBackend;
 
 use super::{
     create, everything,
-    journal::commit,
+    journal::{blank, commit},
     model::{Model, agrees, step},
     proof,
 };
-use crate::store::{
-    Backend, BackendError, Journaled, RedbBackend, Store, Table, journal, log::Log,
-};
+use crate::store::{Backend, BackendError, Journaled, RedbBackend, Store, Table, log::Log};
 
 /// What a disk does at one of its operations, after which it does nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +89,7 @@ impl Disk {
     /// With a database that has no row. It is made aside and then moved to its place, which a file
     /// system does whole.
     fn formatted(layout: Layout) -> Self {
-        let disk = Self::of(layout, [Vec::new(), journal::fresh(JOURNAL_BYTES)]);
+        let disk = Self::of(layout, [Vec::new(), blank(JOURNAL_BYTES)]);
         drop(disk.open().expect("a disk without faults"));
         Self::of(layout, disk.survivors())
     }

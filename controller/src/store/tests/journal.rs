@@ -1,6 +1,6 @@
 //! The journal's ring, and what is committed through it.
 
-use std::{fs::File, ops::Range, path::Path};
+use std::{fs::File, io::Read, ops::Range, path::Path};
 
 use ::redb::{StorageBackend, backends::FileBackend};
 use proptest::prelude::*;
@@ -21,7 +21,14 @@ fn storage(path: &Path) -> Box<dyn StorageBackend> {
 }
 
 fn make(path: &Path) {
-    std::fs::write(path, fresh(PAGES * PAGE)).expect("writable");
+    std::fs::write(path, blank(PAGES * PAGE)).expect("writable");
+}
+
+/// A journal of so many bytes without a record.
+pub(super) fn blank(bytes: usize) -> Vec<u8> {
+    let mut content = Vec::new();
+    fresh(bytes).read_to_end(&mut content).expect("readable");
+    content
 }
 
 fn open(path: &Path) -> (Journal, Vec<Found>) {
