@@ -1,6 +1,6 @@
 //! What the tables say and what the program does are the same, to the last byte.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use isocast_dataplane::{
     Action, Backend, BackendKey, Ceilings, Claim, Dataplane, DecapTables, EdgeTables, Encap,
@@ -147,22 +147,23 @@ fn keyring() -> impl Strategy<Value = Keyring> {
 fn question() -> impl Strategy<Value = Question> {
     let destination = prop_oneof![4 => select(&VIPS), 1 => select(&ELSEWHERE)];
     let port = prop_oneof![4 => select(&PORTS), 1 => any::<u16>()];
-    let source = prop_oneof![
-        1 => Just(address("198.51.100.7")),
-        3 => any::<[u8; 4]>().prop_map(IpAddr::from),
-        3 => any::<[u8; 16]>().prop_map(IpAddr::from),
+    let source_v4 = prop_oneof![
+        1 => Just(Ipv4Addr::new(198, 51, 100, 7)),
+        3 => any::<[u8; 4]>().prop_map(Ipv4Addr::from),
     ];
+    let sources = (source_v4, any::<[u8; 16]>().prop_map(Ipv6Addr::from));
     let rest = (any::<u16>(), 0_u8..5, any::<u8>(), 0..=PAYLOAD_MAX);
-    (source, destination, port, rest).prop_filter_map(
-        "two families",
-        |(source, destination, port, (source_port, kind, class, payload))| {
+    (sources, destination, port, rest).prop_map(
+        |((v4, v6), destination, port, (source_port, kind, class, payload))| {
+            let destination = address(destination);
+            let source = if destination.is_ipv4() { v4.into() } else { v6.into() };
             let transport = match kind {
                 0 => Transport::Echo,
                 1 => Transport::Udp { source_port, port },
                 kind => Transport::Tcp { source_port, port, syn: kind == 2 },
             };
-            let question = Question::new(source, address(destination), transport).ok()?;
-            Some(question.with_payload(payload).ok()?.with_traffic_class(class))
+            let question = Question::new(source, destination, transport).expect("a packet");
+            question.with_payload(payload).expect("it fits").with_traffic_class(class)
         },
     )
 }
