@@ -14,6 +14,8 @@ use isocast_agent::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // A page of 2 MiB stays whole for one object in it. It goes on without, where the kernel is too old.
+    nix::sys::prctl::set_thp_disable(true).ok();
     let options = Options::parse();
     let outcome = match options.command {
         Command::Run(options) => commands::run(options),
