@@ -247,7 +247,7 @@ mod tests {
             "action": "Drain", "reason": "Drained", "message": "it is drained", "type": "Normal",
         });
         change(&mut event);
-        let faults = (super::super::descriptor::<Event>().validate)(&event, None);
+        let faults = (descriptor::<Event>().validate)(&event, None);
         faults.into_iter().map(|fault| fault.field).collect()
     }
 
