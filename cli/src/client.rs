@@ -123,12 +123,30 @@ impl Client {
     /// The answer to `body` sent to `path`.
     pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let url = format!("{}{path}", self.server);
-        let request = self.agent.post(&url).header("Accept", "application/json");
+        let sent = self.send(&url, body);
+        self.answer("POST", &url, sent)
+    }
+
+    /// Makes `object` among those at `path`; false where one of its name is.
+    pub(crate) fn create(&self, path: &str, object: &Value) -> anyhow::Result<bool> {
+        let url = format!("{}{path}", self.server);
+        let sent = self.send(&url, object);
+        let (status, body) = self.outcome("POST", &url, sent)?;
+        let reason = body.as_ref().and_then(|body| body.get("reason")).and_then(Value::as_str);
+        match reason {
+            _ if status.is_success() => Ok(true),
+            Some("AlreadyExists") => Ok(false),
+            _ => bail!(refusal(status, body.as_ref(), "POST", &url)),
+        }
+    }
+
+    fn send(&self, url: &str, body: &Value) -> Result<http::Response<Body>, ureq::Error> {
+        let request = self.agent.post(url).header("Accept", "application/json");
         let mut request = request.content_type("application/json");
         if let Some(bearer) = &self.bearer {
             request = request.header("Authorization", bearer);
         }
-        self.answer("POST", &url, request.send(body.to_string()))
+        request.send(body.to_string())
     }
 
     /// The object at `path` after an RFC 7386 merge of `patch`.
@@ -158,6 +176,20 @@ impl Client {
         url: &str,
         result: Result<http::Response<Body>, ureq::Error>,
     ) -> anyhow::Result<Value> {
+        let (status, value) = self.outcome(method, url, result)?;
+        if status.is_success() {
+            return value.with_context(|| format!("{method} {url}: the answer is not JSON"));
+        }
+        bail!(refusal(status, value.as_ref(), method, url))
+    }
+
+    /// What was answered, if anything was, and its body if that is JSON.
+    fn outcome(
+        &self,
+        method: &str,
+        url: &str,
+        result: Result<http::Response<Body>, ureq::Error>,
+    ) -> anyhow::Result<(http::StatusCode, Option<Value>)> {
         let mut response = result.map_err(|error| {
             let advice = self.advice(&error);
             anyhow!(error).context(format!("{method} {url} failed: {advice}"))
@@ -165,11 +197,7 @@ impl Client {
         let status = response.status();
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
         let body = body.with_context(|| format!("{method} {url}: the answer broke off"))?;
-        let value: Option<Value> = serde_json::from_slice(&body).ok();
-        if status.is_success() {
-            return value.with_context(|| format!("{method} {url}: the answer is not JSON"));
-        }
-        bail!(refusal(status, value.as_ref(), method, url))
+        Ok((status, serde_json::from_slice(&body).ok()))
     }
 
     /// What to do about a request that got no answer.

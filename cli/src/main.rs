@@ -10,11 +10,13 @@ mod backup;
 mod bgp;
 mod bgp_policy;
 mod client;
+mod contexts;
 mod drain;
 mod fleet;
 mod flow;
 mod get;
 mod iam;
+mod init;
 mod keys;
 mod kubeconfig;
 mod local;
@@ -75,6 +77,10 @@ fn run(options: Options) -> anyhow::Result<()> {
         Command::Iam { command } => {
             let (client, kubeconfig) = connect()?;
             iam::run(&client, &kubeconfig, command, out)
+        }
+        Command::Init(arguments) => {
+            let (client, kubeconfig) = connect()?;
+            init::run(&client, &kubeconfig, arguments, out)
         }
         Command::Kubeconfig(arguments) => {
             let (client, kubeconfig) = connect()?;

@@ -13,6 +13,7 @@ use crate::{
     drain::DrainCommand,
     flow::FlowArguments,
     iam::IamCommand,
+    init::InitArguments,
     keys::KeysCommand,
     pcap::PcapArguments,
     quota::QuotaArguments,
@@ -73,6 +74,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: IamCommand,
     },
+    /// Begin: an organization, its first project, who administers them, and a context to work in
+    ///
+    /// isocast init anna && kubectl get all
+    ///
+    /// The user may administer the organization and nothing else; the contexts, one of the organization and
+    /// one of the project, ask with the user's token. For who may make organizations and users.
+    Init(InitArguments),
     /// Print a kubeconfig for one organization, folder or project
     ///
     /// isocast kubeconfig --project web-prod > web-prod.kubeconfig

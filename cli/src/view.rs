@@ -67,7 +67,7 @@ pub(crate) fn run(
 }
 
 /// One cluster, one user, one context, whose namespace is the container's if there is one.
-fn config(
+pub(crate) fn config(
     kubeconfig: &Kubeconfig,
     server: &str,
     namespace: Option<&str>,

@@ -118,10 +118,15 @@ impl Platform {
 
     /// The program, as its administrator.
     pub fn isocast(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The same, to be run.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         assert!(self.running.0.is_some());
         let mut command = Command::new(env!("CARGO_BIN_EXE_isocast"));
         command.args(arguments).env_remove("HOME").env("KUBECONFIG", &self.kubeconfig);
-        command.output().unwrap()
+        command
     }
 }
 
