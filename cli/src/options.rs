@@ -76,7 +76,7 @@ pub(crate) enum Command {
     },
     /// Begin: an organization, its first project, who administers them, and a context to work in
     ///
-    /// isocast init anna && kubectl get all
+    /// isocast init anna && kubectl get acs,bpool
     ///
     /// The user may administer the organization and nothing else; the contexts, one of the organization and
     /// one of the project, ask with the user's token. For who may make organizations and users.
