@@ -307,7 +307,10 @@ impl Reader<'_> {
         else {
             return Ok(None);
         };
-        Ok(read_record(key, self.read(page, length)?))
+        if length > PAGE {
+            self.read(page, length)?;
+        }
+        Ok(self.content.get(..length).and_then(|record| read_record(key, record)))
     }
 }
 
