@@ -3,16 +3,15 @@
 //! The file gets its name only once it is whole: its last bytes are a BLAKE3 hash of all the others.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::client::Client;
+use crate::{client::Client, files};
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArguments {
@@ -34,19 +33,7 @@ pub(crate) fn run(
     if fs::exists(path).with_context(|| path.display().to_string())? {
         bail!("{} exists", path.display());
     }
-    let mut name = path.file_name().context("a file is needed")?.to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let result = download(client, &partial);
-    let bytes = match result {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            // What is not whole is of no use; whether it can be removed changes nothing about that.
-            drop(fs::remove_file(&partial));
-            return Err(error);
-        }
-    };
-    fs::rename(&partial, path).with_context(|| path.display().to_string())?;
+    let bytes = files::write_whole(path, |file| download(client, file))?;
     writeln!(
         out,
         "{}: {bytes} bytes. Whoever has it has the platform: its objects, its certificate authority \
@@ -56,47 +43,36 @@ pub(crate) fn run(
     .context("cannot write")
 }
 
-fn download(client: &Client, partial: &Path) -> anyhow::Result<u64> {
-    let context = || partial.display().to_string();
-    // Of an attempt that was interrupted.
-    match fs::remove_file(partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(context);
-        }
-        Ok(()) | Err(_) => {}
-    }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial);
-    let mut checked = Checked::new(file.with_context(context)?);
+fn download(client: &Client, file: &File) -> anyhow::Result<u64> {
+    let mut checked = Checked::new(file);
     client.download("/backup", &mut checked)?;
-    let (file, bytes) = checked.finish()?;
-    file.sync_all().with_context(context)?;
-    Ok(bytes)
+    checked.finish()
 }
 
 /// Writes on, and keeps the hash of everything but what may be the end.
-struct Checked {
-    file: File,
+struct Checked<'a> {
+    file: &'a File,
     hasher: blake3::Hasher,
     tail: Vec<u8>,
     bytes: u64,
 }
 
-impl Checked {
-    fn new(file: File) -> Self {
+impl<'a> Checked<'a> {
+    fn new(file: &'a File) -> Self {
         Self { file, hasher: blake3::Hasher::new(), tail: Vec::new(), bytes: 0 }
     }
 
-    fn finish(self) -> anyhow::Result<(File, u64)> {
+    fn finish(self) -> anyhow::Result<u64> {
         let hash = self.hasher.finalize();
         let expected = [&END_TAG[..], hash.as_bytes()].concat();
         if self.tail != expected {
             bail!("the backup is not whole: the controller broke off, its log says why");
         }
-        Ok((self.file, self.bytes))
+        Ok(self.bytes)
     }
 }
 
-impl Write for Checked {
+impl Write for Checked<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write_all(bytes)?;
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
@@ -122,11 +98,12 @@ mod tests {
     }
 
     fn is_whole(stream: &[u8], piece: usize) -> bool {
-        let mut checked = Checked::new(tempfile::tempfile().expect("a file"));
+        let file = tempfile::tempfile().expect("a file");
+        let mut checked = Checked::new(&file);
         for piece in stream.chunks(piece) {
             checked.write_all(piece).expect("writable");
         }
-        checked.finish().is_ok_and(|(_, bytes)| bytes == stream.len() as u64)
+        checked.finish().is_ok_and(|bytes| bytes == stream.len() as u64)
     }
 
     #[test]

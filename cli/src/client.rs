@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 use ureq::{
-    Agent, Body, http,
+    Agent, Body, RequestBuilder, http,
     tls::{ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
 };
 
@@ -93,20 +93,14 @@ impl Client {
     }
 
     fn read_url(&self, url: &str, accept: &str) -> anyhow::Result<Value> {
-        let mut request = self.agent.get(url).header("Accept", accept);
-        if let Some(bearer) = &self.bearer {
-            request = request.header("Authorization", bearer);
-        }
+        let request = self.asking(self.agent.get(url).header("Accept", accept));
         self.answer("GET", url, request.call())
     }
 
     /// Writes what is at `path` to `out` as it comes, however long it takes.
     pub(crate) fn download(&self, path: &str, out: &mut impl Write) -> anyhow::Result<()> {
         let url = format!("{}{path}", self.origin);
-        let mut request = self.agent.get(&url).config().timeout_global(None).build();
-        if let Some(bearer) = &self.bearer {
-            request = request.header("Authorization", bearer);
-        }
+        let request = self.asking(self.agent.get(&url).config().timeout_global(None).build());
         match request.call() {
             Ok(mut response) if response.status().is_success() => {
                 let copied = io::copy(&mut response.body_mut().as_reader(), out);
@@ -141,33 +135,31 @@ impl Client {
     }
 
     fn send(&self, url: &str, body: &Value) -> Result<http::Response<Body>, ureq::Error> {
-        let request = self.agent.post(url).header("Accept", "application/json");
-        let mut request = request.content_type("application/json");
-        if let Some(bearer) = &self.bearer {
-            request = request.header("Authorization", bearer);
-        }
-        request.send(body.to_string())
+        let request = self.asking(self.agent.post(url)).header("Accept", "application/json");
+        request.content_type("application/json").send(body.to_string())
     }
 
     /// The object at `path` after an RFC 7386 merge of `patch`.
     pub(crate) fn merge(&self, path: &str, patch: &Value) -> anyhow::Result<Value> {
         let url = format!("{}{path}", self.server);
-        let request = self.agent.patch(&url).header("Accept", "application/json");
-        let mut request = request.content_type("application/merge-patch+json");
-        if let Some(bearer) = &self.bearer {
-            request = request.header("Authorization", bearer);
-        }
+        let request = self.asking(self.agent.patch(&url)).header("Accept", "application/json");
+        let request = request.content_type("application/merge-patch+json");
         self.answer("PATCH", &url, request.send(patch.to_string()))
     }
 
     /// Deletes the object at `path`.
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
         let url = format!("{}{path}", self.server);
-        let mut request = self.agent.delete(&url).header("Accept", "application/json");
-        if let Some(bearer) = &self.bearer {
-            request = request.header("Authorization", bearer);
-        }
+        let request = self.asking(self.agent.delete(&url)).header("Accept", "application/json");
         self.answer("DELETE", &url, request.call())
+    }
+
+    /// A request that says who asks, unless the connection does.
+    fn asking<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.bearer {
+            Some(bearer) => request.header("Authorization", bearer),
+            None => request,
+        }
     }
 
     fn answer(

@@ -4,19 +4,20 @@
 //! is YAML. A file that cannot be read is never written over.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::files;
 
 /// A kubeconfig file.
 #[derive(Debug)]
 pub(crate) struct ContextsFile {
-    path: PathBuf,
+    path: Option<PathBuf>,
     content: Map<String, Value>,
 }
 
@@ -38,22 +39,24 @@ impl ContextsFile {
         } else {
             serde_saphyr::from_str(&text).with_context(unusable)?
         };
-        let content = match content {
+        let mut content = match content {
             Value::Null => Map::new(),
             Value::Object(content) => content,
             _ => bail!("{}: it is not a map", unusable()),
         };
         for list in LISTS {
-            if content.get(list).is_some_and(|it| !it.is_array() && !it.is_null()) {
-                bail!("{}: {list} is not a list", unusable());
+            match content.entry(list).or_insert_with(|| json!([])) {
+                Value::Array(_) => {}
+                none @ Value::Null => *none = json!([]),
+                _ => bail!("{}: {list} is not a list", unusable()),
             }
         }
-        Ok(Self { path, content })
+        Ok(Self { path: Some(path), content })
     }
 
     /// One that is in no file.
     pub(crate) fn none() -> Self {
-        Self { path: PathBuf::new(), content: Map::new() }
+        Self { path: None, content: Map::new() }
     }
 
     /// What is in it.
@@ -72,10 +75,7 @@ impl ContextsFile {
     /// that of the file.
     pub(crate) fn add(&mut self, config: &Value) {
         for list in LISTS {
-            let entries = self.content.entry(list).or_insert_with(|| Value::Array(Vec::new()));
-            if entries.is_null() {
-                *entries = Value::Array(Vec::new());
-            }
+            let entries = self.content.entry(list).or_insert_with(|| json!([]));
             let Some(entries) = entries.as_array_mut() else { continue };
             for new in config.get(list).and_then(Value::as_array).into_iter().flatten() {
                 let name = new.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -90,34 +90,22 @@ impl ContextsFile {
         }
     }
 
-    /// Writes the file, for its owner alone: whole, or not at all.
+    /// Writes the file, if it is one, for its owner alone: whole, or not at all.
     pub(crate) fn save(&self) -> anyhow::Result<()> {
-        self.write().with_context(|| format!("cannot write {}", self.path.display()))
+        let Some(path) = &self.path else { return Ok(()) };
+        let written = path.parent().map_or(Ok(()), |folder| Ok(fs::create_dir_all(folder)?));
+        let written = written.and_then(|()| {
+            files::write_whole(path, |mut file| {
+                serde_json::to_writer_pretty(file, &self.content)?;
+                Ok(writeln!(file)?)
+            })
+        });
+        written.with_context(|| format!("cannot write {}", path.display()))
     }
 
-    fn write(&self) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut name = self.path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        name.push(format!(".{}", std::process::id()));
-        let new = self.path.with_file_name(name);
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-        let written = serde_json::to_writer_pretty(&mut file, &self.content)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(file))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&new, &self.path));
-        if written.is_err() {
-            // It holds a secret. Whether it can be removed changes nothing about what is told.
-            drop(fs::remove_file(&new));
-        }
-        written
-    }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Where it is, if in a file.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 }
 
@@ -127,8 +115,6 @@ fn is_called(entry: &Value, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn config(name: &str, server: &str) -> Value {

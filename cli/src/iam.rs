@@ -228,7 +228,6 @@ fn token(
         let namespace = arguments.namespace.as_deref().or(kubeconfig.namespace.as_deref());
         Place::Namespace(namespace.context("which namespace? give it with -n")?)
     };
-    let path = format!("{}/token", resource::path(kind, place, Some(&arguments.name)));
     let mut spec = json!({"expirationSeconds": arguments.ttl.as_millis() / 1000});
     if arguments.container.is_some() || !arguments.permissions.is_empty() {
         let mut scope = json!({"permissions": arguments.permissions});
@@ -239,18 +238,33 @@ fn token(
             fields.insert("scope".to_owned(), scope);
         }
     }
-    let answer = client.post(&path, &json!({"spec": spec}))?;
+    let Issued { answer, token, expires_at } =
+        issue(client, &resource::path(kind, place, Some(&arguments.name)), &spec)?;
     if arguments.output == TokenOutput::Json {
         return output::json(out, &answer);
     }
-    let field = |name: &str| answer.pointer(&format!("/status/{name}")).and_then(Value::as_str);
-    let token = field("token").context("the server's answer holds no token")?;
     writeln!(out, "{token}").context("cannot write")?;
-    if let Some(expires_at) = field("expirationTimestamp") {
+    if let Some(expires_at) = expires_at {
         let note = format!("good until {expires_at}; it cannot be shown again");
         writeln!(io::stderr(), "{note}").context("cannot write")?;
     }
     Ok(())
+}
+
+/// A token that was given out.
+pub(crate) struct Issued {
+    /// All that was answered.
+    answer: Value,
+    pub(crate) token: String,
+    pub(crate) expires_at: Option<String>,
+}
+
+/// A token of the account at `path`.
+pub(crate) fn issue(client: &Client, path: &str, spec: &Value) -> anyhow::Result<Issued> {
+    let answer = client.post(&format!("{path}/token"), &json!({"spec": spec}))?;
+    let field = |name: &str| Some(answer.pointer("/status")?.get(name)?.as_str()?.to_owned());
+    let token = field("token").context("the server's answer holds no token")?;
+    Ok(Issued { token, expires_at: field("expirationTimestamp"), answer })
 }
 
 #[cfg(test)]

@@ -6,20 +6,20 @@
 //! clear that the context can be kept.
 
 use std::{
-    env,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use isocast_api::text::Duration;
+use isocast_api::{resourcemanager::SYSTEM_NAMESPACE, text::Duration};
 use serde_json::{Value, json};
 
 use crate::{
     client::Client,
     contexts::ContextsFile,
-    kubeconfig::Kubeconfig,
+    iam::{self, Issued},
+    kubeconfig::{Kubeconfig, home_path},
     options::StatusOutput,
     output,
     resource::{self, Place},
@@ -51,8 +51,8 @@ pub(crate) struct InitArguments {
     pub(crate) output: StatusOutput,
 }
 
-/// The role that comes with the platform, and where.
-const ROLE: (&str, &str) = ("admin", "isocast-system");
+/// Of the roles that come with the platform, the one that may do all in a container.
+const ROLE: &str = "admin";
 
 pub(crate) fn run(
     client: &Client,
@@ -63,12 +63,18 @@ pub(crate) fn run(
     let organization = arguments.name.as_str();
     let project = arguments.project.clone().unwrap_or_else(|| format!("{organization}-main"));
     let user = arguments.user.as_deref().unwrap_or(organization);
-    let views = [("organizations", organization), ("projects", project.as_str())];
-    let mut file = place(arguments.save.as_deref())?;
-    for (plural, name) in views {
-        let there = file.as_ref().and_then(|file| file.server(name));
-        let ours = format!("{}/{plural}/{name}", kubeconfig.origin());
-        if let Some(there) = there.filter(|there| *there != ours) {
+    let view =
+        |plural, name| (name, format!("{}{}", kubeconfig.origin(), view::prefix(plural, name)));
+    let views = [view("organizations", organization), view("projects", &project)];
+    let path = match &arguments.save {
+        Some(path) if path == Path::new("-") => None,
+        Some(path) => Some(path.clone()),
+        None => Some(home_path().context("there is no $HOME: give --save FILE")?),
+    };
+    let mut file =
+        path.map_or_else(|| Ok(ContextsFile::none()), |path| ContextsFile::open(&path))?;
+    for (name, server) in &views {
+        if let Some(there) = file.server(name).filter(|there| there != server) {
             bail!(
                 "the kubeconfig has a cluster {name:?} at {there}: choose another file with --save"
             );
@@ -81,30 +87,26 @@ pub(crate) fn run(
     maker.make("projects", None, &project, &parent, false)?;
     maker.make("users", None, user, &json!({}), arguments.user.is_some())?;
     let binding = json!({
-        "role": {"name": ROLE.0, "namespace": ROLE.1},
+        "role": {"name": ROLE, "namespace": SYSTEM_NAMESPACE},
         "subjects": [{"kind": "User", "name": user}],
     });
     maker.make("policybindings", Some(organization), user, &binding, false)?;
-    let token = maker.token(user, arguments.ttl)?;
+    let account = resource::path(resource::find("users")?, Place::All, Some(user));
+    let spec = json!({"expirationSeconds": arguments.ttl.as_millis() / 1000});
+    let Issued { token, expires_at, .. } = iam::issue(client, &account, &spec)?;
 
-    let field = |name: &str| token.pointer(&format!("/status/{name}")).and_then(Value::as_str);
-    let secret = field("token").context("the server's answer holds no token")?;
-    let mut made = ContextsFile::none();
-    for (plural, name) in views {
-        let server = format!("{}/{plural}/{name}", kubeconfig.origin());
-        let config = view::config(kubeconfig, &server, Some(name), Some(secret));
-        made.add(&config);
-        if let Some(file) = &mut file {
-            file.add(&config);
-        }
+    for (name, server) in &views {
+        file.add(&view::config(kubeconfig, server, Some(name), Some(&token)));
     }
-    let Some(file) = file else { return output::json(out, &made.into_value()) };
+    let Some(path) = file.path().map(|path| path.display().to_string()) else {
+        return output::json(out, &file.into_value());
+    };
     file.save()?;
-    let (path, expires) = (file.path().display(), field("expirationTimestamp").unwrap_or_default());
+    let expires = expires_at.unwrap_or_default();
     if arguments.output == StatusOutput::Json {
         let answer = json!({
             "organization": organization, "project": project, "user": user, "context": project,
-            "kubeconfig": path.to_string(), "expirationTimestamp": expires,
+            "kubeconfig": path, "expirationTimestamp": expires,
         });
         return output::json(out, &answer);
     }
@@ -114,21 +116,6 @@ pub(crate) fn run(
          {path}: contexts {organization} and {project}, which is the current one, good until {expires}"
     )
     .context("cannot write")
-}
-
-/// The kubeconfig that contexts are put into; none for standard output.
-fn place(save: Option<&Path>) -> anyhow::Result<Option<ContextsFile>> {
-    if save == Some(Path::new("-")) {
-        return Ok(None);
-    }
-    let path = match save {
-        Some(path) => path.to_owned(),
-        None => {
-            let home = env::var_os("HOME").context("there is no $HOME: give --save FILE")?;
-            Path::new(&home).join(".kube").join("config")
-        }
-    };
-    ContextsFile::open(&path).map(Some)
 }
 
 /// Who makes objects.
@@ -170,11 +157,5 @@ impl Maker<'_> {
             ensure!(is_so, "{singular} {name:?} is there already, with another {field}");
         }
         Ok(())
-    }
-
-    fn token(&self, user: &str, ttl: Duration) -> anyhow::Result<Value> {
-        let users = resource::find("users")?;
-        let path = format!("{}/token", resource::path(users, Place::All, Some(user)));
-        self.client.post(&path, &json!({"spec": {"expirationSeconds": ttl.as_millis() / 1000}}))
     }
 }

@@ -114,8 +114,7 @@ fn default_path() -> anyhow::Result<PathBuf> {
         let found = paths.iter().find(|path| path.exists()).or_else(|| paths.first());
         return found.cloned().context("$KUBECONFIG names no file");
     }
-    let home = env::var_os("HOME").context("neither $KUBECONFIG nor $HOME is set")?;
-    let path = Path::new(&home).join(".kube").join("config");
+    let path = home_path().context("neither $KUBECONFIG nor $HOME is set")?;
     if path.exists() {
         return Ok(path);
     }
@@ -123,6 +122,11 @@ fn default_path() -> anyhow::Result<PathBuf> {
         "there is no kubeconfig: give --kubeconfig or $KUBECONFIG (the controller writes \
          admin.kubeconfig into its data folder at its first start)"
     )
+}
+
+/// kubectl's own, if somebody is at home.
+pub(crate) fn home_path() -> Option<PathBuf> {
+    env::var_os("HOME").map(|home| Path::new(&home).join(".kube").join("config"))
 }
 
 /// Inline data, or what the file beside the kubeconfig holds.

@@ -12,6 +12,7 @@ mod bgp_policy;
 mod client;
 mod contexts;
 mod drain;
+mod files;
 mod fleet;
 mod flow;
 mod get;

@@ -54,16 +54,19 @@ pub(crate) fn run(
         }
         None => None,
     };
-    let mut prefix = String::new();
-    if let Some((plural, name)) = container {
-        prefix = format!("/{plural}/");
-        push_escaped(&mut prefix, name);
-    }
+    let prefix = container.map_or_else(String::new, |(plural, name)| prefix(plural, name));
     // A view of a container that is not there would be found out much later, by an empty list.
     client.get_from_root(&format!("{prefix}/api"))?;
     let server = format!("{}{prefix}", kubeconfig.origin());
     let namespace = container.map(|(_, name)| name.as_str());
     output::json(out, &config(kubeconfig, &server, namespace, token.as_deref()))
+}
+
+/// Where the view of a container begins.
+pub(crate) fn prefix(plural: &str, name: &str) -> String {
+    let mut prefix = format!("/{plural}/");
+    push_escaped(&mut prefix, name);
+    prefix
 }
 
 /// One cluster, one user, one context, whose namespace is the container's if there is one.
